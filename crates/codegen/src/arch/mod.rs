@@ -1,0 +1,3 @@
+//! What is particular to a processor.
+
+pub(crate) mod x86_64;

@@ -1,0 +1,294 @@
+//! The way from a trampoline to a handler: which slot is this thread's, is it in a handler already, is the session over,
+//! a stack of our own. All of it must cost a few nanoseconds, so it is written by hand.
+
+use crate::error::LinkError;
+use crate::link::{ProcessLink, Registers, ThreadPointer};
+use iced_x86::code_asm::*;
+use iced_x86::{BlockEncoderOptions, Code, Instruction, MemoryOperand};
+use runtime::layout::{Header, Slot, THREAD_HASH_FACTOR, THREAD_TABLE_ENTRIES};
+use std::mem::offset_of;
+
+/// Bits that a thread's hash is shifted down by: the table's index has as many bits as are left.
+const HASH_SHIFT: u32 = 64 - THREAD_TABLE_ENTRIES.trailing_zeros();
+/// `arch_prctl` and its code for reading the FS base.
+const SYS_ARCH_PRCTL: u32 = 158;
+const ARCH_GET_FS: u32 = 0x1003;
+
+/// A handler to enter.
+pub(crate) struct Entry {
+    /// Address of its body.
+    pub body: u64,
+    /// It needs the slot's native stack.
+    pub switch: bool,
+}
+
+/// What a stub changes besides what the body does: rax rcx rdx rsi rdi and flags.
+pub(crate) const STUB_CLOBBERS: Registers = Registers {
+    general: 1 | 1 << 1 | 1 << 2 | 1 << 6 | 1 << 7,
+    vector: 0,
+    flags: true,
+};
+
+/// What inlined code changes: rax rcx rdx and flags.
+pub(crate) const INLINE_CLOBBERS: Registers = Registers {
+    general: 1 | 1 << 1 | 1 << 2,
+    vector: 0,
+    flags: true,
+};
+
+/// Addresses of assembled stubs.
+pub(crate) struct Stubs {
+    pub code: Vec<u8>,
+    pub entries: Vec<u64>,
+    pub acquire: u64,
+    pub thread_pointer: u64,
+}
+
+/// Assembles the stubs for `entries` at `address`.
+pub(crate) fn assemble<C>(
+    link: &ProcessLink<'_, C>,
+    native_stack_end: u64,
+    address: u64,
+    slot_acquire: u64,
+    entries: &[Entry],
+) -> Result<Stubs, LinkError> {
+    let mut a = CodeAssembler::new(64)?;
+    let mut thread_pointer = a.create_label();
+    let mut acquire = a.create_label();
+    a.set_label(&mut thread_pointer)?;
+    emit_thread_pointer(&mut a)?;
+    a.set_label(&mut acquire)?;
+    emit_acquire(&mut a, link, slot_acquire)?;
+    let mut labels = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let mut label = a.create_label();
+        a.set_label(&mut label)?;
+        emit_entry(
+            &mut a,
+            link,
+            native_stack_end,
+            entry,
+            thread_pointer,
+            acquire,
+        )?;
+        labels.push(label);
+    }
+    let result =
+        a.assemble_options(address, BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)?;
+    let mut addresses = Vec::with_capacity(labels.len());
+    for label in &labels {
+        addresses.push(result.label_ip(label)?);
+    }
+    Ok(Stubs {
+        entries: addresses,
+        acquire: result.label_ip(&acquire)?,
+        thread_pointer: result.label_ip(&thread_pointer)?,
+        code: result.inner.code_buffer,
+    })
+}
+
+/// `rax = FS base` by a system call, for processors and kernels without `rdfsbase`; all else is kept.
+fn emit_thread_pointer(a: &mut CodeAssembler) -> Result<(), LinkError> {
+    a.push(rdi)?;
+    a.push(rsi)?;
+    a.push(rcx)?;
+    a.push(r11)?;
+    a.push(0)?;
+    a.mov(eax, SYS_ARCH_PRCTL)?;
+    a.mov(edi, ARCH_GET_FS)?;
+    a.mov(rsi, rsp)?;
+    a.syscall()?;
+    a.pop(rax)?;
+    a.pop(r11)?;
+    a.pop(rcx)?;
+    a.pop(rsi)?;
+    a.pop(rdi)?;
+    a.ret()?;
+    Ok(())
+}
+
+/// Takes the key (FS base + 1) in rax and gives the slot's address, or 0, in rax; everything else but flags is kept.
+fn emit_acquire<C>(
+    a: &mut CodeAssembler,
+    link: &ProcessLink<'_, C>,
+    slot_acquire: u64,
+) -> Result<(), LinkError> {
+    let general = [rcx, rdx, rsi, rdi, r8, r9, r10, r11, rbp];
+    let vector = [
+        xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13,
+        xmm14, xmm15,
+    ];
+    for register in general {
+        a.push(register)?;
+    }
+    a.mov(rbp, rsp)?;
+    a.sub(rsp, 256)?;
+    a.and(rsp, -16)?;
+    for (index, register) in vector.into_iter().enumerate() {
+        a.movups(xmmword_ptr(rsp + (16 * index as i32)), register)?;
+    }
+    a.mov(rdi, link.arena)?;
+    a.mov(rsi, link.thread_table)?;
+    a.lea(rdx, qword_ptr(rax - 1))?;
+    a.mov(ecx, link.process)?;
+    a.mov(rax, slot_acquire)?;
+    a.call(rax)?;
+    for (index, register) in vector.into_iter().enumerate() {
+        a.movups(register, xmmword_ptr(rsp + (16 * index as i32)))?;
+    }
+    a.mov(rsp, rbp)?;
+    for register in general.into_iter().rev() {
+        a.pop(register)?;
+    }
+    a.ret()?;
+    Ok(())
+}
+
+/// `rax = %fs:0`.
+fn load_thread_word(a: &mut CodeAssembler) -> Result<(), LinkError> {
+    a.mov(rax, qword_ptr(0).fs())?;
+    Ok(())
+}
+
+/// Loads `rax` from a fixed address.
+fn load_rax(a: &mut CodeAssembler, address: u64) -> Result<(), LinkError> {
+    let memory = MemoryOperand::with_displ(address, 8);
+    a.add_instruction(Instruction::with2(
+        Code::Mov_RAX_moffs64,
+        iced_x86::Register::RAX,
+        memory,
+    )?)?;
+    Ok(())
+}
+
+/// Goes to `skip` when the session is over: `exit_requested` and `stopped`, tested by one load.
+fn emit_over<C>(
+    a: &mut CodeAssembler,
+    link: &ProcessLink<'_, C>,
+    skip: CodeLabel,
+) -> Result<(), LinkError> {
+    const { assert!(offset_of!(Header, stopped) == offset_of!(Header, exit_requested) + 4) };
+    load_rax(a, link.arena + offset_of!(Header, exit_requested) as u64)?;
+    a.test(rax, rax)?;
+    a.jne(skip)?;
+    Ok(())
+}
+
+/// From the FS base in rax: rdx = address of the entry where the search begins, rax = key.
+fn emit_hash<C>(a: &mut CodeAssembler, link: &ProcessLink<'_, C>) -> Result<(), LinkError> {
+    a.imul_3(rcx, rax, THREAD_HASH_FACTOR as i32)?;
+    a.mov(rdx, link.thread_table)?;
+    a.shr(rcx, HASH_SHIFT)?;
+    a.inc(rax)?;
+    a.shl(ecx, 4)?;
+    a.add(rdx, rcx)?;
+    a.cmp(qword_ptr(rdx), rax)?;
+    Ok(())
+}
+
+fn emit_entry<C>(
+    a: &mut CodeAssembler,
+    link: &ProcessLink<'_, C>,
+    native_stack_end: u64,
+    entry: &Entry,
+    thread_pointer: CodeLabel,
+    acquire: CodeLabel,
+) -> Result<(), LinkError> {
+    let mut found = a.create_label();
+    let mut slow = a.create_label();
+    let mut skip = a.create_label();
+    let mut out = a.create_label();
+    emit_over(a, link, out)?;
+    match link.thread_pointer {
+        ThreadPointer::Word => load_thread_word(a)?,
+        ThreadPointer::Register => a.rdfsbase(rax)?,
+        ThreadPointer::SystemCall => a.call(thread_pointer)?,
+    }
+    emit_hash(a, link)?;
+    a.jne(slow)?;
+    a.mov(rax, qword_ptr(rdx + 8))?;
+    a.set_label(&mut found)?;
+    a.cmp(dword_ptr(rax + offset_of!(Slot, busy) as i32), 0)?;
+    a.jne(skip)?;
+    a.mov(dword_ptr(rax + offset_of!(Slot, busy) as i32), 1)?;
+    a.mov(ecx, esi)?;
+    a.mov(rdx, rdi)?;
+    a.mov(rsi, rax)?;
+    a.mov(rdi, link.arena)?;
+    if entry.switch {
+        let end = native_stack_end as i32;
+        a.mov(qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32), rsp)?;
+        a.lea(rsp, qword_ptr(rsi + end))?;
+        a.call(entry.body)?;
+        // The stack pointer is again where it was put, which tells the slot. Back on the program's stack first: once
+        // busy is 0, a signal's handler may use the slot's stack.
+        a.lea(rcx, qword_ptr(rsp - end))?;
+        a.mov(rsp, qword_ptr(rcx + offset_of!(Slot, saved_sp) as i32))?;
+    } else {
+        a.push(rsi)?;
+        a.call(entry.body)?;
+        a.pop(rcx)?;
+    }
+    a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
+    a.set_label(&mut out)?;
+    a.ret()?;
+
+    a.set_label(&mut slow)?;
+    a.call(acquire)?;
+    a.test(rax, rax)?;
+    a.jne(found)?;
+    a.ret()?;
+    a.set_label(&mut skip)?;
+    a.inc(qword_ptr(rax + offset_of!(Slot, skipped) as i32))?;
+    a.ret()?;
+    Ok(())
+}
+
+/// Code that adds constants to words of the thread's slot, for copying into a trampoline.
+pub(crate) fn inline_counters<C>(
+    link: &ProcessLink<'_, C>,
+    stubs: &Stubs,
+    counters: &[(u64, i64)],
+) -> Result<Vec<u8>, LinkError> {
+    let mut a = CodeAssembler::new(64)?;
+    let mut hit = a.create_label();
+    let mut found = a.create_label();
+    let mut skip = a.create_label();
+    emit_over(&mut a, link, skip)?;
+    match link.thread_pointer {
+        ThreadPointer::Word => load_thread_word(&mut a)?,
+        ThreadPointer::Register => a.rdfsbase(rax)?,
+        ThreadPointer::SystemCall => {
+            a.lea(rsp, qword_ptr(rsp - 128))?;
+            a.mov(rax, stubs.thread_pointer)?;
+            a.call(rax)?;
+            a.lea(rsp, qword_ptr(rsp + 128))?;
+        }
+    }
+    emit_hash(&mut a, link)?;
+    a.je(hit)?;
+    a.lea(rsp, qword_ptr(rsp - 128))?;
+    a.mov(rcx, stubs.acquire)?;
+    a.call(rcx)?;
+    a.lea(rsp, qword_ptr(rsp + 128))?;
+    a.test(rax, rax)?;
+    a.je(skip)?;
+    a.jmp(found)?;
+    a.set_label(&mut hit)?;
+    a.mov(rax, qword_ptr(rdx + 8))?;
+    a.set_label(&mut found)?;
+    for &(offset, amount) in counters {
+        let cell = qword_ptr(rax + offset as i32);
+        match i32::try_from(amount) {
+            Ok(amount) => a.add(cell, amount)?,
+            Err(_) => {
+                a.mov(rcx, amount)?;
+                a.add(cell, rcx)?;
+            }
+        }
+    }
+    a.set_label(&mut skip)?;
+    a.nop()?;
+    // Position independent: every jump is inside and every address absolute.
+    Ok(a.assemble(0)?)
+}

@@ -1,0 +1,462 @@
+//! A compiled program: code with relocations, constants, the arena's layout and initial content.
+
+use crate::arch::x86_64::{clobber, stub};
+use crate::builder::{Context, HandlerId};
+use crate::error::LinkError;
+use crate::layout::{self, ArenaLayout};
+use crate::limits::Limits;
+use crate::link::{
+    EntryForm, ProcessCode, ProcessLink, Registers, RuntimeClobbers, STACK_TABLES, place,
+};
+use crate::lower::FRAME_TABLE;
+use crate::state::{Symbol, Unit};
+use crate::storage::{Class, Shape, Storage};
+use crate::tracer::{self, TracerCode, TracerHandler};
+use runtime::arena::Arena;
+use runtime::layout::{Header, MAGIC, Site, Slot, StrRef};
+use script::ast::Literal;
+use script::ir::{Global, GlobalId};
+use script::span::Span;
+use std::collections::HashSet;
+use std::mem::offset_of;
+
+/// What a location number of an Error record stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocationInfo {
+    /// The token that messages name.
+    pub span: Span,
+}
+
+/// A handler's code and what it touches.
+#[derive(Clone, Debug)]
+pub(crate) struct Handler {
+    pub context: Context,
+    pub unit: usize,
+    /// It only adds these constants to these words of the slot.
+    pub inline: Option<Vec<(u64, i64)>>,
+    /// The handler of the function's entry that it depends on.
+    pub companion: Option<HandlerId>,
+    pub uses: Vec<GlobalId>,
+}
+
+/// A compiled program.
+#[derive(Debug)]
+pub struct Compiled {
+    pub(crate) layout: ArenaLayout,
+    pub(crate) limits: Limits,
+    pub(crate) locations: Vec<LocationInfo>,
+    pub(crate) units: Vec<Unit>,
+    pub(crate) handlers: Vec<Handler>,
+    pub(crate) constants: Vec<u8>,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) globals: Vec<Global>,
+    pub(crate) storages: Vec<Storage>,
+    pub(crate) saved_values: u64,
+}
+
+/// Room for an entry stub.
+const STUB_SIZE: u64 = 192;
+/// Room for the parts that stubs share.
+const SHARED_STUBS: u64 = 1024;
+
+impl Compiled {
+    /// The handler that is to run at a function's entry for a return handler that uses values of the entry.
+    pub fn companion(&self, handler: HandlerId) -> Option<HandlerId> {
+        self.handlers.get(handler.0 as usize)?.companion
+    }
+
+    /// Bytes of the largest record of values saved at an entry; 0 when none are.
+    pub fn saved_values(&self) -> u64 {
+        self.saved_values
+    }
+
+    /// Where things stand.
+    pub fn layout(&self) -> &ArenaLayout {
+        &self.layout
+    }
+
+    /// The limits that it was compiled for.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The place with that number; `None` for 0 (unknown) and numbers out of range.
+    pub fn location(&self, number: u32) -> Option<&LocationInfo> {
+        self.locations.get(number.checked_sub(1)? as usize)
+    }
+
+    /// Fills a new (zeroed) arena: header, slots' numbers, constants, sites, globals with their initial values.
+    /// `target_pid` is what `target()` gives.
+    pub fn create_arena(&self, arena: &mut [u8], target_pid: i64) -> Result<(), LinkError> {
+        self.update_arena(arena)?;
+        let l = &self.layout;
+        let mut word =
+            |offset: usize, value: u64| write(arena, offset as u64, &value.to_le_bytes());
+        word(offset_of!(Header, magic), MAGIC);
+        word(offset_of!(Header, size), l.size);
+        word(offset_of!(Header, slots), l.slots);
+        word(offset_of!(Header, slot_size), l.slot_size);
+        word(offset_of!(Header, target_pid), target_pid as u64);
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |t| t.as_nanos() as u64);
+        word(offset_of!(Header, random), seed | 1);
+        let mut half =
+            |offset: usize, value: u64| write(arena, offset as u64, &(value as u32).to_le_bytes());
+        half(offset_of!(Header, processes), l.processes);
+        half(
+            offset_of!(Header, process_count),
+            u64::from(l.process_count),
+        );
+        half(offset_of!(Header, sites), l.sites);
+        half(offset_of!(Header, slot_count), u64::from(l.slot_count));
+        half(offset_of!(Header, string_stack), l.string_stack);
+        half(offset_of!(Header, string_stack_size), l.string_stack_size);
+        half(offset_of!(Header, native_stack), l.native_stack);
+        half(offset_of!(Header, native_stack_size), l.native_stack_size);
+        half(offset_of!(Header, ring), l.ring);
+        half(offset_of!(Header, ring_size), l.ring_size);
+        half(offset_of!(Header, shards), l.shards);
+        half(offset_of!(Header, iteration), l.iteration);
+        half(offset_of!(Header, iteration_size), l.iteration_size);
+        half(offset_of!(Header, tokenize), l.tokenize);
+        half(offset_of!(Header, last_match), l.last_match);
+        half(
+            offset_of!(Header, tracer_pid),
+            u64::from(std::process::id()),
+        );
+        half(
+            offset_of!(Header, max_string),
+            u64::from(self.limits.max_string),
+        );
+        half(
+            offset_of!(Header, max_nesting),
+            u64::from(self.limits.max_nesting),
+        );
+        half(
+            offset_of!(Header, max_action),
+            u64::from(self.limits.max_action),
+        );
+        half(
+            offset_of!(Header, max_errors),
+            u64::from(self.limits.max_errors),
+        );
+        half(
+            offset_of!(Header, max_backtrace),
+            u64::from(self.limits.max_backtrace),
+        );
+        half(offset_of!(Header, slots_used), 1);
+        let pid = u64::from(std::process::id());
+        for offset in [offset_of!(Slot, pid), offset_of!(Slot, tid)] {
+            half(l.slot(0) as usize + offset, pid);
+        }
+        half(l.slot(0) as usize + offset_of!(Slot, generation), 1);
+        self.create_globals(arena)
+    }
+
+    fn create_globals(&self, arena: &mut [u8]) -> Result<(), LinkError> {
+        for (global, storage) in self.globals.iter().zip(&self.storages) {
+            match (&storage.shape, &global.init) {
+                (Shape::Scalar(_), Some(Literal::Number(n))) => {
+                    write(arena, storage.at, &n.to_le_bytes())
+                }
+                (Shape::Scalar(_), Some(Literal::String(bytes))) => {
+                    let len = bytes.len().min(self.limits.max_string as usize - 1);
+                    write(arena, storage.at, &(len as u32).to_le_bytes());
+                    write(
+                        arena,
+                        storage.at + size_of::<runtime::layout::StrBuf>() as u64,
+                        &bytes[..len],
+                    );
+                }
+                (Shape::Map { keys, .. }, _) => {
+                    let kinds = layout::key_kinds(keys);
+                    let size = arena.len() as u64;
+                    // SAFETY: the slice is mapped for as long as the value is used, which is until the end of this arm.
+                    let view = unsafe { Arena::with_size(arena.as_mut_ptr(), size) };
+                    let mut made =
+                        layout::map_spec(global, &kinds, storage.stat_shape, &self.limits)
+                            .is_some_and(|spec| runtime::map::create(view, storage.at, &spec));
+                    if storage.class == Class::Sharded {
+                        made &=
+                            layout::shard_spec(global, &kinds, storage.stat_shape, &self.limits)
+                                .is_some_and(|spec| {
+                                    runtime::shard::create(
+                                        view,
+                                        storage.shard,
+                                        storage.cells,
+                                        &spec,
+                                    )
+                                });
+                    }
+                    if !made {
+                        return Err(LinkError::Global(global.name.clone()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings an arena made by an earlier [`Compiled`] of the same builder up to date: constants and sites added
+    /// since. Nothing that handlers already use is changed.
+    pub fn update_arena(&self, arena: &mut [u8]) -> Result<(), LinkError> {
+        if (arena.len() as u64) < self.layout.size {
+            return Err(LinkError::ArenaTooSmall {
+                have: arena.len() as u64,
+                need: self.layout.size,
+            });
+        }
+        self.write_added(arena, 0, 0);
+        Ok(())
+    }
+
+    /// As [`Compiled::update_arena`], from the state that `earlier` left the arena in: only what was added is written,
+    /// so that handlers may run meanwhile.
+    pub fn extend_arena(&self, arena: &mut [u8], earlier: &Compiled) {
+        self.write_added(arena, earlier.constants.len(), earlier.sites.len());
+    }
+
+    fn write_added(&self, arena: &mut [u8], constants: usize, sites: usize) {
+        let added = self.constants.get(constants..).unwrap_or_default();
+        write(arena, self.layout.constants + constants as u64, added);
+        for (index, site) in self.sites.iter().enumerate().skip(sites) {
+            let mut bytes = Vec::with_capacity(size_of::<Site>());
+            for StrRef { offset, len } in [
+                site.pp,
+                site.pn,
+                site.function,
+                site.module,
+                site.mark,
+                site.provider,
+                site.kind,
+            ] {
+                bytes.extend(offset.to_le_bytes());
+                bytes.extend(len.to_le_bytes());
+            }
+            write(
+                arena,
+                self.layout.sites + (index * size_of::<Site>()) as u64,
+                &bytes,
+            );
+        }
+        let count = (self.sites.len() as u32).to_le_bytes();
+        write(arena, offset_of!(Header, site_count) as u64, &count);
+    }
+
+    /// Makes the handlers of the tracer executable in this process. `arena` is where it is mapped (writable, of the
+    /// layout's size) and has to stay so while the result is used.
+    ///
+    /// # Safety
+    /// `arena` must point to a mapping of `layout().size` bytes filled by [`Compiled::create_arena`] that outlives
+    /// the result.
+    pub unsafe fn link_tracer(&self, arena: *mut u8) -> Result<TracerCode, LinkError> {
+        // SAFETY: the caller's promise.
+        let view = unsafe { Arena::with_size(arena, self.layout.size) };
+        let size = place(&self.units, 0, &|_| Some(0))?.0.len();
+        let mut memory = memmap2::MmapMut::map_anon(size.max(1))?;
+        let base = memory.as_ptr() as u64;
+        let directory = tracer::empty_directory();
+        let tables = std::ptr::from_ref(&*directory) as u64;
+        // Handlers of processes, which are placed with the others, use the frame table of their process.
+        let resolve = |name: &str| match name {
+            FRAME_TABLE => Some(0),
+            STACK_TABLES => Some(tables),
+            _ => runtime::abi::find(name).map(|f| f.address.0 as u64),
+        };
+        let (code, addresses) = place(&self.units, base, &resolve)?;
+        memory[..code.len()].copy_from_slice(&code);
+        let memory = memory.make_exec()?;
+        let handlers = self
+            .handlers
+            .iter()
+            .map(|h| TracerHandler {
+                address: h.context.in_tracer().then(|| addresses[h.unit]),
+                context: h.context,
+                uses: h.uses.clone(),
+            })
+            .collect();
+        Ok(TracerCode::new(
+            view,
+            (memory, directory),
+            handlers,
+            self.layout.clone(),
+            self.globals.clone(),
+            self.storages.clone(),
+            self.limits.clone(),
+        ))
+    }
+
+    /// Whether the handler runs in processes.
+    pub fn is_in_process(&self, handler: HandlerId) -> bool {
+        let handler = self.handlers.get(handler.0 as usize);
+        handler.is_some_and(|h| h.context == Context::Process)
+    }
+
+    /// Whether any handler calls one of these functions of the run time.
+    pub fn calls_any(&self, functions: &[&str]) -> bool {
+        let mut calls = self.units.iter().flat_map(|u| &u.relocations);
+        calls.any(|r| matches!(r.symbol, Symbol::Runtime(name) if functions.contains(&name)))
+    }
+
+    /// Whether any handler needs [`STACK_TABLES`].
+    pub fn needs_stack_tables(&self) -> bool {
+        let mut symbols = self.units.iter().flat_map(|u| &u.relocations);
+        symbols.any(|r| r.symbol == Symbol::StackTables)
+    }
+
+    /// Bytes that [`Compiled::link_process`] gives at most, to reserve memory in the process beforehand.
+    pub fn process_code_size(&self) -> u64 {
+        self.handlers_code_size(&|_| true)
+    }
+
+    /// Bytes that [`Compiled::link_handlers`] gives at most.
+    pub fn handlers_code_size(&self, wanted: &dyn Fn(HandlerId) -> bool) -> u64 {
+        let chosen = self.chosen(wanted);
+        let units: u64 = self
+            .reachable(&chosen)
+            .into_iter()
+            .filter_map(|index| self.units.get(index))
+            .map(|u| (u.code.len() as u64).next_multiple_of(16))
+            .sum();
+        (units + SHARED_STUBS + chosen.len() as u64 * STUB_SIZE).next_multiple_of(4096)
+    }
+
+    /// The code of all process handlers for one process.
+    pub fn link_process<C: RuntimeClobbers>(
+        &self,
+        link: &ProcessLink<'_, C>,
+    ) -> Result<ProcessCode, LinkError> {
+        self.link_handlers(link, &|_| true)
+    }
+
+    /// The code of some process handlers for one process, which may have others already: script functions that they
+    /// call are there once more.
+    pub fn link_handlers<C: RuntimeClobbers>(
+        &self,
+        link: &ProcessLink<'_, C>,
+        wanted: &dyn Fn(HandlerId) -> bool,
+    ) -> Result<ProcessCode, LinkError> {
+        let called = self.chosen(wanted);
+        let needed = self.reachable(&called);
+        let units: Vec<Unit> = self
+            .units
+            .iter()
+            .enumerate()
+            .map(|(index, unit)| {
+                if needed.contains(&index) {
+                    unit.clone()
+                } else {
+                    Unit::default()
+                }
+            })
+            .collect();
+        let (mut bytes, addresses) = place(&units, link.code, link.symbol)?;
+        bytes.resize(bytes.len().next_multiple_of(16), 0xcc);
+        let slot_acquire = (link.symbol)("slot_acquire")
+            .ok_or_else(|| LinkError::MissingSymbol("slot_acquire".into()))?;
+        let entries: Vec<_> = called
+            .iter()
+            .map(|(_, h)| stub::Entry {
+                body: addresses[h.unit],
+                switch: self.units[h.unit].calls || self.units[h.unit].stack,
+            })
+            .collect();
+        let stack_end = self.layout.native_stack + self.layout.native_stack_size;
+        let stubs = stub::assemble(
+            link,
+            stack_end,
+            link.code + bytes.len() as u64,
+            slot_acquire,
+            &entries,
+        )?;
+        let mut forms = vec![None; self.handlers.len()];
+        for ((index, handler), &address) in called.iter().zip(&stubs.entries) {
+            forms[*index] = Some(match &handler.inline {
+                Some(counters) => EntryForm::Inline {
+                    code: stub::inline_counters(link, &stubs, counters)?,
+                    clobbers: stub::INLINE_CLOBBERS,
+                },
+                None => {
+                    let (reads, clobbers) = self.effects(handler.unit, &link.runtime_clobbers);
+                    EntryForm::Call {
+                        address,
+                        reads,
+                        clobbers: clobbers.union(stub::STUB_CLOBBERS),
+                    }
+                }
+            });
+        }
+        bytes.extend_from_slice(&stubs.code);
+        let mut stub_addresses = vec![None; self.handlers.len()];
+        for ((index, _), &address) in called.iter().zip(&stubs.entries) {
+            stub_addresses[*index] = Some(address);
+        }
+        Ok(ProcessCode {
+            bytes,
+            entries: forms,
+            stubs: stub_addresses,
+        })
+    }
+
+    /// The process handlers among the wanted ones.
+    fn chosen(&self, wanted: &dyn Fn(HandlerId) -> bool) -> Vec<(usize, &Handler)> {
+        self.handlers
+            .iter()
+            .enumerate()
+            .filter(|(i, h)| h.context == Context::Process && wanted(HandlerId(*i as u32)))
+            .collect()
+    }
+
+    /// The units of these handlers and of all that they call.
+    fn reachable(&self, handlers: &[(usize, &Handler)]) -> HashSet<usize> {
+        let mut seen = HashSet::new();
+        let mut rest: Vec<usize> = handlers.iter().map(|(_, h)| h.unit).collect();
+        while let Some(index) = rest.pop() {
+            let Some(unit) = self.units.get(index).filter(|_| seen.insert(index)) else {
+                continue;
+            };
+            rest.extend(unit.relocations.iter().filter_map(|r| match r.symbol {
+                Symbol::Unit(other) => Some(other),
+                Symbol::Runtime(_) | Symbol::StackTables => None,
+            }));
+        }
+        seen
+    }
+
+    /// What a unit, with all that it calls, reads of the frame and changes.
+    fn effects(&self, unit: usize, runtime: &impl RuntimeClobbers) -> (Registers, Registers) {
+        let (mut reads, mut changes) = (Registers::default(), Registers::default());
+        let mut seen = HashSet::new();
+        let mut rest = vec![unit];
+        while let Some(index) = rest.pop() {
+            let Some(unit) = self.units.get(index).filter(|_| seen.insert(index)) else {
+                continue;
+            };
+            reads.general |= unit.reads;
+            reads.vector |= unit.reads_vectors;
+            changes.general |= unit.writes;
+            changes = changes.union(clobber::written(&unit.code));
+            for relocation in &unit.relocations {
+                match relocation.symbol {
+                    Symbol::Unit(other) => rest.push(other),
+                    Symbol::Runtime(FRAME_TABLE) => {}
+                    Symbol::Runtime(name) => changes = changes.union(runtime.of(name)),
+                    Symbol::StackTables => {}
+                }
+            }
+        }
+        (reads, changes)
+    }
+}
+
+/// Writes bytes at an offset; what does not fit is left out (the size was checked before).
+fn write(arena: &mut [u8], offset: u64, bytes: &[u8]) {
+    if let Some(target) = usize::try_from(offset)
+        .ok()
+        .and_then(|o| arena.get_mut(o..o.checked_add(bytes.len())?))
+    {
+        target.copy_from_slice(bytes);
+    }
+}

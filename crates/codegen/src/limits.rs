@@ -1,0 +1,141 @@
+//! The limits that stap(1) lets `-D NAME=VALUE` change, with its defaults, and Spile's own.
+
+/// Limits of one session, and what else is fixed when its program is compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `MAXACTION`: statements in one hit of a probe in a process.
+    pub max_action: u32,
+    /// `MAXACTION_INTERRUPTIBLE`: statements in one run of a begin, end, error or timer probe.
+    pub max_action_interruptible: u32,
+    /// `MAXNESTING`: depth of function calls.
+    pub max_nesting: u32,
+    /// `MAXSTRINGLEN`: bytes of a string, the terminating NUL included.
+    pub max_string: u32,
+    /// `MAXMAPENTRIES`: elements of an array declared without a size.
+    pub max_map_entries: u32,
+    /// `MAXBACKTRACE`: frames of a backtrace.
+    pub max_backtrace: u32,
+    /// `MAXERRORS`: run-time errors after which the session ends (more than this many end it).
+    pub max_errors: u32,
+    /// `MAXSKIPPED`: skipped hits that make the session end (more than this many end it).
+    pub max_skipped: u32,
+    /// `HIST_WIDTH`: characters of a histogram's longest bar.
+    pub histogram_width: u32,
+    /// `HIST_ELISION`: a histogram's empty rows shown on either side of others; negative: all.
+    pub histogram_elision: i32,
+    /// `SPILE_THREADS`: threads that can be in handlers or have unread output at one time.
+    pub slots: u32,
+    /// `SPILE_RING`: bytes of each thread's ring; rounded up to a power of two.
+    pub ring_size: u32,
+    /// `SPILE_PROCESSES`: processes that can be probed in one session.
+    pub processes: u32,
+    /// `-t`: handlers note how long they take.
+    pub timing: bool,
+    /// `--skip-badvars`: target variables that can't be found are 0.
+    pub skip_badvars: bool,
+    /// `SPILE_REPLACE_RETURNS`: return probes work by another return address even where a function's exits are known.
+    pub replace_returns: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_action: 1000,
+            max_action_interruptible: 10_000,
+            max_nesting: 10,
+            max_string: 512,
+            max_map_entries: 2048,
+            max_backtrace: 20,
+            max_errors: 0,
+            max_skipped: 100,
+            histogram_width: runtime::histogram::WIDTH,
+            histogram_elision: runtime::histogram::ELISION,
+            slots: 1024,
+            ring_size: 1 << 22,
+            processes: 256,
+            timing: false,
+            skip_badvars: false,
+            replace_returns: false,
+        }
+    }
+}
+
+impl Limits {
+    /// The limits that `-D` definitions ask for, given as (name, value). Names that are no limit are left alone
+    /// (stap passes them to its C compiler); values that are no number, or out of reason, are brought within reason.
+    pub fn from_definitions<'a>(definitions: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut limits = Limits::default();
+        let mut interruptible = None;
+        for (name, value) in definitions {
+            if name == "HIST_ELISION" {
+                if let Ok(rows) = value.trim().parse() {
+                    limits.histogram_elision = rows;
+                }
+                continue;
+            }
+            let Some(number) = parse(value) else { continue };
+            let clamp = |low: u64, high: u64| number.clamp(low, high) as u32;
+            match name {
+                "MAXACTION" => limits.max_action = clamp(1, u32::MAX as u64),
+                "MAXACTION_INTERRUPTIBLE" => interruptible = Some(clamp(1, u32::MAX as u64)),
+                "MAXNESTING" => limits.max_nesting = clamp(1, 1000),
+                "MAXSTRINGLEN" => limits.max_string = clamp(2, 65_536),
+                "MAXMAPENTRIES" => limits.max_map_entries = clamp(1, 1 << 24),
+                "MAXBACKTRACE" => {
+                    limits.max_backtrace =
+                        clamp(1, u64::from(runtime::stack::backtrace::MAX_FRAMES));
+                }
+                "MAXERRORS" => limits.max_errors = clamp(0, u32::MAX as u64),
+                "MAXSKIPPED" => limits.max_skipped = clamp(0, u32::MAX as u64),
+                "HIST_WIDTH" => limits.histogram_width = clamp(1, 1000),
+                "SPILE_THREADS" => limits.slots = clamp(2, 1 << 16),
+                "SPILE_RING" => limits.ring_size = clamp(4096, 1 << 28).next_power_of_two(),
+                "SPILE_PROCESSES" => limits.processes = clamp(1, 1 << 14),
+                "SPILE_REPLACE_RETURNS" => limits.replace_returns = number != 0,
+                _ => {}
+            }
+        }
+        limits.max_action_interruptible =
+            interruptible.unwrap_or(limits.max_action.saturating_mul(10));
+        limits
+    }
+}
+
+fn parse(value: &str) -> Option<u64> {
+    let value = value.trim().trim_end_matches(['u', 'U', 'l', 'L']);
+    match value
+        .strip_prefix("0x")
+        .or_else(|| value.strip_prefix("0X"))
+    {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => value.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Limits;
+
+    #[test]
+    fn interruptible_follows_maxaction() {
+        let limits = Limits::from_definitions([("MAXACTION", "50")]);
+        assert_eq!(
+            (limits.max_action, limits.max_action_interruptible),
+            (50, 500)
+        );
+        let limits =
+            Limits::from_definitions([("MAXACTION_INTERRUPTIBLE", "7"), ("MAXACTION", "50")]);
+        assert_eq!(
+            (limits.max_action, limits.max_action_interruptible),
+            (50, 7)
+        );
+    }
+
+    #[test]
+    fn nonsense_is_left_alone() {
+        assert_eq!(
+            Limits::from_definitions([("STP_NO_OVERLOAD", ""), ("MAXNESTING", "x")]),
+            Limits::default()
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! From compiled handlers to code at an address: relocations against the run time, entry stubs.
+
+use crate::error::LinkError;
+use crate::state::{Symbol, Unit};
+
+/// Registers by number: general ones as x86 encodes them, vector ones xmm0 … xmm15.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Registers {
+    /// General registers.
+    pub general: u16,
+    /// Vector registers (low 128 bits).
+    pub vector: u16,
+    /// The arithmetic flags.
+    pub flags: bool,
+}
+
+impl Registers {
+    /// Those in either.
+    pub fn union(self, other: Registers) -> Registers {
+        Registers {
+            general: self.general | other.general,
+            vector: self.vector | other.vector,
+            flags: self.flags | other.flags,
+        }
+    }
+}
+
+/// What functions of the run time may change (callee-saved registers left out).
+pub trait RuntimeClobbers {
+    /// Those of one function.
+    fn of(&self, function: &str) -> Registers;
+}
+
+/// The same for all functions: those that any of them changes.
+impl RuntimeClobbers for Registers {
+    fn of(&self, _: &str) -> Registers {
+        *self
+    }
+}
+
+/// Function by function, which spares trampolines the saving of vector registers.
+impl<F: Fn(&str) -> Registers> RuntimeClobbers for F {
+    fn of(&self, function: &str) -> Registers {
+        self(function)
+    }
+}
+
+/// How a handler learns the FS base, by which it knows its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadPointer {
+    /// The word at `%fs:0` is the FS base itself (System V ABI, TLS variant II): true of every thread of a program
+    /// whose dynamic linker has set up its TLS. The cheapest.
+    Word,
+    /// `rdfsbase`, which also works before there is any TLS, where kernel and processor allow it.
+    Register,
+    /// A system call.
+    SystemCall,
+}
+
+/// What code for a process depends on.
+pub struct ProcessLink<'a, C = Registers> {
+    /// Address in the process at which [`ProcessCode::bytes`] will stand.
+    pub code: u64,
+    /// Address of the arena in the process.
+    pub arena: u64,
+    /// Address of its thread table.
+    pub thread_table: u64,
+    /// Number of its process record.
+    pub process: u32,
+    /// How its threads are told apart.
+    pub thread_pointer: ThreadPointer,
+    /// Address in the process of a function of the run time, of [`STACK_TABLES`], or of its `frame_table` (see
+    /// `runtime::frames`).
+    pub symbol: &'a dyn Fn(&str) -> Option<u64>,
+    /// What functions of the run time may change.
+    pub runtime_clobbers: C,
+}
+
+/// How a trampoline runs a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryForm {
+    /// Call `address` with the frame in rdi and the site's number in esi, stack below the red zone; any alignment.
+    Call {
+        /// Address of the entry stub.
+        address: u64,
+        /// Registers of the program that the handler reads from the frame; `rip` it may read always. Vector registers
+        /// stand behind the frame, 16 bytes each.
+        reads: Registers,
+        /// What the call changes. A general register among them that the handler assigns to has its new value in the
+        /// frame afterwards.
+        clobbers: Registers,
+    },
+    /// Copy this position-independent code into the trampoline; it falls out of its end. It reads no register and
+    /// leaves the stack (and the red zone) alone.
+    Inline {
+        /// The instructions.
+        code: Vec<u8>,
+        /// What it changes.
+        clobbers: Registers,
+    },
+}
+
+/// Code for one process.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessCode {
+    /// To be written at [`ProcessLink::code`], readable and executable.
+    pub bytes: Vec<u8>,
+    /// By handler number; `None` for handlers of the tracer.
+    pub entries: Vec<Option<EntryForm>>,
+    /// By handler number, the address of a function `extern "C" fn(frame, site)` that runs it, whatever its form above;
+    /// the frame must have every register, the vector registers behind it among them.
+    pub stubs: Vec<Option<u64>>,
+}
+
+/// What [`ProcessLink::symbol`] is asked for the address of the process's `runtime::stack::table::Directory`.
+pub const STACK_TABLES: &str = "stack_tables";
+
+/// Lays out units from `base` on and fills in addresses: the code and where each unit begins.
+pub(crate) fn place(
+    units: &[Unit],
+    base: u64,
+    resolve: &dyn Fn(&str) -> Option<u64>,
+) -> Result<(Vec<u8>, Vec<u64>), LinkError> {
+    let mut code = Vec::new();
+    let mut addresses = Vec::with_capacity(units.len());
+    for unit in units {
+        code.resize(code.len().next_multiple_of(16), 0xcc);
+        addresses.push(base + code.len() as u64);
+        code.extend_from_slice(&unit.code);
+    }
+    for (unit, &start) in units.iter().zip(&addresses) {
+        for relocation in &unit.relocations {
+            let target = match relocation.symbol {
+                Symbol::Unit(index) => addresses.get(index).copied(),
+                Symbol::Runtime(name) => resolve(name),
+                Symbol::StackTables => resolve(STACK_TABLES),
+            };
+            let Some(target) = target else {
+                return Err(LinkError::MissingSymbol(format!("{:?}", relocation.symbol)));
+            };
+            let at = start - base + u64::from(relocation.offset);
+            let value = target.wrapping_add_signed(relocation.addend);
+            let bytes = if relocation.relative {
+                // Only between units, which lie in one block of code.
+                (value.wrapping_sub(base + at) as u32)
+                    .to_le_bytes()
+                    .to_vec()
+            } else {
+                value.to_le_bytes().to_vec()
+            };
+            if let Some(field) = code.get_mut(at as usize..at as usize + bytes.len()) {
+                field.copy_from_slice(&bytes);
+            }
+        }
+    }
+    Ok((code, addresses))
+}

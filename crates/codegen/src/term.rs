@@ -1,0 +1,69 @@
+//! Numbers of the probed program: what a target expression that is more than a register or a place in memory needs.
+
+/// A 64-bit number as a function of the program's registers and memory at the probed instruction, of the address at
+/// which the image is, and of the script's own index and operand expressions. Arithmetic wraps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Term {
+    /// A number.
+    Constant(i64),
+    /// A register, numbered as x86 encodes them.
+    Register(u8),
+    /// Half of a vector register.
+    Vector {
+        /// Which: 0 for xmm0.
+        number: u8,
+        /// The upper half of its 128 bits.
+        high: bool,
+    },
+    /// An address of the probed image: the probed instruction's plus this.
+    Image(i64),
+    /// The thread pointer (the word at `%fs:0`).
+    Thread,
+    /// The operand of `@cast(e, …)` or `e->…`.
+    Operand,
+    /// The index expression that is the `n`-th of [`script::ir::Target::steps`].
+    Index(usize),
+    /// What stands in memory.
+    Load {
+        /// Where.
+        address: Box<Term>,
+        /// Bytes: 1 to 8.
+        size: u8,
+        /// Sign-extended, else zero-extended.
+        signed: bool,
+    },
+    /// The low bits of a number.
+    Extend {
+        /// The number.
+        value: Box<Term>,
+        /// How many bits: 1 to 63.
+        bits: u8,
+        /// Sign-extended, else zero-extended.
+        signed: bool,
+    },
+    /// Two numbers.
+    Binary(TermOperator, Box<Term>, Box<Term>),
+}
+
+/// What [`Term::Binary`] does. Comparisons are signed and give 1 or 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum TermOperator {
+    Add,
+    Subtract,
+    Multiply,
+    /// Signed; 0 when divided by 0.
+    Divide,
+    /// Unsigned; 0 when divided by 0.
+    Remainder,
+    And,
+    Or,
+    Xor,
+    ShiftLeft,
+    ShiftRight,
+    ShiftRightSigned,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+}

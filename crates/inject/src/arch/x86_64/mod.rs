@@ -1,0 +1,46 @@
+//! x86-64.
+//!
+//! Three steps lead from an address to a probe, none of which touches a process:
+//!
+//! 1. [`BranchTargets`] says where a module's control flow may enter.
+//! 2. [`plan`] decides which bytes at a site may be overwritten, and with which kind of jump, or refuses.
+//! 3. [`Trampoline::build`] makes the code the jump leads to: snippets, then the displaced instructions, then a
+//!    jump back.
+
+mod control_flow;
+mod direct_calls;
+pub(crate) mod hook;
+mod indirect;
+mod jump_table;
+mod liveness;
+mod patch;
+mod registers;
+mod relocate;
+mod return_trampoline;
+mod system_calls;
+mod targets;
+mod trampoline;
+
+pub use control_flow::{
+    ControlFlow, Exit, ExitKind, FunctionCode, Loop, Named, NotProvable, StackRow, control_flow,
+};
+pub use direct_calls::{DirectCall, direct_calls};
+pub use liveness::{dead_around_system_call, dead_registers};
+pub use patch::{
+    PatchKind, Plan, Refusal, TakenRanges, TrapByte, Write, plan, plan_around, plan_through,
+};
+pub use registers::{Frame, RegisterSet};
+pub use relocate::{RelocateError, Relocated, relocate};
+pub use return_trampoline::ReturnTrampoline;
+pub use system_calls::{SYSCALL, SystemCall, system_calls};
+pub use targets::BranchTargets;
+pub use trampoline::{SnippetsAt, Trampoline, TrampolineError};
+
+#[cfg(test)]
+mod control_flow_tests;
+#[cfg(test)]
+mod execution;
+#[cfg(test)]
+mod real_binaries;
+#[cfg(test)]
+mod sandbox;

@@ -1,0 +1,192 @@
+//! Finding the `syscall` instructions of a module, and the system call that each one makes.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, OpKind, Register,
+};
+
+use super::BranchTargets;
+use crate::analysis::CodeSection;
+
+/// The encoding of `syscall` (Intel SDM volume 2).
+pub const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// How far back the number of a system call is looked for, in instructions.
+const HORIZON: usize = 16;
+
+/// A `syscall` instruction of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemCall {
+    /// Its address.
+    pub address: u64,
+    /// The number in rax, where it is the same whenever control comes here; `None`: it may be any.
+    pub number: Option<u32>,
+}
+
+/// The `syscall` instructions in a section, ascending. Bytes that merely look like one, inside of other instructions
+/// or in data, are none.
+pub fn system_calls(code: CodeSection<'_>, targets: &BranchTargets) -> Vec<SystemCall> {
+    let mut found = Vec::new();
+    let mut rest = code.bytes;
+    let mut start = code.address;
+    while let Some(offset) = rest.windows(2).position(|pair| pair == SYSCALL) {
+        let address = start + offset as u64;
+        if targets.is_boundary(address) && targets.function_of(address).is_some() {
+            found.push(SystemCall {
+                address,
+                number: number(address, code, targets),
+            });
+        }
+        rest = rest.get(offset + 2..).unwrap_or_default();
+        start = address + 2;
+    }
+    found
+}
+
+/// The instruction that stands directly before an address, if control runs from the one to the other.
+pub(super) fn previous(
+    address: u64,
+    code: CodeSection<'_>,
+    targets: &BranchTargets,
+) -> Option<Instruction> {
+    (1..=15).find_map(|len| {
+        let at = address.checked_sub(len)?;
+        if !targets.is_boundary(at) {
+            return None;
+        }
+        let mut decoder = Decoder::with_ip(64, code.from(at)?, at, DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        (instruction.code() != Code::INVALID && instruction.next_ip() == address)
+            .then_some(instruction)
+    })
+}
+
+/// What rax holds at an address, as far as the straight-line code before it proves it.
+fn number(address: u64, code: CodeSection<'_>, targets: &BranchTargets) -> Option<u32> {
+    targets.is_provable(address).ok()?;
+    let mut factory = InstructionInfoFactory::new();
+    let mut at = address;
+    // `mov al, 15` needs to know the rest of the register.
+    let mut low_byte = None;
+    for _ in 0..HORIZON {
+        if targets.is_entered(at) {
+            return None;
+        }
+        let instruction = previous(at, code, targets)?;
+        if !matches!(
+            instruction.flow_control(),
+            FlowControl::Next | FlowControl::ConditionalBranch
+        ) {
+            return None;
+        }
+        let writes = factory
+            .info(&instruction)
+            .used_registers()
+            .iter()
+            .any(|used| {
+                used.register().full_register() == Register::RAX
+                    && !matches!(
+                        used.access(),
+                        OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
+                    )
+            });
+        if writes {
+            let zeroes = matches!(instruction.mnemonic(), Mnemonic::Xor | Mnemonic::Sub)
+                && instruction.op1_kind() == OpKind::Register
+                && instruction.op0_register() == instruction.op1_register()
+                && matches!(instruction.op0_register(), Register::EAX | Register::RAX);
+            let value = match instruction.code() {
+                Code::Mov_r32_imm32 | Code::Mov_rm32_imm32 => instruction.immediate32(),
+                Code::Mov_rm64_imm32 => u32::try_from(instruction.immediate64()).ok()?,
+                Code::Mov_r64_imm64 => u32::try_from(instruction.immediate64()).ok()?,
+                Code::Mov_r8_imm8 | Code::Mov_rm8_imm8
+                    if instruction.op0_register() == Register::AL && low_byte.is_none() =>
+                {
+                    low_byte = Some(instruction.immediate8());
+                    at = instruction.ip();
+                    continue;
+                }
+                _ if zeroes => 0,
+                _ => return None,
+            };
+            return Some(match low_byte {
+                Some(low) => value & !0xff | u32::from(low),
+                None => value,
+            });
+        }
+        at = instruction.ip();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::ModuleCode;
+    use iced_x86::code_asm::{CodeAssembler, al, eax, ecx, edi, rax, rdi};
+
+    fn found(write: impl FnOnce(&mut CodeAssembler)) -> Vec<Option<u32>> {
+        let mut a = CodeAssembler::new(64).unwrap();
+        write(&mut a);
+        let bytes = a.assemble(0x1000).unwrap();
+        let section = CodeSection {
+            address: 0x1000,
+            bytes: &bytes,
+        };
+        let targets = BranchTargets::build(&ModuleCode {
+            sections: &[section],
+            functions: &[section.range()],
+            landing_pads: &[],
+            code_pointers: &[],
+            read_data: &|_, _| false,
+            fixed_address: false,
+        });
+        let calls = system_calls(section, &targets);
+        calls.iter().map(|call| call.number).collect()
+    }
+
+    #[test]
+    fn constant_numbers_are_known() {
+        let numbers = found(|a| {
+            a.mov(eax, 39).unwrap();
+            a.syscall().unwrap();
+            a.mov(edi, eax).unwrap();
+            a.xor(eax, eax).unwrap();
+            a.syscall().unwrap();
+            a.xor(eax, eax).unwrap();
+            a.mov(al, 56).unwrap();
+            a.mov(edi, 1).unwrap();
+            a.syscall().unwrap();
+            a.ret().unwrap();
+        });
+        assert_eq!(numbers, [Some(39), Some(0), Some(56)]);
+    }
+
+    #[test]
+    fn a_number_from_elsewhere_is_any() {
+        let numbers = found(|a| {
+            let mut again = a.create_label();
+            a.mov(rax, rdi).unwrap();
+            a.syscall().unwrap();
+            // The result of the one call would be the number of the next.
+            a.syscall().unwrap();
+            a.mov(eax, 1).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.syscall().unwrap();
+            a.mov(eax, 2).unwrap();
+            a.dec(ecx).unwrap();
+            a.jne(again).unwrap();
+            a.ret().unwrap();
+        });
+        assert_eq!(numbers, [None, None, None]);
+    }
+
+    #[test]
+    fn bytes_inside_of_an_instruction_are_no_call() {
+        let numbers = found(|a| {
+            a.mov(eax, 0x0000_050f).unwrap();
+            a.ret().unwrap();
+        });
+        assert!(numbers.is_empty());
+    }
+}

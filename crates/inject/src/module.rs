@@ -1,0 +1,302 @@
+//! An ELF file and the analysis of its code, shared by all processes that map it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use symbols::{Binary, CallFrameRow, ImageAddr, SymbolsError};
+
+use crate::analysis::{CodeSection, ModuleCode};
+use crate::arch::{
+    BranchTargets, ControlFlow, FunctionCode, Named, SYSCALL, StackRow, SystemCall, control_flow,
+    system_calls,
+};
+use crate::stack_table::{self, TableParts};
+
+/// What tells one version of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileIdentity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Time of the last change: seconds, nanoseconds.
+    changed: (i64, i64),
+}
+
+impl FileIdentity {
+    /// The version that the metadata are of.
+    pub fn of(metadata: &Metadata) -> FileIdentity {
+        FileIdentity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+
+    /// Device and inode, which a file keeps when it is written to.
+    pub fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+}
+
+static OPEN: Mutex<Option<HashMap<FileIdentity, Weak<Module>>>> = Mutex::new(None);
+
+/// An ELF file and what is known about its code, in the addresses of the file.
+#[derive(Debug)]
+pub(crate) struct Module {
+    pub(crate) binary: Arc<Binary>,
+    pub(crate) identity: FileIdentity,
+    targets: OnceLock<BranchTargets>,
+    cold_parts: OnceLock<HashMap<String, Vec<u64>>>,
+    stack_tables: Mutex<HashMap<TableParts, Option<Arc<[u8]>>>>,
+    system_calls: OnceLock<Vec<SystemCall>>,
+}
+
+impl Module {
+    /// Opens a file, or finds it open already.
+    pub(crate) fn open(path: &Path, metadata: &Metadata) -> Result<Arc<Module>, SymbolsError> {
+        let identity = FileIdentity::of(metadata);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let modules = open.get_or_insert_default();
+        if let Some(module) = modules.get(&identity).and_then(Weak::upgrade) {
+            return Ok(module);
+        }
+        modules.retain(|_, module| module.strong_count() > 0);
+        let binary = Arc::new(Binary::open(path)?);
+        let module = Arc::new(Module {
+            binary,
+            identity,
+            targets: OnceLock::new(),
+            cold_parts: OnceLock::new(),
+            stack_tables: Mutex::default(),
+            system_calls: OnceLock::new(),
+        });
+        modules.insert(identity, Arc::downgrade(&module));
+        Ok(module)
+    }
+
+    /// The table by which stacks are walked; `path` is what it calls the module.
+    pub(crate) fn stack_table(&self, path: &Path, parts: TableParts) -> Option<Arc<[u8]>> {
+        let mut tables = self
+            .stack_tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let make = || stack_table::encode(&self.binary, path, parts).map(Arc::from);
+        tables.entry(parts).or_insert_with(make).clone()
+    }
+
+    /// The section (or segment, in a file without sections) of code that holds an address.
+    pub(crate) fn code_at(&self, address: u64) -> Option<CodeSection<'_>> {
+        let range = self
+            .code_ranges()
+            .into_iter()
+            .find(|range| range.contains(&address))?;
+        self.section(range)
+    }
+
+    /// Where control may enter the code.
+    pub(crate) fn targets(&self) -> &BranchTargets {
+        self.targets.get_or_init(|| {
+            let binary = &*self.binary;
+            let sections: Vec<CodeSection<'_>> = self
+                .code_ranges()
+                .into_iter()
+                .filter_map(|range| self.section(range))
+                .collect();
+            let functions: Vec<Range<u64>> = binary
+                .function_ranges()
+                .iter()
+                .map(|range| range.start.0..range.end.0)
+                .collect();
+            let mut landing_pads: Vec<u64> = binary.landing_pads().iter().map(|at| at.0).collect();
+            // Every goroutine returns behind the first byte of this one, an address that the
+            // scheduler computes (`newproc1` of Go's runtime/proc.go).
+            let goexit = |name: &str| matches!(name, "runtime.goexit" | "runtime.goexit.abi0");
+            let exits = binary.functions().iter().filter(|f| goexit(&f.name));
+            landing_pads.extend(exits.map(|f| f.address.0 + 1));
+            landing_pads.sort_unstable();
+            let code_pointers: Vec<u64> = binary.code_pointers().iter().map(|at| at.0).collect();
+            let read_data = |address: u64, buffer: &mut [u8]| self.read_data(address, buffer);
+            BranchTargets::build(&ModuleCode {
+                sections: &sections,
+                functions: &functions,
+                landing_pads: &landing_pads,
+                code_pointers: &code_pointers,
+                read_data: &read_data,
+                fixed_address: !binary.is_position_independent(),
+            })
+        })
+    }
+
+    /// The control flow of the function that starts at an address.
+    pub(crate) fn control_flow(&self, entry: u64) -> ControlFlow {
+        let binary = &*self.binary;
+        let targets = self.targets();
+        let sections: Vec<CodeSection<'_>> = self
+            .code_ranges()
+            .into_iter()
+            .filter_map(|range| self.section(range))
+            .collect();
+        let frames = binary.call_frames();
+        let rows: RefCell<Vec<CallFrameRow>> = RefCell::default();
+        let known: RefCell<Range<u64>> = RefCell::default();
+        let stack_at = |address: u64| {
+            let mut rows = rows.borrow_mut();
+            let mut known = known.borrow_mut();
+            if !known.contains(&address) {
+                *rows = frames.as_ref()?.rows(ImageAddr(address));
+                *known = match (rows.first(), rows.last()) {
+                    (Some(first), Some(last)) => first.start.0..last.end.0,
+                    _ => address..address + 1,
+                };
+            }
+            let row = rows
+                .get(rows.partition_point(|row| row.end.0 <= address))
+                .filter(|row| row.start.0 <= address)?;
+            let register = row.frame_address.map(|(register, offset)| {
+                let number = symbols::arch::x86_64::from_dwarf(register)?;
+                Some((number, offset))
+            });
+            Some(StackRow {
+                frame_address: register.flatten(),
+                returns_ordinarily: row.returns_ordinarily,
+            })
+        };
+        let named = |address: u64| {
+            let functions = binary.functions();
+            let from = functions.partition_point(|f| f.address.0 < address);
+            match functions.get(from).filter(|f| f.address.0 == address) {
+                Some(function) if is_cold(&function.name) => Named::Part,
+                Some(_) => Named::Function,
+                None => Named::Unknown,
+            }
+        };
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        // Where other symbols stand inside the function, its range has been cut there.
+        let mut next = Some(entry);
+        let from = binary.functions().partition_point(|f| f.address.0 < entry);
+        let named_here: Vec<&symbols::Function> = binary
+            .functions()
+            .get(from..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(|f| f.address.0 == entry)
+            .collect();
+        let end = named_here.iter().map(|f| f.end().0).max();
+        while let Some(at) = next {
+            let Some(range) = targets.function_of(at) else {
+                break;
+            };
+            next = end
+                .filter(|&end| range.end < end && range.end > at)
+                .map(|_| range.end);
+            ranges.push(at..range.end);
+        }
+        for function in named_here {
+            let cold = format!("{}.cold", function.name);
+            let parts = self.cold_parts().get(&cold).into_iter().flatten();
+            ranges.extend(parts.filter_map(|&at| targets.function_of(at)));
+        }
+        let read_data = |address: u64, buffer: &mut [u8]| self.read_data(address, buffer);
+        control_flow(&FunctionCode {
+            entry,
+            ranges,
+            sections: &sections,
+            targets,
+            stack_at: &stack_at,
+            named: &named,
+            read_data: &read_data,
+        })
+    }
+
+    /// The parts that compilers put elsewhere, by name.
+    fn cold_parts(&self) -> &HashMap<String, Vec<u64>> {
+        self.cold_parts.get_or_init(|| {
+            let mut parts: HashMap<String, Vec<u64>> = HashMap::new();
+            for function in self.binary.functions().iter().filter(|f| is_cold(&f.name)) {
+                let places = parts.entry(function.name.clone()).or_default();
+                places.push(function.address.0);
+            }
+            // Static functions of one name: which part is whose only the jumps to them tell.
+            parts.retain(|_, places| places.len() == 1);
+            parts
+        })
+    }
+
+    fn read_data(&self, address: u64, buffer: &mut [u8]) -> bool {
+        match self.binary.read_data(ImageAddr(address), buffer.len()) {
+            Some(bytes) if bytes.len() == buffer.len() => {
+                buffer.copy_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The `syscall` instructions of the code, ascending.
+    pub(crate) fn system_calls(&self) -> &[SystemCall] {
+        self.system_calls.get_or_init(|| {
+            let sections: Vec<CodeSection<'_>> = self
+                .code_ranges()
+                .into_iter()
+                .filter_map(|range| self.section(range))
+                .collect();
+            // Most libraries have none, and are spared the analysis.
+            let resembles = |section: &CodeSection<'_>| {
+                section
+                    .bytes
+                    .windows(SYSCALL.len())
+                    .any(|pair| pair == SYSCALL)
+            };
+            if !sections.iter().any(resembles) {
+                return Vec::new();
+            }
+            let targets = self.targets();
+            let mut found: Vec<SystemCall> = sections
+                .iter()
+                .flat_map(|section| system_calls(*section, targets))
+                .collect();
+            found.sort_unstable_by_key(|call| call.address);
+            found
+        })
+    }
+
+    fn code_ranges(&self) -> Vec<Range<u64>> {
+        let sections = self.binary.executable_sections();
+        if sections.is_empty() {
+            let segments = self
+                .binary
+                .load_segments()
+                .iter()
+                .filter(|segment| segment.executable);
+            segments
+                .map(|s| s.vaddr.0..s.vaddr.0.saturating_add(s.file_size))
+                .collect()
+        } else {
+            sections
+                .iter()
+                .map(|s| s.address.0..s.address.0.saturating_add(s.size))
+                .collect()
+        }
+    }
+
+    fn section(&self, range: Range<u64>) -> Option<CodeSection<'_>> {
+        let bytes = self
+            .binary
+            .code_bytes(ImageAddr(range.start)..ImageAddr(range.end))?;
+        Some(CodeSection {
+            address: range.start,
+            bytes,
+        })
+    }
+}
+
+/// Whether a symbol names the rarely executed part of a function, as gcc and LLVM call it.
+fn is_cold(name: &str) -> bool {
+    name.ends_with(".cold") || name.contains(".cold.")
+}

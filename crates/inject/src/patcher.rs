@@ -1,0 +1,686 @@
+//! Inserting snippets at points of a held process, and removing them.
+//!
+//! Order of writes: trampolines first, jumps last, so that the process is correct at every instant
+//! and stays so if we are killed. Everything happens while all threads are stopped.
+//!
+//! A return address can never point into a patch: a call is displaced only as the last instruction
+//! (it returns behind the patch) or emulated with its real return address. A signal handler may
+//! have interrupted a thread there, though, and would return there; stacks are searched for that,
+//! and such a site is refused.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::arch::{
+    PatchKind, Plan, RegisterSet, SYSCALL, SnippetsAt, TakenRanges, Trampoline, Write,
+    dead_around_system_call, dead_registers, plan_around, plan_through,
+};
+use crate::code_page::CodePages;
+use crate::error::InjectError;
+use crate::image::Image;
+use crate::owner::{Owner, Owners};
+use crate::point::{Point, PointKind};
+use crate::process::Process;
+use crate::record::{Member, Record, SiteRecord};
+use crate::snippet::Snippet;
+use crate::stack::Interior;
+use crate::{ptrace, restart};
+
+/// A snippet to be run at a point.
+#[derive(Debug, Clone)]
+pub struct Insertion {
+    /// Absolute address of the instruction before which the snippet runs.
+    pub address: u64,
+    /// The address is the first instruction of a function that follows the System V calling
+    /// convention, so that flags and red zone are unused there.
+    pub at_function_entry: bool,
+    /// The address is an exit of a function that follows the System V calling convention, so that flags and red zone
+    /// are unused there.
+    pub at_function_exit: bool,
+    /// Instructions from which control always comes to the address, the nearest first: where the patch may begin if
+    /// there is no room at the address itself.
+    pub before: Vec<u64>,
+    /// The snippet runs after the instruction instead, which has to be a `syscall`.
+    pub after: bool,
+    /// What to run.
+    pub snippet: Snippet,
+}
+
+impl Insertion {
+    /// A snippet at a point.
+    pub fn at(point: &Point, snippet: Snippet) -> Insertion {
+        Insertion {
+            address: point.address(),
+            at_function_entry: point.kind() == PointKind::Entry,
+            at_function_exit: point.kind() == PointKind::Exit,
+            before: point.before().to_vec(),
+            after: point.kind() == PointKind::AfterSystemCall,
+            snippet,
+        }
+    }
+}
+
+/// Names a snippet that was inserted, to remove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InsertedId(pub(crate) u64);
+
+/// A point that was left alone, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address:#x}: {reason}")]
+pub struct Refused {
+    /// The point's absolute address.
+    pub address: u64,
+    /// The reason.
+    pub reason: String,
+}
+
+/// A snippet at its point, ours or another session's.
+#[derive(Debug, Clone)]
+pub(crate) struct Inserted {
+    pub(crate) owner: Owner,
+    pub(crate) id: InsertedId,
+    pub(crate) address: u64,
+    pub(crate) at_function_entry: bool,
+    pub(crate) at_function_exit: bool,
+    /// It runs after the instruction.
+    pub(crate) after: bool,
+    pub(crate) snippet: Snippet,
+}
+
+/// Patched code: one jump, and everything that runs before the instructions it displaced.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) plan: Plan,
+    pub(crate) image: Image,
+    pub(crate) inserted: Vec<Inserted>,
+    pub(crate) trampoline: Trampoline,
+    pub(crate) written: Vec<Write>,
+}
+
+/// A site as it shall be once the batch is in place.
+pub(crate) struct Draft {
+    pub(crate) plan: Plan,
+    pub(crate) image: Image,
+    pub(crate) inserted: Vec<Inserted>,
+    /// Whether the code is not patched yet.
+    pub(crate) new: bool,
+}
+
+/// Sites that are ready to be written: by address, with trampoline and jumps.
+type Built = BTreeMap<u64, (Draft, Trampoline, Vec<Write>)>;
+
+/// The snippets of one place, which is after its instruction or before it.
+struct Group<'a> {
+    after: bool,
+    address: u64,
+    snippets: Vec<&'a Snippet>,
+    /// The registers that are dead there.
+    dead: RegisterSet,
+    no_red_zone: bool,
+}
+
+/// The snippets of a site by their places.
+fn group<'a>(plan: &Plan, image: &Image, inserted: &'a [Inserted]) -> Vec<Group<'a>> {
+    let mut groups: BTreeMap<(bool, u64), Vec<&Inserted>> = BTreeMap::new();
+    for one in inserted {
+        groups
+            .entry((one.after, one.address))
+            .or_default()
+            .push(one);
+    }
+    groups
+        .into_iter()
+        .map(|((after, address), group)| {
+            let relative = address.wrapping_sub(image.bias());
+            let at_entry = address == plan.site
+                && plan.at_function_entry
+                && group.iter().all(|one| one.at_function_entry);
+            let at_exit = group.iter().all(|one| one.at_function_exit);
+            let dead = match image.module.code_at(relative) {
+                Some(code) if code.from(relative).is_some_and(|b| b.starts_with(&SYSCALL)) => {
+                    let (dead_before, dead_after) = dead_around_system_call(relative, code);
+                    if after { dead_after } else { dead_before }
+                }
+                Some(code) => dead_registers(relative, code, at_entry || at_exit),
+                None => Default::default(),
+            };
+            Group {
+                after,
+                address,
+                snippets: group.into_iter().map(|one| &one.snippet).collect(),
+                dead,
+                no_red_zone: at_entry || at_exit,
+            }
+        })
+        .collect()
+}
+
+/// The snippets before displaced instructions, or those after them.
+fn snippets_at<'a>(groups: &'a [Group<'a>], after: bool) -> Vec<SnippetsAt<'a>> {
+    let chosen = groups.iter().filter(|group| group.after == after);
+    chosen
+        .map(|group| SnippetsAt {
+            address: group.address,
+            snippets: &group.snippets,
+            dead: group.dead,
+            no_red_zone: group.no_red_zone,
+        })
+        .collect()
+}
+
+/// The trampoline of a site, made again from what is known of the site.
+pub(crate) fn rebuilt(
+    plan: &Plan,
+    image: &Image,
+    inserted: &[Inserted],
+    at: u64,
+) -> Option<Trampoline> {
+    let groups = group(plan, image, inserted);
+    let (before, after) = (snippets_at(&groups, false), snippets_at(&groups, true));
+    Trampoline::build_around(plan, &before, &after, at).ok()
+}
+
+/// What another session must know of a site.
+fn record_of(plan: &Plan, inserted: &[Inserted], trampoline: u64, trampoline_len: u64) -> Record {
+    let springboard = match plan.kind {
+        PatchKind::Jump5 => None,
+        PatchKind::ShortJump { springboard } => Some(springboard),
+        PatchKind::TrapJump { .. } => return Record::Void,
+    };
+    let members = inserted.iter().map(|one| Member {
+        owner: one.owner,
+        id: one.id.0,
+        address: one.address,
+        at_function_entry: one.at_function_entry,
+        at_function_exit: one.at_function_exit,
+        after: one.after,
+        snippet: one.snippet.clone(),
+    });
+    Record::Site(SiteRecord {
+        site: plan.site,
+        displaced: plan.displaced.len() as u64,
+        at_function_entry: plan.at_function_entry,
+        springboard,
+        trampoline,
+        trampoline_len,
+        members: members.collect(),
+    })
+}
+
+/// Every patch made in a process.
+#[derive(Debug, Default)]
+pub(crate) struct Patches {
+    pub(crate) sites: BTreeMap<u64, Site>,
+    pub(crate) site_of: HashMap<InsertedId, u64>,
+    pub(crate) next_id: u64,
+    /// Ranges in use, by load bias of the image and in addresses of its file.
+    pub(crate) taken: HashMap<u64, TakenRanges>,
+    /// The process has a handler for jumps into the middle of a patch.
+    stray_jumps_handled: bool,
+}
+
+impl Process {
+    /// Inserts a batch of snippets. Several at one address run in the order of their insertion,
+    /// those of earlier batches first. The answers are in the order of the batch; what cannot be
+    /// done safely is refused, and the rest of the batch is done nevertheless.
+    ///
+    /// # Errors
+    /// Then nothing of the batch was inserted: [`InjectError::NotHeld`], [`InjectError::Exited`],
+    /// [`InjectError::Write`] …
+    pub fn insert(
+        &mut self,
+        batch: &[Insertion],
+    ) -> Result<Vec<Result<InsertedId, Refused>>, InjectError> {
+        self.require_held()?;
+        let images = self.images()?;
+        self.reconcile(&images)?;
+        let mut answers: Vec<Option<Result<InsertedId, Refused>>> = vec![None; batch.len()];
+        let mut drafts: BTreeMap<u64, Draft> = BTreeMap::new();
+        let mut members: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        // In ascending order an instruction that an earlier jump displaces is met after it, and
+        // becomes part of that site.
+        let mut order: Vec<usize> = (0..batch.len()).collect();
+        order.sort_by_key(|&index| (batch[index].address, index));
+        for index in order {
+            let insertion = &batch[index];
+            let site = match self.place(insertion, &images, &mut drafts) {
+                Ok(site) => site,
+                Err(reason) => {
+                    answers[index] = Some(Err(Refused {
+                        address: insertion.address,
+                        reason,
+                    }));
+                    continue;
+                }
+            };
+            let id = InsertedId(self.patches.next_id);
+            self.patches.next_id += 1;
+            if let Some(draft) = drafts.get_mut(&site) {
+                if insertion.address == draft.plan.site {
+                    draft.plan.at_function_entry &= insertion.at_function_entry;
+                }
+                draft.inserted.push(Inserted {
+                    owner: self.me,
+                    id,
+                    address: insertion.address,
+                    at_function_entry: insertion.at_function_entry,
+                    at_function_exit: insertion.at_function_exit,
+                    after: insertion.after,
+                    snippet: insertion.snippet.clone(),
+                });
+            }
+            members.entry(site).or_default().push(index);
+            answers[index] = Some(Ok(id));
+        }
+        let reserved: BTreeMap<u64, (Plan, u64)> = drafts
+            .iter()
+            .filter(|(_, draft)| draft.new)
+            .map(|(&site, draft)| (site, (draft.plan.clone(), draft.image.bias())))
+            .collect();
+        let applied = self.apply(drafts);
+        let refusals = match applied {
+            Ok(refusals) => refusals,
+            Err(error) => {
+                for (plan, bias) in reserved.values() {
+                    self.free_ranges(plan, *bias);
+                }
+                return Err(error);
+            }
+        };
+        for (site, reason) in refusals {
+            if let Some((plan, bias)) = reserved.get(&site) {
+                self.free_ranges(plan, *bias);
+            }
+            for &index in members.get(&site).into_iter().flatten() {
+                let address = batch[index].address;
+                answers[index] = Some(Err(Refused {
+                    address,
+                    reason: reason.clone(),
+                }));
+            }
+        }
+        for (&site, indices) in &members {
+            for &index in indices {
+                if let Some(Ok(id)) = answers[index] {
+                    self.patches.site_of.insert(id, site);
+                }
+            }
+        }
+        let missing = |index: usize| {
+            Err(Refused {
+                address: batch[index].address,
+                reason: "not attempted".to_owned(),
+            })
+        };
+        Ok(answers
+            .into_iter()
+            .enumerate()
+            .map(|(index, answer)| answer.unwrap_or_else(|| missing(index)))
+            .collect())
+    }
+
+    /// How many sites are patched now for snippets of ours.
+    pub fn patched_sites(&self) -> usize {
+        let ours = |site: &&Site| site.inserted.iter().any(|one| one.owner == self.me);
+        self.patches.sites.values().filter(ours).count()
+    }
+
+    /// Says that the process has a handler for SIGTRAP and SIGILL that sends a thread from each
+    /// address in [`Process::stray_jumps`] to the other one. Without that, a site that control may
+    /// enter in the middle is refused.
+    pub fn set_stray_jumps_handled(&mut self, handled: bool) {
+        self.patches.stray_jumps_handled = handled;
+    }
+
+    /// For each address inside a patch where a stray jump would trap, where it should have gone,
+    /// ascending.
+    pub fn stray_jumps(&self) -> Vec<(u64, u64)> {
+        let mut jumps = Vec::new();
+        for site in self.patches.sites.values() {
+            if let PatchKind::TrapJump { traps } = &site.plan.kind {
+                jumps.extend(traps.iter().filter_map(|trap| {
+                    let address = site.plan.site + u64::from(trap.offset);
+                    Some((address, site.trampoline.copy_of(address)?))
+                }));
+            }
+        }
+        jumps
+    }
+
+    /// Finds the site for an insertion, planning a new one if needed; its address, or the reason
+    /// why there is none.
+    fn place(
+        &mut self,
+        insertion: &Insertion,
+        images: &[Image],
+        drafts: &mut BTreeMap<u64, Draft>,
+    ) -> Result<u64, String> {
+        let address = insertion.address;
+        if let Some((&site, draft)) = drafts.range(..=address).next_back()
+            && draft.plan.range().contains(&address)
+        {
+            return boundary(&draft.plan, address).map(|()| site);
+        }
+        if let Some((&site, existing)) = self.patches.sites.range(..=address).next_back()
+            && existing.plan.range().contains(&address)
+        {
+            boundary(&existing.plan, address)?;
+            drafts.insert(
+                site,
+                Draft {
+                    plan: existing.plan.clone(),
+                    image: existing.image.clone(),
+                    inserted: existing.inserted.clone(),
+                    new: false,
+                },
+            );
+            return Ok(site);
+        }
+        let image = images
+            .iter()
+            .find(|image| image.range().contains(&address))
+            .ok_or("no program or library is mapped there")?;
+        let relative = address.wrapping_sub(image.bias());
+        let code = image
+            .module
+            .code_at(relative)
+            .ok_or("it is not in a section of code")?;
+        let targets = image.module.targets();
+        let function = targets
+            .function_of(relative)
+            .ok_or("it is not in a known function")?;
+        let taken = self.patches.taken.entry(image.bias()).or_default();
+        let is_system_call = code.from(relative).is_some_and(|b| b.starts_with(&SYSCALL));
+        if insertion.after && !is_system_call {
+            return Err("it is not a system-call instruction".to_owned());
+        }
+        let handled = self.patches.stray_jumps_handled;
+        let attempt = |start: u64| {
+            let planned = if is_system_call && start == relative {
+                plan_around(start, code, function.clone(), targets, taken)
+            } else {
+                plan_through(start, relative, code, function.clone(), targets, taken)
+            };
+            let planned = planned.map_err(|error| error.to_string())?;
+            if !planned.boundaries.contains(&relative) {
+                return Err("it is out of the patch's reach".to_owned());
+            }
+            if matches!(planned.kind, PatchKind::TrapJump { .. }) && !handled {
+                return Err(match planned.trap_reason() {
+                    Some(reason) => reason.to_string(),
+                    None => "a jump may enter the middle of the patch".to_owned(),
+                });
+            }
+            Ok(planned)
+        };
+        let mut planned = attempt(relative).or_else(|reason| {
+            let before = insertion.before.iter();
+            before
+                .map(|start| start.wrapping_sub(image.bias()))
+                .take_while(|start| function.contains(start))
+                .find_map(|start| attempt(start).ok())
+                .ok_or(reason)
+        })?;
+        planned.at_function_entry &= insertion.at_function_entry;
+        for range in planned.taken() {
+            taken.insert(range);
+        }
+        let planned = planned.rebase(image.bias());
+        let draft = Draft {
+            plan: planned,
+            image: image.clone(),
+            inserted: Vec::new(),
+            new: true,
+        };
+        let site = draft.plan.site;
+        drafts.insert(site, draft);
+        Ok(site)
+    }
+
+    /// Puts drafts in place; answers with those that had to be refused, which are unchanged.
+    pub(crate) fn apply(
+        &mut self,
+        mut drafts: BTreeMap<u64, Draft>,
+    ) -> Result<Vec<(u64, String)>, InjectError> {
+        let mut refusals = Vec::new();
+        self.refuse_unsafe(&mut drafts, &mut refusals)?;
+        let mut built: Built = BTreeMap::new();
+        for (site, draft) in drafts {
+            match self.build(&draft)? {
+                Ok((trampoline, writes)) => {
+                    built.insert(site, (draft, trampoline, writes));
+                }
+                Err(reason) => refusals.push((site, reason)),
+            }
+        }
+        self.write_trampolines(&built)?;
+        self.move_threads(&mut built, &mut refusals)?;
+        let jumps: Vec<&[Write]> = built.values().map(|(_, _, w)| w.as_slice()).collect();
+        if let Err(error) = self.write_lists(&jumps) {
+            for (site, (draft, _, _)) in &built {
+                let before = match self.patches.sites.get(site) {
+                    Some(present) if !draft.new => present.written.clone(),
+                    _ => draft.plan.originals().to_vec(),
+                };
+                for write in before {
+                    let _ = self.write(write.address, &write.bytes);
+                }
+            }
+            return Err(self.or_ended(error));
+        }
+        for (address, (draft, trampoline, written)) in built {
+            let Draft {
+                plan,
+                image,
+                inserted,
+                ..
+            } = draft;
+            self.patches.sites.insert(
+                address,
+                Site {
+                    plan,
+                    image,
+                    inserted,
+                    trampoline,
+                    written,
+                },
+            );
+        }
+        Ok(refusals)
+    }
+
+    pub(crate) fn free_ranges(&mut self, plan: &Plan, bias: u64) {
+        if let Some(taken) = self.patches.taken.get_mut(&bias) {
+            for range in plan.taken() {
+                taken.remove(range.start.wrapping_sub(bias));
+            }
+        }
+    }
+
+    /// Takes out new sites whose code is not what the file has (unless a session that has ended
+    /// left its patch there), and those that a stack points into.
+    fn refuse_unsafe(
+        &mut self,
+        drafts: &mut BTreeMap<u64, Draft>,
+        refusals: &mut Vec<(u64, String)>,
+    ) -> Result<(), InjectError> {
+        let mut interior = Interior::default();
+        let mut pages = CodePages::default();
+        let mut owners = Owners::default();
+        let mut refused = Vec::new();
+        for (&site, draft) in drafts.iter().filter(|(_, draft)| draft.new) {
+            let same = pages
+                .bytes(self, site, draft.plan.displaced.len())
+                .is_some_and(|bytes| bytes == draft.plan.displaced)
+                && draft
+                    .plan
+                    .originals()
+                    .iter()
+                    .all(|original| pages.holds(self, original));
+            if !same && let Err(reason) = owners.check(self, &mut pages, &draft.plan) {
+                refused.push((site, reason));
+                continue;
+            }
+            for &boundary in draft.plan.boundaries.iter().skip(1) {
+                interior.add(boundary, site);
+            }
+        }
+        if !interior.is_empty() {
+            let maps = self.maps()?;
+            for tid in self.thread_ids() {
+                let registers = ptrace::registers(tid);
+                let registers = self.or_death(registers)?;
+                for site in interior.found_on_stack(self, &maps, registers.rsp) {
+                    refused.push((
+                        site,
+                        "a thread may return into the middle of the patch".to_owned(),
+                    ));
+                }
+            }
+        }
+        for (site, reason) in refused {
+            if drafts.remove(&site).is_some() {
+                refusals.push((site, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the trampoline of a draft, at an address of its own behind its record; the inner error is a refusal.
+    #[allow(clippy::type_complexity)]
+    fn build(
+        &mut self,
+        draft: &Draft,
+    ) -> Result<Result<(Trampoline, Vec<Write>), String>, InjectError> {
+        let groups = group(&draft.plan, &draft.image, &draft.inserted);
+        let (before, after) = (snippets_at(&groups, false), snippets_at(&groups, true));
+        let record = record_of(&draft.plan, &draft.inserted, 0, 0).bytes(0).len() as u64;
+        let all: Vec<SnippetsAt<'_>> = before.iter().chain(&after).cloned().collect();
+        let size = Trampoline::size_bound(&draft.plan, &all) as u64;
+        let place = match self.allocate_trampoline(draft, record, size) {
+            Ok(place) => place,
+            Err(error @ InjectError::NoRoomNear { .. }) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        let trampoline = match Trampoline::build_around(&draft.plan, &before, &after, place) {
+            Ok(trampoline) => trampoline,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(match draft.plan.writes(place) {
+            Some(writes) => Ok((trampoline, writes)),
+            None => Err("the trampoline is out of reach".to_owned()),
+        })
+    }
+
+    /// Room for `size` bytes with `before` more in front of them, which lasts as long as somebody's snippet is in it.
+    fn allocate_trampoline(
+        &mut self,
+        draft: &Draft,
+        before: u64,
+        size: u64,
+    ) -> Result<u64, InjectError> {
+        let plan = &draft.plan;
+        let mut owners = draft.inserted.iter().map(|one| one.owner);
+        let owner = match owners.clone().find(|&owner| owner == self.me) {
+            Some(me) => me,
+            None => owners.next().unwrap_or(self.me),
+        };
+        if matches!(plan.kind, PatchKind::TrapJump { .. }) {
+            // Some bytes of the displacement are given: the second and third lowest repeat every
+            // 64 KiB and 16 MiB. Only address space is spent on this.
+            for extent in [1 << 16, 1 << 24] {
+                let start = self.allocate_for(owner, plan.range(), before + size + extent)?;
+                let start = start + before;
+                if let Some(at) = plan.first_acceptable(start..start + extent, 16) {
+                    return Ok(at);
+                }
+            }
+        }
+        // Displaced instructions may refer to anything in the image.
+        let size = before + size;
+        let place = match self.allocate_for(owner, draft.image.range(), size) {
+            Err(InjectError::NoRoomNear { .. }) => self.allocate_for(owner, plan.range(), size),
+            other => other,
+        };
+        Ok(place? + before)
+    }
+
+    /// Writes trampolines and, in front of each, its record; neighbours at once, as a batch may have thousands.
+    fn write_trampolines(&mut self, built: &Built) -> Result<(), InjectError> {
+        let mut all: Vec<&(Draft, Trampoline, Vec<Write>)> = built.values().collect();
+        all.sort_by_key(|(_, trampoline, _)| trampoline.address);
+        let mut run: Option<(u64, Vec<u8>)> = None;
+        for (draft, trampoline, _) in all {
+            let at = trampoline.address;
+            let len = trampoline.bytes.len() as u64;
+            let record = record_of(&draft.plan, &draft.inserted, at, len);
+            let at = at - record.bytes(0).len() as u64;
+            let mut bytes = self.chained(at, &record);
+            bytes.extend_from_slice(&trampoline.bytes);
+            if let Some((start, before)) = &mut run {
+                let end = *start + before.len() as u64;
+                if at >= end && at - end < 256 {
+                    // The gap is trapped, should anything ever run into it.
+                    before.resize((at - *start) as usize, 0xcc);
+                    before.extend_from_slice(&bytes);
+                    continue;
+                }
+            }
+            if let Some((start, bytes)) = run.replace((at, bytes)) {
+                self.write_code(start, &bytes)?;
+            }
+        }
+        if let Some((start, bytes)) = run {
+            self.write_code(start, &bytes)?;
+        }
+        self.publish()
+    }
+
+    /// Moves threads that stand inside code about to be overwritten to the copy of that code.
+    fn move_threads(
+        &mut self,
+        built: &mut Built,
+        refusals: &mut Vec<(u64, String)>,
+    ) -> Result<(), InjectError> {
+        for tid in self.thread_ids() {
+            let registers = ptrace::registers(tid);
+            let mut registers = self.or_death(registers)?;
+            // A thread in a system call that will be made again goes on two bytes before.
+            let again = restart::pending(&registers);
+            let next = if again.is_some() {
+                registers.rip.wrapping_sub(2)
+            } else {
+                registers.rip
+            };
+            let Some((&site, (draft, trampoline, _))) = built.range(..=next).next_back() else {
+                continue;
+            };
+            if !draft.new || next == site || !draft.plan.range().contains(&next) {
+                continue;
+            }
+            let Some(copy) = trampoline.copy_of(next) else {
+                refusals.push((
+                    site,
+                    format!("thread {tid} is stopped in the middle of the patch"),
+                ));
+                built.remove(&site);
+                continue;
+            };
+            registers.rip = copy;
+            if let Some(number) = again {
+                registers.rax = number;
+                registers.orig_rax = u64::MAX;
+            }
+            let moved = ptrace::set_registers(tid, &registers);
+            self.or_death(moved)?;
+        }
+        Ok(())
+    }
+}
+
+fn boundary(plan: &Plan, address: u64) -> Result<(), String> {
+    if plan.boundaries.contains(&address) {
+        Ok(())
+    } else {
+        Err("it is in the middle of an instruction".to_owned())
+    }
+}

@@ -1,0 +1,282 @@
+//! A process, held or running free, and what is known of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::ThreadId;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, pidfd_open};
+use symbols::Mapping;
+
+use crate::error::InjectError;
+use crate::escape::Escape;
+use crate::near::CodePools;
+use crate::owner::Owner;
+use crate::patcher::Patches;
+use crate::ptrace;
+use crate::record::Mapped;
+use crate::stop::{Thread, thread_state};
+use crate::watch::Watching;
+
+/// A process or thread number, as seen from the caller's PID namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(pub i32);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It called exit with this status.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+    /// It is gone and, as it was not our child, its status went to its parent.
+    Unknown,
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitStatus::Code(code) => write!(f, "exited with status {code}"),
+            ExitStatus::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            ExitStatus::Unknown => f.write_str("has ended"),
+        }
+    }
+}
+
+/// Whether we stop the process or it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Every thread is seized by ptrace and stopped, by this thread of ours.
+    Held(ThreadId),
+    /// Not traced.
+    Free,
+    /// Gone.
+    Exited(ExitStatus),
+}
+
+/// A process under Spile's control: launched or attached to.
+///
+/// It is either *held* (all threads stopped, ptrace attached) or *free*. Memory can be read and
+/// written in both states; everything else that changes it needs it held and answers
+/// [`InjectError::NotHeld`] otherwise.
+///
+/// Dropping a held process releases it: it is never left stopped. Patches stay in place when it
+/// is dropped, complete ones only.
+pub struct Process {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) child: bool,
+    pub(crate) state: State,
+    pub(crate) threads: BTreeMap<Pid, Thread>,
+    pub(crate) memory: File,
+    /// Address of a `syscall` instruction in the process.
+    pub(crate) syscall_instruction: Option<u64>,
+    /// Where borrowed threads stand.
+    pub(crate) escape: Option<Escape>,
+    pub(crate) pools: CodePools,
+    /// Who we are, to other sessions in the same process.
+    pub(crate) me: Owner,
+    /// Executable memory of other sessions.
+    pub(crate) others: BTreeMap<Owner, CodePools>,
+    /// Whether what other sessions did while the process was free has been looked at.
+    pub(crate) reconciled: bool,
+    pub(crate) patches: Patches,
+    /// Mappings made by `share` and `map_private`, by their start, and where they are written down.
+    pub(crate) mappings: BTreeMap<u64, (Mapped, Option<u64>)>,
+    /// A launched process between exec and its first release, with nothing of ours to lose.
+    pub(crate) kill_on_drop: bool,
+    /// A SIGSTOP that arrived while a system call was injected, to be sent again at release.
+    pub(crate) owes_stop: bool,
+    /// What it tells us of itself, if anything.
+    pub(crate) watching: Option<Watching>,
+    /// How often the program was seen to be replaced by exec.
+    pub(crate) execs: u32,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("pid", &self.pid)
+            .field("state", &self.state)
+            .field("threads", &self.threads.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// A process that is not held yet; its memory is opened.
+    pub(crate) fn new(pid: Pid, child: bool) -> Result<Process, InjectError> {
+        let raw = rustix::process::Pid::from_raw(pid.0).filter(|_| pid.0 > 0);
+        let raw = raw.ok_or(InjectError::NoSuchProcess { pid })?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|error| match error {
+            Errno::SRCH | Errno::INVAL | Errno::NOENT => InjectError::NoSuchProcess { pid },
+            other => InjectError::System {
+                call: format!("pidfd_open of process {pid}"),
+                source: other.into(),
+            },
+        })?;
+        let memory = open_memory(pid)?;
+        Ok(Process {
+            pid,
+            pidfd,
+            child,
+            state: State::Free,
+            threads: BTreeMap::new(),
+            memory,
+            syscall_instruction: None,
+            escape: None,
+            pools: CodePools::default(),
+            me: Owner::me(),
+            others: BTreeMap::new(),
+            reconciled: false,
+            patches: Patches::default(),
+            mappings: BTreeMap::new(),
+            kill_on_drop: false,
+            owes_stop: false,
+            watching: None,
+            execs: 0,
+        })
+    }
+
+    /// The process number.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// A pidfd (pidfd_open(2)) of the process: becomes readable when it ends, never means another
+    /// process.
+    pub fn exit_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// True while the process is stopped by us.
+    pub fn is_held(&self) -> bool {
+        matches!(self.state, State::Held(_))
+    }
+
+    /// True when the process was launched by us and thus is our child.
+    pub fn is_child(&self) -> bool {
+        self.child
+    }
+
+    /// The threads, known exactly while the process is held.
+    pub fn thread_ids(&self) -> Vec<Pid> {
+        self.threads.keys().copied().collect()
+    }
+
+    /// How often an exec was noticed: when this grows, all insertions and mappings are gone with
+    /// the old program.
+    pub fn exec_count(&self) -> u32 {
+        self.execs
+    }
+
+    /// The process's memory mappings now.
+    ///
+    /// # Errors
+    /// [`InjectError::Proc`] when `/proc/PID/maps` cannot be read, [`InjectError::Exited`].
+    pub fn maps(&self) -> Result<Vec<Mapping>, InjectError> {
+        let path = format!("/proc/{}/maps", self.pid);
+        let bytes = std::fs::read(&path).map_err(|source| self.proc_error(path, source))?;
+        Ok(symbols::maps::parse(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Sends a signal to the process (pidfd_send_signal(2)), held or free.
+    ///
+    /// # Errors
+    /// [`InjectError::Exited`] when it is gone, [`InjectError::System`].
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<(), InjectError> {
+        rustix::process::pidfd_send_signal(&self.pidfd, signal).map_err(|error| match error {
+            Errno::SRCH => self.exited(),
+            other => InjectError::System {
+                call: format!("pidfd_send_signal to process {}", self.pid),
+                source: other.into(),
+            },
+        })
+    }
+
+    /// Fails unless the process is held by the calling thread.
+    pub(crate) fn require_held(&self) -> Result<(), InjectError> {
+        match self.state {
+            State::Held(thread) if thread == std::thread::current().id() => Ok(()),
+            State::Held(_) => Err(InjectError::WrongThread { pid: self.pid }),
+            State::Free => Err(InjectError::NotHeld { pid: self.pid }),
+            State::Exited(status) => Err(InjectError::Exited {
+                pid: self.pid,
+                status,
+            }),
+        }
+    }
+
+    /// The ptrace options of a thread of ours at this time.
+    pub(crate) fn held_options(&self) -> i32 {
+        if self.kill_on_drop {
+            ptrace::START_OPTIONS
+        } else {
+            ptrace::HELD_OPTIONS
+        }
+    }
+
+    /// Whether the process has ended, also when nobody has collected its status yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        if matches!(self.state, State::Exited(_)) {
+            return true;
+        }
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        matches!(poll(&mut fds, Some(&now)), Ok(1))
+            || matches!(thread_state(self.pid, self.pid), None | Some('Z' | 'X'))
+                && !has_live_threads(self.pid)
+    }
+
+    pub(crate) fn exited(&self) -> InjectError {
+        let status = match self.state {
+            State::Exited(status) => status,
+            _ => ExitStatus::Unknown,
+        };
+        InjectError::Exited {
+            pid: self.pid,
+            status,
+        }
+    }
+
+    /// `Exited` when the file is gone because the process is.
+    pub(crate) fn proc_error(&self, path: String, source: std::io::Error) -> InjectError {
+        match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => self.exited(),
+            _ => InjectError::Proc { path, source },
+        }
+    }
+}
+
+/// Whether a process whose leader has ended lives on in other threads: such as have not ended, too,
+/// and wait for their tracer to take notice.
+fn has_live_threads(pid: Pid) -> bool {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid));
+    tids.into_iter()
+        .any(|tid| !matches!(thread_state(pid, tid), None | Some('Z' | 'X')))
+}
+
+/// Opens `/proc/PID/mem`; the file stays tied to the address space that the process has now.
+pub(crate) fn open_memory(pid: Pid) -> Result<File, InjectError> {
+    let path = format!("/proc/{pid}/mem");
+    File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(|source| InjectError::Proc { path, source })
+}

@@ -1,0 +1,405 @@
+//! Taking snippets out again, and all that was mapped for them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+use symbols::Mapping;
+
+use crate::arch::{PatchKind, SYSCALL, Trampoline, Write};
+use crate::code_page::CodePages;
+use crate::error::InjectError;
+use crate::image::Image;
+use crate::journal::Line;
+use crate::patcher::{Draft, Inserted, InsertedId, Site};
+use crate::process::{Pid, Process};
+use crate::record::Mapped;
+use crate::record::SiteRecord;
+use crate::stack::{interrupted_in, words_pointing_into};
+use crate::{ptrace, record, restart};
+
+/// What a removal could not undo.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Sites whose bytes were no longer ours; they were left as they are.
+    pub left: Vec<u64>,
+    /// Whether all memory of ours was unmapped. If not, a thread was still inside, or a site was
+    /// left: what stays mapped is harmless.
+    pub unmapped: bool,
+}
+
+impl Process {
+    /// Removes snippets; a site without any left gets its original bytes back. Unknown (already
+    /// removed) ones are ignored. Trampolines stay mapped, as threads may be in them:
+    /// [`Process::remove_all_and_unmap`].
+    ///
+    /// # Errors
+    /// [`InjectError::NotHeld`], [`InjectError::Exited`], [`InjectError::Write`].
+    pub fn remove(&mut self, ids: &[InsertedId]) -> Result<Removal, InjectError> {
+        self.require_held()?;
+        let images = self.images()?;
+        self.reconcile(&images)?;
+        let mut touched = BTreeSet::new();
+        for id in ids {
+            if let Some(site) = self.patches.site_of.remove(id) {
+                touched.insert(site);
+            }
+        }
+        let gone: BTreeSet<InsertedId> = ids.iter().copied().collect();
+        let mut removal = Removal::default();
+        let mut drafts = BTreeMap::new();
+        let mut emptied = Vec::new();
+        for address in touched {
+            let Some(site) = self.patches.sites.get(&address) else {
+                continue;
+            };
+            let kept: Vec<Inserted> = site
+                .inserted
+                .iter()
+                .filter(|one| one.owner != self.me || !gone.contains(&one.id))
+                .cloned()
+                .collect();
+            if kept.is_empty() {
+                emptied.push(address);
+            } else {
+                let draft = Draft {
+                    plan: site.plan.clone(),
+                    image: site.image.clone(),
+                    inserted: kept,
+                    new: false,
+                };
+                drafts.insert(address, draft);
+            }
+        }
+        removal.left = self.restore(&emptied)?;
+        let refused = self.apply(drafts)?;
+        removal
+            .left
+            .extend(refused.into_iter().map(|(site, _)| site));
+        Ok(removal)
+    }
+
+    /// Removes everything that was inserted, and unmaps all memory of ours (trampolines, code,
+    /// shared and private mappings) once no thread can be inside it: none executes there or will
+    /// return there, and `is_busy` says of no thread that it is in a handler. (Snippets must
+    /// therefore call no code but their own, in memory of ours.) Threads that are get a little time to come out, during which the
+    /// process runs. Held when it returns.
+    ///
+    /// # Errors
+    /// As [`Process::remove`].
+    pub fn remove_all_and_unmap(
+        &mut self,
+        is_busy: &mut dyn FnMut(Pid) -> bool,
+    ) -> Result<Removal, InjectError> {
+        self.require_held()?;
+        let mut removal = Removal::default();
+        let images = self.images()?;
+        self.reconcile(&images)?;
+        let me = self.me;
+        let mut trampolines: Vec<Trampoline> = Vec::new();
+        let mut sites = Vec::new();
+        let mut shared = BTreeMap::new();
+        for (&address, site) in &self.patches.sites {
+            let others: Vec<Inserted> = site
+                .inserted
+                .iter()
+                .filter(|one| one.owner != me)
+                .cloned()
+                .collect();
+            if others.is_empty() {
+                sites.push(address);
+                trampolines.push(site.trampoline.clone());
+            } else if others.len() < site.inserted.len() {
+                let draft = Draft {
+                    plan: site.plan.clone(),
+                    image: site.image.clone(),
+                    inserted: others,
+                    new: false,
+                };
+                shared.insert(address, draft);
+            }
+        }
+        removal.left = self.restore(&sites)?;
+        let refused = self.apply(shared)?;
+        removal
+            .left
+            .extend(refused.into_iter().map(|(site, _)| site));
+        self.patches.site_of.clear();
+        self.watching = None;
+        if !removal.left.is_empty() {
+            return Ok(removal);
+        }
+        let elsewhere = self.code_of(me);
+        let mut pause = Duration::from_millis(1);
+        for attempt in 0..8 {
+            if attempt > 0 {
+                let execs = self.execs;
+                self.release()?;
+                std::thread::sleep(pause);
+                pause *= 2;
+                self.stop_again()?;
+                if self.execs != execs {
+                    removal.unmapped = true;
+                    return Ok(removal);
+                }
+            }
+            self.leave_trampolines(&trampolines, &images)?;
+            let tables: Vec<Mapped> = self.mappings.values().map(|(m, _)| *m).collect();
+            let is_left = self.put_returns_back(&tables)?;
+            if self.anybody_inside(&elsewhere, is_busy)? || is_left {
+                continue;
+            }
+            if self.escape.is_none() && self.mappings.is_empty() && self.pools.is_empty() {
+                removal.unmapped = true;
+                return Ok(removal);
+            }
+            let mappings = self.mappings.values();
+            let mapped: Vec<_> = mappings
+                .map(|&(m, record)| (m.start, m.len, record))
+                .collect();
+            self.unmap_recorded(&mapped)?;
+            let code: Vec<(u64, u64)> = self.pools.mappings().collect();
+            self.unmap_all(&code)?;
+            self.pools.clear();
+            self.mappings.clear();
+            self.watching = None;
+            // Last the page that makes it safe to be killed here.
+            self.unmap_escape()?;
+            removal.unmapped = true;
+            return Ok(removal);
+        }
+        Ok(removal)
+    }
+
+    /// Unmaps memory, given by start and length and where it is recorded. It is taken off the records before, as its
+    /// place may be the program's from then on.
+    pub(crate) fn unmap_recorded(
+        &mut self,
+        mappings: &[(u64, u64, Option<u64>)],
+    ) -> Result<(), InjectError> {
+        self.with_borrowed_thread(|thread| {
+            for &(start, len, record) in mappings {
+                thread.announce(Line::Mapping, start, len)?;
+                if let Some(record) = record {
+                    thread.process().write(record, &record::void())?;
+                }
+                thread.call("munmap", libc::SYS_munmap, [start, len, 0, 0, 0, 0])?;
+            }
+            thread.announce(Line::Mapping, 0, 0)
+        })
+    }
+
+    /// Unmaps memory, given by start and length.
+    pub(crate) fn unmap_all(&mut self, ranges: &[(u64, u64)]) -> Result<(), InjectError> {
+        self.with_borrowed_thread(|thread| {
+            for &(start, len) in ranges {
+                thread.call("munmap", libc::SYS_munmap, [start, len, 0, 0, 0, 0])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts the original bytes of sites back; answers with those whose bytes are not ours.
+    pub(crate) fn restore(&mut self, addresses: &[u64]) -> Result<Vec<u64>, InjectError> {
+        let mut pages = CodePages::default();
+        let mut left = Vec::new();
+        let mut sites: Vec<Site> = Vec::new();
+        for &address in addresses {
+            let Some(site) = self.patches.sites.remove(&address) else {
+                continue;
+            };
+            for one in &site.inserted {
+                self.patches.site_of.remove(&one.id);
+            }
+            if site.written.iter().all(|write| pages.holds(self, write)) {
+                sites.push(site);
+            } else {
+                left.push(address);
+            }
+        }
+        if !left.is_empty() && self.has_ended() {
+            return Err(self.note_death());
+        }
+        // A thread may stand at the second jump of a pair.
+        let seconds: HashMap<u64, u64> = sites
+            .iter()
+            .filter_map(|site| match site.plan.kind {
+                PatchKind::ShortJump { springboard } => {
+                    Some((springboard, site.trampoline.address))
+                }
+                _ => None,
+            })
+            .collect();
+        if !seconds.is_empty() {
+            for tid in self.thread_ids() {
+                let registers = ptrace::registers(tid);
+                let mut registers = self.or_death(registers)?;
+                if let Some(&trampoline) = seconds.get(&registers.rip) {
+                    registers.rip = trampoline;
+                    let moved = ptrace::set_registers(tid, &registers);
+                    self.or_death(moved)?;
+                }
+            }
+        }
+        let originals: Vec<&[Write]> = sites.iter().map(|site| site.plan.originals()).collect();
+        if let Err(error) = self.write_lists(&originals) {
+            return Err(self.or_ended(error));
+        }
+        for site in &sites {
+            self.free_ranges(&site.plan, site.image.bias());
+        }
+        Ok(left)
+    }
+
+    /// Sends threads that stand in a trampoline that no jump leads to any more, where it is plain code, to where they
+    /// would be without it: the original, or what is there for other sessions. `known` are some such trampolines; the
+    /// rest is found by their records, as a thread may wait for long in the system call of one.
+    pub(crate) fn leave_trampolines(
+        &mut self,
+        known: &[Trampoline],
+        images: &[Image],
+    ) -> Result<(), InjectError> {
+        let mut written: Option<Vec<SiteRecord>> = None;
+        for tid in self.thread_ids() {
+            let registers = ptrace::registers(tid);
+            let mut registers = self.or_death(registers)?;
+            // A system call that will be made again is, in the kernel's eyes, the instruction that ends where the
+            // thread stands: so it is sent behind the original of that instruction.
+            let again = restart::pending(&registers).is_some();
+            let length = if again { SYSCALL.len() as u64 } else { 0 };
+            let at = registers.rip.wrapping_sub(length);
+            let mut pools = std::iter::once(&self.pools).chain(self.others.values());
+            if !pools.any(|pool| pool.holds(at)) {
+                continue;
+            }
+            let left = match known.iter().find(|one| one.range().contains(&at)) {
+                Some(trampoline) => Some(trampoline.clone()),
+                None => {
+                    let records = written.get_or_insert_with(|| self.written_sites());
+                    let record = records.iter().find(|site| {
+                        at >= site.trampoline && at - site.trampoline < site.trampoline_len
+                    });
+                    record.and_then(|record| self.trampoline_of(record, images))
+                }
+            };
+            let Some(next) = left.and_then(|left| self.instead_of(&left, at, again)) else {
+                continue;
+            };
+            registers.rip = next.wrapping_add(length);
+            let moved = ptrace::set_registers(tid, &registers);
+            self.or_death(moved)?;
+        }
+        Ok(())
+    }
+
+    /// Where a thread at an address of a trampoline that is used no more goes on; `again`: inside of an instruction.
+    fn instead_of(&self, left: &Trampoline, at: u64, again: bool) -> Option<u64> {
+        let original = left.original_of(at)?;
+        let sites = &self.patches.sites;
+        let around = |address: u64| {
+            let (_, site) = sites.range(..=address).next_back()?;
+            site.plan.range().contains(&address).then_some(site)
+        };
+        match around(left.site()?).or_else(|| around(original)) {
+            Some(site) if site.trampoline.address == left.address => None,
+            Some(site) => left.in_place_of(at, again, &site.trampoline),
+            None => Some(original),
+        }
+    }
+
+    fn anybody_inside(
+        &mut self,
+        elsewhere: &[Range<u64>],
+        is_busy: &mut dyn FnMut(Pid) -> bool,
+    ) -> Result<bool, InjectError> {
+        let range = |(start, len)| start..start + len;
+        let mut code: Vec<Range<u64>> = self.pools.mappings().map(range).collect();
+        code.extend_from_slice(elsewhere);
+        let mappings = self.mappings.values().map(|(m, _)| (m.start, m.len));
+        let data: Vec<Range<u64>> = mappings.map(range).collect();
+        let busy = self.thread_ids().into_iter().any(is_busy);
+        Ok(busy || self.is_anybody_in(&code, &data)?)
+    }
+
+    /// Whether a thread runs code in some ranges or will return to it, or is on a stack in some others.
+    ///
+    /// Only our own code, and the vDSO on its behalf, is ever called from there. Elsewhere, what looks like a return
+    /// address is left over, except where a signal interrupted such code.
+    pub(crate) fn is_anybody_in(
+        &mut self,
+        code: &[Range<u64>],
+        stacks: &[Range<u64>],
+    ) -> Result<bool, InjectError> {
+        let (maps, called) = self.what_is_called()?;
+        for tid in self.thread_ids() {
+            if self.is_thread_in(tid, &maps, &called, code, stacks)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The threads of the held process with their FS bases, and whether each is, or may be, in a handler.
+    ///
+    /// # Errors
+    /// [`InjectError::NotHeld`], [`InjectError::Exited`].
+    pub fn thread_pointers(&mut self) -> Result<Vec<(Pid, u64, bool)>, InjectError> {
+        self.require_held()?;
+        let range = |(start, len)| start..start + len;
+        let code: Vec<Range<u64>> = self.pools.mappings().map(range).collect();
+        let mappings = self.mappings.values().map(|(m, _)| (m.start, m.len));
+        let data: Vec<Range<u64>> = mappings.map(range).collect();
+        let (maps, called) = self.what_is_called()?;
+        let mut found = Vec::new();
+        for tid in self.thread_ids() {
+            let registers = ptrace::registers(tid);
+            let base = self.or_death(registers)?.fs_base;
+            let inside = self.is_thread_in(tid, &maps, &called, &code, &data)?;
+            found.push((tid, base, inside));
+        }
+        Ok(found)
+    }
+
+    /// What is mapped, and all code that ours calls.
+    fn what_is_called(&self) -> Result<(Vec<Mapping>, Vec<Range<u64>>), InjectError> {
+        let maps = self.maps()?;
+        let others = self.others.values().flat_map(|pool| pool.mappings());
+        let mut called: Vec<Range<u64>> = self
+            .pools
+            .mappings()
+            .chain(others)
+            .map(|(start, len)| start..start + len)
+            .collect();
+        let is_vdso = |m: &&Mapping| m.path.as_ref().is_some_and(|p| p.as_os_str() == "[vdso]");
+        called.extend(maps.iter().find(is_vdso).map(|m| m.start..m.end));
+        Ok((maps, called))
+    }
+
+    fn is_thread_in(
+        &mut self,
+        tid: Pid,
+        maps: &[Mapping],
+        called: &[Range<u64>],
+        code: &[Range<u64>],
+        stacks: &[Range<u64>],
+    ) -> Result<bool, InjectError> {
+        let registers = ptrace::registers(tid);
+        let registers = self.or_death(registers)?;
+        let (at, stack) = (registers.rip, registers.rsp);
+        if code.iter().any(|range| range.contains(&at))
+            || stacks.iter().any(|range| range.contains(&stack))
+        {
+            return Ok(true);
+        }
+        // A handler of another session may have been called by what is looked for.
+        let Some(own_stack) = self.program_stack(stack) else {
+            return Ok(true);
+        };
+        let is_called = own_stack != stack || called.iter().any(|range| range.contains(&at));
+        Ok(
+            is_called && words_pointing_into(self, maps, own_stack, code)
+                || interrupted_in(self, maps, stack, called)
+                || own_stack != stack && interrupted_in(self, maps, own_stack, called),
+        )
+    }
+}

@@ -1,0 +1,71 @@
+//! System calls that the kernel does not restart after a stop, though the program asked for none.
+//!
+//! Most blocking calls are restarted invisibly when a thread that waits in them is stopped by
+//! ptrace. Those listed in signal(7) ("Interruption of system calls and library functions by stop
+//! signals") return `EINTR` instead, which a program without signal handlers never expects.
+
+use crate::error::InjectError;
+use crate::process::Pid;
+use crate::ptrace;
+
+const EINTR: i64 = -(libc::EINTR as i64);
+/// `ERESTARTSYS` of the kernel's include/linux/errno.h: restart unless a handler without
+/// `SA_RESTART` runs.
+const ERESTARTSYS: i64 = -512;
+/// `ERESTARTNOINTR`: restart always.
+const ERESTARTNOINTR: i64 = -513;
+/// `ERESTARTNOHAND`: restart unless a handler runs, in which case the call returns `EINTR`.
+const ERESTARTNOHAND: i64 = -514;
+/// `ERESTART_RESTARTBLOCK`: restart through restart_syscall(2), for calls with a time-out.
+const ERESTART_RESTARTBLOCK: i64 = -516;
+
+/// Missing in the libc crate; number from the kernel's syscall_64.tbl.
+const SYS_IO_PGETEVENTS: i64 = 333;
+
+/// Calls that have had no effect when they return `EINTR`, and can be made again.
+const RESTARTABLE: &[i64] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_io_getevents,
+    SYS_IO_PGETEVENTS,
+    libc::SYS_io_uring_enter,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+];
+
+/// Makes the `EINTR` of a just stopped thread one that the kernel turns into a restart, unless a
+/// signal handler is to run: the very meaning of `ERESTARTNOHAND`.
+pub(crate) fn keep_restartable(tid: Pid) -> Result<(), InjectError> {
+    let mut registers = ptrace::registers(tid)?;
+    if registers.rax as i64 == EINTR && RESTARTABLE.contains(&(registers.orig_rax as i64)) {
+        registers.rax = ERESTARTNOHAND as u64;
+        ptrace::set_registers(tid, &registers)?;
+    }
+    Ok(())
+}
+
+/// The number of the system call that a stopped thread will make again when it is resumed, by
+/// stepping back over the two bytes of `syscall`; `None` when it goes on at `rip`.
+pub(crate) fn pending(registers: &libc::user_regs_struct) -> Option<u64> {
+    if (registers.orig_rax as i64) < 0 {
+        return None;
+    }
+    match registers.rax as i64 {
+        ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => Some(registers.orig_rax),
+        ERESTART_RESTARTBLOCK => Some(libc::SYS_restart_syscall as u64),
+        _ => None,
+    }
+}

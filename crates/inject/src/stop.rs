@@ -1,0 +1,236 @@
+//! Bringing every thread of a process to a halt, and noticing when it dies instead.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::error::InjectError;
+use crate::process::{ExitStatus, Pid, Process, State};
+use crate::ptrace::{self, Event};
+use crate::restart;
+
+/// How long a thread may take to come out of the kernel. Threads stop within microseconds; those
+/// that do not wait for a `vfork` child or for a device.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A thread of a held process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thread {
+    /// Seized and asked to stop.
+    Stopping,
+    /// In a ptrace-stop from which it resumes in user mode by way of the kernel's signal handling,
+    /// so that an interrupted system call is restarted.
+    Stopped,
+}
+
+impl Process {
+    /// Seizes and stops every thread. Threads created in the meantime are caught, too: only a
+    /// running thread can make one, so once every known thread is stopped and a look at the list
+    /// finds no new one, there is none.
+    pub(crate) fn stop_all_threads(&mut self, options: i32) -> Result<(), InjectError> {
+        self.state = State::Held(std::thread::current().id());
+        self.reconciled = false;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            let mut found_new = false;
+            for tid in self.list_threads()? {
+                if self.threads.contains_key(&tid) {
+                    continue;
+                }
+                match ptrace::seize(tid, options) {
+                    Ok(()) => {
+                        self.threads.insert(tid, Thread::Stopping);
+                        found_new = true;
+                        match ptrace::interrupt(tid) {
+                            Ok(()) => {}
+                            // It ended in between; the wait below learns of it.
+                            Err(error) if is_gone(&error) => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    // A thread that is ending (EPERM once it is a zombie) needs no stopping.
+                    Err(error) => match thread_state(self.pid, tid) {
+                        None | Some('Z' | 'X') => {}
+                        Some(_) => return Err(self.explain_refusal(tid, error)),
+                    },
+                }
+            }
+            for tid in self.thread_ids() {
+                if self.threads.get(&tid) == Some(&Thread::Stopping) {
+                    self.await_stop(tid, deadline)?;
+                }
+            }
+            if !found_new {
+                break;
+            }
+        }
+        if self.threads.is_empty() {
+            return Err(self.note_death());
+        }
+        Ok(())
+    }
+
+    /// Waits until a thread that was asked to stop has; signals that come first are delivered to
+    /// it as if nobody were looking.
+    pub(crate) fn await_stop(&mut self, tid: Pid, deadline: Instant) -> Result<(), InjectError> {
+        loop {
+            // Looked at twice: with a short deadline to notice a leader that has ended while other
+            // threads live on, for which waitpid has nothing to report.
+            let soon = deadline.min(Instant::now() + Duration::from_millis(20));
+            let event = match ptrace::wait_event_until(tid, soon) {
+                Ok(event) => event,
+                Err(_) => {
+                    self.threads.remove(&tid);
+                    return self.fail_if_dead();
+                }
+            };
+            let event = match event {
+                Some(event) => event,
+                None => {
+                    let state = thread_state(self.pid, tid);
+                    if matches!(state, None | Some('Z' | 'X')) && tid == self.pid {
+                        if self.list_threads()?.len() > 1 {
+                            self.threads.remove(&tid);
+                            return Ok(());
+                        }
+                        return Err(self.note_death());
+                    }
+                    if Instant::now() < deadline {
+                        continue;
+                    }
+                    return Err(InjectError::Unstoppable {
+                        pid: self.pid,
+                        tid,
+                        state: state.unwrap_or('?'),
+                    });
+                }
+            };
+            let resumed = match event {
+                Event::Interrupted | Event::GroupStop => {
+                    self.threads.insert(tid, Thread::Stopped);
+                    return match restart::keep_restartable(tid) {
+                        Err(error) if is_gone(&error) => Err(self.note_death()),
+                        other => other,
+                    };
+                }
+                Event::Exited(status) => {
+                    self.threads.remove(&tid);
+                    if tid == self.pid {
+                        self.state = State::Exited(status);
+                        self.reap_threads();
+                        return Err(self.exited());
+                    }
+                    return Ok(());
+                }
+                Event::Signal(signal) => ptrace::resume(tid, signal),
+                Event::Exec => {
+                    // The other threads are gone and the leader's number has passed to this one.
+                    self.forget_address_space()?;
+                    self.threads.retain(|&other, _| other == tid);
+                    ptrace::resume(tid, 0)
+                }
+                Event::Syscall | Event::Clone | Event::Fork => ptrace::resume(tid, 0),
+            };
+            match resumed {
+                Err(error) if !is_gone(&error) => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// The threads in `/proc/PID/task`.
+    pub(crate) fn list_threads(&mut self) -> Result<Vec<Pid>, InjectError> {
+        let path = format!("/proc/{}/task", self.pid);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.note_death()),
+            Err(source) => return Err(InjectError::Proc { path, source }),
+        };
+        Ok(entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid))
+            .collect())
+    }
+
+    /// Replaces "no such process" from ptrace by the way the process ended, and everything that is
+    /// no death by itself.
+    pub(crate) fn or_death<T>(&mut self, result: Result<T, InjectError>) -> Result<T, InjectError> {
+        match result {
+            Err(error) if is_gone(&error) => Err(self.note_death()),
+            other => other,
+        }
+    }
+
+    fn fail_if_dead(&mut self) -> Result<(), InjectError> {
+        match thread_state(self.pid, self.pid) {
+            None | Some('X') => Err(self.note_death()),
+            Some('Z') if self.list_threads()?.len() <= 1 => Err(self.note_death()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Called when a traced thread vanished: nothing but the end of the process (or, for a moment,
+    /// SIGKILL on its way) makes that happen to a stopped thread. Reaps what ptrace leaves to us,
+    /// so that the real parent learns of the end, and returns the error that says so.
+    pub(crate) fn note_death(&mut self) -> InjectError {
+        if !matches!(self.state, State::Exited(_)) {
+            self.reap_threads();
+            let deadline = Instant::now() + STOP_TIMEOUT;
+            let mut status = ExitStatus::Unknown;
+            while let Ok(Some(event)) = ptrace::wait_event_until(self.pid, deadline) {
+                if let Event::Exited(how) = event {
+                    status = how;
+                    break;
+                }
+                let _ = ptrace::resume(self.pid, 0);
+            }
+            self.state = State::Exited(status);
+        }
+        self.threads.clear();
+        self.exited()
+    }
+
+    /// Collects the ends of all threads but the leader: until its tracer has done so, the process
+    /// does not end for its parent.
+    fn reap_threads(&mut self) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        for tid in self.thread_ids() {
+            if tid == self.pid {
+                continue;
+            }
+            while let Ok(Some(event)) = ptrace::wait_event_until(tid, deadline) {
+                if matches!(event, Event::Exited(_)) {
+                    break;
+                }
+                let _ = ptrace::resume(tid, 0);
+            }
+        }
+        self.threads.clear();
+    }
+
+    /// After an exec: nothing of what we knew about the old address space is true of the new one.
+    pub(crate) fn forget_address_space(&mut self) -> Result<(), InjectError> {
+        self.memory = crate::process::open_memory(self.pid)?;
+        self.syscall_instruction = None;
+        self.escape = None;
+        self.pools = Default::default();
+        self.others = Default::default();
+        self.patches = Default::default();
+        self.mappings.clear();
+        self.watching = None;
+        self.execs += 1;
+        Ok(())
+    }
+}
+
+/// Whether a ptrace request failed because the thread is gone (or being killed).
+pub(crate) fn is_gone(error: &InjectError) -> bool {
+    matches!(error, InjectError::Ptrace { source, .. } if source.raw_os_error() == Some(libc::ESRCH))
+}
+
+/// The state letter of a thread (proc_pid_stat(5)); `None` when it is gone.
+pub(crate) fn thread_state(pid: Pid, tid: Pid) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    // The command name may hold anything, parentheses included.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
+}

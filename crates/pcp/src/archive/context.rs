@@ -1,0 +1,393 @@
+//! A context over archives.
+
+use std::sync::Arc;
+
+use super::series::History;
+use super::set::{ArchiveSet, SetCursor};
+use super::{DataRecord, Label, Metadata};
+use crate::derived::DerivedSet;
+use crate::desc::Desc;
+use crate::error::{ErrorCode, Result};
+use crate::indom::{InDom, Instance, instance_name_matches};
+use crate::label::{LabelLevel, LabelSet};
+use crate::pdu::{Profile, TextKind};
+use crate::pmid::Pmid;
+use crate::pmns::{Place, Pmns};
+use crate::text::Text;
+use crate::timestamp::Timestamp;
+use crate::value::{Fetched, InstanceValue, ValueSet};
+
+/// How an archive answers a fetch (pmSetMode(3)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArchiveMode {
+    /// The next record that has one of the metrics.
+    Forward,
+    /// The record before that has one of the metrics.
+    Backward,
+    /// Values at regular times, interpolated between those recorded; the step in nanoseconds, negative for backwards.
+    Interpolated(i128),
+}
+
+/// A set of archives, a place in time, and the way to go from there.
+pub struct ArchiveContext {
+    set: Arc<ArchiveSet>,
+    names: Option<Pmns>,
+    mode: ArchiveMode,
+    origin: Timestamp,
+    cursor: Option<SetCursor>,
+    history: History,
+    profile: Profile,
+    /// Metrics that are computed here.
+    pub(crate) derived: Option<Box<DerivedSet>>,
+}
+
+impl ArchiveContext {
+    /// Opens archives by names separated by commas; the context stands at their start and goes forward.
+    ///
+    /// # Errors
+    /// As [`ArchiveSet::open`].
+    pub fn open(names: &str) -> Result<ArchiveContext> {
+        Ok(ArchiveContext::over(ArchiveSet::open(names)?))
+    }
+
+    /// A context over archives that are open.
+    #[must_use]
+    pub fn over(set: Arc<ArchiveSet>) -> ArchiveContext {
+        ArchiveContext {
+            origin: set.label().start,
+            set,
+            names: None,
+            mode: ArchiveMode::Forward,
+            cursor: None,
+            history: History::default(),
+            profile: Profile::default(),
+            derived: None,
+        }
+    }
+
+    /// The archives.
+    #[must_use]
+    pub fn set(&self) -> &Arc<ArchiveSet> {
+        &self.set
+    }
+
+    /// The label of the first archive.
+    #[must_use]
+    pub fn label(&self) -> &Label {
+        self.set.label()
+    }
+
+    /// What the archives say of metrics.
+    #[must_use]
+    pub fn meta(&self) -> &Metadata {
+        self.set.meta()
+    }
+
+    /// The time of the last record.
+    #[must_use]
+    pub fn end(&self) -> Timestamp {
+        self.set.end()
+    }
+
+    /// Uses these names instead of the archives' own (pmLoadNameSpace(3)).
+    pub fn use_names(&mut self, names: Pmns) {
+        self.names = Some(names);
+    }
+
+    /// The names in use.
+    #[must_use]
+    pub fn names(&self) -> &Pmns {
+        self.names.as_ref().unwrap_or(&self.set.meta().names)
+    }
+
+    /// The time origin: where the next fetch begins, and the time for which instances and labels are told.
+    #[must_use]
+    pub fn origin(&self) -> Timestamp {
+        self.origin
+    }
+
+    /// Sets the way to fetch and the place to begin at (pmSetMode(3)).
+    pub fn set_mode(&mut self, mode: ArchiveMode, origin: Timestamp) {
+        self.mode = mode;
+        self.origin = origin;
+        self.cursor = None;
+    }
+
+    fn next_record(&mut self) -> Result<DataRecord> {
+        let backward = self.mode == ArchiveMode::Backward;
+        let origin = self.origin;
+        let fresh = self.cursor.is_none();
+        let cursor = match &mut self.cursor {
+            Some(cursor) => cursor,
+            empty => empty.insert(if backward {
+                SetCursor::at_end(&self.set)?
+            } else {
+                SetCursor::at_start(&self.set)?
+            }),
+        };
+        loop {
+            let record = if backward {
+                cursor.preceding()?
+            } else {
+                cursor.following()?
+            };
+            let record = record.ok_or(ErrorCode::EOL)?;
+            let before = if backward {
+                record.time > origin
+            } else {
+                record.time < origin
+            };
+            if !(fresh && before) {
+                return Ok(record);
+            }
+        }
+    }
+
+    /// All values of the next record (pmFetchArchive(3)); no sets stand for a mark.
+    ///
+    /// # Errors
+    /// `PM_ERR_EOL` behind the last record, `PM_ERR_LOGREC` for a damaged one, `PM_ERR_MODE` when interpolating.
+    pub fn fetch_record(&mut self) -> Result<Fetched> {
+        if matches!(self.mode, ArchiveMode::Interpolated(_)) {
+            return Err(ErrorCode::MODE.into());
+        }
+        let record = self.next_record()?;
+        self.origin = record.time;
+        record.decode()
+    }
+
+    /// Values of metrics at the next time; in the recorded modes no sets stand for a mark.
+    ///
+    /// # Errors
+    /// `PM_ERR_EOL` beyond the archives' times, `PM_ERR_LOGREC` for a damaged record.
+    pub fn fetch(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
+        match self.mode {
+            ArchiveMode::Interpolated(step) => self.interpolate(pmids, step),
+            _ => self.recorded(pmids),
+        }
+    }
+
+    fn recorded(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
+        loop {
+            let record = self.next_record()?;
+            self.origin = record.time;
+            if record.is_mark() {
+                return record.decode();
+            }
+            let found = record.decode_of(|pmid| pmids.contains(&pmid))?;
+            if found.sets.is_empty() {
+                continue;
+            }
+            let sets = pmids
+                .iter()
+                .map(|pmid| {
+                    let mut set = found
+                        .sets
+                        .iter()
+                        .find(|s| s.pmid == *pmid)
+                        .cloned()
+                        .unwrap_or_else(|| ValueSet::new(*pmid, Vec::new()));
+                    let indom = self.meta().descs.get(pmid.0).map(|d| d.indom);
+                    if let (Ok(values), Some(indom)) = (&mut set.values, indom)
+                        && !indom.is_null()
+                    {
+                        values.retain(|v| self.profile.includes(indom, v.inst));
+                    }
+                    set
+                })
+                .collect();
+            return Ok(Fetched {
+                time: found.time,
+                sets,
+            });
+        }
+    }
+
+    fn interpolate(&mut self, pmids: &[Pmid], step: i128) -> Result<Fetched> {
+        let time = self.origin;
+        self.origin = Timestamp::from_nanos(time.as_nanos() + step);
+        if time < self.label().start || time > self.end() {
+            return Err(ErrorCode::EOL.into());
+        }
+        self.history.load(&self.set, pmids)?;
+        let set_of = |pmid: &Pmid| {
+            let Some(desc) = self.meta().descs.get(pmid.0) else {
+                return ValueSet::error(*pmid, ErrorCode::PMID_LOG);
+            };
+            let values = self.history.at(desc, time).into_iter();
+            let wanted = values
+                .filter(|(inst, _)| {
+                    desc.indom.is_null() || self.profile.includes(desc.indom, *inst)
+                })
+                .map(|(inst, value)| InstanceValue { inst, value });
+            ValueSet::new(*pmid, wanted.collect())
+        };
+        Ok(Fetched {
+            time,
+            sets: pmids.iter().map(set_of).collect(),
+        })
+    }
+
+    /// See [`Context::lookup_names`](crate::Context::lookup_names).
+    ///
+    /// # Errors
+    /// None; each name has its own.
+    pub fn lookup_names(
+        &mut self,
+        names: &[Text],
+    ) -> Result<Vec<std::result::Result<Pmid, ErrorCode>>> {
+        let space = self.names();
+        let find = |name: &Text| match space.lookup(name)? {
+            Place::Leaf(pmid) => Ok(pmid),
+            Place::Node => Err(ErrorCode::NONLEAF),
+        };
+        Ok(names.iter().map(find).collect())
+    }
+
+    /// See [`Context::names_of`](crate::Context::names_of).
+    ///
+    /// # Errors
+    /// `PM_ERR_PMID` when there is none.
+    pub fn names_of(&mut self, pmid: Pmid) -> Result<Vec<Text>> {
+        let names = self.names().names_of(pmid);
+        if names.is_empty() {
+            return Err(ErrorCode::PMID.into());
+        }
+        Ok(names)
+    }
+
+    /// See [`Context::children`](crate::Context::children).
+    ///
+    /// # Errors
+    /// `PM_ERR_NAME` when there is no such node.
+    pub fn children(&mut self, name: &Text) -> Result<Vec<(Text, bool)>> {
+        let children = self.names().children(name)?.into_iter();
+        Ok(children
+            .map(|(name, place)| (name, matches!(place, Place::Leaf(_))))
+            .collect())
+    }
+
+    /// See [`Context::traverse`](crate::Context::traverse).
+    ///
+    /// # Errors
+    /// `PM_ERR_NAME` when there is no such node.
+    pub fn traverse(&mut self, name: &Text) -> Result<Vec<Text>> {
+        let leaves = self.names().leaves(name)?;
+        Ok(leaves.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// See [`Context::desc`](crate::Context::desc).
+    ///
+    /// # Errors
+    /// `PM_ERR_PMID_LOG` when no archive has the metric.
+    pub fn desc(&mut self, pmid: Pmid) -> Result<Desc> {
+        let desc = self.meta().descs.get(pmid.0).copied();
+        Ok(desc.ok_or(ErrorCode::PMID_LOG)?)
+    }
+
+    /// See [`Context::descs`](crate::Context::descs).
+    ///
+    /// # Errors
+    /// None; each metric has its own.
+    pub fn descs(&mut self, pmids: &[Pmid]) -> Result<Vec<std::result::Result<Desc, ErrorCode>>> {
+        let find = |pmid: &Pmid| self.desc(*pmid).map_err(|e| e.code());
+        Ok(pmids.iter().map(find).collect())
+    }
+
+    /// The instances at the time origin.
+    ///
+    /// # Errors
+    /// `PM_ERR_INDOM_LOG` when no archive has the domain.
+    pub fn instances(&mut self, indom: InDom) -> Result<Vec<Instance>> {
+        let entry = self.meta().instances_at(indom, self.origin);
+        Ok(entry.ok_or(ErrorCode::INDOM_LOG)?.instances.clone())
+    }
+
+    /// All instances that a domain has had (pmGetInDomArchive(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_INDOM_LOG` when no archive has the domain.
+    pub fn all_instances(&self, indom: InDom) -> Result<Vec<Instance>> {
+        Ok(self
+            .meta()
+            .all_instances(indom)
+            .ok_or(ErrorCode::INDOM_LOG)?)
+    }
+
+    /// The number of an instance of that name at the time origin.
+    ///
+    /// # Errors
+    /// `PM_ERR_INDOM_LOG`, `PM_ERR_INST_LOG`.
+    pub fn lookup_instance(&mut self, indom: InDom, name: &Text) -> Result<i32> {
+        find_by_name(&self.instances(indom)?, name)
+    }
+
+    /// The number of an instance of that name at any time (pmLookupInDomArchive(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_INDOM_LOG`, `PM_ERR_INST_LOG`.
+    pub fn lookup_instance_ever(&self, indom: InDom, name: &Text) -> Result<i32> {
+        find_by_name(&self.all_instances(indom)?, name)
+    }
+
+    /// The name of an instance at the time origin.
+    ///
+    /// # Errors
+    /// `PM_ERR_INDOM_LOG`, `PM_ERR_INST_LOG`.
+    pub fn instance_name(&mut self, indom: InDom, inst: i32) -> Result<Text> {
+        if self.meta().indoms.get(indom.0).is_none() {
+            return Err(ErrorCode::INDOM_LOG.into());
+        }
+        let name = self.meta().instance_name(indom, inst, self.origin);
+        Ok(name.cloned().ok_or(ErrorCode::INST_LOG)?)
+    }
+
+    /// The name that an instance had at any time (pmNameInDomArchive(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_INDOM_LOG`, `PM_ERR_INST_LOG`.
+    pub fn instance_name_ever(&self, indom: InDom, inst: i32) -> Result<Text> {
+        let all = self.all_instances(indom)?;
+        let found = all.into_iter().find(|i| i.inst == inst);
+        Ok(found.ok_or(ErrorCode::INST_LOG)?.name)
+    }
+
+    /// See [`Context::text`](crate::Context::text).
+    ///
+    /// # Errors
+    /// `PM_ERR_NOTHOST` when the archives have none: only a host could know.
+    pub fn text(&mut self, ident: u32, kind: TextKind) -> Result<Text> {
+        let text = self.meta().texts.get(&(kind.0, ident));
+        Ok(text.cloned().ok_or(ErrorCode::NOTHOST)?)
+    }
+
+    /// See [`Context::labels`](crate::Context::labels).
+    ///
+    /// # Errors
+    /// None; what has no labels has an empty set.
+    pub fn labels(&mut self, ident: u32, level: LabelLevel) -> Result<Vec<LabelSet>> {
+        let labels = self.meta().labels_at(level, ident, self.origin);
+        Ok(labels.unwrap_or_default().to_vec())
+    }
+
+    /// Archives take no values.
+    ///
+    /// # Errors
+    /// Always `PM_ERR_NOTHOST`.
+    pub fn store(&mut self, _values: &Fetched) -> Result<()> {
+        Err(ErrorCode::NOTHOST.into())
+    }
+
+    /// Which instances fetches return.
+    pub fn profile_mut(&mut self) -> &mut Profile {
+        &mut self.profile
+    }
+}
+
+fn find_by_name(instances: &[Instance], name: &Text) -> Result<i32> {
+    instances
+        .iter()
+        .find(|i| instance_name_matches(&i.name, name))
+        .map(|i| i.inst)
+        .ok_or(ErrorCode::INST_LOG.into())
+}

@@ -1,0 +1,262 @@
+//! The files of an archive: finding, reading and uncompressing them, and the records in them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::label::Label;
+use crate::error::{ErrorCode, Result};
+
+/// What a compressed file may end in.
+const COMPRESSED: [&str; 7] = ["xz", "lzma", "gz", "z", "zst", "bz2", "bz"];
+
+/// Longer records are taken for damage.
+const RECORD_MAX: usize = 1 << 30;
+
+/// Where an archive's files are.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The base name that they share, with its folder.
+    pub base: PathBuf,
+    /// The metadata.
+    pub meta: Option<PathBuf>,
+    /// The temporal index.
+    pub index: Option<PathBuf>,
+    /// The volumes by number.
+    pub volumes: BTreeMap<i32, PathBuf>,
+}
+
+/// An archive's base name: without the name of one of its files.
+fn base_name(name: &str) -> &str {
+    let plain = without_compression(name);
+    match plain.rsplit_once('.') {
+        Some((base, "meta" | "index")) => base,
+        Some((base, number))
+            if !base.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+                && !number.is_empty() =>
+        {
+            base
+        }
+        _ => name,
+    }
+}
+
+fn without_compression(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((base, suffix)) if COMPRESSED.contains(&suffix) => base,
+        _ => name,
+    }
+}
+
+impl Files {
+    /// Finds the files of an archive by its base name or the name of any of its files.
+    ///
+    /// # Errors
+    /// `ENOENT` when there are none, `PM_ERR_LOGFILE` when metadata or all volumes are missing.
+    pub fn find(path: &Path) -> Result<Files> {
+        let folder = match path.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let found = Files::list(folder, &name)?;
+        if found.meta.is_some() || !found.volumes.is_empty() || found.index.is_some() {
+            return found.checked();
+        }
+        let base = base_name(&name);
+        if base == name || !path.exists() {
+            return Err(ErrorCode(-2).into());
+        }
+        Files::list(folder, base)?.checked()
+    }
+
+    fn checked(self) -> Result<Files> {
+        if self.meta.is_none() || self.volumes.is_empty() {
+            return Err(ErrorCode::LOGFILE.into());
+        }
+        Ok(self)
+    }
+
+    fn list(folder: &Path, base: &str) -> Result<Files> {
+        let mut files = Files {
+            base: folder.join(base),
+            ..Files::default()
+        };
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let Some(part) = without_compression(&name)
+                .strip_prefix(base)
+                .and_then(|p| p.strip_prefix('.'))
+            else {
+                continue;
+            };
+            let compressed = without_compression(&name) != name;
+            let keep = |old: &Option<PathBuf>| old.is_none() || !compressed;
+            match part {
+                "meta" if keep(&files.meta) => files.meta = Some(entry.path()),
+                "index" if keep(&files.index) => files.index = Some(entry.path()),
+                number if number.bytes().all(|b| b.is_ascii_digit()) => {
+                    if let Ok(volume) = number.parse()
+                        && (!compressed || !files.volumes.contains_key(&volume))
+                    {
+                        files.volumes.insert(volume, entry.path());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Reads a file whole, uncompressed.
+///
+/// # Errors
+/// What the system says, or that the compressed data is damaged.
+pub fn read(path: &Path) -> io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    let mut content = Vec::new();
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("xz" | "lzma") => {
+            lzma_rust2::XzReader::new(io::BufReader::new(file), true).read_to_end(&mut content)?;
+        }
+        Some("bz2" | "bz") => {
+            bzip2::read::MultiBzDecoder::new(io::BufReader::new(file)).read_to_end(&mut content)?;
+        }
+        Some("gz" | "z") => {
+            flate2::read::MultiGzDecoder::new(io::BufReader::new(file))
+                .read_to_end(&mut content)?;
+        }
+        Some("zst") => {
+            let mut input = io::BufReader::new(file);
+            let mut decoder =
+                ruzstd::decoding::StreamingDecoder::new(&mut input).map_err(io::Error::other)?;
+            decoder.read_to_end(&mut content)?;
+        }
+        _ => {
+            let length = file.metadata()?.len();
+            content.reserve_exact(usize::try_from(length).unwrap_or(0) + 1);
+            file.read_to_end(&mut content)?;
+        }
+    }
+    Ok(content.into())
+}
+
+/// A framed record: its length, its payload, its length again.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Where it begins in its file.
+    pub offset: usize,
+    /// What is between the lengths.
+    pub payload: Bytes,
+}
+
+impl Record {
+    /// Bytes of the whole record, its lengths included.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.payload.len() + 8
+    }
+
+    /// Where the next record begins.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.offset + self.size()
+    }
+}
+
+/// Why there is no record at an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoRecord {
+    /// The file ends here.
+    End,
+    /// The file ends within the record: its writer was killed, or is still writing.
+    Torn,
+    /// The lengths do not make sense.
+    Corrupt,
+}
+
+fn word(content: &Bytes, at: usize) -> Option<i32> {
+    content
+        .get(at..)?
+        .first_chunk()
+        .map(|b| i32::from_be_bytes(*b))
+}
+
+/// The record that begins at `offset`.
+///
+/// # Errors
+/// See [`NoRecord`].
+pub fn record_at(content: &Bytes, offset: usize) -> std::result::Result<Record, NoRecord> {
+    if offset >= content.len() {
+        return Err(NoRecord::End);
+    }
+    let length = word(content, offset).ok_or(NoRecord::Torn)?;
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|l| (8..RECORD_MAX).contains(l))
+        .ok_or(NoRecord::Corrupt)?;
+    let end = offset + length;
+    if end > content.len() {
+        return Err(NoRecord::Torn);
+    }
+    if word(content, end - 4) != i32::try_from(length).ok() {
+        return Err(NoRecord::Corrupt);
+    }
+    Ok(Record {
+        offset,
+        payload: content.slice(offset + 4..end - 4),
+    })
+}
+
+/// The record that ends at `end`; nothing before `start` is read.
+///
+/// # Errors
+/// See [`NoRecord`].
+pub fn record_before(
+    content: &Bytes,
+    start: usize,
+    end: usize,
+) -> std::result::Result<Record, NoRecord> {
+    if end <= start {
+        return Err(NoRecord::End);
+    }
+    let length = end
+        .checked_sub(4)
+        .and_then(|at| word(content, at))
+        .ok_or(NoRecord::Corrupt)?;
+    let offset = usize::try_from(length)
+        .ok()
+        .filter(|l| (8..RECORD_MAX).contains(l))
+        .and_then(|l| end.checked_sub(l))
+        .filter(|o| *o >= start)
+        .ok_or(NoRecord::Corrupt)?;
+    if word(content, offset) != Some(length) {
+        return Err(NoRecord::Corrupt);
+    }
+    Ok(Record {
+        offset,
+        payload: content.slice(offset + 4..end - 4),
+    })
+}
+
+/// Reads the label at the start of a file.
+///
+/// # Errors
+/// `PM_ERR_LABEL` when there is none, `PM_ERR_NODATA` for an empty file.
+pub fn label(content: &Bytes) -> Result<(Label, usize)> {
+    if content.is_empty() {
+        return Err(ErrorCode::NODATA.into());
+    }
+    let record = record_at(content, 0).map_err(|_| ErrorCode::LABEL)?;
+    Ok((Label::decode(&record.payload)?, record.end()))
+}

@@ -1,0 +1,157 @@
+//! Archives: metrics as a logger wrote them (LOGARCHIVE(5)).
+//!
+//! An archive is a set of files with one base name: metadata, a temporal index, and volumes of data records. Each may be
+//! compressed (`.xz`, `.gz`, `.zst`, `.bz2`). What a killed logger left is read up to the last whole record.
+
+mod context;
+pub mod file;
+mod hash;
+pub mod index;
+mod label;
+pub mod meta;
+mod scan;
+mod series;
+mod set;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+pub use context::{ArchiveContext, ArchiveMode};
+pub use hash::PcpHash;
+pub use index::IndexEntry;
+pub use label::{Label, VOLUME_INDEX, VOLUME_META, Version};
+pub use meta::{IndomEntry, MetaRecord, Metadata};
+pub use scan::{Cursor, DataRecord};
+pub use set::{ArchiveSet, SetCursor};
+pub use writer::{ArchiveWriter, encode_data};
+
+use crate::error::{ErrorCode, Result};
+use crate::timestamp::Timestamp;
+use file::Files;
+
+/// Volumes kept in memory: what is before and after a boundary.
+const CACHED_VOLUMES: usize = 2;
+
+/// An archive's metadata and index, and the way to its volumes.
+pub struct Archive {
+    /// Where its files are.
+    pub files: Files,
+    /// The label of its first volume.
+    pub label: Label,
+    /// What it says of metrics.
+    pub meta: Metadata,
+    /// The temporal index; empty when there is none.
+    pub index: Vec<IndexEntry>,
+    cache: Mutex<Vec<(i32, Bytes, usize)>>,
+}
+
+impl Archive {
+    /// Opens an archive by its base name or by one of its files.
+    ///
+    /// # Errors
+    /// `ENOENT` and `PM_ERR_LOGFILE` for missing files, `PM_ERR_LABEL` for labels that are none or of different archives,
+    /// `PM_ERR_LOGREC` for damaged metadata.
+    pub fn open(path: &Path) -> Result<Arc<Archive>> {
+        let files = Files::find(path)?;
+        let first = files.volumes.values().next().ok_or(ErrorCode::LOGFILE)?;
+        let meta_path = files.meta.as_deref().ok_or(ErrorCode::LOGFILE)?;
+        let content = file::read(meta_path)?;
+        let (meta_label, start) = file::label(&content)?;
+        if meta_label.volume != VOLUME_META {
+            return Err(ErrorCode::LABEL.into());
+        }
+        let index = match &files.index {
+            Some(path) => {
+                let content = file::read(path)?;
+                let (label, start) = file::label(&content)?;
+                if label.volume != VOLUME_INDEX || !label.same_archive(&meta_label) {
+                    return Err(ErrorCode::LABEL.into());
+                }
+                index::read(&content, label.version, start)?
+            }
+            None => Vec::new(),
+        };
+        let meta = Metadata::read(&content, &meta_label, start)?;
+        let first_volume = *files.volumes.keys().next().unwrap_or(&0);
+        let volume = file::read(first)?;
+        let (label, start) = file::label(&volume)?;
+        if label.volume != first_volume || !label.same_archive(&meta_label) {
+            return Err(ErrorCode::LABEL.into());
+        }
+        Ok(Arc::new(Archive {
+            files,
+            label,
+            meta,
+            index,
+            cache: Mutex::new(vec![(first_volume, volume, start)]),
+        }))
+    }
+
+    /// The first volume's number.
+    #[must_use]
+    pub fn first_volume(&self) -> i32 {
+        self.files.volumes.keys().next().copied().unwrap_or(0)
+    }
+
+    /// The last volume's number.
+    #[must_use]
+    pub fn last_volume(&self) -> i32 {
+        self.files.volumes.keys().next_back().copied().unwrap_or(0)
+    }
+
+    fn volume_after(&self, volume: i32) -> Option<i32> {
+        self.files
+            .volumes
+            .range(volume.saturating_add(1)..)
+            .next()
+            .map(|(v, _)| *v)
+    }
+
+    fn volume_before(&self, volume: i32) -> Option<i32> {
+        self.files
+            .volumes
+            .range(..volume)
+            .next_back()
+            .map(|(v, _)| *v)
+    }
+
+    /// A volume's content and where its records begin.
+    fn volume(&self, number: i32) -> Result<(Bytes, usize)> {
+        let mut cache = self
+            .cache
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, content, start)) = cache.iter().find(|(n, _, _)| *n == number) {
+            return Ok((content.clone(), *start));
+        }
+        let path = self.files.volumes.get(&number).ok_or(ErrorCode::LOGFILE)?;
+        let content = file::read(path)?;
+        let (label, start) = file::label(&content)?;
+        if label.volume != number || !label.same_archive(&self.label) {
+            return Err(ErrorCode::LABEL.into());
+        }
+        if cache.len() >= CACHED_VOLUMES {
+            cache.remove(0);
+        }
+        cache.push((number, content.clone(), start));
+        Ok((content, start))
+    }
+
+    /// When the last whole record was written.
+    ///
+    /// # Errors
+    /// What reading the last volume says; `PM_ERR_NODATA` for an archive without records.
+    pub fn end(self: &Arc<Archive>) -> Result<Timestamp> {
+        let mut cursor = Cursor::at_end(self.clone())?;
+        match cursor.preceding()? {
+            Some(record) => Ok(record.time),
+            None => Ok(self.label.start),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

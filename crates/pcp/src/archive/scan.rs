@@ -1,0 +1,207 @@
+//! Walking the data records of an archive in either direction.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Archive;
+use super::file::{self, NoRecord, Record};
+use crate::error::{ErrorCode, Result};
+use crate::pdu::result::{decode_sets, decode_sets_of};
+use crate::pdu::wire::Reader;
+use crate::pmid::Pmid;
+use crate::timestamp::Timestamp;
+use crate::value::Fetched;
+
+/// A data record that is not decoded yet.
+#[derive(Clone, Debug)]
+pub struct DataRecord {
+    /// Its volume.
+    pub volume: i32,
+    /// Where it stands there, and its bytes.
+    pub record: Record,
+    /// When its values were taken.
+    pub time: Timestamp,
+    /// The number of metrics; none makes it a mark: what is before and after has nothing to do with each other.
+    pub metrics: usize,
+    sets_at: usize,
+}
+
+impl DataRecord {
+    fn new(volume: i32, record: Record, archive: &Archive) -> Result<DataRecord> {
+        let mut reader = Reader::new(record.payload.clone(), 0);
+        let bad = |_| ErrorCode::LOGREC;
+        let time = archive.label.version.read_time(&mut reader).map_err(bad)?;
+        let metrics = reader.length().map_err(bad)?;
+        Ok(DataRecord {
+            volume,
+            record,
+            time,
+            metrics,
+            sets_at: archive.label.version.time_len() + 4,
+        })
+    }
+
+    /// Whether this is a `<mark>`.
+    #[must_use]
+    pub fn is_mark(&self) -> bool {
+        self.metrics == 0
+    }
+
+    /// A `<mark>` that no file holds: between one archive and the next.
+    #[must_use]
+    pub fn mark(time: Timestamp) -> DataRecord {
+        DataRecord {
+            volume: -1,
+            record: Record {
+                offset: 0,
+                payload: Bytes::new(),
+            },
+            time,
+            metrics: 0,
+            sets_at: 0,
+        }
+    }
+
+    /// Decodes the values of some metrics.
+    ///
+    /// # Errors
+    /// As [`DataRecord::decode`].
+    pub fn decode_of(&self, wanted: impl Fn(Pmid) -> bool) -> Result<Fetched> {
+        let sets = decode_sets_of(&self.record.payload, self.sets_at, self.metrics, wanted)
+            .map_err(|_| ErrorCode::LOGREC)?;
+        Ok(Fetched {
+            time: self.time,
+            sets,
+        })
+    }
+
+    /// Decodes the values.
+    ///
+    /// # Errors
+    /// `PM_ERR_LOGREC` when they are not what a result is.
+    pub fn decode(&self) -> Result<Fetched> {
+        let sets = decode_sets(&self.record.payload, self.sets_at, self.metrics)
+            .map_err(|_| ErrorCode::LOGREC)?;
+        Ok(Fetched {
+            time: self.time,
+            sets,
+        })
+    }
+}
+
+/// A place between two data records.
+#[derive(Clone)]
+pub struct Cursor {
+    archive: Arc<Archive>,
+    volume: i32,
+    content: Bytes,
+    start: usize,
+    at: usize,
+}
+
+impl Cursor {
+    /// Before the first record.
+    ///
+    /// # Errors
+    /// What reading the first volume says.
+    pub fn at_start(archive: Arc<Archive>) -> Result<Cursor> {
+        let volume = archive.first_volume();
+        Cursor::at(archive, volume, 0)
+    }
+
+    /// Behind the last whole record.
+    ///
+    /// # Errors
+    /// What reading the last volume says.
+    pub fn at_end(archive: Arc<Archive>) -> Result<Cursor> {
+        let volume = archive.last_volume();
+        let mut cursor = Cursor::at(archive, volume, 0)?;
+        cursor.at = cursor.whole_end();
+        Ok(cursor)
+    }
+
+    /// At a byte of a volume, which must be the start of a record.
+    ///
+    /// # Errors
+    /// What reading the volume says.
+    pub fn at(archive: Arc<Archive>, volume: i32, offset: usize) -> Result<Cursor> {
+        let (content, start) = archive.volume(volume)?;
+        Ok(Cursor {
+            archive,
+            volume,
+            content,
+            start,
+            at: offset.max(start),
+        })
+    }
+
+    /// The volume and the byte in it.
+    #[must_use]
+    pub fn position(&self) -> (i32, usize) {
+        (self.volume, self.at)
+    }
+
+    fn switch(&mut self, volume: i32) -> Result<()> {
+        (self.content, self.start) = self.archive.volume(volume)?;
+        self.volume = volume;
+        self.at = self.start;
+        Ok(())
+    }
+
+    /// Where the last whole record of the volume ends: at its end, unless it was torn.
+    fn whole_end(&self) -> usize {
+        if file::record_before(&self.content, self.start, self.content.len()).is_ok() {
+            return self.content.len();
+        }
+        let mut at = self.start;
+        while let Ok(record) = file::record_at(&self.content, at) {
+            at = record.end();
+        }
+        at
+    }
+
+    /// The next record; `None` at the end of the archive.
+    ///
+    /// # Errors
+    /// `PM_ERR_LOGREC` for a damaged record.
+    pub fn following(&mut self) -> Result<Option<DataRecord>> {
+        loop {
+            match file::record_at(&self.content, self.at) {
+                Ok(record) => {
+                    self.at = record.end();
+                    return DataRecord::new(self.volume, record, &self.archive).map(Some);
+                }
+                Err(NoRecord::End | NoRecord::Torn) => match self.archive.volume_after(self.volume)
+                {
+                    Some(volume) => self.switch(volume)?,
+                    None => return Ok(None),
+                },
+                Err(NoRecord::Corrupt) => return Err(ErrorCode::LOGREC.into()),
+            }
+        }
+    }
+
+    /// The record before; `None` at the start of the archive.
+    ///
+    /// # Errors
+    /// `PM_ERR_LOGREC` for a damaged record.
+    pub fn preceding(&mut self) -> Result<Option<DataRecord>> {
+        loop {
+            match file::record_before(&self.content, self.start, self.at) {
+                Ok(record) => {
+                    self.at = record.offset;
+                    return DataRecord::new(self.volume, record, &self.archive).map(Some);
+                }
+                Err(NoRecord::End) => match self.archive.volume_before(self.volume) {
+                    Some(volume) => {
+                        self.switch(volume)?;
+                        self.at = self.whole_end();
+                    }
+                    None => return Ok(None),
+                },
+                Err(_) => return Err(ErrorCode::LOGREC.into()),
+            }
+        }
+    }
+}

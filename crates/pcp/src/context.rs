@@ -1,0 +1,280 @@
+//! Contexts: where metrics come from.
+
+use crate::archive::ArchiveContext;
+use crate::derived::{DerivedMetrics, DerivedSet};
+use crate::desc::Desc;
+use crate::error::{ErrorCode, Result};
+use crate::host::HostContext;
+use crate::indom::{InDom, Instance};
+use crate::label::{LabelLevel, LabelSet};
+use crate::pdu::{Profile, TextKind};
+use crate::pmid::Pmid;
+use crate::text::Text;
+use crate::value::Fetched;
+
+/// A source of metrics (pmNewContext(3)).
+///
+/// ```no_run
+/// use pcp::{Context, Text};
+///
+/// let mut context = Context::host("local:")?;
+/// let name = Text::from("kernel.all.load");
+/// let pmid = context.lookup_names(&[name])?[0]?;
+/// let desc = context.desc(pmid)?;
+/// for value in context.fetch(&[pmid])?.sets[0].instances() {
+///     println!("{} {}", value.inst, String::from_utf8_lossy(&pcp::print_value(&value.value, desc.ty, 1)));
+/// }
+/// # Ok::<(), pcp::Error>(())
+/// ```
+pub enum Context {
+    /// A live host.
+    Host(Box<HostContext>),
+    /// A set of archives.
+    Archive(Box<ArchiveContext>),
+}
+
+macro_rules! dispatch {
+    ($self:ident, $context:ident => $call:expr) => {
+        match $self {
+            Context::Host($context) => $call,
+            Context::Archive($context) => $call,
+        }
+    };
+}
+
+impl Context {
+    /// Connects to the pmcd of a host specification: `local:`, `unix:`, a host name, `pcp://host:port`.
+    ///
+    /// # Errors
+    /// What the connection or the server says; `PM_ERR_GENERIC` for a specification that is none.
+    pub fn host(spec: &str) -> Result<Context> {
+        let parsed = spec.parse().map_err(|error| crate::Error::Malformed {
+            code: ErrorCode::GENERIC,
+            what: format!("pmNewContext: bad host specification: {error}"),
+        })?;
+        Ok(Context::Host(Box::new(HostContext::new(parsed, spec)?)))
+    }
+
+    /// A context over archives: names separated by commas, of archives or of folders of them.
+    ///
+    /// # Errors
+    /// `ENOENT`, `PM_ERR_LOGFILE`, `PM_ERR_LABEL`, `PM_ERR_LOGREC`, and what is said of archives that do not go together.
+    pub fn archive(names: &str) -> Result<Context> {
+        Ok(Context::Archive(Box::new(ArchiveContext::open(names)?)))
+    }
+
+    /// Adds derived metrics, in the place of those that it has. The texts say which of them make no sense here; those
+    /// whose metrics are not there are left out.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn use_derived(&mut self, metrics: &DerivedMetrics) -> Result<Vec<String>> {
+        *self.derived() = None;
+        let (set, said) = DerivedSet::new(metrics, self)?;
+        *self.derived() = Some(Box::new(set));
+        Ok(said)
+    }
+
+    fn derived(&mut self) -> &mut Option<Box<DerivedSet>> {
+        dispatch!(self, c => &mut c.derived)
+    }
+
+    /// The identifiers of metrics, an error for each that is not known (pmLookupName(3)).
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn lookup_names(
+        &mut self,
+        names: &[Text],
+    ) -> Result<Vec<std::result::Result<Pmid, ErrorCode>>> {
+        let mut found = dispatch!(self, c => c.lookup_names(names))?;
+        if let Some(derived) = self.derived() {
+            for (name, found) in names.iter().zip(&mut found) {
+                if found.is_err()
+                    && let Some(pmid) = derived.lookup(name)
+                {
+                    *found = Ok(pmid);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The identifier of one metric.
+    ///
+    /// # Errors
+    /// `PM_ERR_NAME` when it is not known, and what the connection says.
+    pub fn lookup_name(&mut self, name: &str) -> Result<Pmid> {
+        let found = self.lookup_names(&[name.into()])?;
+        Ok(found.into_iter().next().unwrap_or(Err(ErrorCode::NAME))?)
+    }
+
+    /// All names of a metric (pmNameAll(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_PMID` when there is none.
+    pub fn names_of(&mut self, pmid: Pmid) -> Result<Vec<Text>> {
+        if let Some(name) = self.derived().as_ref().and_then(|d| d.name_of(pmid)) {
+            return Ok(vec![name]);
+        }
+        dispatch!(self, c => c.names_of(pmid))
+    }
+
+    /// The names directly below a node, without the node's own, and whether each is a leaf (pmGetChildrenStatus(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_NAME` when there is no such node.
+    pub fn children(&mut self, name: &Text) -> Result<Vec<(Text, bool)>> {
+        let found = dispatch!(self, c => c.children(name));
+        let Some(derived) = self.derived() else {
+            return found;
+        };
+        let mut more = Vec::new();
+        for (_, rest) in derived.below(name).filter(|(_, rest)| !rest.is_empty()) {
+            let mut parts = rest.splitn(2, |b| *b == b'.');
+            let child = Text::from(parts.next().unwrap_or_default());
+            more.push((child, parts.next().is_none()));
+        }
+        let mut found = match found {
+            Err(_) if !more.is_empty() => Vec::new(),
+            other => other?,
+        };
+        for child in more {
+            if !found.iter().any(|(name, _)| *name == child.0) {
+                found.push(child);
+            }
+        }
+        Ok(found)
+    }
+
+    /// All metrics at and below a node (pmTraversePMNS(3)); the empty name is the root.
+    ///
+    /// # Errors
+    /// `PM_ERR_NAME` when there is no such node.
+    pub fn traverse(&mut self, name: &Text) -> Result<Vec<Text>> {
+        let found = dispatch!(self, c => c.traverse(name));
+        let Some(derived) = self.derived() else {
+            return found;
+        };
+        let more: Vec<Text> = derived.below(name).map(|(name, _)| name.clone()).collect();
+        match found {
+            Err(_) if !more.is_empty() => Ok(more),
+            found => {
+                let mut found = found?;
+                found.extend(more);
+                Ok(found)
+            }
+        }
+    }
+
+    /// A metric's descriptor (pmLookupDesc(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_PMID`, `PM_ERR_NOAGENT` and what the agent says.
+    pub fn desc(&mut self, pmid: Pmid) -> Result<Desc> {
+        if let Some(desc) = self.derived().as_ref().and_then(|d| d.desc(pmid)) {
+            return Ok(desc);
+        }
+        dispatch!(self, c => c.desc(pmid))
+    }
+
+    /// The descriptors of many metrics (pmLookupDescs(3)), in one request where the server can.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn descs(&mut self, pmids: &[Pmid]) -> Result<Vec<std::result::Result<Desc, ErrorCode>>> {
+        let Some(derived) = self.derived() else {
+            return dispatch!(self, c => c.descs(pmids));
+        };
+        let own: Vec<Option<Desc>> = pmids.iter().map(|p| derived.desc(*p)).collect();
+        let others: Vec<Pmid> = pmids
+            .iter()
+            .zip(&own)
+            .filter_map(|(pmid, own)| own.is_none().then_some(*pmid))
+            .collect();
+        let mut found = Vec::new();
+        if !others.is_empty() {
+            found = dispatch!(self, c => c.descs(&others))?;
+        }
+        let mut found = found.into_iter();
+        let both = own.into_iter().map(|own| match own {
+            Some(desc) => Ok(desc),
+            None => found.next().unwrap_or(Err(ErrorCode::PMID)),
+        });
+        Ok(both.collect())
+    }
+
+    /// The instances of a domain (pmGetInDom(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_INDOM` when there is no such domain.
+    pub fn instances(&mut self, indom: InDom) -> Result<Vec<Instance>> {
+        dispatch!(self, c => c.instances(indom))
+    }
+
+    /// The number of the instance of that name (pmLookupInDom(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_INST` when there is none.
+    pub fn lookup_instance(&mut self, indom: InDom, name: &Text) -> Result<i32> {
+        dispatch!(self, c => c.lookup_instance(indom, name))
+    }
+
+    /// The name of an instance (pmNameInDom(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_INST` when there is none.
+    pub fn instance_name(&mut self, indom: InDom, inst: i32) -> Result<Text> {
+        dispatch!(self, c => c.instance_name(indom, inst))
+    }
+
+    /// Help text of a metric or instance domain (pmLookupText(3)); `ident` is the number of either.
+    ///
+    /// # Errors
+    /// `PM_ERR_TEXT` when there is none.
+    pub fn text(&mut self, ident: u32, kind: TextKind) -> Result<Text> {
+        if !kind.is_indom()
+            && let Some(derived) = self.derived()
+            && let Some(text) = derived.text(Pmid(ident), kind)
+        {
+            return text;
+        }
+        dispatch!(self, c => c.text(ident, kind))
+    }
+
+    /// Labels of one level (pmGetInDomLabels(3) and its siblings). `ident` is a domain, an instance domain (for
+    /// [`LabelLevel::InDom`] and [`LabelLevel::Instances`]) or a PMID, and −1 for the context's own.
+    ///
+    /// # Errors
+    /// `PM_ERR_NOLABELS` when the other end knows no labels.
+    pub fn labels(&mut self, ident: u32, level: LabelLevel) -> Result<Vec<LabelSet>> {
+        dispatch!(self, c => c.labels(ident, level))
+    }
+
+    /// Values of metrics now (pmFetch(3)), those of instances that the profile includes.
+    ///
+    /// # Errors
+    /// What the connection says. A metric that fails has its error in its set.
+    pub fn fetch(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
+        let has_derived = pmids.iter().any(|p| p.is_derived());
+        if has_derived && let Some(mut derived) = self.derived().take() {
+            let fetched = derived.fetch(self, pmids);
+            *self.derived() = Some(derived);
+            return fetched;
+        }
+        dispatch!(self, c => c.fetch(pmids))
+    }
+
+    /// Changes values (pmStore(3)).
+    ///
+    /// # Errors
+    /// `PM_ERR_PERMISSION`, and what the agent says.
+    pub fn store(&mut self, values: &Fetched) -> Result<()> {
+        dispatch!(self, c => c.store(values))
+    }
+
+    /// Which instances fetches return.
+    pub fn profile_mut(&mut self) -> &mut Profile {
+        dispatch!(self, c => c.profile_mut())
+    }
+}

@@ -1,0 +1,491 @@
+//! Derived metrics: expressions of metrics under names of their own (pmRegisterDerived(3), pmLoadDerivedConfig(3)).
+
+mod arithmetic;
+mod bound;
+mod expression;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use expression::SyntaxError;
+
+use bound::{BindError, Bound, Operands, Sample};
+use expression::Expression;
+
+use crate::context::Context;
+use crate::desc::Desc;
+use crate::error::{ErrorCode, Result};
+use crate::pdu::TextKind;
+use crate::pmid::Pmid;
+use crate::text::Text;
+use crate::value::{Fetched, InstanceValue, ValueSet};
+
+/// Metrics of which there can be a derived one: items of domain 511 beside the roots of dynamic subtrees.
+const MOST: usize = 1 << 21;
+
+#[derive(Clone, Debug)]
+struct Definition {
+    name: String,
+    expression: Expression,
+    oneline: Option<String>,
+    help: Option<String>,
+}
+
+/// Definitions, to be used with any context.
+#[derive(Clone, Debug, Default)]
+pub struct DerivedMetrics {
+    definitions: Vec<Definition>,
+}
+
+/// Whether a name can be one of a derived metric.
+fn is_name(name: &str) -> bool {
+    name.split('.').all(|part| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+impl DerivedMetrics {
+    /// Those that every context has: what event records use, and what the files say that `$PCP_DERIVED_CONFIG` names, or
+    /// those of PCP's own folder. The texts are what is wrong in those files.
+    #[must_use]
+    pub fn configured() -> (DerivedMetrics, Vec<String>) {
+        let mut metrics = DerivedMetrics::default();
+        for (name, oneline, help) in [
+            (
+                "event.flags",
+                "Flags for event records",
+                "The flags of an event record, as unpacking event records shows them.",
+            ),
+            (
+                "event.missed",
+                "Count of missed event records",
+                "The number of event records that were lost, as unpacking event records shows it.",
+            ),
+        ] {
+            metrics.definitions.push(Definition {
+                name: name.to_owned(),
+                expression: Expression::Anonymous(crate::Type::U32),
+                oneline: Some(oneline.to_owned()),
+                help: Some(help.to_owned()),
+            });
+        }
+        let configured = std::env::var("PCP_DERIVED_CONFIG");
+        let path = configured.unwrap_or_else(|_| {
+            let var = crate::config("PCP_VAR_DIR").unwrap_or("/var/lib/pcp".to_owned());
+            format!("{var}/config/derived")
+        });
+        let said = metrics.load(&path).unwrap_or_default();
+        (metrics, said)
+    }
+
+    /// Defines a metric.
+    ///
+    /// # Errors
+    /// What is wrong with the expression, or with a name that is there already.
+    pub fn register(&mut self, name: &str, text: &str) -> std::result::Result<(), SyntaxError> {
+        if self.definitions.iter().any(|d| d.name == name) {
+            return Err(SyntaxError {
+                at: text.len() - text.trim_start().len(),
+                what: "Duplicate global derived metric name".to_owned(),
+            });
+        }
+        let expression = expression::parse(text)?;
+        if self.definitions.len() < MOST {
+            self.definitions.push(Definition {
+                name: name.to_owned(),
+                expression,
+                oneline: None,
+                help: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads definitions from files and folders, their names separated by colons. The texts are what is wrong in them.
+    ///
+    /// # Errors
+    /// `ENOENT` and the like for what can't be opened.
+    pub fn load(&mut self, path: &str) -> Result<Vec<String>> {
+        let mut said = Vec::new();
+        for part in path.split(':').filter(|p| !p.is_empty()) {
+            let mut files = Vec::new();
+            files_below(Path::new(part), &mut files, 0)?;
+            for file in files {
+                let text = fs::read(&file)?;
+                let shown = file.display().to_string();
+                self.read(&shown, &String::from_utf8_lossy(&text), &mut said);
+            }
+        }
+        Ok(said)
+    }
+
+    /// Reads definitions from a text.
+    pub fn read(&mut self, file: &str, text: &str, said: &mut Vec<String>) {
+        let mut rest = text;
+        let mut number = 0;
+        while !rest.is_empty() {
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            number += 1;
+            let mut used = after;
+            if !line.starts_with('#') && !line.trim().is_empty() {
+                let place = format!("[{file}:{number}]");
+                match self.line(line, after) {
+                    Ok((remaining, warning)) => {
+                        number += lines(after) - lines(remaining);
+                        used = remaining;
+                        said.extend(
+                            warning.map(|w| format!("{place} Warning: pmLoadDerivedConfig: {w}\n")),
+                        );
+                    }
+                    Err(what) => said.push(format!("{place} Error: {what}\n")),
+                }
+            }
+            rest = used;
+        }
+    }
+
+    /// One declaration, which may go on in what follows its line. Returns what follows it, and a warning.
+    fn line<'a>(
+        &mut self,
+        line: &'a str,
+        after: &'a str,
+    ) -> std::result::Result<(&'a str, Option<String>), String> {
+        let load = |what: String| Err(format!("pmLoadDerivedConfig: {what}"));
+        let trimmed = line.trim_start();
+        let end = trimmed
+            .find(|c: char| c == '=' || c == '(' || c.is_whitespace())
+            .unwrap_or(trimmed.len());
+        let (name, rest) = trimmed.split_at(end);
+        if name.is_empty() {
+            return load("derived metric name missing".to_owned());
+        }
+        let rest = rest.trim_start();
+        if let Some(attribute) = rest.strip_prefix('(') {
+            return self.attribute(name, attribute, after);
+        }
+        let Some(text) = rest.strip_prefix('=') else {
+            return load(format!("missing ``='' after derived metric name {name}"));
+        };
+        if !is_name(name) {
+            return load(format!("illegal derived metric name ({name})"));
+        }
+        if text.trim().is_empty() {
+            return load("expression missing".to_owned());
+        }
+        self.register(name, text).map_err(|error| {
+            let at = error.at.min(text.len());
+            let before = " ".repeat(at);
+            let behind = " ".repeat((text.len() - at).saturating_sub(1));
+            format!(
+                "pmRegisterDerived({name}, ...) syntax error\n{text}\n{before}^{behind}\n{error}"
+            )
+        })?;
+        Ok((after, None))
+    }
+
+    /// `NAME(oneline) = TEXT` behind its parenthesis.
+    fn attribute<'a>(
+        &mut self,
+        name: &str,
+        text: &'a str,
+        after: &'a str,
+    ) -> std::result::Result<(&'a str, Option<String>), String> {
+        let load = |what: String| Err(format!("pmLoadDerivedConfig: {what}"));
+        let Some((attribute, rest)) = text.split_once(')') else {
+            return load("missing ')' after attribute".to_owned());
+        };
+        let attribute = attribute.trim();
+        if attribute.is_empty() {
+            return load("attribute name missing".to_owned());
+        }
+        let Some(value) = rest.trim_start().strip_prefix('=') else {
+            return load(format!("missing ``='' after attribute {attribute}"));
+        };
+        let value = value.trim_start();
+        if value.trim().is_empty() {
+            return load("attribute value missing".to_owned());
+        }
+        let mut warning = None;
+        let (value, remaining) = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => {
+                // A value in quotes may go on in the lines that follow.
+                let whole = format!("{value}\n{after}");
+                let Some((text, used)) = quoted(&whole, quote) else {
+                    return load(format!("missing termination ({quote}) for value"));
+                };
+                let behind = whole.get(used..).unwrap_or("");
+                let (extra, _) = behind.split_once('\n').unwrap_or((behind, ""));
+                if !extra.trim().is_empty() {
+                    let extra = extra.trim();
+                    warning = Some(format!(
+                        "extra text ({extra}) after attribute value will be ignored"
+                    ));
+                }
+                let consumed = used + extra.len();
+                let from_after = consumed.saturating_sub(value.len());
+                let remaining = after.get(from_after..).unwrap_or("");
+                (text, remaining)
+            }
+            _ => (value.trim_end().to_owned(), after),
+        };
+        let Some(definition) = self.definitions.iter_mut().find(|d| d.name == name) else {
+            return load(format!(
+                "cannot set attribute, derived metric name({name}) not defined"
+            ));
+        };
+        match attribute {
+            "oneline" => definition.oneline = Some(value),
+            "helptext" => definition.help = Some(value),
+            _ => {
+                return load(format!(
+                    "attribute ({attribute}) is unknown for metric ({name})"
+                ));
+            }
+        }
+        Ok((remaining, warning))
+    }
+}
+
+fn lines(text: &str) -> usize {
+    text.matches('\n').count()
+}
+
+/// A text in quotes, and the bytes that it takes with them.
+fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            c if c == quote => return Some((value, at + c.len_utf8())),
+            '\\' => match chars.next() {
+                Some((_, '\n')) => {}
+                Some((_, c)) => value.push(c),
+                None => return None,
+            },
+            c => value.push(c),
+        }
+    }
+    None
+}
+
+/// All files at and below a path, in the order of their names.
+fn files_below(path: &Path, files: &mut Vec<PathBuf>, depth: usize) -> Result<()> {
+    if !fs::metadata(path)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    if depth > 20 {
+        return Ok(());
+    }
+    let mut names: Vec<PathBuf> = fs::read_dir(path)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    names.sort();
+    for name in names {
+        files_below(&name, files, depth + 1)?;
+    }
+    Ok(())
+}
+
+/// A derived metric of a context.
+#[derive(Debug)]
+struct Metric {
+    name: Text,
+    pmid: Pmid,
+    bound: Bound,
+    oneline: Option<Text>,
+    help: Option<Text>,
+}
+
+/// The derived metrics of a context.
+#[derive(Debug, Default)]
+pub(crate) struct DerivedSet {
+    metrics: Vec<Metric>,
+}
+
+impl DerivedSet {
+    /// Binds definitions to a context. The texts are of those that make no sense; those whose metrics are not there are
+    /// left out without a word.
+    pub(crate) fn new(
+        metrics: &DerivedMetrics,
+        context: &mut Context,
+    ) -> Result<(DerivedSet, Vec<String>)> {
+        let mut names = Vec::new();
+        for definition in &metrics.definitions {
+            collect_names(&definition.expression, &mut names);
+        }
+        let operands = look_up(context, &names)?;
+        let mut set = DerivedSet::default();
+        let mut said = Vec::new();
+        for (definition, index) in metrics.definitions.iter().zip(1u32..) {
+            match Bound::new(&definition.expression, &operands) {
+                Ok(bound) => set.metrics.push(Metric {
+                    name: definition.name.as_str().into(),
+                    pmid: Pmid::new(Pmid::DYNAMIC_DOMAIN, index >> 10, index),
+                    bound,
+                    oneline: definition.oneline.as_deref().map(Text::from),
+                    help: definition.help.as_deref().map(Text::from),
+                }),
+                Err(BindError::Operand) => {}
+                Err(BindError::Semantic(what)) => said.push(format!(
+                    "Semantic error: derived metric {}: {what}\n",
+                    definition.name
+                )),
+            }
+        }
+        Ok((set, said))
+    }
+
+    fn metric(&self, pmid: Pmid) -> Option<&Metric> {
+        self.metrics.iter().find(|m| m.pmid == pmid)
+    }
+
+    /// The metric of a name.
+    pub(crate) fn lookup(&self, name: &Text) -> Option<Pmid> {
+        self.metrics
+            .iter()
+            .find(|m| m.name == *name)
+            .map(|m| m.pmid)
+    }
+
+    /// The name of a metric.
+    pub(crate) fn name_of(&self, pmid: Pmid) -> Option<Text> {
+        self.metric(pmid).map(|m| m.name.clone())
+    }
+
+    /// The names at and below a node, and the parts of them behind it with its dot.
+    pub(crate) fn below<'a>(
+        &'a self,
+        node: &'a Text,
+    ) -> impl Iterator<Item = (&'a Text, &'a [u8])> + 'a {
+        self.metrics.iter().filter_map(|metric| {
+            let rest = metric.name.strip_prefix(node.as_bytes())?;
+            let rest = match rest {
+                rest if node.is_empty() => rest,
+                [] => rest,
+                [b'.', rest @ ..] => rest,
+                _ => return None,
+            };
+            Some((&metric.name, rest))
+        })
+    }
+
+    /// The descriptor of a metric.
+    pub(crate) fn desc(&self, pmid: Pmid) -> Option<Desc> {
+        let metric = self.metric(pmid)?;
+        let mut desc = metric.bound.desc;
+        desc.pmid = pmid;
+        Some(desc)
+    }
+
+    /// The help text of a metric.
+    pub(crate) fn text(&self, pmid: Pmid, kind: TextKind) -> Option<Result<Text>> {
+        let metric = self.metric(pmid)?;
+        let text = if kind.is_oneline() {
+            &metric.oneline
+        } else {
+            &metric.help
+        };
+        Some(text.clone().ok_or_else(|| ErrorCode::TEXT.into()))
+    }
+
+    /// Fetches with a context that has no derived metrics of its own meanwhile.
+    pub(crate) fn fetch(&mut self, context: &mut Context, pmids: &[Pmid]) -> Result<Fetched> {
+        let mut wanted: Vec<Pmid> = Vec::with_capacity(pmids.len());
+        for pmid in pmids {
+            match self.metric(*pmid) {
+                Some(metric) => metric.bound.collect(&mut wanted),
+                None if wanted.contains(pmid) => {}
+                None => wanted.push(*pmid),
+            }
+        }
+        let fetched = if wanted.is_empty() {
+            // Constants need no values, but a time.
+            Fetched {
+                time: crate::Timestamp::now(),
+                sets: Vec::new(),
+            }
+        } else {
+            context.fetch(&wanted)?
+        };
+        let time = fetched.time;
+        let sets: HashMap<Pmid, ValueSet> = fetched
+            .sets
+            .into_iter()
+            .map(|set| (set.pmid, set))
+            .collect();
+        let mut name = |indom, inst| context.instance_name(indom, inst).ok();
+        let mut sample = Sample {
+            sets: &sets,
+            time,
+            name: &mut name,
+        };
+        let mut result = Vec::with_capacity(pmids.len());
+        for pmid in pmids {
+            let metric = self.metrics.iter_mut().find(|m| m.pmid == *pmid);
+            result.push(match metric {
+                None => match sets.get(pmid) {
+                    Some(set) => set.clone(),
+                    None => ValueSet::error(*pmid, ErrorCode::VALUE),
+                },
+                Some(metric) => match metric.bound.values(&mut sample) {
+                    Ok(values) => {
+                        let values = values.into_iter().map(|(inst, value)| InstanceValue {
+                            inst,
+                            value: value.to_value(),
+                        });
+                        ValueSet::new(*pmid, values.collect())
+                    }
+                    Err(code) => ValueSet::error(*pmid, code),
+                },
+            });
+        }
+        Ok(Fetched { time, sets: result })
+    }
+}
+
+fn collect_names(expression: &Expression, names: &mut Vec<Text>) {
+    match expression {
+        Expression::Metric(name) | Expression::Defined(name) => names.push(name.as_str().into()),
+        Expression::Constant(_) | Expression::Anonymous(_) => {}
+        Expression::Negation(of)
+        | Expression::Not(of)
+        | Expression::Function(_, of)
+        | Expression::Rescale(of, _)
+        | Expression::Match { of, .. }
+        | Expression::Instance(of, _) => collect_names(of, names),
+        Expression::Binary(_, a, b) => {
+            collect_names(a, names);
+            collect_names(b, names);
+        }
+        Expression::Ternary(parts) => parts.iter().for_each(|p| collect_names(p, names)),
+    }
+}
+
+fn look_up(context: &mut Context, names: &[Text]) -> Result<Operands> {
+    let mut seen = HashSet::new();
+    let names: Vec<Text> = names
+        .iter()
+        .filter(|n| seen.insert(n.as_bytes().to_vec()))
+        .cloned()
+        .collect();
+    let mut known = Vec::new();
+    for (name, pmid) in names.iter().zip(context.lookup_names(&names)?) {
+        if let Ok(pmid) = pmid {
+            known.push((name.to_string(), pmid));
+        }
+    }
+    let pmids: Vec<Pmid> = known.iter().map(|(_, pmid)| *pmid).collect();
+    let descs = if pmids.is_empty() {
+        Vec::new()
+    } else {
+        context.descs(&pmids)?
+    };
+    Ok(known
+        .into_iter()
+        .zip(descs)
+        .filter_map(|((name, _), desc)| Some((name, desc.ok()?)))
+        .collect())
+}

@@ -1,0 +1,282 @@
+//! A context over a live host: requests to pmcd.
+
+use crate::connection::{Connection, HostSpec};
+use crate::derived::DerivedSet;
+use crate::desc::Desc;
+use crate::error::{Error, ErrorCode, Result};
+use crate::indom::{INST_NULL, InDom, Instance, instance_name_matches};
+use crate::label::{LabelLevel, LabelSet};
+use crate::pdu::{Features, Pdu, Profile, TextKind};
+use crate::pmid::Pmid;
+use crate::text::Text;
+use crate::value::Fetched;
+
+/// A connection to pmcd and what it was told.
+pub struct HostContext {
+    connection: Connection,
+    spec: HostSpec,
+    name: String,
+    profile: Profile,
+    profile_sent: bool,
+    changes: i32,
+    /// Metrics that are computed here.
+    pub(crate) derived: Option<Box<DerivedSet>>,
+}
+
+fn unexpected(pdu: &Pdu) -> Error {
+    Error::ipc(format!("PDU {:#x} as an answer", pdu.kind()))
+}
+
+impl HostContext {
+    /// Connects.
+    ///
+    /// # Errors
+    /// What the connection or the server says.
+    pub fn new(spec: HostSpec, name: &str) -> Result<HostContext> {
+        Ok(HostContext {
+            connection: Connection::open(&spec)?,
+            spec,
+            name: name.to_owned(),
+            profile: Profile::default(),
+            profile_sent: false,
+            changes: 0,
+            derived: None,
+        })
+    }
+
+    /// Connects anew after the connection was lost; the profile is kept (pmReconnectContext(3)).
+    ///
+    /// # Errors
+    /// As [`HostContext::new`].
+    pub fn reconnect(&mut self) -> Result<()> {
+        self.connection = Connection::open(&self.spec)?;
+        self.profile_sent = false;
+        Ok(())
+    }
+
+    /// The host specification this was opened with.
+    #[must_use]
+    pub fn spec_text(&self) -> &str {
+        &self.name
+    }
+
+    /// The connection, for requests that this type has no method for.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// The profile; the next fetch sends it if it was changed.
+    pub fn profile_mut(&mut self) -> &mut Profile {
+        self.profile_sent = false;
+        &mut self.profile
+    }
+
+    /// What pmcd reported of its agents since the last call: `PMCD_ADD_AGENT` 1, `PMCD_RESTART_AGENT` 2,
+    /// `PMCD_DROP_AGENT` 4, labels 8, names 16 (pmFetch(3)).
+    pub fn take_changes(&mut self) -> i32 {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// See [`crate::Context::lookup_names`].
+    pub fn lookup_names(
+        &mut self,
+        names: &[Text],
+    ) -> Result<Vec<std::result::Result<Pmid, ErrorCode>>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let request = Pdu::PmnsNames {
+            names: names.to_vec(),
+            status: Vec::new(),
+        };
+        match self.connection.request(&request) {
+            Ok(Pdu::PmnsIds { status, pmids }) if pmids.len() == names.len() => {
+                let missing = if status < 0 {
+                    ErrorCode(status)
+                } else {
+                    ErrorCode::NAME
+                };
+                Ok(pmids
+                    .into_iter()
+                    .map(|p| if p == Pmid::NULL { Err(missing) } else { Ok(p) })
+                    .collect())
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(Error::Code(code @ (ErrorCode::NAME | ErrorCode::NONLEAF))) => {
+                Ok(vec![Err(code); names.len()])
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn names(&mut self, request: &Pdu) -> Result<(Vec<Text>, Vec<i32>)> {
+        match self.connection.request(request)? {
+            Pdu::PmnsNames { names, status } => Ok((names, status)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// See [`crate::Context::names_of`].
+    pub fn names_of(&mut self, pmid: Pmid) -> Result<Vec<Text>> {
+        let request = Pdu::PmnsIds {
+            status: 0,
+            pmids: vec![pmid],
+        };
+        Ok(self.names(&request)?.0)
+    }
+
+    /// See [`crate::Context::children`].
+    pub fn children(&mut self, name: &Text) -> Result<Vec<(Text, bool)>> {
+        let request = Pdu::PmnsChild {
+            name: name.clone(),
+            with_status: true,
+        };
+        let (names, status) = self.names(&request)?;
+        let status = status.into_iter().chain(std::iter::repeat(0));
+        Ok(names
+            .into_iter()
+            .zip(status)
+            .map(|(n, s)| (n, s == 0))
+            .collect())
+    }
+
+    /// See [`crate::Context::traverse`].
+    pub fn traverse(&mut self, name: &Text) -> Result<Vec<Text>> {
+        Ok(self.names(&Pdu::PmnsTraverse { name: name.clone() })?.0)
+    }
+
+    /// See [`crate::Context::desc`].
+    pub fn desc(&mut self, pmid: Pmid) -> Result<Desc> {
+        match self.connection.request(&Pdu::DescReq(pmid))? {
+            Pdu::Desc(desc) => Ok(desc),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// See [`crate::Context::descs`].
+    pub fn descs(&mut self, pmids: &[Pmid]) -> Result<Vec<std::result::Result<Desc, ErrorCode>>> {
+        if pmids.len() > 1 && self.connection.features().has(Features::DESCS) {
+            match self.connection.request(&Pdu::DescIds(pmids.to_vec())) {
+                Ok(Pdu::Descs(descs)) if descs.len() == pmids.len() => {
+                    return Ok(descs
+                        .into_iter()
+                        .map(|d| {
+                            if d.pmid == Pmid::NULL {
+                                Err(ErrorCode::PMID)
+                            } else {
+                                Ok(d)
+                            }
+                        })
+                        .collect());
+                }
+                Ok(other) => return Err(unexpected(&other)),
+                // One unknown metric fails the whole request: ask one by one.
+                Err(Error::Code(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        pmids
+            .iter()
+            .map(|&pmid| match self.desc(pmid) {
+                Ok(desc) => Ok(Ok(desc)),
+                Err(Error::Code(code)) => Ok(Err(code)),
+                Err(error) => Err(error),
+            })
+            .collect()
+    }
+
+    fn instance_request(&mut self, indom: InDom, inst: i32, name: Text) -> Result<Vec<Instance>> {
+        match self
+            .connection
+            .request(&Pdu::InstanceReq { indom, inst, name })?
+        {
+            Pdu::Instance { instances, .. } => Ok(instances),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// See [`crate::Context::instances`].
+    pub fn instances(&mut self, indom: InDom) -> Result<Vec<Instance>> {
+        self.instance_request(indom, INST_NULL, Text::default())
+    }
+
+    /// See [`crate::Context::lookup_instance`].
+    pub fn lookup_instance(&mut self, indom: InDom, name: &Text) -> Result<i32> {
+        let found = self.instance_request(indom, INST_NULL, name.clone())?;
+        found
+            .iter()
+            .find(|i| i.name.is_empty() || instance_name_matches(&i.name, name))
+            .map(|i| i.inst)
+            .ok_or(ErrorCode::INST.into())
+    }
+
+    /// See [`crate::Context::instance_name`].
+    pub fn instance_name(&mut self, indom: InDom, inst: i32) -> Result<Text> {
+        let found = self.instance_request(indom, inst, Text::default())?;
+        found
+            .into_iter()
+            .next()
+            .map(|i| i.name)
+            .ok_or(ErrorCode::INST.into())
+    }
+
+    /// See [`crate::Context::text`].
+    pub fn text(&mut self, ident: u32, kind: TextKind) -> Result<Text> {
+        let request = Pdu::TextReq { ident, kind };
+        match self.connection.request(&request)? {
+            Pdu::Text { text, .. } => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// See [`crate::Context::labels`].
+    pub fn labels(&mut self, ident: u32, level: LabelLevel) -> Result<Vec<LabelSet>> {
+        if !self.connection.features().has(Features::LABELS) {
+            return Err(ErrorCode::NOLABELS.into());
+        }
+        let request = Pdu::LabelReq {
+            ident,
+            level: level as u32,
+        };
+        match self.connection.request(&request)? {
+            Pdu::Label { sets, .. } => Ok(sets),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// See [`crate::Context::fetch`].
+    pub fn fetch(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
+        if !self.profile_sent {
+            let profile = Pdu::Profile {
+                context: 0,
+                profile: self.profile.clone(),
+            };
+            self.connection.send(&profile)?;
+            self.profile_sent = true;
+        }
+        let pmids = pmids.to_vec();
+        let request = if self.connection.features().has(Features::HIGHRES) {
+            Pdu::HighResFetch { context: 0, pmids }
+        } else {
+            Pdu::Fetch { context: 0, pmids }
+        };
+        self.connection.send(&request)?;
+        loop {
+            match self.connection.receive()? {
+                Pdu::Error { code, .. } if code.is_error() => return Err(code.into()),
+                // Changes among the agents, ahead of the values.
+                Pdu::Error { code, .. } => self.changes |= code.0,
+                Pdu::Result(fetched) | Pdu::HighResResult(fetched) => return Ok(fetched),
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// See [`crate::Context::store`].
+    pub fn store(&mut self, values: &Fetched) -> Result<()> {
+        match self.connection.request(&Pdu::Result(values.clone()))? {
+            Pdu::Error { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}

@@ -1,0 +1,618 @@
+//! The daemon's state and its main loop: sockets, agents, signals.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nix::unistd::{Gid, Uid, User};
+use pcp::pdu::{Pdu, Profile, attr};
+use pcp::pmns::Pmns;
+use pcp::{ErrorCode, INST_NULL, LabelFlags, LabelLevel, LabelSet, Timestamp};
+use pmda::label_set;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_local;
+
+use crate::access::{Access, Operations, Peer, Refused};
+use crate::agent::{Agent, Request, State};
+use crate::client::{self, ClientInfo};
+use crate::config::{self, AgentSpec, Config};
+use crate::options::Options;
+use crate::own_metrics::OwnMetrics;
+use crate::statistics::Statistics;
+
+/// The domain of the daemon's own metrics.
+pub const OWN_DOMAIN: u32 = 2;
+
+/// How changes among the agents are told to clients (`PMCD_ADD_AGENT` and so on in `pmapi.h`).
+mod change {
+    pub const ADD: i32 = 1;
+    pub const RESTART: i32 = 2;
+    pub const DROP: i32 = 4;
+    pub const NAMES: i32 = 16;
+}
+
+/// First wait before an agent that ended is started again; it doubles up to the longest.
+const RESTART_FIRST: Duration = Duration::from_secs(5);
+const RESTART_LONGEST: Duration = Duration::from_secs(300);
+/// How often agents are looked after, beside when a child ends.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// When an agent is started again.
+#[derive(Clone, Copy, Debug)]
+struct Restart {
+    at: Instant,
+    wait: Duration,
+}
+
+/// Why the daemon can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file can't be read.
+    #[error("{0}: {1}")]
+    Read(std::path::PathBuf, io::Error),
+    /// The configuration has mistakes.
+    #[error("{0}")]
+    Config(String),
+    /// The name space can't be loaded.
+    #[error("{0}: {1}")]
+    Pmns(std::path::PathBuf, pcp::Error),
+    /// Nothing can be listened on.
+    #[error("cannot listen: {0}")]
+    Listen(String),
+    /// The user of `-U` is not there, or may not be become.
+    #[error("cannot run as user {0}: {1}")]
+    User(String, String),
+    /// The system refuses something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Everything that requests need.
+pub struct Daemon {
+    /// The command line.
+    pub options: Options,
+    /// The name of this host.
+    pub hostname: String,
+    /// The name space.
+    pub pmns: RefCell<Pmns>,
+    /// What is counted.
+    pub statistics: Statistics,
+    /// The seconds that agents and clients are waited for; 0 for ever.
+    pub patience: Cell<u32>,
+    /// How often agents were started, ended or reconfigured.
+    pub changes: Cell<u32>,
+    /// Asks the main loop to act as on SIGHUP.
+    pub reload: Rc<tokio::sync::Notify>,
+    agents: RefCell<Vec<Rc<Agent>>>,
+    by_domain: RefCell<HashMap<u32, Rc<Agent>>>,
+    restarts: RefCell<HashMap<u32, Restart>>,
+    access: RefCell<Rc<Access>>,
+    config_text: RefCell<(String, Option<String>)>,
+    clients: RefCell<BTreeMap<i32, Rc<ClientInfo>>>,
+    free_numbers: RefCell<BTreeSet<i32>>,
+    sequence: Cell<u32>,
+    labels: LabelSet,
+}
+
+fn read(path: &Path) -> Result<String, StartError> {
+    let bytes = fs::read(path).map_err(|error| StartError::Read(path.to_owned(), error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_config(options: &Options) -> Result<(String, Option<String>), StartError> {
+    let text = read(&options.config)?;
+    let mut access = options.config.as_os_str().to_owned();
+    access.push(".access");
+    Ok((text, fs::read_to_string(Path::new(&access)).ok()))
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// When the file can't be read. Its mistakes come beside what is right in it.
+pub fn load_config(options: &Options) -> Result<(Config, Vec<config::ConfigError>), StartError> {
+    let (text, access) = read_config(options)?;
+    Ok(config::parse(&options.config, &text, access.as_deref()))
+}
+
+/// The labels of this host (pmLookupLabels(3)).
+fn host_labels(hostname: &str) -> LabelSet {
+    let quoted = |text: &str| format!("\"{text}\"");
+    let domain = nix::sys::utsname::uname()
+        .ok()
+        .map(|u| u.domainname().to_string_lossy().into_owned())
+        .filter(|d| !d.is_empty() && d != "(none)")
+        .unwrap_or_else(|| "localdomain".to_owned());
+    let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let (user, group) = (Uid::current().to_string(), Gid::current().to_string());
+    let (domain, host, machine) = (quoted(&domain), quoted(hostname), quoted(machine.trim()));
+    let mut labels = vec![
+        ("domainname", domain.as_str(), 0),
+        ("hostname", host.as_str(), 0),
+        ("groupid", group.as_str(), LabelFlags::OPTIONAL),
+        ("userid", user.as_str(), LabelFlags::OPTIONAL),
+    ];
+    if machine.len() > 2 {
+        labels.push(("machineid", machine.as_str(), 0));
+    }
+    label_set(INST_NULL, LabelLevel::Context, &labels)
+}
+
+impl Daemon {
+    /// One without agents.
+    ///
+    /// # Errors
+    /// When the name space can't be loaded.
+    pub fn new(options: Options) -> Result<Rc<Daemon>, StartError> {
+        let pmns = Pmns::load(&options.pmns)
+            .map_err(|error| StartError::Pmns(options.pmns.clone(), error))?;
+        let hostname = options.hostname.clone().unwrap_or_else(|| {
+            nix::unistd::gethostname()
+                .map(|h| h.to_string_lossy().into_owned())
+                .unwrap_or_else(|_| "localhost".to_owned())
+        });
+        let text = read_config(&options)?;
+        Ok(Rc::new(Daemon {
+            labels: host_labels(&hostname),
+            hostname,
+            pmns: RefCell::new(pmns),
+            statistics: Statistics::default(),
+            patience: Cell::new(options.timeout),
+            changes: Cell::new(0),
+            reload: Rc::default(),
+            agents: RefCell::default(),
+            by_domain: RefCell::default(),
+            restarts: RefCell::default(),
+            access: RefCell::default(),
+            config_text: RefCell::new(text),
+            clients: RefCell::default(),
+            free_numbers: RefCell::default(),
+            sequence: Cell::new(0),
+            options,
+        }))
+    }
+
+    /// The agents, in the order of the configuration.
+    #[must_use]
+    pub fn agents(&self) -> Vec<Rc<Agent>> {
+        self.agents.borrow().clone()
+    }
+
+    /// The clients, by number.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Rc<ClientInfo>> {
+        self.clients.borrow().values().cloned().collect()
+    }
+
+    /// The longest PDU that a client may send, in bytes.
+    #[must_use]
+    pub fn client_limit(&self) -> usize {
+        self.options.client_limit
+    }
+
+    /// The labels of the context level.
+    #[must_use]
+    pub fn context_labels(&self) -> LabelSet {
+        self.labels.clone()
+    }
+
+    /// Whether only users who are known may connect.
+    #[must_use]
+    pub fn needs_credentials(&self) -> bool {
+        self.options.require_credentials || self.access.borrow().needs_credentials()
+    }
+
+    /// Asks the agent of a domain for a client.
+    ///
+    /// # Errors
+    /// What it answers; `PM_ERR_NOAGENT` when it is not there, and when there never was one what PCP's pmcd says then.
+    pub async fn ask(
+        &self,
+        domain: u32,
+        client: &ClientInfo,
+        profile: Option<Rc<Profile>>,
+        pdu: Pdu,
+    ) -> Result<Pdu, ErrorCode> {
+        let agent = self.by_domain.borrow().get(&domain).cloned();
+        let Some(agent) = agent else {
+            return Err(match pdu {
+                Pdu::DescReq(_) => ErrorCode::PMID,
+                Pdu::InstanceReq { .. } => ErrorCode::INDOM,
+                _ => ErrorCode::NOAGENT,
+            });
+        };
+        let patience = match self.patience.get() {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds.into())),
+        };
+        let before = agent.state();
+        let request = Request {
+            client,
+            profile,
+            pdu,
+        };
+        let answer = agent.ask(request, patience, &self.statistics).await;
+        if matches!(agent.state(), State::Gone(_)) && !matches!(before, State::Gone(_)) {
+            self.dropped(&agent);
+        }
+        answer
+    }
+
+    /// An agent that was there is not any more.
+    fn dropped(&self, agent: &Agent) {
+        self.tell_all(change::DROP);
+        let mut restarts = self.restarts.borrow_mut();
+        let now = Instant::now();
+        let wait = match restarts.get(&agent.spec.domain) {
+            // It held for a while since the last time.
+            Some(last) if now.saturating_duration_since(last.at) < RESTART_LONGEST => {
+                (last.wait * 2).min(RESTART_LONGEST)
+            }
+            _ => RESTART_FIRST,
+        };
+        let at = now + wait;
+        restarts.insert(agent.spec.domain, Restart { at, wait });
+    }
+
+    fn tell_all(&self, change: i32) {
+        self.changes.set(self.changes.get().wrapping_add(1));
+        for client in self.clients.borrow().values() {
+            client.changes.set(client.changes.get() | change);
+        }
+    }
+
+    /// Counts a connection in.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn connect(&self, peer: &Peer) -> Result<Operations, Refused> {
+        if self.needs_credentials() && peer.user.is_none() {
+            return Err(Refused::Permission);
+        }
+        self.access.borrow().connect(peer)
+    }
+
+    /// Gives a connection its number.
+    pub fn add_client(
+        &self,
+        peer: Peer,
+        operations: Operations,
+        attributes: Vec<(u32, Bytes)>,
+    ) -> Rc<ClientInfo> {
+        let free = self.free_numbers.borrow_mut().pop_first();
+        let sequence = self.sequence.get();
+        self.sequence.set(sequence.wrapping_add(1));
+        let mut clients = self.clients.borrow_mut();
+        // Numbers in use and free ones together are without gaps.
+        let next = clients.last_key_value().map_or(0, |(last, _)| last + 1);
+        let client = Rc::new(ClientInfo {
+            number: free.unwrap_or(next),
+            sequence,
+            peer,
+            operations,
+            attributes: RefCell::new(attributes),
+            changes: Cell::new(0),
+            started: Timestamp::now(),
+            whoami: RefCell::new(None),
+        });
+        clients.insert(client.number, Rc::clone(&client));
+        client
+    }
+
+    /// Forgets a client, and has the agents forget it before its number is given away again.
+    pub async fn remove_client(&self, client: &ClientInfo) {
+        self.access.borrow().disconnect(&client.peer);
+        for agent in self.agents() {
+            agent.forget(client.number, &self.statistics).await;
+        }
+        let mut clients = self.clients.borrow_mut();
+        clients.remove(&client.number);
+        let next = clients.last_key_value().map_or(0, |(last, _)| last + 1);
+        let mut free = self.free_numbers.borrow_mut();
+        free.insert(client.number);
+        free.retain(|number| *number < next);
+    }
+
+    async fn start_agent(self: &Rc<Daemon>, agent: &Rc<Agent>) -> bool {
+        if agent.spec.domain == OWN_DOMAIN {
+            let own = OwnMetrics::new(Rc::downgrade(self));
+            agent.connect_built_in(Box::new(own)).await;
+            return true;
+        }
+        let started = agent
+            .connect(self.options.hello_timeout, &self.statistics)
+            .await;
+        if let Err(error) = &started {
+            eprintln!(
+                "pmcd: cannot start agent {} (domain {}): {error}",
+                agent.spec.name, agent.spec.domain
+            );
+            agent.disconnect().await;
+        }
+        started.is_ok()
+    }
+
+    /// Makes agents and access rules what a configuration says. Agents that it leaves as they were and that are there go on.
+    async fn configure(self: &Rc<Daemon>, config: Config) {
+        *self.access.borrow_mut() = Rc::new(Access::new(config.rules));
+        let access = Rc::clone(&self.access.borrow());
+        for client in self.clients() {
+            // Limits are for those who come; who is here counts.
+            let _ = access.connect(&client.peer);
+        }
+        let old = self.agents.take();
+        let keep = |spec: &AgentSpec| {
+            let same = old.iter().find(|a| a.spec == *spec);
+            same.filter(|a| !matches!(a.state(), State::Gone(_)))
+                .cloned()
+        };
+        let new: Vec<_> = config
+            .agents
+            .into_iter()
+            .map(|spec| keep(&spec).unwrap_or_else(|| Rc::new(Agent::new(spec))))
+            .collect();
+        let dropped = old.iter().filter(|o| !new.iter().any(|n| Rc::ptr_eq(o, n)));
+        for agent in dropped {
+            agent.disconnect().await;
+        }
+        *self.by_domain.borrow_mut() = new.iter().map(|a| (a.spec.domain, Rc::clone(a))).collect();
+        *self.agents.borrow_mut() = new.clone();
+        self.restarts.borrow_mut().clear();
+        let fresh: Vec<_> = new
+            .iter()
+            .filter(|a| matches!(a.state(), State::Gone(_)))
+            .collect();
+        let started = fresh.iter().map(|agent| self.start_agent(agent));
+        futures_util::future::join_all(started).await;
+        for agent in fresh {
+            let was_here = old.iter().any(|o| o.spec.domain == agent.spec.domain);
+            if !matches!(agent.state(), State::Gone(_)) {
+                self.tell_all(if was_here {
+                    change::RESTART
+                } else {
+                    change::ADD
+                });
+            }
+        }
+    }
+
+    /// As on SIGHUP: reads what changed, and starts the agents that are not there (pmcd(1), "RECONFIGURING PMCD").
+    async fn reconfigure(self: &Rc<Daemon>) {
+        let sighups = &self.statistics.sighups;
+        sighups.set(sighups.get().wrapping_add(1));
+        match Pmns::load(&self.options.pmns) {
+            Ok(pmns) => {
+                *self.pmns.borrow_mut() = pmns;
+                self.tell_all(change::NAMES);
+            }
+            Err(error) => eprintln!(
+                "pmcd: {}: {error}; the old name space stays",
+                self.options.pmns.display()
+            ),
+        }
+        let text = match read_config(&self.options) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("pmcd: {error}; the old configuration stays");
+                self.config_text.borrow().clone()
+            }
+        };
+        let (text, access) = &text;
+        let (config, errors) = config::parse(&self.options.config, text, access.as_deref());
+        if errors.is_empty() {
+            *self.config_text.borrow_mut() = (text.clone(), access.clone());
+            self.configure(config).await;
+            return;
+        }
+        for error in errors {
+            eprintln!("pmcd: {error}");
+        }
+        eprintln!("pmcd: the old configuration stays");
+        let (text, access) = self.config_text.borrow().clone();
+        let (config, _) = config::parse(&self.options.config, &text, access.as_deref());
+        self.configure(config).await;
+    }
+
+    /// Looks for agents that ended, and starts those again whose time has come.
+    async fn look_after_agents(self: &Rc<Daemon>) {
+        for agent in self.agents() {
+            let there = !matches!(agent.state(), State::Gone(_));
+            if agent.has_ended().await && there {
+                self.dropped(&agent);
+            }
+            let due = self.restarts.borrow().get(&agent.spec.domain).copied();
+            if matches!(agent.state(), State::Gone(_))
+                && due.is_some_and(|r| r.at <= Instant::now())
+            {
+                if self.start_agent(&agent).await {
+                    self.tell_all(change::RESTART);
+                } else if let Some(due) = due {
+                    let wait = (due.wait * 2).min(RESTART_LONGEST);
+                    let at = Instant::now() + wait;
+                    let again = Restart { at, wait };
+                    self.restarts.borrow_mut().insert(agent.spec.domain, again);
+                }
+            }
+        }
+    }
+
+    /// Runs until a signal ends it. `ready` is called when clients are served.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn run(self: Rc<Daemon>, ready: impl FnOnce()) -> Result<(), StartError> {
+        let (config, errors) = load_config(&self.options)?;
+        for error in errors {
+            eprintln!("pmcd: {error}");
+        }
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut child = signal(SignalKind::child())?;
+        let sockets = Sockets::open(&self.options).await?;
+        self.configure(config).await;
+        become_user(&self.options)?;
+        self.changes.set(0);
+        sockets.serve(&self);
+        ready();
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reconfigure().await,
+                () = self.reload.notified() => self.reconfigure().await,
+                _ = child.recv() => self.look_after_agents().await,
+                _ = look.tick() => self.look_after_agents().await,
+            }
+        }
+        for agent in self.agents() {
+            agent.disconnect().await;
+        }
+        let _ = fs::remove_file(&self.options.socket);
+        Ok(())
+    }
+}
+
+/// Becomes the user of `-U`, when that is another.
+fn become_user(options: &Options) -> Result<(), StartError> {
+    let Some(name) = &options.user else {
+        return Ok(());
+    };
+    let failed = |what: &dyn std::fmt::Display| StartError::User(name.clone(), what.to_string());
+    let user = User::from_name(name)
+        .map_err(|e| failed(&e))?
+        .ok_or_else(|| failed(&"there is no such user"))?;
+    if user.uid == Uid::effective() {
+        return Ok(());
+    }
+    nix::unistd::setgid(user.gid).map_err(|e| failed(&e))?;
+    nix::unistd::setuid(user.uid).map_err(|e| failed(&e))
+}
+
+struct Sockets {
+    tcp: Vec<TcpListener>,
+    unix: Option<UnixListener>,
+}
+
+impl Sockets {
+    async fn open(options: &Options) -> Result<Sockets, StartError> {
+        let mut failures = Vec::new();
+        let mut tcp = Vec::new();
+        for port in &options.ports {
+            for address in &options.interfaces {
+                let address = SocketAddr::new(*address, *port);
+                match TcpListener::bind(address).await {
+                    Ok(listener) => tcp.push(listener),
+                    Err(error) => failures.push(format!("{address}: {error}")),
+                }
+            }
+        }
+        let path = &options.socket;
+        // A socket that nobody listens on any more is in the way of a new one.
+        if std::os::unix::net::UnixStream::connect(path).is_err() {
+            let _ = fs::remove_file(path);
+        }
+        let unix = match UnixListener::bind(path) {
+            Ok(listener) => {
+                // Everyone may connect; who may do what the configuration says.
+                let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o777));
+                Some(listener)
+            }
+            Err(error) => {
+                failures.push(format!("{}: {error}", path.display()));
+                None
+            }
+        };
+        if tcp.is_empty() || unix.is_none() {
+            for failure in &failures {
+                eprintln!("pmcd: {failure}");
+            }
+        }
+        if tcp.is_empty() && unix.is_none() {
+            return Err(StartError::Listen(failures.join("; ")));
+        }
+        Ok(Sockets { tcp, unix })
+    }
+
+    fn serve(self, daemon: &Rc<Daemon>) {
+        for listener in self.tcp {
+            let daemon = Rc::clone(daemon);
+            spawn_local(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, from)) => accept_tcp(&daemon, stream, from.ip()),
+                        Err(error) => refused(&error).await,
+                    }
+                }
+            });
+        }
+        if let Some(listener) = self.unix {
+            let daemon = Rc::clone(daemon);
+            spawn_local(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => accept_unix(&daemon, stream),
+                        Err(error) => refused(&error).await,
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Waits a little when there are no descriptors left, for others to close theirs.
+async fn refused(error: &io::Error) {
+    eprintln!("pmcd: cannot accept a connection: {error}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+fn accept_tcp(daemon: &Rc<Daemon>, stream: TcpStream, from: IpAddr) {
+    let _ = stream.set_nodelay(true);
+    let address = match from {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(from, IpAddr::V4),
+        IpAddr::V4(_) => from,
+    };
+    let peer = Peer {
+        address: Some(address),
+        ..Peer::default()
+    };
+    spawn_local(client::serve(Rc::clone(daemon), stream, peer, Vec::new()));
+}
+
+fn accept_unix(daemon: &Rc<Daemon>, stream: UnixStream) {
+    let mut peer = Peer::default();
+    let mut attributes = Vec::new();
+    if let Ok(credentials) = stream.peer_cred() {
+        let mut tell = |attr: u32, value: String| {
+            attributes.push((attr, Bytes::from(format!("{value}\0"))));
+        };
+        if let Some(pid) = credentials.pid() {
+            tell(attr::PROCESSID, pid.to_string());
+        }
+        tell(attr::GROUPID, credentials.gid().to_string());
+        tell(attr::USERID, credentials.uid().to_string());
+        peer.user = Some(credentials.uid());
+        peer.groups = Some(groups_of(credentials.uid(), credentials.gid()));
+    }
+    spawn_local(client::serve(Rc::clone(daemon), stream, peer, attributes));
+}
+
+fn groups_of(user: u32, group: u32) -> Vec<u32> {
+    let mut groups = vec![group];
+    if let Ok(Some(user)) = User::from_uid(Uid::from_raw(user))
+        && let Ok(name) = std::ffi::CString::new(user.name)
+        && let Ok(list) = nix::unistd::getgrouplist(&name, Gid::from_raw(group))
+    {
+        groups.extend(list.iter().map(|g| g.as_raw()));
+    }
+    groups
+}

@@ -1,0 +1,369 @@
+//! Slots: which thread owns which.
+
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::arena::{Arena, Geometry};
+use crate::layout::{
+    Header, REMOVED, Slot, THREAD_TABLE_ENTRIES, ThreadEntry, ThreadTable, thread_hash,
+};
+use crate::raise::{self, Canned};
+use crate::sys;
+
+/// See [`crate::abi::slot_acquire`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`]; `table` is this process's table.
+pub unsafe fn acquire(
+    arena: *mut u8,
+    table: *mut ThreadTable,
+    fsbase: u64,
+    process: u64,
+) -> *mut Slot {
+    // SAFETY: table and arena are mapped by the caller's promise.
+    unsafe {
+        // A thread without an FS base (a static program without TLS) is told by its id.
+        let key = if fsbase == 0 {
+            (1 << 63) | sys::gettid() as u64
+        } else {
+            fsbase.wrapping_add(1)
+        };
+        let mut slot: *mut Slot = core::ptr::null_mut();
+        let mut owner = (*table).pid.load(Acquire);
+        if owner == 0 {
+            owner = sys::getpid() as u32;
+            if let Err(first) = (*table).pid.compare_exchange(0, owner, AcqRel, Acquire) {
+                owner = first;
+            }
+        }
+        // Another thread may be faster at an entry; the bound is for a table that is overwritten all the time.
+        for _ in 0..THREAD_TABLE_ENTRIES {
+            let entry = match find(&*table, thread_hash(fsbase), key) {
+                Place::Known(entry) => return entry.slot.load(Acquire) as *mut Slot,
+                Place::Free(entry, before) => (entry, before),
+                Place::Full => break,
+            };
+            if slot.is_null() {
+                slot = take(arena, process as u32, owner);
+                if slot.is_null() {
+                    break;
+                }
+            }
+            // The key is what other threads compare, and only this thread ever looks for it: a reader of another key
+            // does not care whether the slot is there yet.
+            let (entry, before) = entry;
+            let taken = entry.key.compare_exchange(before, key, AcqRel, Acquire);
+            if taken.is_ok() {
+                entry.slot.store(slot as u64, Release);
+                return slot;
+            }
+        }
+        if !slot.is_null() {
+            (*slot).pid.store(0, Release);
+        }
+        (*arena.cast::<Header>())
+            .skipped_no_slot
+            .fetch_add(1, Relaxed);
+        core::ptr::null_mut()
+    }
+}
+
+/// What a search in a thread table came to.
+enum Place<'a> {
+    /// The thread's entry.
+    Known(&'a ThreadEntry),
+    /// There is none; it may be put here, where this key is now.
+    Free(&'a ThreadEntry, u64),
+    /// There is none, and no room.
+    Full,
+}
+
+fn find(table: &ThreadTable, first: usize, key: u64) -> Place<'_> {
+    let mut removed = Place::Full;
+    for step in 0..THREAD_TABLE_ENTRIES {
+        let Some(entry) = table.entries.get((first + step) % THREAD_TABLE_ENTRIES) else {
+            break;
+        };
+        match entry.key.load(Acquire) {
+            found if found == key => return Place::Known(entry),
+            0 if matches!(removed, Place::Full) => return Place::Free(entry, 0),
+            0 => break,
+            REMOVED if matches!(removed, Place::Full) => removed = Place::Free(entry, REMOVED),
+            _ => {}
+        }
+    }
+    removed
+}
+
+unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
+    // SAFETY: the arena is mapped; slots are checked to lie inside it.
+    unsafe {
+        let arena = Arena::of(base);
+        let header = &*arena.header();
+        let mut used = header.slots_used.load(Relaxed).max(1);
+        while used < header.slot_count {
+            match header
+                .slots_used
+                .compare_exchange_weak(used, used + 1, AcqRel, Relaxed)
+            {
+                Ok(_) => {
+                    return match arena.slot(used) {
+                        Some(slot) => own(slot, used, pid, process),
+                        None => core::ptr::null_mut(),
+                    };
+                }
+                Err(now) => used = now.max(1),
+            }
+        }
+        let lock = || {
+            header
+                .adopting
+                .compare_exchange(0, pid, AcqRel, Relaxed)
+                .is_ok()
+        };
+        // Who holds it looks through the slots once; where processes come and go by hundreds, several want one.
+        let mut locked = lock();
+        for _ in 0..PATIENCE {
+            if locked || sys::process_is_gone(header.adopting.load(Relaxed)) {
+                break;
+            }
+            sys::sched_yield();
+            locked = lock();
+        }
+        if !locked {
+            // Held by another, or left behind by one that was killed while it adopted.
+            let holder = header.adopting.load(Relaxed);
+            if !sys::process_is_gone(holder)
+                || header
+                    .adopting
+                    .compare_exchange(holder, pid, AcqRel, Relaxed)
+                    .is_err()
+            {
+                return core::ptr::null_mut();
+            }
+        }
+        let adopted = adopt(&arena, header.slot_count, pid, process);
+        header.adopting.store(0, Release);
+        adopted
+    }
+}
+
+/// How often a thread lets others run before it gives up waiting for a slot.
+const PATIENCE: u32 = 1 << 16;
+
+/// Takes a slot that was given back, or whose process is gone. A thread's end alone is no proof: its FS base, by which
+/// slots are found, may belong to a new thread of the same process already.
+unsafe fn adopt(arena: &Arena, count: u32, pid: u32, process: u32) -> *mut Slot {
+    let mut gone = [0u32; 8];
+    let mut known = 0;
+    for index in 1..count {
+        let Some(slot) = arena.slot(index) else { break };
+        // SAFETY: inside the arena.
+        let (owner, record) = unsafe { ((*slot).pid.load(Acquire), (*slot).process) };
+        let free = owner == 0
+            || (record == process
+                && owner != pid
+                && (gone.iter().take(known).any(|&g| g == owner) || {
+                    let dead = sys::process_is_gone(owner);
+                    if dead && let Some(place) = gone.get_mut(known) {
+                        *place = owner;
+                        known += 1;
+                    }
+                    dead
+                }));
+        if free {
+            // SAFETY: nobody uses the slot any more, and `adopting` keeps others off.
+            return unsafe { own(slot, index, pid, process) };
+        }
+    }
+    core::ptr::null_mut()
+}
+
+unsafe fn own(slot: *mut Slot, index: u32, pid: u32, process: u32) -> *mut Slot {
+    // SAFETY: the slot is the caller's to initialise.
+    unsafe {
+        (*slot).generation.fetch_add(1, AcqRel);
+        (*slot).index = index;
+        (*slot).process = process;
+        (*slot).tid.store(sys::gettid() as u32, Relaxed);
+        (*slot).error = 0;
+        (*slot).error_len = 0;
+        (*slot).nesting = 0;
+        (*slot).iteration_top = 0;
+        (*slot).indent_depth = 0;
+        (*slot).saved_sp = 0;
+        (*slot).ring_pending = (*slot).ring_head.load(Relaxed);
+        (*slot).lock_held.store(0, Relaxed);
+        (*slot).busy.store(0, Relaxed);
+        (*slot).pid.store(pid, Release);
+    }
+    slot
+}
+
+/// See [`crate::abi::string_reserve`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+pub unsafe fn string_reserve(base: *mut u8, slot: *mut Slot, bytes: u64) -> *mut u8 {
+    // SAFETY: header and slot are mapped; the result is checked to lie inside the arena.
+    unsafe {
+        let arena = Arena::of(base);
+        let header = arena.header();
+        let (start, size) = (
+            u64::from((*header).string_stack),
+            u64::from((*header).string_stack_size),
+        );
+        let top = u64::from((*slot).string_top);
+        let need = bytes.saturating_add(7) & !7;
+        if top >= start
+            && top <= start + size
+            && need <= start + size - top
+            && arena.slot_part(slot, top, need).is_some()
+        {
+            (*slot).string_top = (top + need) as u32;
+            return slot.cast::<u8>().add(top as usize);
+        }
+        raise::canned(base, slot, Canned::StringStack as u64);
+        core::ptr::null_mut()
+    }
+}
+
+/// Tracer: gives back the slots of a process that has ended or executed another program. Counters and rings stay.
+pub fn release_process(geometry: &Geometry, pid: u32) {
+    for index in 1..geometry.used() {
+        if let Some(slot) = geometry.slot(index) {
+            // SAFETY: inside the arena; the owner runs no more.
+            unsafe {
+                if (*slot).pid.load(Acquire) == pid {
+                    (*slot).busy.store(0, Release);
+                    (*slot).generation.fetch_add(1, AcqRel);
+                    (*slot).pid.store(0, Release);
+                }
+            }
+        }
+    }
+}
+
+/// Tracer: gives a slot back whose thread has ended, even in a handler: locks that it held are free.
+pub fn release(slot: &Slot) {
+    slot.busy.store(0, Release);
+    slot.generation.fetch_add(1, AcqRel);
+    slot.pid.store(0, Release);
+}
+
+/// Tracer: takes a slot out of use whose thread has left a handler for good without returning from it (longjmp(3) out
+/// of a signal's handler): locks that it held are free. Nobody gets the slot, in case that the thread comes back.
+pub fn retire(slot: &Slot) {
+    slot.generation.fetch_add(1, AcqRel);
+    slot.pid.store(u32::MAX, Release);
+    slot.busy.store(0, Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, SLOTS};
+
+    fn table() -> Box<ThreadTable> {
+        // SAFETY: atomics of zero.
+        unsafe { Box::new(core::mem::zeroed()) }
+    }
+
+    #[test]
+    fn threads_keep_their_slots() {
+        let f = Fixture::new();
+        let mut t = table();
+        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        let a = get(0x7f00_1000);
+        let b = get(0x7f00_2000);
+        assert!(a != b && !a.is_null() && !b.is_null());
+        assert_eq!((get(0x7f00_1000), get(0x7f00_2000)), (a, b));
+        // Without an FS base the thread's id tells it.
+        assert_eq!(get(0), get(0));
+        unsafe {
+            assert_eq!(
+                ((*a).index, (*a).pid.load(Relaxed)),
+                (1, std::process::id())
+            )
+        };
+    }
+
+    #[test]
+    fn removed_entries_are_used_again_and_end_no_search() {
+        let f = Fixture::new();
+        let mut t = table();
+        let mut get = |fsbase: u64| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        // Two FS bases that are looked for from the same place on.
+        let a = 0x1000u64;
+        let b = (2..)
+            .map(|n| n * 0x1000)
+            .find(|&b| thread_hash(b) == thread_hash(a))
+            .expect("one");
+        let (first, second) = (get(a), get(b));
+        t.entries[thread_hash(a)].key.store(REMOVED, Relaxed);
+        release(unsafe { &*first });
+        let mut get = |fsbase: u64| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        assert_eq!(get(b), second);
+        let third = get(a);
+        assert!(!third.is_null() && third != second);
+        assert_eq!((get(a), get(b)), (third, second));
+        let key = t.entries[thread_hash(a)].key.load(Relaxed);
+        assert_eq!(key, a + 1);
+    }
+
+    #[test]
+    fn a_vfork_child_takes_slots_in_its_parents_name() {
+        let f = Fixture::new();
+        let mut t = table();
+        t.pid.store(4711, Relaxed);
+        let slot = unsafe { acquire(f.base, &mut *t, 0x1000, 0) };
+        assert_eq!(unsafe { (*slot).pid.load(Relaxed) }, 4711);
+    }
+
+    #[test]
+    fn slots_run_out_and_are_taken_over() {
+        let f = Fixture::new();
+        let mut t = table();
+        for i in 1..u64::from(SLOTS) {
+            assert!(!unsafe { acquire(f.base, &mut *t, i * 4096, 0) }.is_null());
+        }
+        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        assert!(get(99 * 4096).is_null());
+        let header = unsafe { &*f.base.cast::<Header>() };
+        assert_eq!(header.skipped_no_slot.load(Relaxed), 1);
+        // Another process held slot 3 and is gone: its counters stay, its identity does not.
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        child.wait().expect("ended");
+        let slot = f.slot(3);
+        unsafe {
+            (*slot).pid.store(child.id(), Relaxed);
+            (*slot).skipped.store(5, Relaxed);
+            (*slot).busy.store(1, Relaxed);
+            assert_eq!(get(99 * 4096), slot);
+            assert_eq!(
+                (
+                    (*slot).skipped.load(Relaxed),
+                    (*slot).busy.load(Relaxed),
+                    (*slot).pid.load(Relaxed)
+                ),
+                (5, 0, std::process::id())
+            );
+        }
+        release_process(&f.geometry, std::process::id());
+        assert!(!get(77 * 4096).is_null());
+    }
+
+    #[test]
+    fn string_stack_is_bounded() {
+        let f = Fixture::new();
+        let slot = f.slot(1);
+        unsafe {
+            let first = string_reserve(f.base, slot, 100);
+            let second = string_reserve(f.base, slot, 100);
+            assert_eq!(second as usize - first as usize, 104);
+            assert!(string_reserve(f.base, slot, 900).is_null());
+            assert!(f.error(slot).is_some());
+            (*slot).string_top = u32::MAX;
+            assert!(string_reserve(f.base, slot, 8).is_null());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! From script texts to a typed program.
+
+use std::path::PathBuf;
+
+use crate::ast;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::ir;
+use crate::parser::{self, ParseOptions};
+use crate::preprocess::Environment;
+use crate::sema::{self, elaborated::Elaborated};
+use crate::span::{FileId, SourceMap};
+use crate::tapset::{self, Library};
+
+/// How a script is to be compiled. The options are those of stap(1).
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// Arguments after the script: `$1`, `@1`, `$#`.
+    pub args: Vec<String>,
+    /// `-G name=value`, in order.
+    pub initial_values: Vec<(String, String)>,
+    /// What `%( … %)` is decided from.
+    pub environment: Environment,
+    /// `-g`.
+    pub guru: bool,
+    /// `-w`: no warnings.
+    pub suppress_warnings: bool,
+    /// `-u`: leave out the passes that drop what has no effect.
+    pub unoptimized: bool,
+    /// `--no-global-var-display`: globals that are never read are not shown at the end.
+    pub hide_globals: bool,
+    /// `-I`: further directories of library files.
+    pub tapset_dirs: Vec<PathBuf>,
+    /// The pass after which the caller stops (`-p`); from 2 on the script is analysed.
+    pub last_pass: u8,
+}
+
+/// What became of a script.
+#[derive(Debug, Default)]
+pub struct Compilation {
+    /// The trees of the user's files (`-p1` prints them).
+    pub files: Vec<ast::File>,
+    /// All texts, library files included.
+    pub sources: SourceMap,
+    /// The program; none when there were errors or only pass 1 was wanted.
+    pub program: Option<ir::Program>,
+    /// What `-p2` prints.
+    pub elaborated: Option<Elaborated>,
+    /// Errors and warnings in order.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Nothing was left of the script after preprocessing.
+    pub empty: bool,
+}
+
+impl Compilation {
+    /// The pass that failed, if one did.
+    pub fn failed_pass(&self) -> Option<u8> {
+        let parse = self
+            .diagnostics
+            .iter()
+            .any(|d| d.severity == Severity::ParseError);
+        if parse || self.empty {
+            return Some(1);
+        }
+        self.diagnostics
+            .iter()
+            .any(Diagnostic::is_error)
+            .then_some(2)
+    }
+}
+
+/// Compiles the user's texts, which are those already in `sources`.
+pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOptions) -> Compilation {
+    let mut parse = ParseOptions {
+        args: options.args.clone(),
+        environment: options.environment.clone(),
+        macros: Default::default(),
+        is_tapset: false,
+        guru: options.guru,
+    };
+    if users.iter().any(|id| sources.file(*id).text.contains('@')) {
+        let library_options = ParseOptions {
+            args: Vec::new(),
+            is_tapset: true,
+            ..parse.clone()
+        };
+        parse.macros = tapset::macros(&mut sources, &library_options, &options.tapset_dirs);
+    }
+    let mut out = Compilation::default();
+    let mut used = vec![false; options.args.len()];
+    for &id in users {
+        let parsed = parser::parse(&sources, id, &parse);
+        for (u, now) in used.iter_mut().zip(&parsed.used_args) {
+            *u |= now;
+        }
+        out.empty |= parsed.empty;
+        out.diagnostics.extend(parsed.diagnostics);
+        out.files.push(parsed.file);
+    }
+    for (i, used) in used.iter().enumerate() {
+        if !used && options.last_pass > 1 {
+            let message = format!("unused command line option ${n}/@{n}", n = i + 1);
+            out.diagnostics
+                .push(Diagnostic::new(Severity::Warning, message, None));
+        }
+    }
+    let failed = out.empty || out.diagnostics.iter().any(Diagnostic::is_error);
+    if !failed && options.last_pass > 1 {
+        let mut library = Library::new(&parse);
+        for directory in &options.tapset_dirs {
+            // Mistakes in library files matter only to scripts that need them, as for stap.
+            if let Err(e) = library.add_directory(directory, &mut sources) {
+                let message = format!(
+                    "cannot read tapset directory '{}': {e}",
+                    directory.display()
+                );
+                out.diagnostics
+                    .push(Diagnostic::new(Severity::Warning, message, None));
+            }
+        }
+        let request = sema::Request {
+            files: out.files.clone(),
+            initial: &options.initial_values,
+            optimize: !options.unoptimized,
+            guru: options.guru,
+            compiled: options.last_pass > 2,
+        };
+        let analysis = sema::analyse(request, &mut sources, &mut library);
+        out.program = match options.hide_globals {
+            true => analysis.program,
+            false => analysis.program.map(crate::display::add_probes),
+        };
+        out.elaborated = analysis.elaborated;
+        out.diagnostics.extend(analysis.diagnostics);
+    }
+    if options.suppress_warnings {
+        out.diagnostics.retain(Diagnostic::is_error);
+    }
+    out.sources = sources;
+    out
+}

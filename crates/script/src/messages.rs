@@ -1,0 +1,144 @@
+//! How stap writes the findings of pass 2: each kind of message once unless verbose, the file's name only where it
+//! changes, and at the end how many were held back.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use crate::diagnostic::{Diagnostic, Mention, Severity};
+use crate::span::{FileId, SourceMap};
+
+/// The text for standard error. Ends with stap's `Pass 2: analysis failed.` when there is an error.
+pub fn render(
+    diagnostics: &[Diagnostic],
+    sources: &SourceMap,
+    verbose: bool,
+    color: bool,
+) -> String {
+    let mut out = String::new();
+    let mut writer = Writer {
+        out: &mut out,
+        sources,
+        color,
+        file: None,
+    };
+    let mut seen = HashSet::new();
+    let mut suppressed = [0u32; 2];
+    let mut failed = false;
+    for d in diagnostics {
+        failed |= d.is_error();
+        if !verbose && !seen.insert((d.is_error(), kind(d))) {
+            suppressed[usize::from(d.is_error())] += 1;
+            continue;
+        }
+        writer.diagnostic(d);
+    }
+    if failed {
+        let pass = paint("Pass 2: analysis failed.", "01;31", color);
+        let _ = writeln!(out, "{pass}  [man error::pass2]");
+    }
+    for (n, what) in [(suppressed[1], "error"), (suppressed[0], "warning")] {
+        if n > 0 {
+            let _ = writeln!(
+                out,
+                "Number of similar {what} messages suppressed: {n}.\nRerun with -v to see them."
+            );
+        }
+    }
+    out
+}
+
+/// What makes two messages similar: the words before what is particular to the case. stap tells errors apart by the
+/// place in its own source that raised them.
+fn kind(d: &Diagnostic) -> &str {
+    let text = d.message.as_str();
+    if d.severity == Severity::Warning {
+        return text;
+    }
+    for stem in ["unresolved function", "unresolved arity", "type mismatch:"] {
+        if text.starts_with(stem) {
+            return stem;
+        }
+    }
+    let end = text
+        .find(|c: char| matches!(c, '(' | '\'') || c.is_ascii_digit())
+        .unwrap_or(text.len());
+    &text[..end]
+}
+
+struct Writer<'a> {
+    out: &'a mut String,
+    sources: &'a SourceMap,
+    color: bool,
+    /// The text that was named last.
+    file: Option<FileId>,
+}
+
+impl Writer<'_> {
+    fn diagnostic(&mut self, d: &Diagnostic) {
+        let (label, shade, indent) = match d.severity {
+            Severity::Warning => ("WARNING:", "34", " source: "),
+            Severity::ParseError => ("parse error:", "01;31", "        source: "),
+            Severity::SemanticError => ("semantic error:", "01;31", "        source: "),
+        };
+        self.out.push_str(&paint(label, shade, self.color));
+        let _ = write!(self.out, " {}", d.message);
+        if let Some(similar) = &d.suggestion {
+            let _ = write!(self.out, " (similar: {similar})");
+        }
+        if let Some(token) = &d.primary {
+            self.out.push_str(": ");
+            self.mention(token, indent);
+        } else {
+            self.out.push('\n');
+        }
+        if let Some(token) = &d.secondary {
+            self.mention(token, indent);
+        }
+        for note in &d.notes {
+            let _ = writeln!(self.out, "{note}");
+        }
+        if d.is_error() {
+            self.out.push('\n');
+        }
+        for cause in &d.chain {
+            self.diagnostic(cause);
+        }
+    }
+
+    /// `identifier 'x' at FILE:1:2`, the source line and the caret.
+    fn mention(&mut self, token: &Mention, indent: &str) {
+        let mut text = token.describe(self.sources);
+        if self.file == Some(token.span.file) {
+            let place = self.sources.location(token.span);
+            let name = &self.sources.file(token.span.file).name;
+            if let (Some(head), Some(tail)) =
+                (text.strip_suffix(&place), place.strip_prefix(name.as_str()))
+            {
+                text = format!("{head}{tail}");
+            }
+        }
+        self.file = Some(token.span.file);
+        let _ = writeln!(self.out, "{text}");
+        let file = self.sources.file(token.span.file);
+        let (line, column) = self.sources.line_column(token.span.file, token.span.start);
+        let shown = file.text.lines().nth(line - 1).unwrap_or_default();
+        let blanks: String = shown
+            .bytes()
+            .take(column - 1)
+            .map(|b| if b == b'\t' { '\t' } else { ' ' })
+            .collect();
+        let caret = paint("^", "01;32", self.color);
+        let _ = writeln!(
+            self.out,
+            "{indent}{shown}\n{}{blanks}{caret}",
+            " ".repeat(indent.len())
+        );
+    }
+}
+
+fn paint(text: &str, shade: &str, color: bool) -> String {
+    match color {
+        true => format!("\x1b[{shade}m\x1b[K{text}\x1b[m\x1b[K"),
+        false => text.to_string(),
+    }
+}

@@ -1,0 +1,351 @@
+//! Recursive descent over preprocessed tokens. A file always parses: what is wrong comes back as diagnostics beside
+//! the tree of all that was right. After an error the parser goes on at the next top-level keyword.
+
+mod declarations;
+mod expression;
+mod points;
+mod primary;
+mod statement;
+
+use std::collections::HashSet;
+
+use crate::ast::{EmbeddedCode, File, Literal, Name};
+use crate::diagnostic::{Diagnostic, ParseError};
+use crate::lexer::Lexer;
+use crate::macros::{Expander, MacroLibrary};
+use crate::preprocess::{Environment, Preprocessor};
+use crate::span::{FileId, SourceMap, Span};
+use crate::token::{Token, TokenKind, decode_escapes, number_value};
+
+/// Statements, expressions and brace groups within each other.
+const MAX_DEPTH: usize = 200;
+/// Levels of an expression's tree; those who walk it do so recursively.
+const MAX_HEIGHT: usize = 1000;
+
+/// How a text is to be read.
+#[derive(Clone, Debug, Default)]
+pub struct ParseOptions {
+    /// What `$1`, `@1` and so on stand for (in tapset files too; only the script's own uses count as use).
+    pub args: Vec<String>,
+    /// What `%( … %)` is decided from.
+    pub environment: Environment,
+    /// Macros of the library.
+    pub macros: MacroLibrary,
+    /// The text belongs to the tapset library: embedded code and `@const` are allowed.
+    pub is_tapset: bool,
+    /// Guru mode: the same for the user's script.
+    pub guru: bool,
+}
+
+/// What became of a text.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The tree, without the constructs that had errors.
+    pub file: File,
+    /// Errors and warnings in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+    /// For each command-line argument whether the text used it.
+    pub used_args: Vec<bool>,
+    /// Nothing was left to parse after preprocessing (stap takes a script of which that is true for an error).
+    pub empty: bool,
+}
+
+/// Parses a text.
+pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parsed {
+    let source = sources.file(file);
+    let lexer = Lexer::new(file, source.text.clone(), &options.args);
+    let expander = Expander::new(lexer, &options.macros);
+    let mut parser = Parser {
+        tokens: Preprocessor::new(expander, &options.environment),
+        next: None,
+        last: None,
+        privileged: options.is_tapset || options.guru,
+        file: File {
+            id: file,
+            ..File::default()
+        },
+        global_names: HashSet::new(),
+        in_function: false,
+        depth: 0,
+        height: 0,
+        diagnostics: Vec::new(),
+        source_name: source.name.clone(),
+    };
+    let empty = parser.run();
+    Parsed {
+        used_args: parser.tokens.used_args().to_vec(),
+        file: parser.file,
+        diagnostics: parser.diagnostics,
+        empty,
+    }
+}
+
+type Parse<T> = Result<T, ParseError>;
+
+struct Parser<'a> {
+    tokens: Preprocessor<'a>,
+    next: Option<Token>,
+    /// The token that was last looked at, which is what stap's messages name.
+    last: Option<Token>,
+    privileged: bool,
+    file: File,
+    global_names: HashSet<String>,
+    in_function: bool,
+    depth: usize,
+    /// Levels of the expression tree that was built last.
+    height: usize,
+    diagnostics: Vec<Diagnostic>,
+    source_name: String,
+}
+
+impl Parser<'_> {
+    fn run(&mut self) -> bool {
+        let mut empty = true;
+        loop {
+            self.depth = 0;
+            let result = self.top_level(&mut empty);
+            self.diagnostics.extend(self.tokens.take_warnings());
+            match result {
+                Ok(true) => {}
+                Ok(false) => return empty,
+                Err(error) => {
+                    // Unfinished literals are text, unlike what the preprocessor takes out.
+                    empty &= !error.is_junk();
+                    let skip = error.skip;
+                    self.report(error);
+                    if skip {
+                        self.recover();
+                    }
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, error: ParseError) {
+        let diagnostic = error.diagnostic(self.last.as_ref(), &self.source_name);
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Skips to the next token that can start a declaration.
+    fn recover(&mut self) {
+        loop {
+            match self.peek() {
+                Ok(None) => return,
+                Ok(Some(token)) => {
+                    let starts = match token.kind {
+                        TokenKind::Keyword => {
+                            matches!(&*token.text, "probe" | "global" | "private" | "function")
+                        }
+                        kind => kind == TokenKind::Embedded,
+                    };
+                    if starts {
+                        return;
+                    }
+                    self.next = None;
+                }
+                Err(error) if error.is_junk() => {}
+                Err(error) => self.report(error),
+            }
+        }
+    }
+
+    /// An error about what is next; at the end of the text that is what is said.
+    fn wrong(&self, message: &str) -> ParseError {
+        ParseError::saw(match self.last {
+            Some(_) => message,
+            None => "unexpected end-of-file",
+        })
+    }
+
+    /// One declaration; false at the end of the text.
+    fn top_level(&mut self, empty: &mut bool) -> Parse<bool> {
+        let Some(token) = self.peek()? else {
+            return Ok(false);
+        };
+        *empty = false;
+        match (token.kind, &*token.text) {
+            (TokenKind::Keyword, "probe") => self.probe()?,
+            (TokenKind::Keyword, "global") => {
+                self.next = None;
+                self.globals(false)?;
+            }
+            (TokenKind::Keyword, "function") => {
+                self.next = None;
+                self.function(false)?;
+            }
+            (TokenKind::Keyword, "private") => {
+                self.next = None;
+                self.private()?;
+            }
+            (TokenKind::Embedded, _) => {
+                let code = self.embedded_code("embedded code")?;
+                self.file.embeds.push(code);
+            }
+            _ => {
+                self.next = None;
+                return Err(ParseError::saw(
+                    "expected 'probe', 'global', 'private', 'function', or '%{'",
+                ));
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next token, not consumed.
+    fn peek(&mut self) -> Parse<Option<Token>> {
+        if self.next.is_none() {
+            self.next = self.tokens.next_token()?;
+        }
+        self.last.clone_from(&self.next);
+        Ok(self.next.clone())
+    }
+
+    /// The next token, consumed.
+    fn next(&mut self) -> Parse<Token> {
+        let token = match self.next.take() {
+            Some(token) => Some(token),
+            None => self.tokens.next_token()?,
+        };
+        let token = token.ok_or_else(|| ParseError::saw("unexpected end-of-file"))?;
+        self.last = Some(token.clone());
+        Ok(token)
+    }
+
+    fn peek_is(&mut self, op: &str) -> Parse<bool> {
+        Ok(self.peek()?.is_some_and(|t| t.is_op(op)))
+    }
+
+    fn peek_keyword(&mut self, word: &str) -> Parse<bool> {
+        Ok(self.peek()?.is_some_and(|t| t.is_keyword(word)))
+    }
+
+    /// Consumes this operator if it is next.
+    fn accept(&mut self, op: &str) -> Parse<bool> {
+        let found = self.peek_is(op)?;
+        if found {
+            self.next = None;
+        }
+        Ok(found)
+    }
+
+    fn expect(&mut self, op: &str) -> Parse<Token> {
+        let token = self.next()?;
+        match token.is_op(op) {
+            true => Ok(token),
+            false => Err(ParseError::saw(format!("expected '{op}'"))),
+        }
+    }
+
+    fn expect_keyword(&mut self, word: &str) -> Parse<Token> {
+        let token = self.next()?;
+        match token.is_keyword(word) {
+            true => Ok(token),
+            false => Err(ParseError::saw(format!("expected '{word}'"))),
+        }
+    }
+
+    fn expect_identifier(&mut self) -> Parse<Name> {
+        let token = self.next()?;
+        match token.kind {
+            TokenKind::Identifier => Ok(name(&token)),
+            _ => Err(ParseError::saw("expected identifier")),
+        }
+    }
+
+    /// A number with an optional minus sign.
+    fn expect_number(&mut self) -> Parse<i64> {
+        let negative = self.accept("-")?;
+        self.peek()?;
+        let token = self.next()?;
+        if token.kind != TokenKind::Number {
+            return Err(ParseError::saw("expected number"));
+        }
+        number_value(&token.text, negative)
+            .ok_or_else(|| ParseError::saw("number invalid or out of range"))
+    }
+
+    /// A string literal with those that directly follow it.
+    fn expect_string(&mut self, expected: &str) -> Parse<(Vec<u8>, Span)> {
+        let token = self.next()?;
+        if token.kind != TokenKind::String {
+            return Err(ParseError::saw(expected));
+        }
+        self.string_rest(token)
+    }
+
+    fn string_rest(&mut self, token: Token) -> Parse<(Vec<u8>, Span)> {
+        let mut bytes = decode_escapes(&token.text);
+        let mut span = token.span;
+        while let Some(more) = self.peek()?.filter(|t| t.kind == TokenKind::String) {
+            bytes.extend(decode_escapes(&more.text));
+            span = span.to(more.span);
+            self.next = None;
+        }
+        Ok((bytes, span))
+    }
+
+    /// A string or a number, the latter perhaps negative.
+    fn literal(&mut self) -> Parse<(Literal, Span)> {
+        const EXPECTED: &str = "expected literal string or number";
+        let first = self.next()?;
+        if first.kind == TokenKind::String {
+            let (bytes, span) = self.string_rest(first)?;
+            return Ok((Literal::String(bytes), span));
+        }
+        let negative = first.is_op("-");
+        let token = match negative {
+            true => {
+                self.peek()?;
+                self.next()?
+            }
+            false => first.clone(),
+        };
+        if token.kind != TokenKind::Number {
+            return Err(ParseError::saw(EXPECTED));
+        }
+        let value = number_value(&token.text, negative);
+        let value = value.ok_or_else(|| ParseError::saw("number invalid or out of range"))?;
+        Ok((Literal::Number(value), first.span.to(token.span)))
+    }
+
+    fn embedded_code(&mut self, what: &str) -> Parse<EmbeddedCode> {
+        let token = self.next()?;
+        if !self.privileged {
+            let mut error = ParseError::saw(format!("{what} in unprivileged script; need stap -g"));
+            error.skip = false;
+            return Err(error);
+        }
+        Ok(EmbeddedCode {
+            code: token.text.to_string(),
+            span: token.span,
+        })
+    }
+
+    /// Runs a part of the grammar that may contain itself.
+    fn nested<T>(&mut self, part: impl FnOnce(&mut Self) -> Parse<T>) -> Parse<T> {
+        if self.depth >= MAX_DEPTH {
+            self.peek()?;
+            return Err(ParseError::saw("nesting too deep"));
+        }
+        self.depth += 1;
+        let result = part(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// Notes the height of a tree just built from parts of which the highest has `parts` levels.
+    fn grow(&mut self, parts: usize) -> Parse<()> {
+        self.height = parts + 1;
+        match self.height > MAX_HEIGHT {
+            true => Err(ParseError::saw("expression too complex")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn name(token: &Token) -> Name {
+    Name {
+        text: token.text.to_string(),
+        span: token.span,
+    }
+}

@@ -1,0 +1,219 @@
+//! What expressions and functions read, write and do, for the passes that drop or forbid things.
+
+use std::collections::BTreeSet;
+
+use super::hir::*;
+use super::resolve::reads_target;
+use crate::ast::AssignOp;
+
+/// Summary of an expression, a statement or a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Variables whose value matters.
+    pub read: BTreeSet<Var>,
+    /// Variables that change.
+    pub written: BTreeSet<Var>,
+    /// Does something that can be seen from outside.
+    pub visible: bool,
+    /// Leaves the statement by a jump.
+    pub jumps: bool,
+    /// Functions called directly.
+    pub calls: BTreeSet<FunctionId>,
+}
+
+impl Effects {
+    /// Whether a statement with these effects may be dropped.
+    pub fn none(&self) -> bool {
+        self.written.is_empty() && !self.visible && !self.jumps
+    }
+}
+
+/// Summaries of all functions, calls included.
+pub struct Functions(Vec<Effects>);
+
+impl Functions {
+    /// Computes them to a fixed point.
+    pub fn of(hir: &Program) -> Functions {
+        let mut table = Functions(vec![Effects::default(); hir.functions.len()]);
+        loop {
+            let mut changed = false;
+            for (i, f) in hir.functions.iter().enumerate() {
+                let mut e = Effects::default();
+                match &f.code {
+                    Code::Script(body) => table.stmt(&body.stmt, &mut e),
+                    Code::Intrinsic(op, _) => e.visible = !op.pure,
+                    Code::Embedded(c, _) => e.visible = !c.pure,
+                }
+                if let Some(next) = f.next {
+                    table.call(next, &mut e);
+                }
+                e.jumps = false;
+                e.read.retain(|v| matches!(v, Var::Global(_)));
+                e.written.retain(|v| matches!(v, Var::Global(_)));
+                if table.0[i] != e {
+                    table.0[i] = e;
+                    changed = true;
+                }
+            }
+            if !changed {
+                return table;
+            }
+        }
+    }
+
+    /// A function's summary.
+    pub fn function(&self, id: FunctionId) -> &Effects {
+        &self.0[id.0 as usize]
+    }
+
+    fn call(&self, id: FunctionId, out: &mut Effects) {
+        let e = self.function(id);
+        out.read.extend(&e.read);
+        out.written.extend(&e.written);
+        out.visible |= e.visible;
+        out.calls.insert(id);
+        out.calls.extend(&e.calls);
+    }
+
+    /// Adds a statement's effects.
+    pub fn stmt(&self, s: &Stmt, out: &mut Effects) {
+        match &s.kind {
+            StmtKind::Foreach(f) => {
+                if let Base::Var(v) = f.base {
+                    out.read.insert(v);
+                }
+                out.written
+                    .extend(f.keys.iter().chain(&f.value).map(|(v, _)| *v));
+            }
+            StmtKind::Delete(e) => {
+                let base = match &e.kind {
+                    ExprKind::Var(v) | ExprKind::Index(Base::Var(v), _) => Some(*v),
+                    _ => None,
+                };
+                if let Some(v) = base {
+                    out.read.insert(v);
+                    out.written.insert(v);
+                }
+                out.visible |= base.is_none();
+            }
+            StmtKind::Try {
+                message: Some((v, _)),
+                ..
+            } => {
+                out.written.insert(*v);
+            }
+            StmtKind::Return(_) | StmtKind::Next | StmtKind::Break | StmtKind::Continue => {
+                out.jumps = true;
+            }
+            _ => {}
+        }
+        s.each_expr(&mut |e| self.expr(e, out));
+        s.each_stmt(&mut |s| self.stmt(s, out));
+    }
+
+    /// Adds an expression's effects.
+    pub fn expr(&self, e: &Expr, out: &mut Effects) {
+        match &e.kind {
+            ExprKind::Var(v) | ExprKind::Index(Base::Var(v), _) | ExprKind::In(_, v, _) => {
+                out.read.insert(*v);
+            }
+            ExprKind::Assign(op, target, value) => {
+                self.target(target, reads_target(*op), out);
+                self.expr(value, out);
+                return;
+            }
+            ExprKind::Step { operand, .. } => {
+                self.target(operand, true, out);
+                return;
+            }
+            ExprKind::Call(id, _) => self.call(*id, out),
+            ExprKind::Print(p) => out.visible |= !p.form.to_string,
+            _ => {}
+        }
+        e.each_part(&mut |e| self.expr(e, out));
+    }
+
+    fn target(&self, target: &Expr, also_read: bool, out: &mut Effects) {
+        match &target.kind {
+            ExprKind::Var(v) | ExprKind::Index(Base::Var(v), _) => {
+                out.written.insert(*v);
+                if also_read {
+                    out.read.insert(*v);
+                }
+            }
+            _ => out.visible = true,
+        }
+        target.each_part(&mut |e| self.expr(e, out));
+    }
+
+    /// Globals whose value is used for something: unlike [`Effects::read`], `n++` and `n += 1` as statements do not
+    /// count. This is what decides which globals are shown when the session ends.
+    pub fn used_globals(&self, s: &Stmt, out: &mut BTreeSet<Var>) {
+        if let StmtKind::Expr(e) = &s.kind {
+            self.used_by_root(e, out);
+            return;
+        }
+        if let StmtKind::Loop {
+            init, cond, step, ..
+        } = &s.kind
+        {
+            for e in [init, step].into_iter().flatten() {
+                self.used_by_root(e, out);
+            }
+            if let Some(e) = cond {
+                self.used_by_value(e, out);
+            }
+        } else {
+            let mut here = Effects::default();
+            let shallow = match &s.kind {
+                StmtKind::Foreach(f) => {
+                    if let Base::Var(v) = f.base {
+                        out.insert(v);
+                    }
+                    None
+                }
+                StmtKind::Delete(e) => Some(e),
+                _ => None,
+            };
+            if let Some(e) = shallow {
+                self.expr(e, &mut here);
+                out.extend(here.read);
+            } else {
+                s.each_expr(&mut |e| self.used_by_value(e, out));
+            }
+        }
+        s.each_stmt(&mut |s| self.used_globals(s, out));
+    }
+
+    fn used_by_root(&self, e: &Expr, out: &mut BTreeSet<Var>) {
+        match &e.kind {
+            ExprKind::Assign(_, target, value) => {
+                target.each_part(&mut |e| self.used_by_value(e, out));
+                self.used_by_value(value, out);
+            }
+            ExprKind::Step { operand, .. } => {
+                operand.each_part(&mut |e| self.used_by_value(e, out));
+            }
+            _ => self.used_by_value(e, out),
+        }
+    }
+
+    fn used_by_value(&self, e: &Expr, out: &mut BTreeSet<Var>) {
+        match &e.kind {
+            ExprKind::Var(v) | ExprKind::Index(Base::Var(v), _) | ExprKind::In(_, v, _) => {
+                out.insert(*v);
+            }
+            ExprKind::Assign(op, target, value) => {
+                if matches!(op, AssignOp::Binary(_)) {
+                    self.used_by_value(target, out);
+                } else {
+                    target.each_part(&mut |e| self.used_by_value(e, out));
+                }
+                self.used_by_value(value, out);
+                return;
+            }
+            _ => {}
+        }
+        e.each_part(&mut |e| self.used_by_value(e, out));
+    }
+}

@@ -1,0 +1,336 @@
+//! Pass: elision. Drops assignments to locals that nobody reads, statements without effect, empty probes and
+//! functions that nobody calls, and warns as stap does.
+
+use std::collections::BTreeSet;
+
+use super::effects::{Effects, Functions};
+use super::fold;
+use super::hir::*;
+use super::report::Report;
+use super::suggest::similar;
+use crate::ast::AssignOp;
+use crate::span::{SourceMap, Span};
+
+/// The pass, repeated with constant folding until nothing changes.
+pub struct Elision<'a> {
+    /// The program.
+    pub hir: &'a mut Program,
+    /// For the question whether a place is the user's.
+    pub sources: &'a SourceMap,
+    /// Findings.
+    pub report: &'a mut Report,
+    /// Names of the user's globals, for near matches.
+    pub global_names: Vec<String>,
+}
+
+impl Elision<'_> {
+    /// Runs it. Without `optimize` (stap's `-u`) only what is unreachable is marked so.
+    pub fn run(mut self, optimize: bool) {
+        let mut first = true;
+        let mut named = BTreeSet::new();
+        loop {
+            mark_live(self.hir);
+            let functions = Functions::of(self.hir);
+            if first {
+                self.never_assigned(&functions);
+                first = false;
+            }
+            if !optimize {
+                break;
+            }
+            let mut changed = self.each_body(|this, body| this.dead_assignments(body, &functions));
+            changed |= self.each_body(|this, body| this.pure_statements(body, &functions));
+            self.empty_functions(&mut named);
+            changed |= self.each_body(|_, body| fold::stmt(&mut body.stmt, &functions));
+            changed |= self.empty_probes();
+            if !changed {
+                break;
+            }
+        }
+        mark_live(self.hir);
+        mark_variables(self.hir);
+    }
+
+    /// Calls `f` on the bodies of all probes, then on those of the live functions.
+    fn each_body(&mut self, mut f: impl FnMut(&mut Self, &mut Body) -> bool) -> bool {
+        let mut changed = false;
+        let mut probes = std::mem::take(&mut self.hir.probes);
+        for p in &mut probes {
+            changed |= f(self, &mut p.body);
+        }
+        self.hir.probes = probes;
+        let mut functions = std::mem::take(&mut self.hir.functions);
+        for function in functions.iter_mut().filter(|f| f.live) {
+            if let Code::Script(body) = &mut function.code {
+                changed |= f(self, body);
+            }
+        }
+        self.hir.functions = functions;
+        changed
+    }
+
+    fn warn(&mut self, message: String, span: Span) {
+        if !self.sources.file(span.file).is_tapset {
+            self.report.warning(message, span);
+        }
+    }
+
+    fn never_assigned(&mut self, functions: &Functions) {
+        let mut all = Effects::default();
+        let mut findings = Vec::new();
+        let mut look = |body: &Body, params: usize, all: &mut Effects| {
+            let mut here = Effects::default();
+            functions.stmt(&body.stmt, &mut here);
+            for (i, local) in body.locals.iter().enumerate().skip(params) {
+                let v = Var::Local(LocalId(i as u32));
+                if here.read.contains(&v) && !here.written.contains(&v) {
+                    let others = body
+                        .locals
+                        .iter()
+                        .map(|l| l.name.as_str())
+                        .filter(|n| *n != local.name)
+                        .chain(self.global_names.iter().map(String::as_str));
+                    let hint = similar(&local.name, others);
+                    findings.push((
+                        format!("never-assigned local variable '{}'{hint}", local.name),
+                        local.span,
+                    ));
+                }
+            }
+            all.read.extend(here.read);
+            all.written.extend(here.written);
+        };
+        for p in &self.hir.probes {
+            look(&p.body, 0, &mut all);
+            for c in p.points.iter().filter_map(|p| p.condition.as_ref()) {
+                functions.expr(c, &mut all);
+            }
+        }
+        for f in self.hir.functions.iter().filter(|f| f.live) {
+            look(f.body(), f.params, &mut all);
+        }
+        for (i, g) in self.hir.globals.iter().enumerate() {
+            let v = Var::Global(GlobalId(i as u32));
+            if all.read.contains(&v) && !all.written.contains(&v) && g.init.is_none() {
+                let hint = similar(&g.name, self.global_names.iter().map(String::as_str));
+                findings.push((
+                    format!("never-assigned global variable '{}'{hint}", g.name),
+                    g.span,
+                ));
+            }
+        }
+        for (message, span) in findings {
+            self.warn(message, span);
+        }
+    }
+
+    fn dead_assignments(&mut self, body: &mut Body, functions: &Functions) -> bool {
+        let mut effects = Effects::default();
+        functions.stmt(&body.stmt, &mut effects);
+        let names: Vec<String> = body.locals.iter().map(|l| l.name.clone()).collect();
+        let mut dropped = Vec::new();
+        drop_assignments(&mut body.stmt, &effects.read, &mut dropped);
+        for (local, span) in &dropped {
+            if let Some(name) = names.get(local.0 as usize) {
+                self.warn(format!("Eliding assignment to '{name}'"), *span);
+            }
+        }
+        !dropped.is_empty()
+    }
+
+    fn pure_statements(&mut self, body: &mut Body, functions: &Functions) -> bool {
+        let mut dropped = Vec::new();
+        let changed = drop_pure(&mut body.stmt, functions, &mut dropped);
+        for span in dropped {
+            self.warn("Eliding side-effect-free expression ".into(), span);
+        }
+        changed
+    }
+
+    fn empty_functions(&mut self, named: &mut BTreeSet<FunctionId>) {
+        let empty: Vec<(FunctionId, String, Span)> = self
+            .hir
+            .functions
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| f.live && matches!(&f.code, Code::Script(b) if b.stmt.is_null()))
+            .map(|(i, f)| (FunctionId(i as u32), f.name.clone(), f.span))
+            .collect();
+        for (id, name, span) in empty {
+            if named.insert(id) {
+                self.warn(format!("side-effect-free function '{name}'"), span);
+            }
+        }
+    }
+
+    fn empty_probes(&mut self) -> bool {
+        let before = self.hir.probes.len();
+        let probes = std::mem::take(&mut self.hir.probes);
+        for p in probes {
+            if !p.body.stmt.is_null() {
+                self.hir.probes.push(p);
+                continue;
+            }
+            for point in &p.points {
+                let text = crate::unparse::point_to_string(&point.point);
+                self.warn(format!("Probe '{text}' has been elided"), p.span);
+            }
+        }
+        self.hir.probes.len() != before
+    }
+}
+
+fn drop_assignments(s: &mut Stmt, read: &BTreeSet<Var>, dropped: &mut Vec<(LocalId, Span)>) {
+    s.each_expr_mut(&mut |e| drop_in_expr(e, read, dropped));
+    s.each_stmt_mut(&mut |s| drop_assignments(s, read, dropped));
+}
+
+fn drop_in_expr(e: &mut Expr, read: &BTreeSet<Var>, dropped: &mut Vec<(LocalId, Span)>) {
+    if let ExprKind::Assign(AssignOp::Set | AssignOp::Aggregate, target, value) = &mut e.kind
+        && let ExprKind::Var(v @ Var::Local(id)) = target.kind
+        && !read.contains(&v)
+    {
+        dropped.push((id, e.span));
+        let span = value.span;
+        let value = std::mem::replace(&mut **value, Expr::long(0, span));
+        *e = value;
+        drop_in_expr(e, read, dropped);
+        return;
+    }
+    e.each_part_mut(&mut |e| drop_in_expr(e, read, dropped));
+}
+
+/// Drops statements without effect; expression statements among them go to `dropped`.
+fn drop_pure(s: &mut Stmt, functions: &Functions, dropped: &mut Vec<Span>) -> bool {
+    let mut changed = false;
+    s.each_stmt_mut(&mut |s| changed |= drop_pure(s, functions, dropped));
+    let span = s.span;
+    let none = |e: &Expr| {
+        let mut effects = Effects::default();
+        functions.expr(e, &mut effects);
+        effects.none()
+    };
+    let new = match &mut s.kind {
+        StmtKind::Expr(e) if none(e) => {
+            dropped.push(span);
+            Some(StmtKind::Null)
+        }
+        StmtKind::If(c, then, other) => {
+            if other.as_ref().is_some_and(|s| s.is_null()) {
+                *other = None;
+                changed = true;
+            }
+            match (then.is_null(), other.take()) {
+                (true, None) => Some(match none(c) {
+                    true => StmtKind::Null,
+                    false => StmtKind::Expr(c.clone()),
+                }),
+                (true, Some(o)) => {
+                    let at = c.span;
+                    let negated = Expr {
+                        kind: ExprKind::Unary(crate::ast::UnaryOp::Not, Box::new(c.clone())),
+                        ty: Ty::Long,
+                        span: at,
+                    };
+                    Some(StmtKind::If(negated, o, None))
+                }
+                (false, o) => {
+                    *other = o;
+                    None
+                }
+            }
+        }
+        StmtKind::Loop {
+            init,
+            cond,
+            step,
+            body,
+        } if body.is_null() => {
+            let idle = [&*init, &*cond, &*step].into_iter().flatten().all(none);
+            idle.then_some(StmtKind::Null)
+        }
+        StmtKind::Foreach(f) if f.body.is_null() => Some(StmtKind::Null),
+        StmtKind::Try { body, .. } if body.is_null() => Some(StmtKind::Null),
+        StmtKind::Block(list) if !list.is_empty() && list.iter().all(Stmt::is_null) => {
+            Some(StmtKind::Null)
+        }
+        _ => None,
+    };
+    if let Some(kind) = new {
+        s.kind = kind;
+        changed = true;
+    }
+    changed
+}
+
+/// Drops overloads that are never tried because the one before them has no `next`.
+pub fn cut_overloads(hir: &mut Program) {
+    fn says_next(s: &Stmt) -> bool {
+        let mut found = matches!(s.kind, StmtKind::Next);
+        s.each_stmt(&mut |s| found |= says_next(s));
+        found
+    }
+    for f in &mut hir.functions {
+        let next = match &f.code {
+            Code::Embedded(c, _) => c.next,
+            _ => says_next(&f.body().stmt),
+        };
+        if !next {
+            f.next = None;
+        }
+    }
+    mark_live(hir);
+}
+
+/// Marks the functions that probes reach.
+fn mark_live(hir: &mut Program) {
+    let functions = Functions::of(hir);
+    let mut live = BTreeSet::new();
+    for p in &hir.probes {
+        let mut e = Effects::default();
+        functions.stmt(&p.body.stmt, &mut e);
+        live.extend(e.calls);
+    }
+    for (i, f) in hir.functions.iter_mut().enumerate() {
+        f.live = live.contains(&FunctionId(i as u32));
+    }
+}
+
+/// Notes which variables the live program reads and writes, and which globals are to be shown at the end.
+fn mark_variables(hir: &mut Program) {
+    let functions = Functions::of(hir);
+    let mut all = Effects::default();
+    let mut used = BTreeSet::new();
+    let mark = |body: &mut Body, all: &mut Effects, used: &mut BTreeSet<Var>, params: usize| {
+        let mut here = Effects::default();
+        functions.stmt(&body.stmt, &mut here);
+        let mut shown = BTreeSet::new();
+        functions.used_globals(&body.stmt, &mut shown);
+        for (i, local) in body.locals.iter_mut().enumerate() {
+            let v = Var::Local(LocalId(i as u32));
+            local.live = i < params || here.read.contains(&v) || here.written.contains(&v);
+        }
+        all.read.extend(here.read);
+        all.written.extend(here.written);
+        used.extend(shown);
+    };
+    for p in &mut hir.probes {
+        mark(&mut p.body, &mut all, &mut used, 0);
+        for c in p.points.iter().filter_map(|p| p.condition.as_ref()) {
+            let mut e = Effects::default();
+            functions.expr(c, &mut e);
+            used.extend(&e.read);
+            all.read.extend(e.read);
+        }
+    }
+    for f in hir.functions.iter_mut().filter(|f| f.live) {
+        let params = f.params;
+        mark(f.body_mut(), &mut all, &mut used, params);
+    }
+    for (i, g) in hir.globals.iter_mut().enumerate() {
+        let v = Var::Global(GlobalId(i as u32));
+        g.read = all.read.contains(&v);
+        g.written = all.written.contains(&v);
+        g.auto_display = g.written && !used.contains(&v) && !g.tapset;
+    }
+}

@@ -1,0 +1,169 @@
+//! Pass: constant folding, and with it branches that are never taken and statements that are never reached.
+
+use super::effects::{Effects, Functions};
+use super::hir::*;
+use crate::ast::{BinaryOp, UnaryOp};
+
+/// Folds a statement; true when something changed.
+pub fn stmt(s: &mut Stmt, functions: &Functions) -> bool {
+    let mut changed = false;
+    s.each_stmt_mut(&mut |s| changed |= stmt(s, functions));
+    s.each_expr_mut(&mut |e| changed |= expr(e, functions));
+    let span = s.span;
+    let new = match &mut s.kind {
+        StmtKind::If(cond, then, other) => match cond.kind {
+            ExprKind::Long(0) => Some(match other.take() {
+                Some(s) => *s,
+                None => Stmt::null(span),
+            }),
+            ExprKind::Long(_) => Some(std::mem::replace(&mut **then, Stmt::null(span))),
+            _ => None,
+        },
+        StmtKind::Loop {
+            init,
+            cond:
+                Some(Expr {
+                    kind: ExprKind::Long(0),
+                    ..
+                }),
+            ..
+        } => Some(match init.take() {
+            Some(e) => Stmt {
+                kind: StmtKind::Expr(e),
+                span,
+            },
+            None => Stmt::null(span),
+        }),
+        StmtKind::Block(list) => {
+            let before = list.len();
+            if list.iter().any(|s| matches!(s.kind, StmtKind::Block(_))) {
+                let flat = std::mem::take(list).into_iter().flat_map(|s| match s.kind {
+                    StmtKind::Block(inner) => inner,
+                    _ => vec![s],
+                });
+                *list = flat.collect();
+                changed = true;
+            }
+            if let Some(at) = list.iter().position(|s| {
+                matches!(
+                    s.kind,
+                    StmtKind::Return(_) | StmtKind::Next | StmtKind::Break | StmtKind::Continue
+                )
+            }) {
+                list.truncate(at + 1);
+            }
+            list.retain(|s| !matches!(s.kind, StmtKind::Null));
+            changed |= list.len() != before;
+            None
+        }
+        _ => None,
+    };
+    if let Some(new) = new {
+        *s = new;
+        changed = true;
+    }
+    changed
+}
+
+/// Folds an expression; true when something changed.
+pub fn expr(e: &mut Expr, functions: &Functions) -> bool {
+    let mut changed = false;
+    e.each_part_mut(&mut |e| changed |= expr(e, functions));
+    let new = match &mut e.kind {
+        ExprKind::Unary(op, a) => match (&a.kind, op) {
+            (ExprKind::Long(n), op) => Some(ExprKind::Long(match op {
+                UnaryOp::Plus => *n,
+                UnaryOp::Minus => n.wrapping_neg(),
+                UnaryOp::Not => (*n == 0).into(),
+                UnaryOp::Complement => !*n,
+            })),
+            _ => None,
+        },
+        ExprKind::Binary(op, a, b) => match (&a.kind, &b.kind) {
+            (ExprKind::Long(x), ExprKind::Long(y)) => arithmetic(*op, *x, *y).map(ExprKind::Long),
+            (ExprKind::Str(x), ExprKind::Str(y)) => texts(*op, x, y),
+            (ExprKind::Long(n), _) => match (op, *n != 0) {
+                (BinaryOp::LogicalAnd, false) => Some(ExprKind::Long(0)),
+                (BinaryOp::LogicalOr, true) => Some(ExprKind::Long(1)),
+                _ => None,
+            },
+            (_, ExprKind::Long(n)) => {
+                let result = match (op, *n != 0) {
+                    (BinaryOp::LogicalAnd, false) => Some(0),
+                    (BinaryOp::LogicalOr, true) => Some(1),
+                    _ => None,
+                };
+                let mut effects = Effects::default();
+                functions.expr(a, &mut effects);
+                result.filter(|_| effects.none()).map(ExprKind::Long)
+            }
+            _ => None,
+        },
+        ExprKind::Ternary(c, a, b) => match c.kind {
+            // Branches that disagree are left for the type pass to complain about.
+            ExprKind::Long(n) if !disagree(a, b) => {
+                let chosen = if n != 0 { a } else { b };
+                let span = chosen.span;
+                *e = std::mem::replace(&mut **chosen, Expr::long(0, span));
+                return true;
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    if let Some(kind) = new {
+        e.ty = match kind {
+            ExprKind::Str(_) => Ty::String,
+            _ => Ty::Long,
+        };
+        e.kind = kind;
+        changed = true;
+    }
+    changed
+}
+
+fn disagree(a: &Expr, b: &Expr) -> bool {
+    a.ty != Ty::Unknown && b.ty != Ty::Unknown && a.ty != b.ty
+}
+
+/// The value that the run time would compute; `None` where it would raise an error.
+fn arithmetic(op: BinaryOp, x: i64, y: i64) -> Option<i64> {
+    use BinaryOp as B;
+    Some(match op {
+        B::Add => x.wrapping_add(y),
+        B::Sub => x.wrapping_sub(y),
+        B::Mul => x.wrapping_mul(y),
+        B::Div => x.checked_div(y)?,
+        B::Mod => x.checked_rem(y)?,
+        B::Shl => x.wrapping_shl(y as u32),
+        B::Shr => x.wrapping_shr(y as u32),
+        B::ShrLogical => (x as u64).wrapping_shr(y as u32) as i64,
+        B::And => x & y,
+        B::Or => x | y,
+        B::Xor => x ^ y,
+        B::LogicalAnd => (x != 0 && y != 0).into(),
+        B::LogicalOr => (x != 0 || y != 0).into(),
+        B::Eq => (x == y).into(),
+        B::Ne => (x != y).into(),
+        B::Lt => (x < y).into(),
+        B::Le => (x <= y).into(),
+        B::Gt => (x > y).into(),
+        B::Ge => (x >= y).into(),
+        B::Concat => return None,
+    })
+}
+
+fn texts(op: BinaryOp, x: &[u8], y: &[u8]) -> Option<ExprKind> {
+    use BinaryOp as B;
+    let truth = match op {
+        B::Eq => x == y,
+        B::Ne => x != y,
+        B::Lt => x < y,
+        B::Le => x <= y,
+        B::Gt => x > y,
+        B::Ge => x >= y,
+        B::Concat => return Some(ExprKind::Str([x, y].concat())),
+        _ => return None,
+    };
+    Some(ExprKind::Long(truth.into()))
+}

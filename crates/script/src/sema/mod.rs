@@ -1,0 +1,248 @@
+//! The semantic pass, as a list of passes over the resolved tree ([`hir`]): names and aliases, shapes, elision and
+//! folding, types, statistics, lowering.
+
+mod aliases;
+mod arity;
+mod effects;
+pub mod elaborated;
+mod elide;
+mod fold;
+mod formats;
+mod hir;
+mod kernel_only;
+mod lower;
+pub mod probe_points;
+mod report;
+mod resolve;
+mod statistics;
+mod suggest;
+mod types;
+mod walk;
+
+use crate::ast::{self, Literal};
+use crate::diagnostic::Diagnostic;
+use crate::ir;
+use crate::span::SourceMap;
+use crate::tapset::Library;
+
+use probe_points::Place;
+use report::{Finding, Report};
+use resolve::{Resolver, Scope, Targets};
+
+/// There is no C compiler behind this translator, and none is wanted on the machine where it runs.
+const EMBEDDED_C: &str =
+    "embedded C code is not supported: scripts are compiled without a C compiler";
+
+/// What the semantic pass is told beside the script.
+pub struct Request<'a> {
+    /// The user's files.
+    pub files: Vec<ast::File>,
+    /// `-G`: initial values of globals.
+    pub initial: &'a [(String, String)],
+    /// Drop what has no effect; false for stap's `-u`.
+    pub optimize: bool,
+    /// `-g`: target variables may be written.
+    pub guru: bool,
+    /// The program is to be compiled, not only shown: what cannot be compiled is an error.
+    pub compiled: bool,
+}
+
+/// What came of it.
+pub struct Analysis {
+    /// The typed program; none when there were errors.
+    pub program: Option<ir::Program>,
+    /// What `-p2` prints; none when there were errors.
+    pub elaborated: Option<elaborated::Elaborated>,
+    /// Everything found.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Runs the passes.
+pub fn analyse(request: Request, sources: &mut SourceMap, library: &mut Library) -> Analysis {
+    let mut report = Report::default();
+    let result = passes(request, sources, library, &mut report);
+    let (program, elaborated) = match result {
+        Some((p, e)) if report.errors() == 0 => (Some(p), Some(e)),
+        _ => (None, None),
+    };
+    Analysis {
+        program,
+        elaborated,
+        diagnostics: report.finish(sources),
+    }
+}
+
+fn passes(
+    request: Request,
+    sources: &mut SourceMap,
+    library: &mut Library,
+    report: &mut Report,
+) -> Option<(ir::Program, elaborated::Elaborated)> {
+    let mut probes = Vec::new();
+    let mut embedded = Vec::new();
+    let compiled = request.compiled;
+    let mut resolver = Resolver::new(sources, library, report);
+    resolver.guru = request.guru;
+    for mut file in request.files {
+        probes.append(&mut file.probes);
+        embedded.append(&mut file.embeds);
+        resolver.declare(file, false);
+    }
+    for (name, value) in request.initial {
+        let literal = literal(value);
+        if !resolver.set_initial(name, literal) {
+            let message = format!("global '{name}', given with -G, is not declared");
+            resolver.report.push(Finding::error_nowhere(message));
+        }
+    }
+    for probe in &probes {
+        resolve_probe(&mut resolver, probe);
+    }
+    resolver.drain();
+    let global_names: Vec<String> = resolver.user_globals().map(str::to_string).collect();
+    let mut hir = resolver.hir;
+    arity::check(&mut hir, report);
+    if report.errors() > 0 {
+        return None;
+    }
+    elide::Elision {
+        hir: &mut hir,
+        sources,
+        report,
+        global_names,
+    }
+    .run(request.optimize);
+    if hir.probes.is_empty() {
+        report.push(Finding::error_nowhere("no probes found"));
+        return None;
+    }
+    types::infer(&mut hir, report);
+    elide::cut_overloads(&mut hir);
+    let needs = statistics::collect(&hir, report);
+    if report.errors() > 0 {
+        return None;
+    }
+    let elaborated = elaborated::Elaborated::of(&hir, &embedded);
+    if compiled {
+        for p in &hir.probes {
+            stray_jumps(&p.body.stmt, report);
+        }
+        for f in hir.functions.iter().filter(|f| f.live) {
+            stray_jumps(&f.body().stmt, report);
+        }
+        let live = hir.functions.iter().filter(|f| f.live);
+        let used = live.filter_map(|f| match &f.code {
+            hir::Code::Embedded(c, _) => Some(c.span),
+            _ => None,
+        });
+        for span in embedded.iter().map(|c| c.span).chain(used) {
+            report.error(EMBEDDED_C, span);
+        }
+        if report.errors() > 0 {
+            return None;
+        }
+    } else if hir
+        .functions
+        .iter()
+        .any(|f| matches!(f.code, hir::Code::Embedded(..)))
+    {
+        return Some((ir::Program::default(), elaborated));
+    }
+    Some((lower::lower(&hir, &needs, sources), elaborated))
+}
+
+/// Refuses `break` and `continue` outside loops, as stap does when it translates.
+fn stray_jumps(s: &hir::Stmt, report: &mut Report) {
+    let word = match s.kind {
+        hir::StmtKind::Loop { .. } | hir::StmtKind::Foreach(_) => return,
+        hir::StmtKind::Break => "break",
+        hir::StmtKind::Continue => "continue",
+        _ => return s.each_stmt(&mut |s| stray_jumps(s, report)),
+    };
+    report.error(format!("cannot '{word}' outside loop"), s.span);
+}
+
+/// `-G`'s value: a number where it reads as one.
+fn literal(text: &str) -> Literal {
+    match text.parse() {
+        Ok(n) => Literal::Number(n),
+        Err(_) => Literal::String(text.as_bytes().to_vec()),
+    }
+}
+
+/// Resolves one probe. Points that come from the same aliases and run in the same place share a handler.
+fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe) {
+    let mut groups: Vec<(Vec<aliases::Expanded>, Place)> = Vec::new();
+    for point in &probe.points {
+        let found = aliases::expand(resolver, point);
+        let any = !found.is_empty();
+        for e in found {
+            let group = groups.iter_mut().find(|(members, place)| {
+                *place == e.place
+                    && members.first().is_some_and(|m| {
+                        m.aliases.len() == e.aliases.len()
+                            && m.aliases
+                                .iter()
+                                .zip(&e.aliases)
+                                .all(|(a, b)| std::rc::Rc::ptr_eq(a, b))
+                    })
+            });
+            match group {
+                Some((members, _)) => members.push(e),
+                None => {
+                    let place = e.place;
+                    groups.push((vec![e], place));
+                }
+            }
+        }
+        if any && point.sufficient {
+            break;
+        }
+    }
+    for (members, place) in groups {
+        let targets = match place {
+            Place::Process => Targets::Allowed,
+            Place::Session => Targets::Absent,
+        };
+        let Some(handler) = members.first().map(|m| m.handler(&probe.body)) else {
+            continue;
+        };
+        let is_return = |m: &aliases::Expanded| {
+            let components = &m.point.components;
+            components.iter().any(|c| c.name.text == "return")
+        };
+        let returns = place == Place::Process && members.iter().all(is_return);
+        let mut scope = Scope::new(targets).of_returns(returns);
+        let stmt = resolver.stmt(&handler, &mut scope);
+        let points = members
+            .into_iter()
+            .map(|m| {
+                let condition = m
+                    .conditions
+                    .iter()
+                    .filter_map(|c| resolver.condition(c))
+                    .reduce(|a, b| hir::Expr {
+                        span: a.span,
+                        ty: hir::Ty::Long,
+                        kind: hir::ExprKind::Binary(
+                            ast::BinaryOp::LogicalAnd,
+                            Box::new(a),
+                            Box::new(b),
+                        ),
+                    });
+                hir::Point {
+                    point: m.point,
+                    via: m.via,
+                    condition,
+                    conditions: m.conditions,
+                }
+            })
+            .collect();
+        resolver.hir.probes.push(hir::Probe {
+            span: probe.span,
+            written: probe.points.clone(),
+            points,
+            body: scope.finish(stmt),
+        });
+    }
+}

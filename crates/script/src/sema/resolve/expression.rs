@@ -1,0 +1,398 @@
+//! Expressions.
+
+use super::*;
+use crate::format::parse_format;
+
+impl Resolver<'_> {
+    pub(super) fn keys(
+        &mut self,
+        keys: &[Option<ast::Expr>],
+        scope: &mut Scope,
+    ) -> Vec<Option<Expr>> {
+        keys.iter()
+            .map(|k| k.as_ref().map(|k| self.expr(k, scope)))
+            .collect()
+    }
+
+    pub(super) fn index(
+        &mut self,
+        e: &ast::Expr,
+        base: &ast::Expr,
+        keys: &[Option<ast::Expr>],
+        wildcards: bool,
+        scope: &mut Scope,
+    ) -> Expr {
+        let keys = self.keys(keys, scope);
+        if !wildcards && keys.iter().any(Option::is_none) {
+            self.report
+                .error("wildcard not allowed in array index", base.span);
+            return Expr::long(0, e.span);
+        }
+        let base_ = match &base.kind {
+            ast::ExprKind::Symbol(name) => match self.array(name, base.span, keys.len(), scope) {
+                Some(v) => Base::Var(v),
+                None => return Expr::long(0, e.span),
+            },
+            ast::ExprKind::Hist(op, stat) => {
+                Base::Hist(op.clone(), Box::new(self.expr(stat, scope)))
+            }
+            _ => {
+                self.report.error("unknown type in dereference", e.span);
+                return Expr::long(0, e.span);
+            }
+        };
+        Expr {
+            kind: ExprKind::Index(base_, keys),
+            ty: Ty::Unknown,
+            span: base.span,
+        }
+    }
+
+    pub(super) fn lvalue(&mut self, operator: Span, e: &ast::Expr, scope: &mut Scope) -> Expr {
+        match e.kind {
+            ast::ExprKind::Symbol(_) | ast::ExprKind::Index(..) => {}
+            ast::ExprKind::Target { .. }
+            | ast::ExprKind::AtVar { .. }
+            | ast::ExprKind::Cast { .. }
+            | ast::ExprKind::Autocast { .. } => {
+                let absent = scope.targets == Targets::Absent
+                    && matches!(
+                        e.kind,
+                        ast::ExprKind::Target { .. } | ast::ExprKind::AtVar { .. }
+                    );
+                if !self.guru && !absent {
+                    self.report.error(
+                        "write to target variable not permitted; need stap -g",
+                        e.span,
+                    );
+                }
+            }
+            _ => {
+                let message = match e.kind {
+                    ast::ExprKind::Binary(ast::BinaryOp::Concat, ..) => {
+                        "Expecting lvalue for assignment, try -> instead"
+                    }
+                    _ => "Expecting lvalue for assignment",
+                };
+                self.report
+                    .push(Finding::error(message, operator).also(e.span));
+            }
+        }
+        self.expr(e, scope)
+    }
+
+    pub(super) fn unsupported(&mut self, what: &str, span: Span) -> ExprKind {
+        self.report
+            .error(format!("{what} is not supported yet"), span);
+        ExprKind::Long(0)
+    }
+
+    /// An expression.
+    pub fn expr(&mut self, e: &ast::Expr, scope: &mut Scope) -> Expr {
+        use ast::ExprKind as A;
+        let kind = match &e.kind {
+            A::Literal(ast::Literal::Number(n)) => ExprKind::Long(*n),
+            A::Literal(ast::Literal::String(s)) => ExprKind::Str(s.clone()),
+            A::Symbol(name) => {
+                let name = ast::Name {
+                    text: name.clone(),
+                    span: e.span,
+                };
+                ExprKind::Var(self.var(&name, scope))
+            }
+            A::Index(base, keys) => return self.index(e, base, keys, false, scope),
+            A::In(keys, base) => {
+                let keys = self.keys(keys, scope);
+                match &base.kind {
+                    A::Symbol(name) => match self.array(name, base.span, keys.len(), scope) {
+                        Some(v) => ExprKind::In(keys, v, base.span),
+                        None => ExprKind::Long(0),
+                    },
+                    // As stap has it: the count of that bucket.
+                    A::Hist(op, stat) => {
+                        let histogram = Base::Hist(op.clone(), Box::new(self.expr(stat, scope)));
+                        return Expr {
+                            kind: ExprKind::Index(histogram, keys),
+                            ty: Ty::Unknown,
+                            span: base.span,
+                        };
+                    }
+                    _ => {
+                        self.report.error("array expected", base.span);
+                        ExprKind::Long(0)
+                    }
+                }
+            }
+            A::Call(name, args) => {
+                let args: Vec<Expr> = args.iter().map(|a| self.expr(a, scope)).collect();
+                match self.function(name, args.len()) {
+                    Some(id) => ExprKind::Call(id, args),
+                    None => ExprKind::Long(0),
+                }
+            }
+            A::Unary(op, a) => ExprKind::Unary(*op, self.boxed(a, scope)),
+            A::Binary(op, a, b) => {
+                ExprKind::Binary(*op, self.boxed(a, scope), self.boxed(b, scope))
+            }
+            A::Match(a, pattern, negated) => {
+                let subject = self.boxed(a, scope);
+                match &pattern.kind {
+                    A::Literal(ast::Literal::String(p)) => {
+                        self.check_regex(p, pattern.span);
+                        ExprKind::Match(subject, p.clone(), *negated)
+                    }
+                    _ => {
+                        self.report.error("expected literal string", pattern.span);
+                        ExprKind::Long(0)
+                    }
+                }
+            }
+            A::Ternary(c, a, b) => ExprKind::Ternary(
+                self.boxed(c, scope),
+                self.boxed(a, scope),
+                self.boxed(b, scope),
+            ),
+            A::Assign(op, a, b) => {
+                let target = Box::new(self.lvalue(e.span, a, scope));
+                ExprKind::Assign(*op, target, self.boxed(b, scope))
+            }
+            A::Step {
+                increment,
+                prefix,
+                operand,
+            } => ExprKind::Step {
+                increment: *increment,
+                prefix: *prefix,
+                operand: Box::new(self.lvalue(e.span, operand, scope)),
+            },
+            A::Stat(op, a, shift) => {
+                let shift = shift.unwrap_or(0);
+                if *op == ast::StatOp::Variance && !(0..=62).contains(&shift) {
+                    self.report
+                        .error(format!("bit shift ({shift}) out of range <0..62>"), e.span);
+                }
+                ExprKind::Stat(*op, self.boxed(a, scope), shift)
+            }
+            A::Hist(op, a) => ExprKind::Hist(op.clone(), self.boxed(a, scope)),
+            A::Target {
+                name,
+                steps,
+                address_of,
+            } => {
+                if scope.returns && !matches!(name.as_str(), "$return" | "$$return") {
+                    let message = format!(
+                        "confusing usage, value is captured as @entry({name}) in .return probe [man stapprobes] RETURN PROBES"
+                    );
+                    self.report.warning(message, e.span);
+                }
+                self.target(
+                    TargetBase::Variable(name.clone()),
+                    steps,
+                    *address_of,
+                    scope,
+                )
+            }
+            A::AtVar {
+                name,
+                module,
+                steps,
+                address_of,
+            } => self.target(
+                TargetBase::AtVar(text(name), module.as_deref().map(text)),
+                steps,
+                *address_of,
+                scope,
+            ),
+            A::Cast {
+                operand,
+                ty,
+                module,
+                steps,
+                address_of,
+            } => {
+                let operand = self.boxed(operand, scope);
+                self.target(
+                    TargetBase::Cast(operand, text(ty), module.as_deref().map(text)),
+                    steps,
+                    *address_of,
+                    scope,
+                )
+            }
+            A::Autocast {
+                operand,
+                steps,
+                address_of,
+            } => {
+                let operand = self.boxed(operand, scope);
+                self.target(TargetBase::Autocast(operand), steps, *address_of, scope)
+            }
+            A::Defined(a) => {
+                let returns = std::mem::replace(&mut scope.returns, false);
+                let inner = self.boxed(a, scope);
+                scope.returns = returns;
+                if scope.targets == Targets::Absent {
+                    ExprKind::Long(0)
+                } else {
+                    match &inner.kind {
+                        ExprKind::Target(_) => ExprKind::Defined(inner),
+                        _ => self.unsupported("@defined of this expression", e.span),
+                    }
+                }
+            }
+            A::ProbeWrite(_) => self.unsupported("@probewrite", e.span),
+            A::Entry(a) => self.entry(a, e.span, scope),
+            A::Perf(_) => self.unsupported("@perf", e.span),
+            A::AtWord(name, args) if name.text.trim_start_matches('@') == "enum" => {
+                let name = args.first().and_then(literal).unwrap_or_default();
+                self.target(TargetBase::Enum(name), &[], false, scope)
+            }
+            A::AtWord(name, args) if name.text.trim_start_matches('@') == "enumname" => {
+                let mut rest = args.iter().skip(1).map(literal);
+                let (ty, module) = (rest.next().flatten(), rest.next().flatten());
+                match args.first() {
+                    Some(operand) => {
+                        let operand = self.boxed(operand, scope);
+                        self.target(TargetBase::EnumName(operand, ty, module), &[], false, scope)
+                    }
+                    None => ExprKind::Long(0),
+                }
+            }
+            A::AtWord(name, _) => {
+                let shown = format!("@{}", name.text.trim_start_matches('@'));
+                self.unsupported(&shown, e.span)
+            }
+            A::Print(form, args) => return self.print(*form, args, e.span, scope),
+            A::Embedded(code) => self.embedded_expression(code),
+        };
+        let ty = match &kind {
+            ExprKind::Long(_) => Ty::Long,
+            ExprKind::Str(_) => Ty::String,
+            _ => Ty::Unknown,
+        };
+        Expr {
+            kind,
+            ty,
+            span: e.span,
+        }
+    }
+
+    /// `@entry(a)`: evaluated when the function is entered, by another handler, which has locals of its own.
+    fn entry(&mut self, a: &ast::Expr, span: Span, scope: &Scope) -> ExprKind {
+        if !scope.returns {
+            self.report.error(
+                "internal error: @entry is only valid in .return probes",
+                span,
+            );
+            return ExprKind::Long(0);
+        }
+        let mut own = Scope::new(scope.targets);
+        let inner = self.boxed(a, &mut own);
+        if let Some(local) = own.locals.first() {
+            self.report.error("unresolved type ", local.span);
+            return ExprKind::Long(0);
+        }
+        ExprKind::Entry(inner)
+    }
+
+    pub(super) fn boxed(&mut self, e: &ast::Expr, scope: &mut Scope) -> Box<Expr> {
+        Box::new(self.expr(e, scope))
+    }
+
+    pub(super) fn target(
+        &mut self,
+        base: TargetBase,
+        steps: &[ast::TargetStep],
+        address_of: bool,
+        scope: &mut Scope,
+    ) -> ExprKind {
+        let steps = steps
+            .iter()
+            .map(|s| match s {
+                ast::TargetStep::Member(n) => TargetStep::Member(n.text.clone()),
+                ast::TargetStep::Index(e) => TargetStep::Index(self.expr(e, scope)),
+                ast::TargetStep::Pretty(depth) => TargetStep::Pretty(*depth),
+            })
+            .collect();
+        // What names its module needs no probed place.
+        let own_module = matches!(
+            &base,
+            TargetBase::AtVar(_, Some(_))
+                | TargetBase::Cast(_, _, Some(_))
+                | TargetBase::EnumName(_, Some(_), Some(_))
+        );
+        ExprKind::Target(Box::new(Target {
+            base,
+            steps,
+            address_of,
+            resolvable: own_module || scope.targets == Targets::Allowed,
+        }))
+    }
+
+    pub(super) fn print(
+        &mut self,
+        form: ast::PrintForm,
+        args: &[ast::Expr],
+        span: Span,
+        scope: &mut Scope,
+    ) -> Expr {
+        let mut rest = args;
+        let mut format = None;
+        let mut delimiter = None;
+        if form.format || form.delimiter {
+            let text = match args.first().map(|a| &a.kind) {
+                Some(ast::ExprKind::Literal(ast::Literal::String(s))) => s.clone(),
+                _ => {
+                    let at = args.first().map_or(span, |a| a.span);
+                    self.report.error("expected literal string", at);
+                    Vec::new()
+                }
+            };
+            rest = args.get(1..).unwrap_or_default();
+            if form.format {
+                match parse_format(&text) {
+                    Ok(f) => format = Some(f),
+                    Err(e) => self
+                        .report
+                        .error(e.to_string(), args.first().map_or(span, |a| a.span)),
+                }
+            } else {
+                delimiter = Some(text);
+            }
+        }
+        let args: Vec<Expr> = rest.iter().map(|a| self.expr(a, scope)).collect();
+        if let Some(f) = &format
+            && super::super::formats::arguments(f) != args.len()
+        {
+            self.report
+                .error("Wrong number of args to formatted print operator", span);
+        }
+        Expr {
+            kind: ExprKind::Print(Box::new(Print {
+                form,
+                format,
+                delimiter,
+                args,
+            })),
+            ty: Ty::Unknown,
+            span,
+        }
+    }
+
+    pub(super) fn check_regex(&mut self, pattern: &[u8], span: Span) {
+        if let Err(e) = crate::regex::check(pattern) {
+            self.report.error(e.to_string(), span);
+        }
+    }
+}
+
+/// The text of a literal string.
+fn literal(e: &ast::Expr) -> Option<String> {
+    match &e.kind {
+        ast::ExprKind::Literal(ast::Literal::String(s)) => Some(text(s)),
+        _ => None,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,284 @@
+//! Pass: names. Turns syntax into the resolved tree: every identifier becomes a local, a global or a function, and
+//! only what is named is taken from the library.
+
+mod condition;
+mod expression;
+mod functions;
+mod statement;
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use super::hir::*;
+use super::report::{Finding, Report};
+use crate::ast::{self, AssignOp};
+use crate::span::{FileId, SourceMap, Span};
+use crate::tapset::Library;
+
+/// Where target variables may be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Targets {
+    /// In a handler that runs in a process.
+    Allowed,
+    /// Elsewhere: an error, and `@defined` is false.
+    Absent,
+}
+
+/// A declared function, not yet resolved.
+struct Declared {
+    file: FileId,
+    tapset: bool,
+    decl: ast::FunctionDecl,
+    id: Option<FunctionId>,
+}
+
+/// A declared global, not yet used.
+struct DeclaredGlobal {
+    file: FileId,
+    tapset: bool,
+    decl: ast::GlobalDecl,
+    id: Option<GlobalId>,
+}
+
+/// The pass.
+pub struct Resolver<'a> {
+    /// What is being built.
+    pub hir: Program,
+    /// Texts; library files are added as they are pulled in.
+    pub sources: &'a mut SourceMap,
+    /// The library.
+    pub library: &'a mut Library,
+    /// Findings.
+    pub report: &'a mut Report,
+    functions: Vec<Declared>,
+    by_name: HashMap<String, Vec<usize>>,
+    globals: Vec<DeclaredGlobal>,
+    globals_by_name: HashMap<String, Vec<usize>>,
+    queue: VecDeque<(usize, FunctionId)>,
+    /// Aliases of the user's files and of the library files in use.
+    pub aliases: Vec<Rc<ast::Alias>>,
+    /// `-g`: target variables may be written.
+    pub guru: bool,
+}
+
+/// The scope of one body.
+pub struct Scope {
+    locals: Vec<Local>,
+    names: HashMap<String, LocalId>,
+    targets: Targets,
+    /// The body handles returns: `$x` and `@entry(…)` are values of the entry.
+    returns: bool,
+    /// The first locals, which are a function's parameters.
+    params: usize,
+}
+
+impl Scope {
+    /// An empty one.
+    pub fn new(targets: Targets) -> Scope {
+        Scope {
+            locals: Vec::new(),
+            names: HashMap::new(),
+            targets,
+            returns: false,
+            params: 0,
+        }
+    }
+
+    /// The same for a handler all of whose points are `.return`.
+    pub fn of_returns(self, returns: bool) -> Scope {
+        Scope { returns, ..self }
+    }
+
+    fn add(&mut self, name: &ast::Name) -> LocalId {
+        let id = LocalId(self.locals.len() as u32);
+        self.locals.push(Local {
+            name: name.text.clone(),
+            span: name.span,
+            slot: Slot::default(),
+            live: true,
+        });
+        self.names.insert(name.text.clone(), id);
+        id
+    }
+
+    /// The finished body.
+    pub fn finish(self, stmt: Stmt) -> Body {
+        Body {
+            locals: self.locals,
+            stmt,
+        }
+    }
+}
+
+impl<'a> Resolver<'a> {
+    /// Starts with nothing declared.
+    pub fn new(
+        sources: &'a mut SourceMap,
+        library: &'a mut Library,
+        report: &'a mut Report,
+    ) -> Resolver<'a> {
+        Resolver {
+            hir: Program::default(),
+            sources,
+            library,
+            report,
+            functions: Vec::new(),
+            by_name: HashMap::new(),
+            globals: Vec::new(),
+            globals_by_name: HashMap::new(),
+            queue: VecDeque::new(),
+            aliases: Vec::new(),
+            guru: false,
+        }
+    }
+
+    /// Makes a file's declarations known.
+    pub fn declare(&mut self, file: ast::File, tapset: bool) {
+        let id = file.id;
+        for decl in file.functions {
+            self.by_name
+                .entry(decl.name.text.clone())
+                .or_default()
+                .push(self.functions.len());
+            self.functions.push(Declared {
+                file: id,
+                tapset,
+                decl,
+                id: None,
+            });
+        }
+        for decl in file.globals {
+            self.globals_by_name
+                .entry(decl.name.text.clone())
+                .or_default()
+                .push(self.globals.len());
+            self.globals.push(DeclaredGlobal {
+                file: id,
+                tapset,
+                decl,
+                id: None,
+            });
+        }
+        for alias in file.aliases {
+            let parts = alias.names.iter().flat_map(|n| &n.components);
+            let with_argument = parts.clone().find(|c| c.arg.is_some());
+            if let Some(component) = with_argument {
+                let name = &component.name.text;
+                let message = format!("alias component {name} contains illegal parameter");
+                self.report
+                    .error("while registering probe alias", alias.span);
+                self.report
+                    .push(Finding::error_nowhere(message).following());
+                continue;
+            }
+            self.aliases.push(Rc::new(alias));
+        }
+        if tapset {
+            self.hir.pulled.push(id);
+        }
+    }
+
+    /// Loads a library file, once.
+    pub fn pull(&mut self, file: usize) {
+        let Some((parsed, diagnostics)) = self.library.load(file, self.sources) else {
+            return;
+        };
+        self.report.parsed(diagnostics);
+        self.declare(parsed, true);
+    }
+
+    /// The global of that name as seen from a file.
+    pub fn global(&mut self, name: &str, from: FileId) -> Option<GlobalId> {
+        if !self.globals_by_name.contains_key(name) {
+            for file in self.library.files_of_global(name) {
+                self.pull(file);
+            }
+        }
+        let candidates = self.globals_by_name.get(name)?;
+        let at = candidates
+            .iter()
+            .copied()
+            .find(|&at| self.globals[at].decl.private && self.globals[at].file == from)
+            .or_else(|| {
+                candidates
+                    .iter()
+                    .copied()
+                    .find(|&at| !self.globals[at].decl.private)
+            })?;
+        let g = &mut self.globals[at];
+        if let Some(id) = g.id {
+            return Some(id);
+        }
+        let id = GlobalId(self.hir.globals.len() as u32);
+        g.id = Some(id);
+        let value = Slot {
+            ty: match &g.decl.init {
+                Some(ast::Literal::Number(_)) => Ty::Long,
+                Some(ast::Literal::String(_)) => Ty::String,
+                None => Ty::Unknown,
+            },
+            first: None,
+            ..Slot::default()
+        };
+        self.hir.globals.push(Global {
+            name: g.decl.name.text.clone(),
+            span: g.decl.name.span,
+            tapset: g.tapset,
+            wrap: g.decl.wrap,
+            size: g.decl.size,
+            init: g.decl.init.clone(),
+            value,
+            arity: (g.decl.init.as_ref()).map(|_| (0, g.decl.equals.unwrap_or(g.decl.name.span))),
+            keys: Vec::new(),
+            read: false,
+            written: false,
+            auto_display: false,
+        });
+        Some(id)
+    }
+
+    /// All global names that the user declared.
+    pub fn user_globals(&self) -> impl Iterator<Item = &str> {
+        self.globals
+            .iter()
+            .filter(|g| !g.tapset)
+            .map(|g| g.decl.name.text.as_str())
+    }
+
+    /// Sets the initial value of a user's global (`-G`); false when there is none of that name.
+    pub fn set_initial(&mut self, name: &str, value: ast::Literal) -> bool {
+        let mut found = false;
+        for g in &mut self.globals {
+            if !g.tapset && g.decl.name.text == name {
+                g.decl.init = Some(value.clone());
+                found = true;
+            }
+        }
+        found
+    }
+
+    fn lookup(&mut self, name: &str, scope: &Scope, from: FileId) -> Option<Var> {
+        if let Some(&id) = scope.names.get(name) {
+            return Some(Var::Local(id));
+        }
+        self.global(name, from).map(Var::Global)
+    }
+
+    /// The same where an array is meant, which a parameter cannot be.
+    fn lookup_array(&mut self, name: &str, scope: &Scope, from: FileId) -> Option<Var> {
+        self.lookup(name, scope, from)
+            .filter(|v| !matches!(v, Var::Local(id) if (id.0 as usize) < scope.params))
+    }
+
+    fn var(&mut self, name: &ast::Name, scope: &mut Scope) -> Var {
+        match self.lookup(&name.text, scope, name.span.file) {
+            Some(v) => v,
+            None => Var::Local(scope.add(name)),
+        }
+    }
+}
+
+/// Whether an assignment reads what it writes.
+pub fn reads_target(op: AssignOp) -> bool {
+    matches!(op, AssignOp::Binary(_))
+}

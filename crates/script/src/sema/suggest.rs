@@ -1,0 +1,61 @@
+//! Near matches for misspelt names.
+
+/// How many names are offered.
+const MOST: usize = 5;
+
+/// Edit distance (Levenshtein), in bytes.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, &x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let here = if x == y {
+                diagonal
+            } else {
+                1 + diagonal.min(row[j]).min(row[j + 1])
+            };
+            diagonal = row[j + 1];
+            row[j + 1] = here;
+        }
+    }
+    row[b.len()]
+}
+
+/// ` (similar: a, b)` with the nearest of `names`, or nothing when there are none.
+pub fn similar<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut scored: Vec<(usize, &str)> = names
+        .into_iter()
+        .filter(|n| !n.is_empty() && !n.starts_with("__"))
+        .map(|n| (distance(wanted.as_bytes(), n.as_bytes()), n))
+        .collect();
+    scored.sort_unstable();
+    scored.dedup();
+    scored.truncate(MOST);
+    if scored.is_empty() {
+        return String::new();
+    }
+    let list: Vec<&str> = scored.into_iter().map(|(_, n)| n).collect();
+    format!(" (similar: {})", list.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_first() {
+        assert_eq!(
+            similar("execnam", ["pexecname", "pid", "execname"]),
+            " (similar: execname, pexecname, pid)"
+        );
+        assert_eq!(similar("x", []), "");
+    }
+
+    #[test]
+    fn textbook_distances() {
+        assert_eq!(distance(b"kitten", b"sitting"), 3);
+        assert_eq!(distance(b"", b"abc"), 3);
+        assert_eq!(distance(b"flaw", b"lawn"), 2);
+    }
+}

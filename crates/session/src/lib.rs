@@ -1,0 +1,177 @@
+//! One run of one script: which processes, when to patch, timers, draining rings, formatting, exit statuses.
+//! Knows nothing of command lines or of PCP.
+
+mod arena;
+mod build_id;
+mod callees;
+mod code_sites;
+mod commands;
+mod discovery;
+mod drain;
+mod following;
+mod list;
+mod message;
+mod notices;
+mod options;
+mod output;
+mod perf;
+mod plan;
+mod probe_point;
+mod programs;
+mod reclaim;
+mod records;
+mod resolve;
+mod returns;
+mod run;
+mod sampling;
+mod signals;
+mod source_place;
+mod stack_names;
+mod stacks;
+mod system_calls;
+mod timer;
+mod timing;
+mod tracee;
+mod variables;
+mod wordexp;
+mod zone;
+
+pub use codegen::Limits;
+pub use options::{ListStyle, Options, Target};
+pub use wordexp::split as split_command;
+
+use output::Output;
+use script::diagnostic::Diagnostic;
+use script::ir::Program;
+use std::io;
+use std::time::Instant;
+
+/// Why a session could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The process or its code.
+    #[error(transparent)]
+    Tracee(#[from] tracee::TraceeError),
+    /// Handlers could not be linked.
+    #[error(transparent)]
+    Link(#[from] codegen::LinkError),
+    /// The arena could not be made.
+    #[error(
+        "no memory for the session's arena: {0}; smaller -D MAXMAPENTRIES, SPILE_THREADS or SPILE_RING make it smaller"
+    )]
+    Arena(io::Error),
+    /// The arena's head contradicts itself.
+    #[error(
+        "the session's arena has no valid layout; the limits given with -D may be out of proportion"
+    )]
+    Layout,
+    /// Output could not be written.
+    #[error("cannot write output: {0}")]
+    Output(io::Error),
+    /// A system call that should not fail.
+    #[error("{0}")]
+    System(io::Error),
+    /// `-c` without a word in it.
+    #[error("-c wants a command")]
+    EmptyCommand,
+}
+
+/// Runs a program's session to its end, or lists its probe points. The result is the exit status.
+///
+/// # Errors
+/// What keeps the session from running: the target, memory, output. Errors of the script are printed as stap prints
+/// them, with status 1.
+pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
+    if let Some(style) = options.list {
+        return list(program, options, style);
+    }
+    let tracee = run::hold_target(&options.target)?;
+    let start = Instant::now();
+    let scope = tracee.as_ref().map(tracee::Tracee::scope);
+    let plan = std::thread::scope(|threads| {
+        // Large programs take as long to look at for branch targets as for names.
+        if let Some(image) = tracee.as_ref().and_then(tracee::Tracee::program)
+            && plan::patches_program(program)
+        {
+            threads.spawn(move || image.analyse());
+        }
+        plan::compile(program, options, scope)
+    });
+    let mut plan = match plan {
+        Ok(plan) => plan,
+        Err(errors) => {
+            report(program, options, &errors);
+            return Ok(1);
+        }
+    };
+    let mut output = Output::new(options).map_err(SessionError::Output)?;
+    if options.verbose > 0 {
+        output.say(&format!(
+            "Pass 3-4: resolved and compiled {} probe sites in {}us.",
+            plan.site_count(),
+            start.elapsed().as_micros()
+        ));
+    }
+    for warning in std::mem::take(&mut plan.warnings) {
+        output.warn(&warning);
+    }
+    if options.pass < 5 {
+        return Ok(0);
+    }
+    run::Run::new(program, options, plan, tracee, output)?.run()
+}
+
+/// Hands `print` a function that says what a probe point resolves to (for `-p2`); `None` for points that stand for
+/// themselves. The result is the exit status.
+///
+/// # Errors
+/// As for [`run`].
+pub fn elaborate(
+    program: &Program,
+    options: &Options,
+    print: impl FnOnce(&mut dyn FnMut(&script::ast::ProbePoint) -> Option<Vec<String>>),
+) -> Result<u8, SessionError> {
+    let tracee = run::hold_target(&options.target)?;
+    let scope = tracee.as_ref().map(tracee::Tracee::scope);
+    if let Err(errors) = plan::compile(program, options, scope) {
+        report(program, options, &errors);
+        return Ok(1);
+    }
+    let mut files = programs::Files::default();
+    print(&mut |point| list::matches(point, scope, &mut files));
+    Ok(0)
+}
+
+fn list(program: &Program, options: &Options, style: ListStyle) -> Result<u8, SessionError> {
+    let tracee = run::hold_target(&options.target)?;
+    let points = match plan::points(program) {
+        Ok(points) => points,
+        Err(errors) => {
+            report(program, options, &errors);
+            return Ok(1);
+        }
+    };
+    let lines = list::lines(
+        program,
+        &points,
+        tracee.as_ref().map(tracee::Tracee::scope),
+        style,
+    );
+    let mut output = Output::new(options).map_err(SessionError::Output)?;
+    for line in &lines {
+        output.print(line.as_bytes());
+        output.print(b"\n");
+    }
+    output.flush();
+    match output.failure() {
+        Some(error) => Err(SessionError::Output(error)),
+        None => Ok(u8::from(lines.is_empty())),
+    }
+}
+
+fn report(program: &Program, options: &Options, errors: &[Diagnostic]) {
+    eprint!(
+        "{}",
+        script::messages::render(errors, &program.sources, options.verbose > 0, options.color)
+    );
+}

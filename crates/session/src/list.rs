@@ -1,0 +1,108 @@
+//! `stap -l` and `-L`: the probe points that a pattern matches.
+
+use crate::options::ListStyle;
+use crate::plan::{self, Point};
+use crate::programs::Files;
+use crate::resolve::Scope;
+use crate::variables::{SharedInfo, describe};
+use script::ir::{Program, Type};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The lines that the points list, sorted as stap sorts them; none when nothing matches.
+pub fn lines(
+    program: &Program,
+    points: &[Point<'_>],
+    target: Option<&Arc<Scope>>,
+    style: ListStyle,
+) -> Vec<String> {
+    // Of several places that are called the same, the variables that all of them have.
+    let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut files = Files::default();
+    for point in points {
+        if let Some(alias) = alias_name(point) {
+            // An alias is listed by its name, with the variables that it sets.
+            if is_there(point, target, &mut files) {
+                let mut line = alias;
+                if style == ListStyle::Variables {
+                    line.push_str(&alias_variables(program, point));
+                }
+                lines.insert(line, Vec::new());
+            }
+            continue;
+        }
+        if !point.kind.is_in_process() {
+            lines.insert(crate::probe_point::spell(&point.point.point), Vec::new());
+            continue;
+        }
+        // What can't be resolved matches nothing; stap -l says no more about it.
+        let found = files.resolve(&point.kind, &point.point.point, target);
+        for (_, sites) in found.unwrap_or_default() {
+            let mut infos: HashMap<usize, SharedInfo<'_>> = HashMap::new();
+            for site in &sites {
+                let variables = if style == ListStyle::Variables {
+                    let info = SharedInfo::clone(infos.entry(site.candidate).or_default());
+                    describe(&site.variables, site.address, info)
+                } else {
+                    Vec::new()
+                };
+                match lines.entry(site.text.pp.clone()) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(variables);
+                    }
+                    Entry::Occupied(mut entry) => {
+                        entry.get_mut().retain(|v| variables.contains(v));
+                    }
+                }
+            }
+        }
+    }
+    lines
+        .into_iter()
+        .map(|(point, variables)| format!("{point}{}", variables.concat()))
+        .collect()
+}
+
+/// The name of the alias that the user wrote, its wildcards filled in.
+fn alias_name(point: &Point<'_>) -> Option<String> {
+    let written = point.point.via.first()?;
+    (*written != point.point.point).then(|| crate::probe_point::spell(written))
+}
+
+/// Whether a point stands for anything here.
+fn is_there(point: &Point<'_>, target: Option<&Arc<Scope>>, files: &mut Files) -> bool {
+    !point.kind.is_in_process()
+        || plan::resolve_kind(&point.kind, &point.point.point, target, files)
+            .is_ok_and(|sites| !sites.is_empty())
+}
+
+fn alias_variables(program: &Program, point: &Point<'_>) -> String {
+    program
+        .probes
+        .get(point.probe)
+        .into_iter()
+        .flat_map(|probe| &probe.body.locals)
+        .map(|local| {
+            let ty = match local.ty {
+                Type::Long => "long",
+                Type::String => "string",
+                Type::Unit => "unknown",
+            };
+            format!(" {}:{ty}", local.name)
+        })
+        .collect()
+}
+
+/// What a point of a process resolves to; `None` for points that stand for themselves.
+pub fn matches(
+    point: &script::ast::ProbePoint,
+    target: Option<&Arc<Scope>>,
+    files: &mut Files,
+) -> Option<Vec<String>> {
+    let kind = crate::probe_point::understand(point)
+        .ok()
+        .filter(crate::probe_point::Kind::is_in_process)?;
+    let sites = plan::resolve_kind(&kind, point, target, files).ok()?;
+    Some(sites.into_iter().map(|site| site.text.pp).collect())
+}

@@ -1,0 +1,220 @@
+//! What processes tell of themselves while they run free: libraries, children, other programs. Whoever tells of a change
+//! that calls for probes waits until they are there.
+
+use crate::following::{maps_file, parent_of};
+use crate::plan::Plan;
+use crate::probe_point::{Kind, Program};
+use crate::run::{Run, begin_of, end_of};
+use crate::tracee::TraceeError;
+use inject::{InjectError, Notice, NoticeBoard, NoticeKind, Pid, Watch};
+use std::os::fd::BorrowedFd;
+
+/// What the processes of a session are watched for, and where they tell of it.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    watch: Watch,
+    board: Option<NoticeBoard>,
+}
+
+impl Watched {
+    /// Becomes readable when there is something to take.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.board.as_ref().map(NoticeBoard::fd)
+    }
+}
+
+/// What has to be known of processes for a plan; `hierarchy`: of `-c` or `-x`, and all that come from it.
+fn wanted(plan: &Plan<'_>, hierarchy: bool) -> Watch {
+    let of_life = |kind: &Kind| kind.is_of_life();
+    let in_process = plan.kinds().any(Kind::is_in_process);
+    let named = plan
+        .programs()
+        .any(|name| matches!(name, Program::Path(_) | Program::Process(_)));
+    let lives = plan.kinds().any(of_life);
+    let execs = hierarchy && (lives || named);
+    Watch {
+        libraries: plan.kinds().any(|kind| {
+            kind.is_everywhere() || kind.module().is_some_and(|module| module.library.is_some())
+        }),
+        forks: in_process || lives || execs,
+        hold_forks: plan
+            .kinds()
+            .any(|kind| matches!(kind, Kind::ProcessBegin(_) | Kind::ProcessEnd(_))),
+        execs,
+        ..Watch::default()
+    }
+}
+
+impl Run<'_> {
+    /// Makes the board on which processes leave word, if there is anything to tell.
+    pub(crate) fn make_board(&mut self) -> Result<(), TraceeError> {
+        let watch = wanted(&self.plan, self.target.is_some());
+        if watch != Watch::default() {
+            self.watched = Watched {
+                watch,
+                board: Some(NoticeBoard::new()?),
+            };
+        }
+        Ok(())
+    }
+
+    /// Has nobody wait for us any more.
+    pub(crate) fn close_board(&mut self) {
+        if let Some(board) = &mut self.watched.board {
+            board.close();
+        }
+    }
+
+    /// Looks through the code of a process that is to be watched, which takes longer than all the rest of it, before
+    /// that is stopped.
+    pub(crate) fn look_for_system_calls(&self, pid: i32) {
+        if let Some(tracee) = self.tracees.get(&pid)
+            && self.watched.board.is_some()
+        {
+            tracee.look_for_system_calls();
+        }
+    }
+
+    /// Has a held process tell of itself.
+    pub(crate) fn watch_process(&mut self, pid: i32) -> Result<(), TraceeError> {
+        let (Some(board), Some(tracee)) = (&self.watched.board, self.tracees.get_mut(&pid)) else {
+            return Ok(());
+        };
+        let refused = tracee.process().watch(board, self.watched.watch)?;
+        if self.options.verbose > 0 && !refused.is_empty() {
+            self.output.warn(&format!(
+                "{} system calls of process {pid} are not watched; it may make children or run programs unseen",
+                refused.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Deals with what processes have told.
+    pub(crate) fn take_notices(&mut self) {
+        let Some(board) = &self.watched.board else {
+            return;
+        };
+        for notice in board.take_notices() {
+            self.take_notice(&notice);
+            if let Some(board) = &self.watched.board {
+                board.answer(&notice);
+            }
+        }
+    }
+
+    fn take_notice(&mut self, notice: &Notice) {
+        let pid = notice.pid.0;
+        match &notice.kind {
+            NoticeKind::Libraries => {
+                if !self.tracees.contains_key(&pid) {
+                    self.adopt(pid, Some(notice.watched));
+                }
+                match self.probe_libraries(pid) {
+                    Ok(()) => {}
+                    Err(error) if error.is_exit() => {}
+                    Err(error) => self.output.warn(&format!(
+                        "libraries that process {pid} has loaded are not probed: {error}"
+                    )),
+                }
+            }
+            // One that shares its parent's memory is its parent, as far as probes go, until it runs a program.
+            NoticeKind::Forked {
+                shares_memory: false,
+            } if !self.tracees.contains_key(&pid) => self.adopt(pid, Some(notice.watched)),
+            NoticeKind::Exec { .. } => self.follow_exec(notice),
+            _ => {}
+        }
+    }
+
+    /// Puts probes into the libraries that a process has loaded, while it waits.
+    fn probe_libraries(&mut self, pid: i32) -> Result<(), TraceeError> {
+        let Some(tracee) = self.tracees.get_mut(&pid) else {
+            return Ok(());
+        };
+        tracee.look()?;
+        let work = tracee.work(&mut self.plan);
+        if !tracee.has_work(&work) {
+            tracee.pass_over(&work);
+            return Ok(());
+        }
+        let placed = self.place(pid)?;
+        self.learn_names(pid);
+        self.watch_process(pid)?;
+        self.report_refused(pid, &placed);
+        if let Some(tracee) = self.tracees.get_mut(&pid) {
+            tracee.process().release()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a process has memory of this session, as children by fork have.
+    pub(crate) fn is_heir(&self, pid: i32) -> bool {
+        let board = self.watched.board.as_ref().map(NoticeBoard::inode);
+        [Some(self.arena.inode()), board]
+            .into_iter()
+            .flatten()
+            .any(|inode| maps_file(pid, inode))
+    }
+
+    /// Takes in a child by fork, which has its parent's probes; `ancestor` is some process that it comes from.
+    pub(crate) fn adopt(&mut self, pid: i32, ancestor: Option<Pid>) {
+        let known = |pid: &i32| self.tracees.contains_key(pid);
+        let Some(parent) = parent_of(pid)
+            .filter(known)
+            .or_else(|| ancestor.map(|pid| pid.0).filter(known))
+            .or_else(|| self.tracees.keys().next().copied())
+        else {
+            return;
+        };
+        let Some(heir) = self.tracees.get(&parent).map(|t| t.heir(pid)) else {
+            return;
+        };
+        match heir {
+            Ok(heir) => {
+                self.records.share(heir.record());
+                self.tracees.insert(pid, heir);
+                self.run_for(pid, begin_of);
+            }
+            Err(error) => self.leave_alone(pid, &error),
+        }
+    }
+
+    /// A process is about to run another program, perhaps.
+    fn follow_exec(&mut self, notice: &Notice) {
+        let pid = notice.pid.0;
+        let Some(board) = &self.watched.board else {
+            return;
+        };
+        let mut process = match board.follow_exec(notice) {
+            Ok(Some(process)) => process,
+            Ok(None) => return,
+            Err(InjectError::SetuidProgram { .. }) => {
+                // It runs with rights that it would lose with us in it.
+                self.forget_program(pid);
+                return;
+            }
+            Err(error) => {
+                self.forget_program(pid);
+                self.leave_alone(pid, &error.into());
+                return;
+            }
+        };
+        if let Some(before) = self.tracees.get_mut(&pid) {
+            process.succeed(before.process());
+        }
+        self.forget_program(pid);
+        self.unwanted.remove(&pid);
+        self.take_in_program(process, true);
+    }
+
+    /// The program that a process ran has come to its end. With the target's own end the session ends, whatever it runs.
+    fn forget_program(&mut self, pid: i32) {
+        if self.target == Some(pid) {
+            self.drain();
+            self.run_for(pid, end_of);
+            return;
+        }
+        self.forget(pid);
+    }
+}

@@ -1,0 +1,151 @@
+//! Where a script's prints, warnings and errors go.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use crate::options::Options;
+use crate::zone;
+
+/// Standard output or `-o FILE`, and standard error.
+pub struct Output {
+    out: BufWriter<Box<dyn Write>>,
+    rotation: Option<Rotation>,
+    warnings: bool,
+    /// The reader has gone (`| head`): nobody wants more.
+    closed: bool,
+    /// Another failure of writing.
+    failed: Option<io::Error>,
+}
+
+/// `-S`: output goes to `FILE.0`, `FILE.1` and so on.
+struct Rotation {
+    path: PathBuf,
+    /// Bytes of one file.
+    limit: u64,
+    keep: Option<u32>,
+    number: u32,
+    written: u64,
+}
+
+impl Rotation {
+    fn file(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+const BUFFER: usize = 1 << 16;
+
+fn buffered(out: impl Write + 'static) -> BufWriter<Box<dyn Write>> {
+    BufWriter::with_capacity(BUFFER, Box::new(out))
+}
+
+impl Output {
+    /// Output to a file (whose name may have the directives of strftime(3)), to numbered files, or to standard output.
+    pub fn new(options: &Options) -> io::Result<Output> {
+        let path = options.output.as_deref().map(zone::dated);
+        let mut rotation = None;
+        let out = match (path, options.rotate) {
+            (None, _) => buffered(io::stdout()),
+            (Some(path), None) => buffered(File::create(path)?),
+            (Some(path), Some((size, keep))) => {
+                let rotation = rotation.insert(Rotation {
+                    path,
+                    limit: size.saturating_mul(1 << 20),
+                    keep,
+                    number: 0,
+                    written: 0,
+                });
+                buffered(File::create(rotation.file(0))?)
+            }
+        };
+        Ok(Output {
+            out,
+            rotation,
+            warnings: options.warnings,
+            closed: false,
+            failed: None,
+        })
+    }
+
+    /// Writes what the script printed.
+    pub fn print(&mut self, bytes: &[u8]) {
+        if let Some(r) = &mut self.rotation {
+            let len = bytes.len() as u64;
+            if r.written > 0 && r.written.saturating_add(len) > r.limit {
+                self.switch();
+            }
+            if let Some(r) = &mut self.rotation {
+                r.written += len;
+            }
+        }
+        let result = self.out.write_all(bytes);
+        self.note(result);
+    }
+
+    /// Begins the next of the numbered files, and removes the one that is too many.
+    pub fn switch(&mut self) {
+        self.flush();
+        let Some(r) = &mut self.rotation else {
+            return;
+        };
+        r.number += 1;
+        r.written = 0;
+        if let Some(old) = r.keep.and_then(|keep| r.number.checked_sub(keep.max(1))) {
+            // Somebody may have taken it away already.
+            let _ = std::fs::remove_file(r.file(old));
+        }
+        let next = File::create(r.file(r.number));
+        match next {
+            Ok(file) => self.out = buffered(file),
+            Err(error) => self.note(Err(error)),
+        }
+    }
+
+    /// Sends what is buffered on its way.
+    pub fn flush(&mut self) {
+        let result = self.out.flush();
+        self.note(result);
+    }
+
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                self.closed = true;
+            } else if self.failed.is_none() {
+                self.failed = Some(error);
+            }
+        }
+    }
+
+    /// `WARNING: text` on standard error, unless `-w`.
+    pub fn warn(&mut self, text: &str) {
+        if self.warnings {
+            self.say(&format!("WARNING: {text}"));
+        }
+    }
+
+    /// `ERROR: text` on standard error.
+    pub fn error(&mut self, text: &str) {
+        self.say(&format!("ERROR: {text}"));
+    }
+
+    /// A line on standard error, after everything printed so far.
+    pub fn say(&mut self, line: &str) {
+        self.flush();
+        // There is nobody left to tell that standard error is gone.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// True once writing makes no sense any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed || self.failed.is_some()
+    }
+
+    /// What writing failed with, a closed pipe aside.
+    pub fn failure(&mut self) -> Option<io::Error> {
+        self.failed.take()
+    }
+}

@@ -1,0 +1,518 @@
+//! What a session is going to do: every probe point understood and resolved, every handler compiled. A plan grows
+//! while the session runs: points are resolved in each further program and library that turns up.
+
+use crate::message::semantic;
+use crate::options::Options;
+use crate::probe_point::{CodePlace, Kind, Program as ProgramName, spell, understand};
+use crate::programs::Files;
+use crate::resolve::{Candidate, ResolveError, Scope, Site};
+use crate::timing::Timed;
+use crate::tracee::Placement;
+use crate::variables::{ModuleResolver, SharedInfo, SiteResolver};
+use codegen::{Builder, CodegenError, Compiled, Context, HandlerId, SiteText};
+use inject::FileIdentity;
+use script::diagnostic::Diagnostic;
+use script::ir;
+use script::span::SourceMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use symbols::Glob;
+
+/// A handler that runs in the tracer.
+#[derive(Clone, Debug)]
+pub struct TracerProbe {
+    /// When.
+    pub kind: Kind,
+    /// What.
+    pub handler: HandlerId,
+    /// Number of its site.
+    pub number: u32,
+}
+
+/// What a probe point is looked up for: a process by number, and the program that it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The process; 0 for a program that does not run.
+    pub pid: i32,
+    /// The program.
+    pub program: &'a Candidate,
+}
+
+/// A point, a program's file, a module's file.
+type PointKey = (usize, FileIdentity, FileIdentity);
+/// A program's file, a module's file, the process where a point names it.
+type ModuleKey = (FileIdentity, FileIdentity, Option<i32>);
+
+/// A compiled session.
+pub struct Plan<'p> {
+    /// Code, constants and the arena's layout.
+    pub compiled: Compiled,
+    /// Handlers of the tracer, in the script's order.
+    pub tracer: Vec<TracerProbe>,
+    /// What the user should hear of.
+    pub warnings: Vec<String>,
+    /// The places whose handlers note how long they take.
+    pub timed: Vec<Timed>,
+    points: Vec<Point<'p>>,
+    builder: Builder<'p>,
+    files: Files,
+    /// The program of `-c` or `-x`.
+    target: Option<FileIdentity>,
+    /// Points behind a sufficient one (`!`) that was found.
+    dropped: HashSet<usize>,
+    found: HashMap<PointKey, Vec<Placement>>,
+    modules: HashMap<ModuleKey, Arc<[Placement]>>,
+    /// Handlers or sites were added since `compiled` was made.
+    is_behind: bool,
+    told_full: bool,
+}
+
+/// A probe point with its meaning.
+#[derive(Clone, Debug)]
+pub struct Point<'p> {
+    /// Index of the probe in the program.
+    pub probe: usize,
+    /// Index of the point in the probe.
+    pub index: usize,
+    /// The point.
+    pub point: &'p ir::ProbePoint,
+    /// What it asks for.
+    pub kind: Kind,
+}
+
+/// Understands every probe point of the program.
+pub fn points(program: &ir::Program) -> Result<Vec<Point<'_>>, Vec<Diagnostic>> {
+    let mut points = Vec::new();
+    let mut errors = Vec::new();
+    for (probe, p) in program.probes.iter().enumerate() {
+        for (index, point) in p.points.iter().enumerate() {
+            match understand(&point.point) {
+                Ok(kind) => points.push(Point {
+                    probe,
+                    index,
+                    point,
+                    kind,
+                }),
+                Err(_) if point.point.optional => {}
+                Err(error) => {
+                    let span = point
+                        .point
+                        .components
+                        .get(error.index)
+                        .map_or(point.point.span, |c| c.name.span);
+                    errors.push(semantic(&program.sources, error.to_string(), span));
+                }
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(points)
+    } else {
+        Err(errors)
+    }
+}
+
+/// Whether any point is in a program itself, not only in its libraries.
+pub fn patches_program(program: &ir::Program) -> bool {
+    let points = program.probes.iter().flat_map(|p| &p.points);
+    points
+        .filter_map(|p| understand(&p.point).ok())
+        .any(|kind| kind.module().is_some_and(|m| m.library.is_none()))
+}
+
+/// Resolves a point where it is to be looked for: in the target when that is its program, else in the files that it
+/// names.
+pub fn resolve_kind(
+    kind: &Kind,
+    point: &script::ast::ProbePoint,
+    target: Option<&Arc<Scope>>,
+    files: &mut Files,
+) -> Result<Vec<Site>, ResolveError> {
+    let found = files.resolve(kind, point, target)?;
+    Ok(found.into_iter().flat_map(|(_, sites)| sites).collect())
+}
+
+/// stap's wrapping of an error in a probe point.
+pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError) -> Diagnostic {
+    let span = point
+        .point
+        .point
+        .components
+        .first()
+        .map_or(point.point.point.span, |c| c.name.span);
+    let mut outer = semantic(sources, "while resolving probe point", span);
+    outer.chain.push(semantic(sources, error.to_string(), span));
+    outer
+}
+
+/// Whether the point's names are patterns, which may well match nothing.
+fn is_pattern(kind: &Kind) -> bool {
+    let (module, name) = match kind {
+        Kind::Mark { module, name, .. } | Kind::Plt { module, name } => (module, name),
+        Kind::Function { module, place, .. } | Kind::Statement { module, place, .. } => match place
+        {
+            CodePlace::Named(name) => (module, name),
+            CodePlace::Address(_) => return false,
+        },
+        _ => {
+            return matches!(
+                kind.program(),
+                Some(ProgramName::Path(path)) if Glob::has_wildcard(path)
+            );
+        }
+    };
+    let program = matches!(&module.program, ProgramName::Path(path) if Glob::has_wildcard(path));
+    program || Glob::has_wildcard(name) || module.library.as_deref().is_some_and(Glob::has_wildcard)
+}
+
+/// Compiles the program for a target, or for none.
+pub fn compile<'p>(
+    program: &'p ir::Program,
+    options: &Options,
+    target: Option<&Arc<Scope>>,
+) -> Result<Plan<'p>, Vec<Diagnostic>> {
+    let points = points(program)?;
+    let mut contexts = vec![Vec::new(); program.probes.len()];
+    for point in &points {
+        let context = if point.kind.is_in_process() {
+            Context::Process
+        } else if matches!(point.kind, Kind::Perf { .. }) {
+            Context::Sample
+        } else {
+            Context::Tracer
+        };
+        if !contexts[point.probe].contains(&context) {
+            contexts[point.probe].push(context);
+        }
+    }
+    let builder = Builder::new(program, &options.limits, &contexts);
+    let mut plan = Plan {
+        compiled: builder.finish(),
+        tracer: Vec::new(),
+        warnings: Vec::new(),
+        timed: Vec::new(),
+        points: Vec::new(),
+        builder,
+        files: Files::default(),
+        target: target.and_then(|t| Some(t.candidates.first()?.identity)),
+        dropped: HashSet::new(),
+        found: HashMap::new(),
+        modules: HashMap::new(),
+        is_behind: false,
+        told_full: false,
+    };
+    let mut judgement = Judgement::new(&program.sources);
+    for (index, point) in points.iter().enumerate() {
+        plan.add(index, point, options, target, &mut judgement);
+    }
+    plan.points = points;
+    let errors = judgement.errors();
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    plan.compiled = plan.builder.finish();
+    plan.is_behind = false;
+    Ok(plan)
+}
+
+/// What is wrong with the script's points.
+struct Judgement<'p> {
+    sources: &'p SourceMap,
+    errors: Vec<Diagnostic>,
+    /// A probe with a sufficient point (`!`) that matched: its later points are left out.
+    satisfied: Option<usize>,
+    /// Probes of which a point was found.
+    matched: HashSet<usize>,
+    /// Patterns that matched nothing: an error unless another point of the same probe was found.
+    unmatched: Vec<(usize, Diagnostic)>,
+}
+
+impl<'p> Judgement<'p> {
+    fn new(sources: &'p SourceMap) -> Self {
+        Judgement {
+            sources,
+            errors: Vec::new(),
+            satisfied: None,
+            matched: HashSet::new(),
+            unmatched: Vec::new(),
+        }
+    }
+
+    fn errors(mut self) -> Vec<Diagnostic> {
+        let matched = &self.matched;
+        let unmatched = self.unmatched.into_iter();
+        let errors = unmatched.filter(|(probe, _)| !matched.contains(probe));
+        self.errors.extend(errors.map(|(_, error)| error));
+        self.errors
+    }
+}
+
+impl<'p> Plan<'p> {
+    fn add(
+        &mut self,
+        index: usize,
+        point: &Point<'p>,
+        options: &Options,
+        target: Option<&Arc<Scope>>,
+        judgement: &mut Judgement<'_>,
+    ) {
+        if judgement.satisfied == Some(point.probe) {
+            self.dropped.insert(index);
+            return;
+        }
+        let sources = judgement.sources;
+        let no_target = point.kind.program() == Some(&ProgramName::Target) && target.is_none();
+        if !point.kind.is_in_process() {
+            if point.kind.needs_process() && no_target && options.pass == 5 {
+                let error = point_error(sources, point, &ResolveError::NoTarget);
+                judgement.errors.push(error);
+                return;
+            }
+            if let Err(error) = self.add_tracer(point) {
+                let error = semantic(sources, error.message, error.span);
+                judgement.errors.push(error);
+            }
+            return;
+        }
+        let optional = point.point.point.optional || point.point.point.sufficient;
+        let found = self.files.resolve(&point.kind, &point.point.point, target);
+        let found = match found {
+            Ok(found) => found,
+            Err(_) if optional => return,
+            Err(error) if is_pattern(&point.kind) && error != ResolveError::NoTarget => {
+                let error = point_error(sources, point, &error);
+                judgement.unmatched.push((point.probe, error));
+                return;
+            }
+            Err(error) => {
+                judgement.errors.push(point_error(sources, point, &error));
+                return;
+            }
+        };
+        judgement.matched.insert(point.probe);
+        for (scope, sites) in found {
+            match self.add_sites(index, point, &scope, sites) {
+                Ok(()) => {}
+                Err(_) if optional => {}
+                Err(error) => {
+                    let error = semantic(sources, error.message, error.span);
+                    judgement.errors.push(error);
+                    return;
+                }
+            }
+        }
+        if point.point.point.sufficient {
+            judgement.satisfied = Some(point.probe);
+        }
+    }
+
+    /// Compiles what a point means in a scope, and files it under the scope's modules.
+    fn add_sites(
+        &mut self,
+        index: usize,
+        point: &Point<'p>,
+        scope: &Scope,
+        sites: Vec<Site>,
+    ) -> Result<(), CodegenError> {
+        let Some(program) = scope.candidates.first().map(|c| c.identity) else {
+            return Ok(());
+        };
+        for candidate in &scope.candidates {
+            let key = (index, program, candidate.identity);
+            self.found.insert(key, Vec::new());
+        }
+        let mut failure = None;
+        // One reader of a file's debugging information for all its sites.
+        let infos: Vec<SharedInfo<'_>> = scope
+            .candidates
+            .iter()
+            .map(|_| SharedInfo::default())
+            .collect();
+        for site in &sites {
+            let (Some(module), Some(info)) = (
+                scope.candidates.get(site.candidate),
+                infos.get(site.candidate),
+            ) else {
+                continue;
+            };
+            let key = (index, program, module.identity);
+            let resolver =
+                SiteResolver::new(&site.variables, site.address, SharedInfo::clone(info))
+                    .called_from(&site.callers);
+            let handler =
+                self.builder
+                    .handler(point.probe, point.index, Context::Process, &resolver);
+            match handler {
+                Ok(handler) => {
+                    let number = self.number(point, site.text.clone());
+                    self.is_behind = true;
+                    self.found.entry(key).or_default().push(Placement {
+                        site: site.clone(),
+                        handler,
+                        number,
+                    });
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn add_tracer(&mut self, point: &Point<'p>) -> Result<(), CodegenError> {
+        if point.kind == Kind::Never {
+            return Ok(());
+        }
+        let pp = spell(&point.point.point);
+        let pn = point.point.via.first().map_or_else(|| pp.clone(), spell);
+        let kind = pp.split(['.', '(']).next().unwrap_or_default().to_string();
+        let context = match point.kind {
+            Kind::Perf { .. } => Context::Sample,
+            _ => Context::Tracer,
+        };
+        let handler = self
+            .builder
+            .handler(point.probe, point.index, context, &ModuleResolver)?;
+        let text = SiteText {
+            pp,
+            pn,
+            kind,
+            ..SiteText::default()
+        };
+        let number = self.number(point, text);
+        self.tracer.push(TracerProbe {
+            kind: point.kind.clone(),
+            handler,
+            number,
+        });
+        Ok(())
+    }
+
+    /// The number of a place; the same for alike places, unless their probes are to be told apart.
+    fn number(&mut self, point: &Point<'p>, text: SiteText) -> u32 {
+        if self.compiled.layout().timings == 0 {
+            return self.builder.site(text);
+        }
+        let (probe, pp) = (point.probe, text.pp.clone());
+        let number = self.builder.site(SiteText { probe, ..text });
+        self.timed.push(Timed {
+            probe,
+            index: point.index,
+            point: pp,
+            is_resolved: point.kind.is_in_process(),
+            number,
+        });
+        number
+    }
+
+    /// How many places were found, in whatever program.
+    pub fn site_count(&self) -> usize {
+        self.found.values().map(Vec::len).sum()
+    }
+
+    /// Whether a point is about this process.
+    pub fn concerns(&self, kind: &Kind, owner: Owner<'_>) -> bool {
+        match kind.program() {
+            None => false,
+            // Whichever process there is has come from the target.
+            Some(ProgramName::Target) if kind.is_of_life() => self.target.is_some(),
+            Some(name) => self.applies(name, owner),
+        }
+    }
+
+    /// The kinds of all points.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.points.iter().map(|point| &point.kind)
+    }
+
+    /// Whether a point's `process…` means this process.
+    pub fn applies(&self, name: &ProgramName, owner: Owner<'_>) -> bool {
+        match name {
+            ProgramName::Target => self.target == Some(owner.program.identity),
+            ProgramName::Process(pid) => *pid == owner.pid,
+            ProgramName::Path(path) => self.files.is_program(path, owner.program),
+        }
+    }
+
+    /// The names that `process…` probes give programs.
+    pub fn programs(&self) -> impl Iterator<Item = &ProgramName> {
+        self.points.iter().filter_map(|point| point.kind.program())
+    }
+
+    /// Whether all that [`Plan::placements`] gives for a module is known already.
+    pub fn knows(&self, owner: Owner<'_>, module: &Candidate) -> bool {
+        self.modules.contains_key(&self.module_key(owner, module))
+    }
+
+    fn module_key(&self, owner: Owner<'_>, module: &Candidate) -> ModuleKey {
+        let named = self
+            .programs()
+            .any(|name| *name == ProgramName::Process(owner.pid));
+        let pid = named.then_some(owner.pid);
+        (owner.program.identity, module.identity, pid)
+    }
+
+    /// What is to be probed in a module of a process: resolved and compiled at the first question, remembered for
+    /// other processes that run the same program. What can't be compiled is left out, with a warning.
+    pub fn placements(&mut self, owner: Owner<'_>, module: &Candidate) -> Arc<[Placement]> {
+        let key = self.module_key(owner, module);
+        if let Some(known) = self.modules.get(&key) {
+            return Arc::clone(known);
+        }
+        let mut placements = Vec::new();
+        for (index, point) in std::mem::take(&mut self.points).into_iter().enumerate() {
+            if point.kind.is_in_process()
+                && point.kind.is_in(module.is_library)
+                && !self.dropped.contains(&index)
+                && self.concerns(&point.kind, owner)
+            {
+                let key = (index, owner.program.identity, module.identity);
+                if !self.found.contains_key(&key) {
+                    self.find(index, &point, owner, module);
+                }
+                placements.extend(self.found.get(&key).into_iter().flatten().cloned());
+            }
+            self.points.push(point);
+        }
+        let placements: Arc<[Placement]> = placements.into();
+        self.modules.insert(key, Arc::clone(&placements));
+        placements
+    }
+
+    /// Looks for a point in one module.
+    fn find(&mut self, index: usize, point: &Point<'p>, owner: Owner<'_>, module: &Candidate) {
+        let mut candidates = vec![owner.program.clone()];
+        if module.is_library {
+            candidates.push(module.clone());
+        }
+        let scope = Scope { candidates };
+        // A module that a point does not match, or that can't be read, has nothing to probe.
+        let sites = scope
+            .resolve(&point.kind, &point.point.point)
+            .unwrap_or_default();
+        if let Err(error) = self.add_sites(index, point, &scope, sites)
+            && !point.point.point.optional
+        {
+            self.warnings.push(format!(
+                "some places of {} in {} are not probed: {}",
+                spell(&point.point.point),
+                module.path.display(),
+                error.message
+            ));
+        }
+    }
+
+    /// Brings [`Plan::compiled`] up to date; the earlier state, when there was something to do.
+    pub fn catch_up(&mut self) -> Option<Compiled> {
+        if !std::mem::take(&mut self.is_behind) {
+            return None;
+        }
+        if self.builder.is_full() && !std::mem::replace(&mut self.told_full, true) {
+            self.warnings.push(
+                "the arena's room for texts of probe points is used up: pp() and its kin are empty in those found from now on"
+                    .into(),
+            );
+        }
+        let compiled = self.builder.finish();
+        Some(std::mem::replace(&mut self.compiled, compiled))
+    }
+}

@@ -1,0 +1,493 @@
+//! From probe points to places in binaries: which functions and marks of which modules a point means, as
+//! stapprobes(3stap) has it, and what stap calls each of them.
+
+use crate::code_sites;
+use crate::probe_point::{CodePlace, Kind, Module, spell};
+use crate::variables::SiteVariables;
+use codegen::SiteText;
+use inject::FileIdentity;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use symbols::{Binary, FunctionKind, Glob, ImageAddr, MissingLine, SdtMark};
+
+/// A program or shared library that probes may be in.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its path as the process has it.
+    pub path: PathBuf,
+    /// Which file that is, in which version.
+    pub identity: FileIdentity,
+    /// The file.
+    pub binary: Arc<Binary>,
+    /// False for the program itself.
+    pub is_library: bool,
+}
+
+/// The program and the libraries in which probe points are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// The program first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A place that a probe point means.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Index into [`Scope::candidates`].
+    pub candidate: usize,
+    /// Where.
+    pub address: ImageAddr,
+    /// It is the first instruction of a function that is only entered by calls.
+    pub at_function_entry: bool,
+    /// For `.return`: the first instruction of the function at whose exits the handler runs. `address` is then where
+    /// values of its entry are read.
+    pub returns: Option<ImageAddr>,
+    /// For points that are around every system call of the module; `address` says nothing then.
+    pub around: Option<Around>,
+    /// Where calls of the function return to that are meant; all are when there are none.
+    pub callers: Vec<ImageAddr>,
+    /// The semaphore to be raised while the mark is probed.
+    pub semaphore: Option<ImageAddr>,
+    /// Texts for `pp()` and its kin.
+    pub text: SiteText,
+    /// What target variables mean here.
+    pub variables: Arc<SiteVariables>,
+}
+
+/// Where, and when, a handler runs at system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Around {
+    /// Before each.
+    Before,
+    /// After each.
+    After,
+    /// After one that made the thread.
+    ThreadBegin,
+    /// Before one that ends the thread.
+    ThreadEnd,
+}
+
+/// Why a probe point means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No function or mark of that name.
+    #[error("no match{}", similar_text(.what, .similar))]
+    NoMatch {
+        /// "functions" or "marks".
+        what: &'static str,
+        /// Names that may have been meant.
+        similar: Vec<String>,
+    },
+    /// No library matches.
+    #[error("no library of {program} matches \"{library}\"")]
+    NoLibrary {
+        /// The program.
+        program: String,
+        /// The pattern.
+        library: String,
+    },
+    /// The program has no such path.
+    #[error("cannot find executable '{0}'")]
+    NoProgram(String),
+    /// The file can't be read as a program.
+    #[error("{0}")]
+    Binary(String),
+    /// `NAME@FILE:LINES` that is none.
+    #[error("malformed specification '{0}'")]
+    Malformed(String),
+    /// `.statement("…:LINE")` of a line without code.
+    #[error("no line records for {}:{} [man error::dwarf]{}", .0.file, .0.line, lines_text(.0))]
+    NoLine(MissingLine),
+    /// `.statement(0xADDR)` in the middle of a statement.
+    #[error("address {address} does not match the beginning of a statement (try {start})")]
+    NotAStatement {
+        /// The address.
+        address: ImageAddr,
+        /// Where the statement begins.
+        start: ImageAddr,
+    },
+    /// An address where no code is.
+    #[error("address {0} is not in the code of the file")]
+    NoCode(ImageAddr),
+    /// Only indirect functions match.
+    #[error(
+        "'{0}' is an indirect function (its implementation is chosen at start); that is not supported yet"
+    )]
+    Indirect(String),
+    /// `process(PID)`, and there is none.
+    #[error("no process {0}")]
+    NoProcess(i32),
+    /// The program to probe is not known.
+    #[error("no process to probe: say process(\"PATH\"), -c COMMAND or -x PID")]
+    NoTarget,
+}
+
+fn similar_text(what: &str, similar: &[String]) -> String {
+    if similar.is_empty() {
+        String::new()
+    } else {
+        format!(" (similar {what}: {})", similar.join(", "))
+    }
+}
+
+fn lines_text(missing: &MissingLine) -> String {
+    match (missing.before, missing.after) {
+        (Some(before), Some(after)) => format!(" (try :{before} or :{after})"),
+        (Some(line), None) | (None, Some(line)) => format!(" (try :{line})"),
+        (None, None) => String::new(),
+    }
+}
+
+impl Scope {
+    /// The modules of a program file that does not run: the file and the libraries it would load at start.
+    pub fn of_file(path: &Path) -> Result<Scope, ResolveError> {
+        let program = Candidate::open(path, false)?;
+        let environment = symbols::LibraryEnvironment::from_process();
+        let libraries = program.binary.resolve_libraries(&environment);
+        let mut candidates = vec![program];
+        // A library that can't be read can't be probed either; the program's own loading will complain.
+        candidates.extend(
+            libraries
+                .iter()
+                .filter_map(|library| Candidate::open(library, true).ok()),
+        );
+        Ok(Scope { candidates })
+    }
+
+    fn program(&self) -> Option<&Candidate> {
+        self.candidates.iter().find(|c| !c.is_library)
+    }
+
+    /// Every place that the point means, in the order of addresses within a module.
+    pub fn resolve(
+        &self,
+        kind: &Kind,
+        point: &script::ast::ProbePoint,
+    ) -> Result<Vec<Site>, ResolveError> {
+        let Some(module) = kind.module() else {
+            return Ok(self.around_system_calls(kind, point));
+        };
+        let modules = self.modules(module)?;
+        let mut sites = Vec::new();
+        for &index in &modules {
+            let candidate = &self.candidates[index];
+            let prefix = self.prefix(module, candidate);
+            let code = code_sites::Module {
+                index,
+                candidate,
+                prefix: &prefix,
+            };
+            match kind {
+                Kind::Function {
+                    place,
+                    which,
+                    returns,
+                    ..
+                } => sites.extend(code_sites::functions(&code, place, which, *returns)?),
+                Kind::Statement { place, nearest, .. } => {
+                    sites.extend(code_sites::statements(&code, place, *nearest)?);
+                }
+                Kind::Mark { provider, name, .. } => {
+                    sites.extend(marks(index, candidate, &prefix, provider.as_deref(), name));
+                }
+                Kind::Plt { name, .. } => sites.extend(plt(index, candidate, &prefix, name)),
+                _ => {}
+            }
+        }
+        if sites.is_empty() {
+            return Err(self.no_match(kind, &modules));
+        }
+        let pn = spell(point);
+        for site in &mut sites {
+            if site.text.pn.is_empty() {
+                site.text.pn.clone_from(&pn);
+            }
+        }
+        Ok(sites)
+    }
+
+    /// The points of a kind that are in all modules: one for each module.
+    fn around_system_calls(&self, kind: &Kind, point: &script::ast::ProbePoint) -> Vec<Site> {
+        let around = match kind {
+            Kind::SystemCall { returns: false, .. } => Around::Before,
+            Kind::SystemCall { returns: true, .. } => Around::After,
+            Kind::Thread { ends: false, .. } => Around::ThreadBegin,
+            Kind::Thread { ends: true, .. } => Around::ThreadEnd,
+            _ => return Vec::new(),
+        };
+        let Some(program) = self.program() else {
+            return Vec::new();
+        };
+        let what = match around {
+            Around::Before => "syscall",
+            Around::After => "syscall.return",
+            Around::ThreadBegin => "thread.begin",
+            Around::ThreadEnd => "thread.end",
+        };
+        let pp = format!("process(\"{}\").{what}", program.path.display());
+        let pn = spell(point);
+        let candidates = self.candidates.iter().enumerate();
+        candidates
+            .map(|(candidate, module)| Site {
+                candidate,
+                address: ImageAddr(0),
+                at_function_entry: false,
+                returns: None,
+                around: Some(around),
+                callers: Vec::new(),
+                semaphore: None,
+                text: SiteText {
+                    pp: pp.clone(),
+                    pn: pn.clone(),
+                    module: module.path.display().to_string(),
+                    kind: "utrace".into(),
+                    ..SiteText::default()
+                },
+                variables: Arc::new(SiteVariables::SystemCall {
+                    binary: Arc::clone(&module.binary),
+                    around,
+                }),
+            })
+            .collect()
+    }
+
+    fn modules(&self, module: &Module) -> Result<Vec<usize>, ResolveError> {
+        let Some(library) = &module.library else {
+            return Ok(self
+                .candidates
+                .iter()
+                .position(|c| !c.is_library)
+                .into_iter()
+                .collect());
+        };
+        let glob = Glob::new(library);
+        let found: Vec<usize> = self
+            .candidates
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| c.is_library && library_matches(&glob, library, c))
+            .map(|(i, _)| i)
+            .collect();
+        if found.is_empty() {
+            let program = self
+                .program()
+                .map_or_else(String::new, |p| p.path.display().to_string());
+            return Err(ResolveError::NoLibrary {
+                program,
+                library: library.clone(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// `process("/bin/x")` or `process("/bin/x").library("/lib/y.so")`.
+    fn prefix(&self, module: &Module, candidate: &Candidate) -> String {
+        let program = self
+            .program()
+            .map_or_else(String::new, |p| p.path.display().to_string());
+        match module.library {
+            None => format!("process(\"{program}\")"),
+            Some(_) => format!(
+                "process(\"{program}\").library(\"{}\")",
+                candidate.path.display()
+            ),
+        }
+    }
+
+    fn no_match(&self, kind: &Kind, modules: &[usize]) -> ResolveError {
+        let binaries = modules.iter().map(|&i| &self.candidates[i].binary);
+        match kind {
+            Kind::Mark { name, .. } => ResolveError::NoMatch {
+                what: "marks",
+                similar: binaries
+                    .flat_map(|b| b.similar_marks(name, 5))
+                    .take(5)
+                    .collect(),
+            },
+            Kind::Plt { .. } => ResolveError::NoMatch {
+                what: "functions",
+                similar: Vec::new(),
+            },
+            Kind::Function {
+                place: CodePlace::Named(name),
+                ..
+            }
+            | Kind::Statement {
+                place: CodePlace::Named(name),
+                ..
+            } => {
+                let plain = name.split('@').next().unwrap_or(name);
+                let mut similar: Vec<String> = Vec::new();
+                for binary in binaries {
+                    if !Glob::has_wildcard(plain)
+                        && binary
+                            .functions()
+                            .iter()
+                            .any(|f| f.name == plain && f.kind == FunctionKind::IFunc)
+                    {
+                        return ResolveError::Indirect(plain.to_string());
+                    }
+                    similar.extend(binary.similar_names(plain, 5));
+                    similar.extend(binary.similar_dwarf_names(plain, 5));
+                }
+                let mut seen = HashSet::new();
+                similar.retain(|s| seen.insert(s.clone()));
+                similar.truncate(5);
+                ResolveError::NoMatch {
+                    what: "functions",
+                    similar,
+                }
+            }
+            _ => ResolveError::NoMatch {
+                what: "probe points",
+                similar: Vec::new(),
+            },
+        }
+    }
+}
+
+/// A program by path, or by name on `PATH`, as stap looks it up; links resolved.
+pub fn find_executable(name: &str) -> Option<PathBuf> {
+    let is_program = |path: &Path| path.metadata().is_ok_and(|m| m.is_file());
+    let found = if name.contains('/') {
+        Some(PathBuf::from(name)).filter(|p| is_program(p))
+    } else {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path)
+            .map(|dir| dir.join(name))
+            .find(|p| is_program(p))
+    };
+    found.map(|p| p.canonicalize().unwrap_or(p))
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    a == b
+        || match (a.metadata(), b.metadata()) {
+            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+}
+
+/// Whether `.library("PATTERN")` means the candidate.
+pub fn library_matches(glob: &Glob, pattern: &str, candidate: &Candidate) -> bool {
+    let path = candidate.path.to_string_lossy();
+    if glob.matches(&path) {
+        return true;
+    }
+    if !pattern.contains('/') {
+        let name = candidate.path.file_name().map(|n| n.to_string_lossy());
+        return name.is_some_and(|n| glob.matches(&n))
+            || candidate.binary.soname().is_some_and(|n| glob.matches(n));
+    }
+    match Path::new(pattern).canonicalize() {
+        Ok(resolved) => same_file(&resolved, &candidate.path),
+        // `/lib` may be a link to `/usr/lib`: the mapped path is the resolved one.
+        Err(_) => path.strip_prefix("/usr").is_some_and(|p| glob.matches(p)),
+    }
+}
+
+/// stap matches a file by its whole name or by a tail of its path components.
+pub(crate) fn file_matches(glob: &Glob, declared: &str) -> bool {
+    glob.matches(declared)
+        || declared
+            .match_indices('/')
+            .any(|(i, _)| declared.get(i + 1..).is_some_and(|tail| glob.matches(tail)))
+}
+
+fn marks(
+    index: usize,
+    candidate: &Candidate,
+    prefix: &str,
+    provider: Option<&str>,
+    name: &str,
+) -> Vec<Site> {
+    // A linker that drops an unused function keeps its marks' notes, with addresses of nothing.
+    let found: Vec<&SdtMark> = candidate
+        .binary
+        .marks_matching(provider.unwrap_or("*"), name)
+        .into_iter()
+        .filter(|mark| candidate.binary.is_code(mark.pc))
+        .collect();
+    let mut sites: Vec<Site> = found
+        .into_iter()
+        .map(|mark| mark_site(index, candidate, prefix, provider, mark))
+        .collect();
+    sites.sort_by_key(|s| s.address);
+    sites
+}
+
+/// The entries of the procedure linkage table for functions of a name.
+fn plt(index: usize, candidate: &Candidate, prefix: &str, name: &str) -> Vec<Site> {
+    let glob = Glob::new(name);
+    let binary = &candidate.binary;
+    let entries = binary.plt_entries();
+    let found = entries.iter().filter(|entry| glob.matches(&entry.name));
+    found
+        .map(|entry| Site {
+            candidate: index,
+            address: entry.address,
+            at_function_entry: true,
+            returns: None,
+            around: None,
+            callers: Vec::new(),
+            semaphore: None,
+            text: SiteText {
+                pp: format!("{prefix}.plt(\"{}\")", entry.name),
+                function: entry.name.clone(),
+                module: candidate.path.display().to_string(),
+                mark: entry.name.clone(),
+                kind: "uprobe".into(),
+                ..SiteText::default()
+            },
+            variables: Arc::new(SiteVariables::Plt {
+                binary: Arc::clone(binary),
+            }),
+        })
+        .collect()
+}
+
+/// Whether an address is in writable data of the file: a note may say anything.
+fn is_data(binary: &Binary, address: ImageAddr) -> bool {
+    let segments = binary.load_segments().iter().filter(|s| s.writable);
+    segments
+        .map(|s| s.vaddr.0..s.vaddr.0.saturating_add(s.mem_size))
+        .any(|data| data.contains(&address.0))
+}
+
+fn mark_site(
+    index: usize,
+    candidate: &Candidate,
+    prefix: &str,
+    provider: Option<&str>,
+    mark: &SdtMark,
+) -> Site {
+    let of_provider =
+        provider.map_or_else(String::new, |_| format!(".provider(\"{}\")", mark.provider));
+    Site {
+        candidate: index,
+        address: mark.pc,
+        at_function_entry: false,
+        returns: None,
+        around: None,
+        callers: Vec::new(),
+        semaphore: mark.semaphore.filter(|s| is_data(&candidate.binary, *s)),
+        text: SiteText {
+            pp: format!("{prefix}{of_provider}.mark(\"{}\")", mark.name),
+            function: candidate
+                .binary
+                .function_at(mark.pc)
+                .map_or_else(String::new, |f| f.name.clone()),
+            module: candidate.path.display().to_string(),
+            mark: mark.name.clone(),
+            provider: mark.provider.clone(),
+            kind: "uprobe".into(),
+            ..SiteText::default()
+        },
+        variables: Arc::new(SiteVariables::Mark {
+            binary: Arc::clone(&candidate.binary),
+            mark: mark.clone(),
+        }),
+    }
+}

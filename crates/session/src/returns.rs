@@ -1,0 +1,371 @@
+//! How a function's return is noticed: at its own exits, or, where they can't all be told or patched, by another return
+//! address.
+
+use crate::tracee::TraceeError;
+use codegen::EntryForm;
+use inject::arch::{ControlFlow, ExitKind, RegisterSet, ReturnTrampoline};
+use inject::snippet::{Snippet, SnippetCode};
+use inject::{Image, Insertion, Point, Process};
+use runtime::frames::{self, FrameTable, ReturnSite};
+use std::collections::{HashMap, HashSet};
+use std::mem::offset_of;
+use std::ops::Range;
+use symbols::ImageAddr;
+
+/// Where a function is left.
+#[derive(Debug, Default)]
+pub struct Exits {
+    /// Before its `ret`s: the handler runs there.
+    pub returns: Vec<Point>,
+    /// Before its jumps to functions that return in its place: the handler runs when they do.
+    pub jumps: Vec<Point>,
+}
+
+/// The exits of a function, when they are all known.
+///
+/// # Errors
+/// Why they are not.
+pub fn exits(flow: &ControlFlow) -> Result<Exits, String> {
+    let known = flow.exits.as_ref().map_err(ToString::to_string)?;
+    let mut exits = Exits::default();
+    for exit in known {
+        match exit.kind {
+            ExitKind::Return => exits.returns.push(Point::exit(exit)),
+            ExitKind::TailCall(_) => exits.jumps.push(Point::exit(exit)),
+        }
+    }
+    Ok(exits)
+}
+
+/// Finds out which functions of a process get along with another return address on their stack.
+pub struct Bearing<'a> {
+    images: &'a [Image],
+    /// What matters of the functions that others jump to.
+    known: HashMap<u64, Bearer>,
+}
+
+#[derive(Clone, Debug)]
+struct Bearer {
+    entered_by_call: bool,
+    use_at: Option<u64>,
+    jumps_to: Vec<u64>,
+}
+
+impl<'a> Bearing<'a> {
+    /// How many functions that end in a jump to the next one are looked at, beginning with one.
+    const MOST: usize = 64;
+
+    /// Nothing is known yet.
+    pub fn new(images: &'a [Image]) -> Self {
+        Bearing {
+            images,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Whether a function bears another return address, and those that return in its place.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn of(&mut self, process: &Process, flow: &ControlFlow) -> Result<(), String> {
+        if let Some(at) = flow.return_address_use {
+            return Err(format!("it uses its own return address at {at:#x}"));
+        }
+        self.of_jumps(process, flow)
+    }
+
+    /// Whether the functions that return in a function's place bear another return address.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn of_jumps(&mut self, process: &Process, flow: &ControlFlow) -> Result<(), String> {
+        if !flow.entered_by_call {
+            return Err("its return address is not on top of the stack at its entry".to_owned());
+        }
+        let mut pending = flow.jumps_to.clone();
+        let mut seen = HashSet::new();
+        while let Some(target) = pending.pop().filter(|_| seen.len() < Self::MOST) {
+            if !seen.insert(target) {
+                continue;
+            }
+            let Some(next) = self.bearer(process, target) else {
+                continue;
+            };
+            // What jumps there from elsewhere need not look like a function.
+            if !next.entered_by_call {
+                continue;
+            }
+            if let Some(at) = next.use_at {
+                return Err(format!(
+                    "it jumps to {target:#x}, which uses its return address at {at:#x}"
+                ));
+            }
+            pending.extend(&next.jumps_to);
+        }
+        Ok(())
+    }
+
+    fn bearer(&mut self, process: &Process, target: u64) -> Option<Bearer> {
+        if let Some(known) = self.known.get(&target) {
+            return Some(known.clone());
+        }
+        let at = through_linkage(process, self.images, target);
+        let image = self.images.iter().find(|i| i.range().contains(&at))?;
+        let flow = image.control_flow(at);
+        let bearer = Bearer {
+            entered_by_call: flow.entered_by_call,
+            use_at: flow.return_address_use,
+            jumps_to: flow.jumps_to,
+        };
+        self.known.insert(target, bearer.clone());
+        Some(bearer)
+    }
+}
+
+/// Where the procedure linkage table's entry at an address leads, or the address itself. One that is not bound yet leads
+/// to the dynamic linker.
+fn through_linkage(process: &Process, images: &[Image], target: u64) -> u64 {
+    let Some(image) = images.iter().find(|image| image.range().contains(&target)) else {
+        return target;
+    };
+    let Some(start) = image.relative(target) else {
+        return target;
+    };
+    let end = ImageAddr(start.0.saturating_add(16));
+    let code = image.binary().code_bytes(start..end).unwrap_or_default();
+    // endbr64; bnd jmp *displacement(%rip): all but the last are optional.
+    let rest = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+    let rest = rest.strip_prefix(&[0xf2]).unwrap_or(rest);
+    let Some([0xff, 0x25, a, b, c, d]) = rest.first_chunk::<6>() else {
+        return target;
+    };
+    let next = target + (code.len() - rest.len()) as u64 + 6;
+    let place = next.wrapping_add_signed(i32::from_le_bytes([*a, *b, *c, *d]).into());
+    process.read_u64(place).unwrap_or(target)
+}
+
+/// A return handler in a process, and what it is told.
+pub struct Returning<'a> {
+    /// The handler as it was linked.
+    pub handler: &'a EntryForm,
+    /// The site's number.
+    pub number: u32,
+    /// Absolute address of the function.
+    pub function: u64,
+}
+
+/// What a process has of ours for replacing return addresses.
+#[derive(Clone, Debug)]
+pub struct Interception {
+    /// Address of the table of calls.
+    pub table: u64,
+    /// What stands in the place of return addresses.
+    pub trampoline: u64,
+    /// Address of [`runtime::abi::return_intercept`].
+    intercept: u64,
+    clobbers: RegisterSet,
+    near: Range<u64>,
+}
+
+/// Addresses in a process that interception builds on.
+pub struct Parts {
+    /// The run time's function that replaces a return address, and what it changes.
+    pub intercept: (u64, RegisterSet),
+    /// The run time's function for calls that have returned.
+    pub arrived: u64,
+    /// The arena's count of calls whose return was missed.
+    pub missed: u64,
+}
+
+impl Interception {
+    /// Prepares a process. The inner error says why its return addresses had better be left alone.
+    pub fn install(
+        process: &mut Process,
+        images: &[Image],
+        parts: Parts,
+    ) -> Result<Result<Interception, String>, TraceeError> {
+        let finders = match unwinders(images) {
+            Ok(finders) => finders,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let near = images.first().map_or(0..0, Image::range);
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // Forked children return from the calls of their parent.
+        let table = process.map_private(frames::size(0), prot, false)?;
+        let at = process.allocate_code_near(near.clone(), ReturnTrampoline::SIZE)?;
+        let refused = |error: &dyn std::fmt::Display| Ok(Err(error.to_string()));
+        let code = match ReturnTrampoline::build(at, table, parts.arrived) {
+            Ok(code) => code,
+            Err(error) => return refused(&error),
+        };
+        let guard = match code.guard() {
+            Ok(guard) => guard,
+            Err(error) => return refused(&error),
+        };
+        process.write_code(at, &code.bytes)?;
+        describe(process, table, code.address, parts.missed)?;
+        process.describe_returns(table, code.address)?;
+        let guards: Vec<Insertion> = finders
+            .iter()
+            .map(|&finder| {
+                let snippet = Snippet {
+                    code: SnippetCode::Guard(guard.clone()),
+                    reads: RegisterSet::EMPTY,
+                    clobbers: RegisterSet::EMPTY,
+                    argument: 0,
+                };
+                Insertion::at(&Point::entry(finder), snippet)
+            })
+            .collect();
+        for guarded in process.insert(&guards)? {
+            if let Err(refusal) = guarded {
+                return refused(&format!(
+                    "unwinders could not be told of other return addresses: {refusal}"
+                ));
+            }
+        }
+        Ok(Ok(Interception {
+            table,
+            trampoline: code.address,
+            intercept: parts.intercept.0,
+            clobbers: parts.intercept.1,
+            near,
+        }))
+    }
+
+    /// Snippets that see to it that handlers run when the function returns at whose entry, or jump to another function,
+    /// they stand.
+    pub fn snippets(
+        &self,
+        process: &mut Process,
+        sites: &[Returning<'_>],
+    ) -> Result<Vec<Snippet>, TraceeError> {
+        const SITE: usize = size_of::<ReturnSite>();
+        // Callable copies of inlined handlers, behind the sites.
+        let mut copies: Vec<u8> = Vec::new();
+        let copies_at = |base: u64| base + (sites.len() * SITE) as u64;
+        let room: usize = sites
+            .iter()
+            .map(|site| match site.handler {
+                EntryForm::Call { .. } => 0,
+                EntryForm::Inline { code, .. } => code.len() + 1,
+            })
+            .sum();
+        let len = (sites.len() * SITE + room) as u64;
+        let base = process.allocate_code_near(self.near.clone(), len)?;
+        let mut bytes = Vec::with_capacity(len as usize);
+        for site in sites {
+            let handler = match site.handler {
+                EntryForm::Call { address, .. } => *address,
+                EntryForm::Inline { code, .. } => {
+                    let at = copies_at(base) + copies.len() as u64;
+                    copies.extend_from_slice(code);
+                    copies.push(0xc3);
+                    at
+                }
+            };
+            for word in [self.table, handler, u64::from(site.number), site.function] {
+                bytes.extend(word.to_le_bytes());
+            }
+        }
+        bytes.extend(copies);
+        process.write_code(base, &bytes)?;
+        let snippet = |n: usize| Snippet {
+            code: SnippetCode::Call(self.intercept),
+            reads: RegisterSet::of_gprs(&[4]),
+            clobbers: self.clobbers,
+            argument: base + (n * SITE) as u64,
+        };
+        Ok((0..sites.len()).map(snippet).collect())
+    }
+}
+
+/// Writes the head of a table of calls.
+pub fn describe(
+    process: &mut Process,
+    table: u64,
+    trampoline: u64,
+    missed: u64,
+) -> Result<(), TraceeError> {
+    let words = [
+        (offset_of!(FrameTable, trampoline), trampoline),
+        (offset_of!(FrameTable, missed), missed),
+    ];
+    for (offset, word) in words {
+        process.write(table + offset as u64, &word.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// The function of the C library by which unwinders find what they must know of code.
+const FINDER: &str = "_dl_find_object";
+
+/// The functions by which unwinders in a process find what they must know of code at an address: all of them, and of
+/// libraries that are yet to come.
+///
+/// # Errors
+/// There may be an unwinder that can't be told, or the program walks its stacks in ways of its own.
+fn unwinders(images: &[Image]) -> Result<Vec<u64>, String> {
+    for image in images {
+        let binary = image.binary();
+        let name = image.path().display();
+        let has = |symbol: &str| binary.symbol(symbol).is_some();
+        let is_go = binary
+            .sections()
+            .iter()
+            .any(|section| section.name == ".gopclntab" || section.name == ".go.buildinfo");
+        if is_go {
+            return Err(format!(
+                "the Go run time of {name} looks at return addresses"
+            ));
+        }
+        if has("JNI_CreateJavaVM") || has("_ZN2v87Isolate3NewERKNS0_12CreateParamsE") {
+            return Err(format!(
+                "the virtual machine in {name} looks at return addresses"
+            ));
+        }
+        if image
+            .path()
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with("_greenlet."))
+        {
+            return Err(format!("{name} moves stacks about"));
+        }
+    }
+    for image in images {
+        let binary = image.binary();
+        let is_mentioned = || {
+            let names = binary.sections().iter().find(|s| s.name == ".dynstr");
+            let text = names.and_then(|s| binary.read_data(s.address, s.size as usize));
+            text.is_some_and(|text| text.windows(FINDER.len()).any(|w| w == FINDER.as_bytes()))
+        };
+        let unwinds = binary.symbol("_Unwind_RaiseException").is_some();
+        if unwinds && binary.symbol(FINDER).is_none() && !is_mentioned() {
+            return Err(format!(
+                "the unwinder of {} does not ask the C library's {FINDER}",
+                image.path().display()
+            ));
+        }
+    }
+    let finders: Vec<u64> = images
+        .iter()
+        .filter_map(|image| {
+            let function = image.binary().symbol(FINDER)?;
+            Some(image.absolute(function))
+        })
+        .collect();
+    let is_without_unwinder = || {
+        let program = images.first().map(Image::binary);
+        program.is_some_and(|program| {
+            program.interpreter().is_none()
+                && program.symbol("main").is_some()
+                && program.symbol("_Unwind_RaiseException").is_none()
+        })
+    };
+    if finders.is_empty() && !is_without_unwinder() {
+        return Err(format!(
+            "the C library has no {FINDER} (it came with version 2.35), by which exceptions would find their way"
+        ));
+    }
+    Ok(finders)
+}

@@ -1,0 +1,587 @@
+//! One run of one script: from the compiled plan to the last line of output.
+
+use crate::arena::{self, Arena};
+use crate::commands::Commands;
+use crate::discovery::Discovery;
+use crate::drain::{Drain, Event};
+use crate::notices::Watched;
+use crate::options::{Options, Target};
+use crate::output::Output;
+use crate::plan::{Owner, Plan, TracerProbe};
+use crate::probe_point::{Kind, Program as ProgramName};
+use crate::reclaim::Reclaim;
+use crate::records::Records;
+use crate::sampling::Samplers;
+use crate::signals::Signals;
+use crate::stack_names::StackNames;
+use crate::timer::Schedule;
+use crate::tracee::{Tracee, TraceeError};
+use crate::{SessionError, message, zone};
+use codegen::TracerCode;
+use inject::{ExitStatus, FileIdentity, Launch, Process, StackModule};
+use runtime::layout::{Header, Slot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use script::ir;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::mem::offset_of;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Longest time between two looks at the rings while the target is busy, and while it prints nothing.
+const DRAIN_BUSY: Duration = Duration::from_millis(1);
+const DRAIN_IDLE: Duration = Duration::from_millis(10);
+
+/// Shortest time between two looks for modules that backtraces name and nobody knows.
+const NAMES_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The target as `-c` or `-x` gives it: held before `main` when it was launched, running when it ran.
+pub fn hold_target(target: &Target) -> Result<Option<Tracee>, SessionError> {
+    let process = match target {
+        Target::None => return Ok(None),
+        Target::Process(pid) => Process::attach(inject::Pid(*pid)).map_err(TraceeError::from)?,
+        Target::Command(words) => {
+            let mut words = words.iter().map(|w| OsStr::from_bytes(w));
+            let program = words.next().ok_or(SessionError::EmptyCommand)?;
+            let mut process =
+                Process::launch(&Launch::new(program).args(words)).map_err(TraceeError::from)?;
+            process
+                .run_to_libraries_loaded()
+                .map_err(TraceeError::from)?;
+            process
+        }
+    };
+    let mut tracee = Tracee::new(process, Records::TARGET)?;
+    if matches!(target, Target::Process(_)) {
+        tracee.let_run()?;
+    }
+    Ok(Some(tracee))
+}
+
+/// What a wait ended with.
+#[derive(Debug, Default)]
+struct Ready {
+    signalled: bool,
+    /// Processes that have ended.
+    ended: Vec<i32>,
+    /// A program that is looked for may have started.
+    started: bool,
+    /// A process has something to tell.
+    noticed: bool,
+}
+
+/// The program whose beginning a probe waits for.
+pub(crate) fn begin_of(kind: &Kind) -> Option<&ProgramName> {
+    match kind {
+        Kind::ProcessBegin(program) => Some(program),
+        _ => None,
+    }
+}
+
+/// The program whose end a probe waits for.
+pub(crate) fn end_of(kind: &Kind) -> Option<&ProgramName> {
+    match kind {
+        Kind::ProcessEnd(program) => Some(program),
+        _ => None,
+    }
+}
+
+/// Why a session's main loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// `exit()`, or nothing left to wait for.
+    Asked,
+    /// A signal to the tracer, `-T`.
+    Interrupted,
+    /// The target ended.
+    TargetGone,
+    /// Too many run-time errors.
+    Errors,
+    /// The reader of the output has gone.
+    OutputClosed,
+}
+
+/// A session in progress.
+pub struct Run<'a> {
+    pub(crate) program: &'a ir::Program,
+    pub(crate) options: &'a Options,
+    pub(crate) plan: Plan<'a>,
+    pub(crate) arena: Arena,
+    pub(crate) tracer: TracerCode,
+    /// Every process that has, or may get, probes, by number.
+    pub(crate) tracees: BTreeMap<i32, Tracee>,
+    /// The process of `-c` or `-x`, with whose end the session ends.
+    pub(crate) target: Option<i32>,
+    pub(crate) records: Records,
+    /// Finds processes where there is neither `-c` nor `-x`.
+    pub(crate) discovery: Option<Discovery>,
+    /// Processes that were found and could not be probed.
+    pub(crate) unwanted: HashSet<i32>,
+    /// Programs of which the user knows that not all can be probed.
+    pub(crate) refusals_told: HashSet<Option<FileIdentity>>,
+    drain: Drain,
+    pub(crate) output: Output,
+    signals: Signals,
+    errors: u32,
+    exit_status: Option<ExitStatus>,
+    pub(crate) names: StackNames,
+    /// When a process was last asked for modules that were not known.
+    names_asked: Option<Instant>,
+    /// What handlers in the tracer name addresses by: the modules of the first process.
+    pub(crate) tracer_modules: Vec<StackModule>,
+    pub(crate) samplers: Samplers,
+    commands: Commands,
+    pub(crate) reclaim: Reclaim,
+    pub(crate) watched: Watched,
+}
+
+impl<'a> Run<'a> {
+    /// Makes the arena, and the tracer's handlers executable.
+    pub fn new(
+        program: &'a ir::Program,
+        options: &'a Options,
+        plan: Plan<'a>,
+        target: Option<Tracee>,
+        output: Output,
+    ) -> Result<Run<'a>, SessionError> {
+        let signals = Signals::new().map_err(SessionError::System)?;
+        let mut arena = Arena::new(plan.compiled.layout().size).map_err(SessionError::Arena)?;
+        let target_pid = target.as_ref().map(Tracee::pid);
+        plan.compiled
+            .create_arena(arena.bytes_mut(), i64::from(target_pid.unwrap_or(0)))?;
+        let (seconds_west, name) = zone::local();
+        arena.write(
+            offset_of!(Header, seconds_west) as u64,
+            &seconds_west.to_le_bytes(),
+        );
+        arena.write(offset_of!(Header, zone) as u64, &name);
+        // SAFETY: the arena has the layout's size, was filled just now, and `Run` drops the tracer's code with it.
+        let tracer = unsafe { plan.compiled.link_tracer(arena.address()) }?;
+        let drain = Drain::new(&arena).ok_or(SessionError::Layout)?;
+        let tracees = target.into_iter().map(|tracee| (tracee.pid(), tracee));
+        Ok(Run {
+            program,
+            options,
+            records: Records::new(options.limits.processes),
+            plan,
+            arena,
+            tracer,
+            tracees: tracees.collect(),
+            target: target_pid,
+            discovery: None,
+            unwanted: HashSet::new(),
+            refusals_told: HashSet::new(),
+            drain,
+            output,
+            signals,
+            errors: 0,
+            exit_status: None,
+            names: StackNames::default(),
+            names_asked: None,
+            tracer_modules: Vec::new(),
+            samplers: Samplers::default(),
+            commands: Commands::default(),
+            reclaim: Reclaim::default(),
+            watched: Watched::default(),
+        })
+    }
+
+    /// Runs the session to its end. The result is the exit status.
+    pub fn run(mut self) -> Result<u8, SessionError> {
+        self.make_samplers();
+        self.run_handlers(|kind| match kind {
+            Kind::Begin(order) => Some(*order),
+            _ => None,
+        });
+        let ending = match self.ended() {
+            Some(ending) => ending,
+            None => {
+                match self.start() {
+                    // It was killed while it was being probed.
+                    Err(SessionError::Tracee(error)) if error.is_exit() => Ending::TargetGone,
+                    started => started.and_then(|()| self.watch())?,
+                }
+            }
+        };
+        self.finish(ending)
+    }
+
+    /// Patches the target and lets it run, or begins to look for programs.
+    fn start(&mut self) -> Result<(), SessionError> {
+        self.make_board()?;
+        if let Some(pid) = self.target {
+            return self.probe(pid).map_err(SessionError::from);
+        }
+        if !Discovery::is_wanted(&self.plan) {
+            return Ok(());
+        }
+        // Those that start from here on are seen; then those that run already are looked for.
+        self.discovery = Some(Discovery::new(&self.plan));
+        self.discover(true);
+        Ok(())
+    }
+
+    /// Runs the handlers of `process.begin` or `process.end` that are about a process, on its behalf: `pid()`,
+    /// `tid()` and `execname()` are its own.
+    pub(crate) fn run_for(&mut self, pid: i32, of_kind: impl Fn(&Kind) -> Option<&ProgramName>) {
+        let Some(tracee) = self.tracees.get(&pid) else {
+            return;
+        };
+        let record = tracee.record();
+        self.run_as(pid, record, tracee.pid(), of_kind);
+    }
+
+    /// The same for a process that may not be there any more, or not yet: one like `like`, with its record.
+    pub(crate) fn run_as(
+        &mut self,
+        pid: i32,
+        record: u32,
+        like: i32,
+        of_kind: impl Fn(&Kind) -> Option<&ProgramName>,
+    ) {
+        let Some(owner) = self.tracees.get(&like).and_then(Tracee::owner) else {
+            return;
+        };
+        let owner = Owner { pid, ..owner };
+        let chosen: Vec<TracerProbe> = self
+            .plan
+            .tracer
+            .iter()
+            .filter(|p| of_kind(&p.kind).is_some() && self.plan.concerns(&p.kind, owner))
+            .cloned()
+            .collect();
+        if chosen.is_empty() {
+            return;
+        }
+        self.set_identity(pid as u32, record);
+        self.run_chosen(chosen);
+        self.set_identity(0, 0);
+    }
+
+    pub(crate) fn set_identity(&mut self, pid: u32, record: u32) {
+        let layout = self.plan.compiled.layout();
+        let at = layout.slot(0) + std::mem::offset_of!(Slot, process) as u64;
+        if let Some(slot) = self.arena.slot(layout, 0) {
+            slot.pid.store(pid, Ordering::Relaxed);
+            slot.tid.store(pid, Ordering::Relaxed);
+        }
+        self.arena.write(at, &record.to_ne_bytes());
+    }
+
+    /// Runs the tracer's handlers of a kind, in order.
+    fn run_handlers(&mut self, order: impl Fn(&Kind) -> Option<i64>) {
+        let mut chosen: Vec<(i64, TracerProbe)> = self
+            .plan
+            .tracer
+            .iter()
+            .filter_map(|p| Some((order(&p.kind)?, p.clone())))
+            .collect();
+        chosen.sort_by_key(|(order, _)| *order);
+        self.run_chosen(chosen.into_iter().map(|(_, probe)| probe));
+    }
+
+    fn run_chosen(&mut self, probes: impl IntoIterator<Item = TracerProbe>) {
+        for probe in probes {
+            if self.failed() && !matches!(probe.kind, Kind::Error(_)) {
+                break;
+            }
+            self.tracer.run(probe.handler, probe.number);
+            self.drain();
+        }
+    }
+
+    /// Whether there were more errors than MAXERRORS.
+    fn failed(&self) -> bool {
+        self.errors > self.options.limits.max_errors
+    }
+
+    /// Writes what the rings hold. True when there was something.
+    pub(crate) fn drain(&mut self) -> bool {
+        let events = self.drain.take(&self.arena, self.plan.compiled.layout());
+        self.write(events)
+    }
+
+    fn write(&mut self, events: Vec<Event>) -> bool {
+        let busy = !events.is_empty();
+        for event in events {
+            match event {
+                Event::Print(bytes) => self.output.print(&bytes),
+                Event::Warn(text) => self.output.warn(&text),
+                Event::Log(text) => self.output.say(&text),
+                Event::Stack {
+                    process,
+                    layout,
+                    addresses,
+                } => self.print_stack(process, layout, &addresses),
+                Event::System(command) => {
+                    self.output.flush();
+                    if let Err(error) = self.commands.start(&command) {
+                        self.output.warn(&format!("system(): {error}"));
+                    }
+                }
+                Event::SwitchFile => self.output.switch(),
+                Event::Error { .. } if self.options.suppress_errors => {}
+                Event::Error { location, text } => {
+                    self.errors += 1;
+                    self.output.error(&message::runtime_error(
+                        self.program,
+                        &self.plan.compiled,
+                        location,
+                        &text,
+                    ));
+                }
+            }
+        }
+        if busy {
+            self.output.flush();
+        }
+        busy
+    }
+
+    fn print_stack(&mut self, process: u32, layout: u64, addresses: &[u64]) {
+        let unknown = |names: &StackNames| addresses.iter().any(|&a| !names.knows(process, a));
+        if unknown(&self.names)
+            && let Some(tracee) = self.tracees.values().find(|t| t.record() == process)
+            && self
+                .names_asked
+                .is_none_or(|t| t.elapsed() > NAMES_INTERVAL)
+        {
+            // A library loaded since, or code made at run time, which has no name.
+            self.names.learn(process, &tracee.loaded_modules());
+            self.names_asked = Some(Instant::now());
+        }
+        let text = self.names.print(process, layout, addresses);
+        self.output.print(&text);
+    }
+
+    pub(crate) fn ended(&self) -> Option<Ending> {
+        if self.errors > self.options.limits.max_errors {
+            Some(Ending::Errors)
+        } else if self.arena.header().exit_requested.load(Ordering::Relaxed) != 0 {
+            Some(Ending::Asked)
+        } else if self.output.is_closed() {
+            Some(Ending::OutputClosed)
+        } else {
+            None
+        }
+    }
+
+    /// The main loop: timers, rings, signals and the target's end.
+    fn watch(&mut self) -> Result<Ending, SessionError> {
+        let start = Instant::now();
+        let deadline = self.options.timeout.map(|t| start + t);
+        let mut schedule = Schedule::new(u64::from(std::process::id()));
+        let timers: Vec<TracerProbe> = self
+            .plan
+            .tracer
+            .iter()
+            .filter(|p| matches!(p.kind, Kind::Timer(_)))
+            .cloned()
+            .collect();
+        for (i, probe) in timers.iter().enumerate() {
+            if let Kind::Timer(period) = probe.kind {
+                schedule.add(i, period, start);
+            }
+        }
+        let mut interval = DRAIN_BUSY;
+        loop {
+            let sampled = self.take_samples();
+            let busy = self.drain() || sampled;
+            interval = if busy {
+                DRAIN_BUSY
+            } else {
+                (interval * 2).min(DRAIN_IDLE)
+            };
+            if let Some(ending) = self.ended() {
+                return Ok(ending);
+            }
+            self.reclaim();
+            let now = Instant::now();
+            if deadline.is_some_and(|d| d <= now) {
+                return Ok(Ending::Interrupted);
+            }
+            // Without a process in which handlers run, the rings fill only when a timer's handler runs.
+            let look = (!self.tracees.is_empty()).then(|| now + interval);
+            let search = self.discovery.as_ref().and_then(Discovery::next);
+            let wake = [look, search, schedule.next(), deadline]
+                .into_iter()
+                .flatten()
+                .min();
+            let ready = self.wait(wake.map(|w| w.saturating_duration_since(now)))?;
+            if ready.signalled && self.signals.take() {
+                return Ok(Ending::Interrupted);
+            }
+            if ready.noticed {
+                self.take_notices();
+                if let Some(ending) = self.ended() {
+                    return Ok(ending);
+                }
+            }
+            if ready.started || search.is_some_and(|at| at <= Instant::now()) {
+                self.discover(ready.started);
+            }
+            for i in schedule.take_due(Instant::now()) {
+                self.tracer.run(timers[i].handler, timers[i].number);
+                self.drain();
+                if let Some(ending) = self.ended() {
+                    return Ok(ending);
+                }
+            }
+            if !ready.ended.is_empty() {
+                self.take_samples();
+            }
+            let target_gone = self.target.is_some_and(|pid| ready.ended.contains(&pid));
+            for pid in ready.ended {
+                if Some(pid) != self.target {
+                    self.forget(pid);
+                }
+            }
+            if target_gone {
+                // What ended before it may be told of only now.
+                self.take_notices();
+                self.forget_ended();
+                return Ok(Ending::TargetGone);
+            }
+        }
+    }
+
+    /// Sleeps until a signal, the start or the end of a process, or the time.
+    fn wait(&self, time: Option<Duration>) -> Result<Ready, SessionError> {
+        let timeout = time.map(|t| Timespec {
+            tv_sec: t.as_secs() as i64,
+            tv_nsec: i64::from(t.subsec_nanos()),
+        });
+        let found = self.discovery.as_ref().and_then(Discovery::fd);
+        let exits: Vec<_> = self.tracees.values().map(Tracee::exit_fd).collect();
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(exits.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let noticed = self.watched.fd();
+        fds.extend(noticed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(found.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => {
+                return Ok(Ready {
+                    signalled: true,
+                    ..Ready::default()
+                });
+            }
+            Err(error) => return Err(SessionError::System(error.into())),
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        Ok(Ready {
+            signalled: ready.next().unwrap_or(false),
+            ended: self
+                .tracees
+                .keys()
+                .zip(ready.by_ref())
+                .filter_map(|(pid, ended)| ended.then_some(*pid))
+                .collect(),
+            noticed: noticed.is_some() && ready.next().unwrap_or(false),
+            started: ready.next().unwrap_or(false),
+        })
+    }
+
+    /// Takes the probes out, runs what is to run at the end, and reports.
+    fn finish(mut self, ending: Ending) -> Result<u8, SessionError> {
+        self.arena.header().stopped.store(1, Ordering::SeqCst);
+        self.withdraw(ending);
+        let last = self
+            .drain
+            .take_all(&self.arena, self.plan.compiled.layout());
+        self.write(last);
+        self.arena
+            .header()
+            .exit_requested
+            .store(0, Ordering::Relaxed);
+        if let Some(pid) = self.target.filter(|_| ending == Ending::TargetGone) {
+            self.run_for(pid, end_of);
+        }
+        if !self.failed() {
+            self.run_handlers(|kind| match kind {
+                Kind::End(order) => Some(*order),
+                _ => None,
+            });
+        }
+        // The end probes may have brought the errors over the limit.
+        if self.failed() {
+            self.run_handlers(|kind| match kind {
+                Kind::Error(order) => Some(*order),
+                _ => None,
+            });
+        }
+        if self.options.limits.timing {
+            let report = crate::timing::report(&self.arena, &self.plan, self.program);
+            self.output.print(report.as_bytes());
+        }
+        self.output.flush();
+        self.commands.wait(&self.signals);
+        self.report_losses();
+        if let Some(error) = self.output.failure() {
+            return Err(SessionError::Output(error));
+        }
+        let mut status = 0;
+        if let Some(exit) = self.exit_status.filter(|_| ending == Ending::TargetGone) {
+            match exit {
+                // Ctrl-C reaches the target as well, and may do so before it reaches us.
+                ExitStatus::Code(0) | ExitStatus::Unknown | ExitStatus::Signal(libc::SIGINT) => {}
+                ExitStatus::Code(code) => {
+                    self.output
+                        .warn(&format!("Child process exited with status {code}"));
+                    status = 1;
+                }
+                ExitStatus::Signal(signal) => {
+                    self.output.warn(&format!(
+                        "Child process exited with signal {signal} ({})",
+                        message::signal_name(signal)
+                    ));
+                    status = 1;
+                }
+            }
+        }
+        // Also when the errors were few enough to go on, or came from the last probes.
+        if self.errors > 0 {
+            self.output.say("Pass 5: run failed.  [man error::pass5]");
+            status = 1;
+        }
+        Ok(status)
+    }
+
+    fn withdraw(&mut self, ending: Ending) {
+        self.discovery = None;
+        if ending == Ending::TargetGone
+            && let Some(tracee) = self.target.and_then(|pid| self.tracees.get_mut(&pid))
+        {
+            self.exit_status = tracee.process().try_wait().ok().flatten();
+        }
+        self.withdraw_all();
+    }
+
+    fn report_losses(&mut self) {
+        let layout = self.plan.compiled.layout();
+        let dropped = arena::sum(&self.arena, layout, |slot| &slot.ring_dropped);
+        if dropped > 0 {
+            self.output.warn(&format!("There were {dropped} transport failures (output lost since a ring was full; -D SPILE_RING=BYTES enlarges it)."));
+        }
+        if self.drain.is_damaged() {
+            self.output.warn(
+                "the program has written over Spile's memory; output may be missing or wrong",
+            );
+        }
+        let header = self.arena.header();
+        let skipped = arena::sum(&self.arena, layout, |slot| &slot.skipped)
+            .saturating_add(arena::sum(&self.arena, layout, |slot| &slot.skipped_locked))
+            .saturating_add(header.skipped_no_slot.load(Ordering::Relaxed));
+        let missed = header.missed_returns.load(Ordering::Relaxed);
+        if missed > 0 {
+            self.output.warn(&format!("{missed} returns were missed: more calls were in progress than there is room to remember."));
+        }
+        if self.errors > 0 || skipped > 0 {
+            self.output.warn(&format!(
+                "Number of errors: {}, skipped probes: {skipped}",
+                self.errors
+            ));
+        }
+    }
+}

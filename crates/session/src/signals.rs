@@ -1,0 +1,54 @@
+//! The signals that end a session: SIGINT, SIGTERM, SIGHUP, SIGQUIT, made readable.
+
+use rustix::io::read;
+use signal_hook::SigId;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// A descriptor that becomes readable when one of the signals has come.
+#[derive(Debug)]
+pub struct Signals {
+    receiver: OwnedFd,
+    ids: Vec<SigId>,
+}
+
+impl Signals {
+    /// Catches the signals from now on, until dropped.
+    pub fn new() -> io::Result<Signals> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        let mut ids = Vec::new();
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+            ids.push(signal_hook::low_level::pipe::register(
+                signal,
+                sender.try_clone()?,
+            )?);
+        }
+        Ok(Signals {
+            receiver: receiver.into(),
+            ids,
+        })
+    }
+
+    /// Whether a signal has come since the last time.
+    pub fn take(&self) -> bool {
+        let mut bytes = [0; 64];
+        read(&self.receiver, &mut bytes).is_ok_and(|n| n > 0)
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            signal_hook::low_level::unregister(id);
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Names of variables and types at a place of a program's code.
+
+use super::place::{Place, Spelling};
+use super::pretty::{self, Entry};
+use super::returned;
+use super::value::{Lens, Value, address};
+use super::{SiteVariables, enumerators, modules, plain};
+use codegen::{Resolution, Term};
+use script::ir::{ExprKind, Target, TargetBase, TargetStep};
+use symbols::{DebugInfo, Glob, ImageAddr, Scopes, TypeId, TypeKind, Variable, VariableKind};
+
+/// A place of the code and what is visible there.
+pub(super) struct Code<'a, 'b> {
+    info: &'a DebugInfo<'b>,
+    scopes: Option<Scopes<'b>>,
+    spelling: Spelling<'a>,
+    function: &'a str,
+    file: Option<&'a str>,
+}
+
+impl<'a, 'b> Code<'a, 'b> {
+    pub fn new(
+        info: &'a DebugInfo<'b>,
+        variables: &'a SiteVariables,
+        address: ImageAddr,
+    ) -> Result<Code<'a, 'b>, String> {
+        let (scopes, function, file) = match variables.place() {
+            Some((function, blocks)) => {
+                let scopes = match blocks {
+                    true => info.scopes_within(address, function.entity()),
+                    false => info.scopes_of(address, function.entity()),
+                };
+                let scopes = scopes.map_err(|e| e.to_string())?;
+                (scopes, &*function.name, function.decl_file.as_deref())
+            }
+            None => (None, "", None),
+        };
+        Ok(Code {
+            info,
+            scopes,
+            spelling: Spelling {
+                pc: address,
+                binary: variables.binary(),
+                at_return: false,
+                elsewhere: false,
+            },
+            function,
+            file,
+        })
+    }
+
+    /// The same when the function returns: its variables are gone by then.
+    pub fn returning(mut self) -> Self {
+        self.spelling.at_return = true;
+        self
+    }
+
+    /// What the function returns, where the System V ABI (3.2.3) leaves it.
+    fn returned(&self) -> Result<Value, String> {
+        let scopes = self.scopes.as_ref().ok_or("no debug information")?;
+        let Some(type_id) = self.info.result_type(scopes) else {
+            let file = self.file.unwrap_or("?");
+            return Err(format!(
+                "function {} ({}) has no return value",
+                self.function,
+                file.rsplit('/').next().unwrap_or(file)
+            ));
+        };
+        let place = returned::place(&self.lens(), type_id)?;
+        Ok(Value::new(place, Some(type_id)))
+    }
+
+    fn lens(&self) -> Lens<'_, 'b> {
+        Lens {
+            info: self.info,
+            scopes: self.scopes.as_ref(),
+            spelling: self.spelling,
+        }
+    }
+
+    pub fn resolve(&self, target: &Target) -> Result<Resolution, String> {
+        match named_module(target) {
+            Some(module) if !self.is_own(module) => {
+                in_modules(target, module, Some(self.spelling.binary))
+            }
+            _ => self.resolve_here(target),
+        }
+    }
+
+    /// Whether a module's name means the probed file.
+    fn is_own(&self, module: &str) -> bool {
+        let own = self.spelling.binary.path();
+        own.to_string_lossy() == module
+            || own
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy() == module)
+            || std::fs::canonicalize(module)
+                .is_ok_and(|n| std::fs::canonicalize(own).is_ok_and(|o| o == n))
+    }
+
+    fn resolve_here(&self, target: &Target) -> Result<Resolution, String> {
+        match &target.base {
+            TargetBase::Enum(name) => {
+                return enumerators::value(self.info, self.scopes.as_ref(), name);
+            }
+            TargetBase::EnumName(operand, name, _) => {
+                let found = match (name, &operand.kind) {
+                    (Some(name), _) => self.named_type(name, None)?,
+                    (None, ExprKind::Target(of)) => {
+                        let value = self.lens().walk(self.base(of)?, &of.steps)?;
+                        value.type_id.ok_or("it has no type")?
+                    }
+                    (None, _) => return Err("@enumname needs a type here".into()),
+                };
+                return enumerators::names(&self.lens(), found);
+            }
+            _ => {}
+        }
+        let depth = target.steps.iter().find_map(|s| match s {
+            TargetStep::Pretty(depth) => Some(*depth),
+            _ => None,
+        });
+        if let TargetBase::Variable(name) = &target.base
+            && let Some(kinds) = listed(name)
+        {
+            return Ok(Resolution::Text(self.list(kinds, depth)?));
+        }
+        let lens = self.lens();
+        if let TargetBase::Variable(name) = &target.base
+            && name == "$$return"
+        {
+            let Ok(value) = self.returned() else {
+                return Ok(Resolution::Text(pretty::listing(Vec::new())));
+            };
+            let entry = match depth {
+                Some(depth) => Entry::Text(pretty::text(&lens, &value, depth > 1)),
+                None => self.entry(&lens, &value),
+            };
+            let text = pretty::listing(vec![("return".to_owned(), entry)]);
+            return Ok(Resolution::Text(text));
+        }
+        let base = self.base(target)?;
+        let value = lens.walk(base, &target.steps)?;
+        if let Some(depth) = depth {
+            return Ok(Resolution::Text(pretty::text(&lens, &value, depth > 1)));
+        }
+        if target.address_of {
+            return address(&value)
+                .map(Resolution::Variable)
+                .map_err(|why| format!("cannot take the address of '{}': {why}", spelled(target)));
+        }
+        lens.read(&value).map(Resolution::Variable)
+    }
+
+    /// What the expression starts from.
+    fn base(&self, target: &Target) -> Result<Value, String> {
+        match &target.base {
+            TargetBase::Variable(name) if name == "$return" && self.spelling.at_return => {
+                self.returned()
+            }
+            TargetBase::Variable(name) => {
+                let wanted = plain(name);
+                let found = self.variable(wanted)?.ok_or_else(|| self.unknown(wanted))?;
+                self.value(&found)
+            }
+            TargetBase::AtVar(name, _) => self.at_var(name),
+            TargetBase::Cast(_, name, module) => self.cast(name, module.as_deref()),
+            TargetBase::Autocast(_) => Err("unknown type in dereference".into()),
+            TargetBase::Enum(_) | TargetBase::EnumName(..) => Err("it has no type".into()),
+        }
+    }
+
+    fn variables(&self) -> Result<Vec<Variable>, String> {
+        match &self.scopes {
+            Some(scopes) => self.info.variables(scopes).map_err(|e| e.to_string()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// A local variable, else one of the same unit outside of functions.
+    fn variable(&self, name: &str) -> Result<Option<Variable>, String> {
+        let local = self.variables()?.into_iter().find(|v| v.name == name);
+        Ok(local.or_else(|| self.info.global_near(self.scopes.as_ref()?, name)))
+    }
+
+    fn value(&self, variable: &Variable) -> Result<Value, String> {
+        let place = match self.spelling.place(&variable.location) {
+            Ok(place) => place,
+            Err(why) => return Err(self.unavailable(variable, &why)),
+        };
+        Ok(Value::new(place, variable.type_id))
+    }
+
+    fn unavailable(&self, variable: &Variable, why: &str) -> String {
+        let lines: Vec<String> = self
+            .info
+            .available_lines(variable.id)
+            .into_iter()
+            .map(|(a, b)| {
+                if a == b {
+                    format!("{a}")
+                } else {
+                    format!("{a}-{b}")
+                }
+            })
+            .collect();
+        let elsewhere = match lines.is_empty() {
+            true => String::new(),
+            false => format!("; it can be read at lines {}", lines.join(", ")),
+        };
+        format!(
+            "'${}' is not available at pc {} in {}: {why}{elsewhere}",
+            variable.name, self.spelling.pc, self.function
+        )
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let mut known: Vec<String> = self
+            .variables()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|v| format!("${}", v.name))
+            .collect();
+        if known.is_empty()
+            && let Some(scopes) = &self.scopes
+        {
+            let globals = self.info.globals_near(scopes);
+            known.extend(globals.iter().take(5).map(|g| format!("${g}")));
+        }
+        format!(
+            "unable to find local '{name}', [man error::dwarf] near pc {} in {} {} (alternatives: {})",
+            self.spelling.pc,
+            self.function,
+            self.file.unwrap_or("?"),
+            known.join(", ")
+        )
+    }
+
+    /// `@var("name@unit.c", "module")`.
+    fn at_var(&self, text: &str) -> Result<Value, String> {
+        let (name, unit) = match text.split_once('@') {
+            Some((name, unit)) => (name, Some(unit)),
+            None => (text, None),
+        };
+        if unit.is_none()
+            && let Some(found) = self.variable(name)?
+        {
+            return self.value(&found);
+        }
+        let pattern = unit.map(Glob::new);
+        let wanted = |declared: &str| match &pattern {
+            None => true,
+            Some(glob) => crate::resolve::file_matches(glob, declared),
+        };
+        let found = self.info.globals(name, wanted, self.spelling.pc);
+        let best = found
+            .iter()
+            .find(|v| v.location.unavailable().is_none())
+            .or(found.first());
+        match best {
+            Some(variable) => self.value(variable),
+            None => {
+                let place = match unit {
+                    Some(unit) => format!(", in {unit}"),
+                    None => String::new(),
+                };
+                Err(format!(
+                    "unable to find global '{name}' in {}{place}",
+                    self.spelling.binary.path().display()
+                ))
+            }
+        }
+    }
+
+    /// `@cast(e, "type", "module")`: the operand is a pointer to the type.
+    fn cast(&self, name: &str, module: Option<&str>) -> Result<Value, String> {
+        let found = self.named_type(name, module)?;
+        let mut place = Place::Memory(Term::Operand);
+        // A type that is a pointer itself is what the operand holds, and not what it points to.
+        let described = self.lens().describe(Some(found))?;
+        let is_pointer = matches!(described.map(|d| d.kind), Some(TypeKind::Pointer { .. }));
+        if is_pointer {
+            place = Place::Number(Term::Operand);
+        }
+        Ok(Value::new(place, Some(found)))
+    }
+
+    fn named_type(&self, name: &str, module: Option<&str>) -> Result<TypeId, String> {
+        let found = self.info.type_named(name, self.scopes.as_ref());
+        found.map(|f| f.id).ok_or_else(|| {
+            format!(
+                "type definition '{name}' not found in '{}'",
+                module.map_or_else(
+                    || self.spelling.binary.path().display().to_string(),
+                    str::to_owned
+                )
+            )
+        })
+    }
+
+    /// The text of `$$vars` and its kin.
+    fn list(&self, kinds: &[VariableKind], depth: Option<u8>) -> Result<codegen::Text, String> {
+        let lens = self.lens();
+        let mut entries = Vec::new();
+        for variable in self.variables()? {
+            if !kinds.contains(&variable.kind) {
+                continue;
+            }
+            let entry = match self.value(&variable) {
+                Err(_) => Entry::Unknown,
+                Ok(value) => match depth {
+                    Some(depth) => Entry::Text(pretty::text(&lens, &value, depth > 1)),
+                    None => self.entry(&lens, &value),
+                },
+            };
+            entries.push((variable.name, entry));
+        }
+        Ok(pretty::listing(entries))
+    }
+
+    fn entry(&self, lens: &Lens<'_, '_>, value: &Value) -> Entry {
+        match lens.describe(value.type_id) {
+            Ok(Some(described)) => match described.kind {
+                TypeKind::Record { .. } => Entry::Opaque("{...}"),
+                TypeKind::Array { .. } => Entry::Opaque("[...]"),
+                _ => lens.read(value).map_or(Entry::Unknown, Entry::Number),
+            },
+            _ => Entry::Unknown,
+        }
+    }
+
+    /// ` $return:int`; nothing for `void`.
+    pub fn describe_return(&self) -> Option<String> {
+        let type_id = self.info.result_type(self.scopes.as_ref()?)?;
+        let described = self.info.describe(type_id).ok()?;
+        Some(format!(" $return:{}", described.spelling))
+    }
+
+    /// ` $a:int` for every variable that has a place here, as stap lists them; so also for those of which only the value
+    /// at the function's entry is known.
+    pub fn describe(&self) -> Vec<String> {
+        let variables = self.variables().unwrap_or_default();
+        variables
+            .into_iter()
+            .filter(|v| self.spelling.place(&v.location).is_ok() || v.location.is_of_entry())
+            .map(|v| format!(" ${}:{}", v.name, v.type_name))
+            .collect()
+    }
+}
+
+/// The module that an expression names.
+pub(super) fn named_module(target: &Target) -> Option<&str> {
+    match &target.base {
+        TargetBase::AtVar(_, module)
+        | TargetBase::Cast(_, _, module)
+        | TargetBase::EnumName(_, _, module) => module.as_deref().filter(|m| !m.is_empty()),
+        _ => None,
+    }
+}
+
+/// What an expression means in the first of the modules `a:b:<c.h>` in which it means anything.
+pub(super) fn in_modules(
+    target: &Target,
+    modules: &str,
+    program: Option<&symbols::Binary>,
+) -> Result<Resolution, String> {
+    let mut failure = None;
+    for name in modules.split(':') {
+        let resolved = modules::open(name, program).and_then(|binary| {
+            let info = binary
+                .debug_info()
+                .ok_or_else(|| format!("no debug information in {}", binary.path().display()))?;
+            let code = Code {
+                info: &info,
+                scopes: None,
+                spelling: Spelling {
+                    pc: ImageAddr(0),
+                    binary: &binary,
+                    at_return: false,
+                    elsewhere: true,
+                },
+                function: "",
+                file: None,
+            };
+            code.resolve_here(target)
+        });
+        match resolved {
+            Ok(resolution) => return Ok(resolution),
+            Err(why) => failure = failure.or(Some(why)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| "no module is named".into()))
+}
+
+fn listed(name: &str) -> Option<&'static [VariableKind]> {
+    match name {
+        "$$vars" => Some(&[VariableKind::Parameter, VariableKind::Local]),
+        "$$parms" => Some(&[VariableKind::Parameter]),
+        "$$locals" => Some(&[VariableKind::Local]),
+        _ => None,
+    }
+}
+
+fn spelled(target: &Target) -> String {
+    match &target.base {
+        TargetBase::Variable(name) => name.clone(),
+        TargetBase::AtVar(name, _) => format!("@var(\"{name}\")"),
+        TargetBase::Cast(..) => "@cast(…)".into(),
+        TargetBase::Autocast(_) => "…".into(),
+        TargetBase::Enum(name) => format!("@enum(\"{name}\")"),
+        TargetBase::EnumName(..) => "@enumname(…)".into(),
+    }
+}

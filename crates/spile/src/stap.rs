@@ -1,0 +1,485 @@
+//! `spile stap`: SystemTap's command line, as stap(1) has it.
+
+mod arguments;
+mod dump;
+mod example;
+mod flight;
+mod interactive;
+
+use arguments::{Arguments, TRY, Words};
+use script::compile::{Compilation, CompileOptions, compile};
+use script::diagnostic::render_parse_failure;
+use script::messages;
+use script::preprocess::Environment;
+use script::reference::Kind;
+use script::span::{FileId, SourceFile, SourceMap};
+use script::unparse::print_pass1;
+use session::{Limits, ListStyle, Options, Target};
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Runs the command; `args[0]` is the name it was called by.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let arguments = match arguments::parse(args) {
+        Words::Options(arguments) => *arguments,
+        Words::Answer { text, is_error } => {
+            if is_error {
+                eprint!("{text}");
+            } else {
+                say(&text);
+            }
+            return ExitCode::from(u8::from(is_error));
+        }
+    };
+    if arguments.version {
+        println!(
+            "Systemtap translator/driver (version {}, spile {})",
+            Environment::default().systemtap_version,
+            env!("CARGO_PKG_VERSION")
+        );
+        return ExitCode::SUCCESS;
+    }
+    match run(&arguments) {
+        Ok(status) => ExitCode::from(status),
+        Err(Refusal::Error(message)) => {
+            eprintln!("ERROR: {message}");
+            ExitCode::from(1)
+        }
+        Err(Refusal::Usage(message)) => {
+            eprint!("{message}\n{TRY}");
+            ExitCode::from(1)
+        }
+        Err(Refusal::Plain(message)) => {
+            eprintln!("{message}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Writes to standard output, which may be a closed pipe: then there is nobody to tell.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Why there is nothing to run.
+enum Refusal {
+    /// With `ERROR: ` before it.
+    Error(String),
+    /// With stap's hint at its help behind it.
+    Usage(String),
+    /// As it stands.
+    Plain(String),
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Refusal::Error(message)
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<u8, Refusal> {
+    check(arguments)?;
+    if !arguments.no_warnings {
+        let module = arguments.module.as_ref();
+        let module = module.map(|_| "-m has no effect: no kernel module is built".to_string());
+        for note in arguments.inert.notes().into_iter().chain(module) {
+            eprintln!("WARNING: {note}");
+        }
+    }
+    set_resource_limits(arguments)?;
+    if arguments.dump_probe_types {
+        say(&dump::probe_types());
+        return Ok(0);
+    }
+    for (wanted, kind) in [
+        (arguments.dump_probe_aliases, Kind::Alias),
+        (arguments.dump_functions, Kind::Function),
+    ] {
+        if wanted {
+            let explain = arguments.verbose > 0;
+            say(&dump::library(kind, &arguments.tapset_dir, explain));
+            return Ok(0);
+        }
+    }
+    if arguments.language_server {
+        let served = language_server::run(&arguments.tapset_dir);
+        return served
+            .map(|()| 0)
+            .map_err(|e| Refusal::Error(e.to_string()));
+    }
+    if arguments.interactive {
+        return Ok(interactive::run(arguments)?);
+    }
+    let color = match arguments.color.as_deref() {
+        Some("always") => true,
+        Some("never") => false,
+        _ => std::io::stderr().is_terminal(),
+    };
+    let listing = arguments.list.is_some() || arguments.list_variables.is_some();
+    let stop = last_pass(arguments)?;
+    let verbose = verbosity(arguments)?;
+    let (sources, users, script_args) = sources(arguments)?;
+    let options = CompileOptions {
+        args: script_args,
+        initial_values: initial_values(&arguments.global)?,
+        guru: arguments.guru,
+        suppress_warnings: arguments.no_warnings || listing,
+        // Empty probes are dropped otherwise, and listing runs on empty probes.
+        unoptimized: arguments.unoptimized || listing,
+        hide_globals: arguments.no_global_var_display,
+        tapset_dirs: arguments.tapset_dir.clone(),
+        last_pass: stop,
+        environment: environment(arguments)?,
+    };
+    let start = Instant::now();
+    let compilation = compile(sources, &users, &options);
+    if verbose[0].max(verbose[1]) > 0 {
+        eprintln!(
+            "Pass 1-2: parsed and analyzed script in {}us.",
+            start.elapsed().as_micros()
+        );
+    }
+    if let Some(status) = report(&compilation, arguments, verbose[0].max(verbose[1]), color) {
+        return Ok(status);
+    }
+    if stop == 1 {
+        for file in &compilation.files {
+            say(&print_pass1(file, &compilation.sources));
+        }
+        return Ok(0);
+    }
+    let Some(program) = compilation.program.as_ref() else {
+        return Ok(1);
+    };
+    let target = match (&arguments.command, &arguments.pid) {
+        (Some(command), _) => Target::Command(session::split_command(command)),
+        (None, Some(pid)) => Target::Process(
+            pid.parse()
+                .ok()
+                .filter(|&p: &i32| p > 0)
+                .ok_or_else(|| format!("-x wants a process id, not '{pid}'"))?,
+        ),
+        (None, None) => Target::None,
+    };
+    let options = Options {
+        limits: limits(arguments)?,
+        target,
+        output: arguments.output.clone(),
+        rotate: arguments.rotate.as_deref().map(rotation).transpose()?,
+        timeout: timeout(arguments.timeout.as_deref())?,
+        verbose: verbose[2].max(verbose[3]).max(verbose[4]),
+        warnings: !arguments.no_warnings,
+        color,
+        pass: stop,
+        suppress_errors: arguments.suppress_handler_errors,
+        list: match (listing, arguments.list_variables.is_some()) {
+            (false, _) => None,
+            (true, false) => Some(ListStyle::Points),
+            (true, true) => Some(ListStyle::Variables),
+        },
+    };
+    if stop == 2 && !listing {
+        let Some(elaborated) = &compilation.elaborated else {
+            return Ok(1);
+        };
+        return session::elaborate(program, &options, |resolve| {
+            say(&elaborated.print(resolve));
+        })
+        .map_err(|error| Refusal::Error(error.to_string()));
+    }
+    if arguments.flight && stop == 5 && !listing && !flight::is_recorder() {
+        say(&flight::start(
+            arguments.output.as_ref(),
+            arguments.rotate.is_some(),
+        )?);
+        return Ok(0);
+    }
+    session::run(program, &options).map_err(|error| Refusal::Error(error.to_string()))
+}
+
+/// What can't be done, or makes no sense together.
+fn check(arguments: &Arguments) -> Result<(), Refusal> {
+    let runtime = match arguments.bpf {
+        true => Some("bpf"),
+        false => arguments.runtime.as_deref(),
+    };
+    if let Some(runtime) = runtime.filter(|r| *r != "dyninst") {
+        return Err(Refusal::Error(format!(
+            "runtime '{runtime}' is not available: spile runs scripts inside processes (--runtime=dyninst)"
+        )));
+    }
+    if let Some(refusal) = arguments.inert.refusal() {
+        return Err(Refusal::Error(refusal));
+    }
+    if arguments.command.is_some() && arguments.pid.is_some() {
+        return Err(Refusal::Usage(
+            "You can't specify -c and -x together.".into(),
+        ));
+    }
+    if arguments.suppress_time_limits && !arguments.guru {
+        return Err(Refusal::Plain(
+            "ERROR --suppress-time-limits requires guru mode (-g)".into(),
+        ));
+    }
+    if arguments.monitor.is_some() {
+        return Err(Refusal::Error(
+            "--monitor is not available: use timers that print, or -i".into(),
+        ));
+    }
+    if arguments.rotate.is_some() && arguments.output.is_none() && !arguments.flight {
+        return Err(Refusal::Usage(
+            "The -S option needs a file to write to (-o).".into(),
+        ));
+    }
+    timeout(arguments.timeout.as_deref())?;
+    limits(arguments)?;
+    let level = arguments.privilege.as_deref();
+    if let Some(level) = level.filter(|l| !["stapusr", "stapsys", "stapdev"].contains(l)) {
+        return Err(Refusal::Usage(format!(
+            "Invalid argument '{level}' for --privilege."
+        )));
+    }
+    let valid = |name: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        !name.is_empty() && name.bytes().all(plain)
+    };
+    if let Some(name) = arguments.module.as_deref().map(module_name)
+        && !valid(name)
+    {
+        return Err(Refusal::Usage(format!(
+            "Invalid module name '{name}' (should be composed of the characters a-z, 0-9 and _)."
+        )));
+    }
+    Ok(())
+}
+
+/// `-m NAME`, where NAME may have the ending of a kernel module.
+fn module_name(name: &str) -> &str {
+    name.strip_suffix(".ko").unwrap_or(name)
+}
+
+/// `--rlimit-…`.
+fn set_resource_limits(arguments: &Arguments) -> Result<(), Refusal> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limits = [
+        (arguments.rlimit_as, Resource::As, "as"),
+        (arguments.rlimit_cpu, Resource::Cpu, "cpu"),
+        (arguments.rlimit_nproc, Resource::Nproc, "nproc"),
+        (arguments.rlimit_stack, Resource::Stack, "stack"),
+        (arguments.rlimit_fsize, Resource::Fsize, "fsize"),
+    ];
+    for (value, resource, name) in limits {
+        let Some(value) = value else { continue };
+        let limit = Rlimit {
+            current: Some(value),
+            maximum: getrlimit(resource).maximum,
+        };
+        setrlimit(resource, limit)
+            .map_err(|error| format!("Unable to set resource limits for rlimit_{name}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn last_pass(arguments: &Arguments) -> Result<u8, Refusal> {
+    match arguments.pass.as_deref().map(str::parse) {
+        None => Ok(5),
+        Some(Ok(pass @ 1..=5)) => Ok(pass),
+        Some(_) => Err(Refusal::Usage(
+            "Invalid pass number (should be 1-5).".into(),
+        )),
+    }
+}
+
+/// How much to say of each pass: `-v` for all, the digits of `--vp` for one each.
+fn verbosity(arguments: &Arguments) -> Result<[u8; 5], Refusal> {
+    let mut verbose = [arguments.verbose; 5];
+    for digits in &arguments.verbose_passes {
+        if !(1..=5).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Refusal::Usage(
+                "Invalid --vp argument: it takes 1 to 5 digits.".into(),
+            ));
+        }
+        for (pass, digit) in verbose.iter_mut().zip(digits.bytes()) {
+            *pass = pass.saturating_add(digit - b'0');
+        }
+    }
+    Ok(verbose)
+}
+
+/// What `%( … %)` is decided from, on this machine.
+fn environment(arguments: &Arguments) -> Result<Environment, Refusal> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut environment = Environment {
+        kernel_release: release.trim().to_string(),
+        guru_mode: arguments.guru,
+        ..Environment::default()
+    };
+    if let Some(level) = &arguments.privilege {
+        environment.privilege.clone_from(level);
+    }
+    if let Some(version) = &arguments.compatible {
+        let own = &environment.systemtap_version;
+        if script::preprocess::version_order(version, own).is_gt() {
+            return Err(Refusal::Error(format!(
+                "systemtap version {own} cannot be compatible with future version {version}"
+            )));
+        }
+        environment.systemtap_version.clone_from(version);
+    }
+    Ok(environment)
+}
+
+/// Prints the diagnostics; the exit status when there is an error among them.
+fn report(
+    compilation: &Compilation,
+    arguments: &Arguments,
+    verbose: u8,
+    color: bool,
+) -> Option<u8> {
+    let sources = &compilation.sources;
+    let diagnostics = &compilation.diagnostics;
+    if compilation.failed_pass() == Some(1) {
+        let name = if arguments.script.is_some() {
+            "<input>"
+        } else {
+            arguments.rest.first().map_or("<input>", String::as_str)
+        };
+        let verbose = verbose > 0;
+        eprint!(
+            "{}",
+            render_parse_failure(
+                diagnostics,
+                sources,
+                name,
+                compilation.empty,
+                verbose,
+                color
+            )
+        );
+        return Some(1);
+    }
+    let text = messages::render(diagnostics, sources, verbose > 0, color);
+    eprint!("{text}");
+    let failed = compilation.failed_pass().is_some()
+        || (arguments.fatal_warnings && !diagnostics.is_empty());
+    failed.then_some(1)
+}
+
+fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>), Refusal> {
+    let mut sources = SourceMap::default();
+    let mut users = Vec::new();
+    let mut add = |name: &str, text: String| {
+        users.push(sources.add(SourceFile {
+            name: name.to_string(),
+            text: text.into(),
+            is_tapset: false,
+        }));
+    };
+    let listed = arguments
+        .list
+        .as_ref()
+        .or(arguments.list_variables.as_ref());
+    let mut rest = arguments.rest.as_slice();
+    if let Some(point) = listed {
+        add("<input>", format!("probe {point} {{}}"));
+    } else if let Some(script) = &arguments.script {
+        add("<input>", format!("{script}\n"));
+    } else {
+        let Some((file, others)) = rest.split_first() else {
+            return Err(Refusal::Usage(
+                "A script must be specified.\nTry '-i' for building a script interactively.".into(),
+            ));
+        };
+        rest = others;
+        if file == "-" {
+            let mut text = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut text)
+                .map_err(|e| format!("standard input: {e}"))?;
+            add("<input>", String::from_utf8_lossy(&text).into_owned());
+        } else {
+            let path = match arguments.example {
+                true => example::find(file)?,
+                false => PathBuf::from(file),
+            };
+            let text =
+                std::fs::read(path).map_err(|e| format!("cannot read script '{file}': {e}"))?;
+            add(file, String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    for extra in &arguments.extra {
+        add("<input>", format!("{extra}\n"));
+    }
+    Ok((sources, users, rest.to_vec()))
+}
+
+/// `-G NAME=VALUE`.
+fn initial_values(words: &[String]) -> Result<Vec<(String, String)>, Refusal> {
+    let name = |s: &str| {
+        s.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && s.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let split = |word: &String| match word.split_once('=') {
+        Some((n, value)) if name(n.to_ascii_lowercase().as_str()) => {
+            Ok((n.to_string(), value.to_string()))
+        }
+        _ => Err(Refusal::Error(format!("-G wants NAME=VALUE, not '{word}'"))),
+    };
+    words.iter().map(split).collect()
+}
+
+/// What `-D`, `-s` and other options ask for; `-D NAME` alone, which stap passes to its C compiler, sets no limit.
+fn limits(arguments: &Arguments) -> Result<Limits, Refusal> {
+    let mut words = arguments.define.clone();
+    if let Some(size) = &arguments.buffer {
+        match size.parse::<u64>() {
+            Ok(megabytes @ 1..=4095) => words.push(format!("SPILE_RING={}", megabytes << 20)),
+            _ => {
+                return Err(Refusal::Usage(
+                    "Invalid buffer size (should be 1-4095).".into(),
+                ));
+            }
+        }
+    }
+    if arguments.suppress_time_limits {
+        words.push(format!("MAXACTION={}", u32::MAX));
+    }
+    if arguments.suppress_handler_errors {
+        words.push(format!("MAXERRORS={}", u32::MAX));
+    }
+    let definitions = words
+        .iter()
+        .map(|word| word.split_once('=').unwrap_or((word, "")));
+    Ok(Limits {
+        timing: arguments.timing,
+        skip_badvars: arguments.skip_badvars,
+        ..Limits::from_definitions(definitions)
+    })
+}
+
+/// `-S SIZE[,N]`.
+fn rotation(text: &str) -> Result<(u64, Option<u32>), String> {
+    let (size, keep) = match text.split_once(',') {
+        Some((size, keep)) => (size, keep.parse().ok().map(Some)),
+        None => (text, Some(None)),
+    };
+    match (size.parse::<u64>(), keep) {
+        (Ok(size), Some(keep)) if size > 0 => Ok((size, keep)),
+        _ => Err(format!("-S wants SIZE[,N], not '{text}'")),
+    }
+}
+
+fn timeout(text: Option<&str>) -> Result<Option<Duration>, Refusal> {
+    text.map(|t| {
+        t.parse::<u64>()
+            .ok()
+            .filter(|&s| s > 0)
+            .map(Duration::from_secs)
+            .ok_or_else(|| Refusal::Usage("Invalid timeout interval.".into()))
+    })
+    .transpose()
+}

@@ -1,0 +1,3 @@
+//! What is particular to one processor: the names and numbers of its registers.
+
+pub mod x86_64;

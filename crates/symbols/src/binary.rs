@@ -1,0 +1,613 @@
+//! One binary and what can be asked about it; every answer is computed when first asked for.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use object::elf;
+
+use crate::address::{FileOffset, ImageAddr};
+use crate::call_frame::CallFrames;
+use crate::dwarf::{
+    self, DebugInfo, DwarfFile, DwarfFunction, FunctionIndex, SplitFiles, Term, Variable,
+    VariableKind,
+};
+use crate::frame_rules::{self, FrameRules};
+use crate::functions::{Function, FunctionTable, NamePattern};
+use crate::image::Image;
+use crate::libraries::{self, LibraryEnvironment};
+use crate::line_index::{self, LineIndex};
+use crate::plt::{self, PltEntry};
+use crate::sdt::{MarkTable, SdtError, SdtMark};
+use crate::suggest;
+use crate::symbol_table::{self, SymbolTable};
+use crate::unwind::{CodeRange, UnwindFacts};
+use crate::{code_pointers, glob::Glob, mini_debug_info, thread_local, unwind};
+
+/// Why a binary can't be read; each names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SymbolsError {
+    /// There is no such file.
+    #[error("{}: no such file", path.display())]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file can't be opened or mapped.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The file is something else, for example a script.
+    #[error("{}: not an ELF file", path.display())]
+    NotElf {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A program for another processor, or a 32-bit one.
+    #[error("{}: a {bits}-bit {machine} binary; only 64-bit x86-64 is supported", path.display())]
+    ForeignMachine {
+        /// The file.
+        path: PathBuf,
+        /// 32 or 64.
+        bits: u8,
+        /// The processor's name.
+        machine: String,
+    },
+    /// An object file or a core dump.
+    #[error("{}: neither an executable nor a shared library (ELF type {elf_type})", path.display())]
+    NotLoadable {
+        /// The file.
+        path: PathBuf,
+        /// `e_type` of the file header.
+        elf_type: u16,
+    },
+    /// The file is cut short or its tables contradict each other.
+    #[error("{}: truncated or corrupt: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Debugging information can't be decoded.
+    #[error("{}: corrupt debugging information at .debug_info+{offset:#x}: {reason}", path.display())]
+    Dwarf {
+        /// The file that holds the debugging information.
+        path: PathBuf,
+        /// Offset in `.debug_info` of the unit or entry.
+        offset: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What sort of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BinaryKind {
+    /// An executable with no dynamic linker, at a fixed address or (static PIE) relocating itself.
+    StaticExecutable,
+    /// An executable at a fixed address that a dynamic linker completes.
+    DynamicExecutable,
+    /// A position-independent executable that a dynamic linker completes.
+    PieExecutable,
+    /// A shared library (the dynamic linker itself included).
+    SharedLibrary,
+}
+
+/// A part of the file that is mapped when the program is loaded (`PT_LOAD`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Address of its first byte.
+    pub vaddr: ImageAddr,
+    /// Where it stands in the file.
+    pub file_offset: FileOffset,
+    /// Bytes in the file.
+    pub file_size: u64,
+    /// Bytes in memory; those beyond `file_size` are zero.
+    pub mem_size: u64,
+    /// Whether it is mapped executable.
+    pub executable: bool,
+    /// Whether it is mapped writable.
+    pub writable: bool,
+}
+
+/// A section header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its name, such as `.text`.
+    pub name: String,
+    /// Address of its first byte; 0 when it is not loaded.
+    pub address: ImageAddr,
+    /// Where it stands in the file.
+    pub file_offset: FileOffset,
+    /// Size in bytes.
+    pub size: u64,
+    pub(crate) kind: elf::SectionType,
+    /// `SHF_ALLOC`: it is in memory when the program runs.
+    pub allocated: bool,
+    /// `SHF_EXECINSTR`.
+    pub executable: bool,
+    /// `SHF_WRITE`.
+    pub writable: bool,
+    /// `SHF_COMPRESSED`.
+    pub compressed: bool,
+}
+
+impl Section {
+    /// Its addresses.
+    pub fn range(&self) -> Range<ImageAddr> {
+        self.address..ImageAddr(self.address.0.saturating_add(self.size))
+    }
+}
+
+/// One ELF executable or shared library.
+pub struct Binary {
+    image: Image,
+    needed: Vec<String>,
+    soname: Option<String>,
+    executable: Vec<Section>,
+    functions: OnceLock<FunctionTable>,
+    marks: OnceLock<MarkTable>,
+    unwind: OnceLock<UnwindFacts>,
+    ranges: OnceLock<Vec<CodeRange>>,
+    pointers: OnceLock<Vec<ImageAddr>>,
+    debug_file: OnceLock<Option<Image>>,
+    supplementary_file: OnceLock<Option<Image>>,
+    split_files: SplitFiles,
+    dwarf_index: OnceLock<FunctionIndex>,
+}
+
+impl std::fmt::Debug for Binary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binary")
+            .field("path", &self.image.path)
+            .field("kind", &self.kind())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Binary {
+    /// Maps a file and reads its tables of contents.
+    ///
+    /// # Errors
+    /// When there is no such file, it can't be read, or it is not a 64-bit x86-64 executable or shared library.
+    pub fn open(path: &Path) -> Result<Binary, SymbolsError> {
+        Binary::new(Image::open(path)?)
+    }
+
+    /// The same for a file that is in memory already; `path` is what errors and `$ORIGIN` call it.
+    ///
+    /// # Errors
+    /// As [`Binary::open`].
+    pub fn from_bytes(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Binary, SymbolsError> {
+        Binary::new(Image::from_bytes(path.into(), bytes)?)
+    }
+
+    fn new(image: Image) -> Result<Binary, SymbolsError> {
+        if image.elf_type != elf::ET_EXEC && image.elf_type != elf::ET_DYN {
+            return Err(SymbolsError::NotLoadable {
+                path: image.path,
+                elf_type: image.elf_type.0,
+            });
+        }
+        let executable = image
+            .sections
+            .iter()
+            .filter(|s| s.allocated && s.executable && s.kind == elf::SHT_PROGBITS)
+            .cloned()
+            .collect();
+        Ok(Binary {
+            needed: image.dynamic_strings(elf::DT_NEEDED),
+            soname: image.dynamic_strings(elf::DT_SONAME).into_iter().next(),
+            executable,
+            image,
+            functions: OnceLock::new(),
+            marks: OnceLock::new(),
+            unwind: OnceLock::new(),
+            ranges: OnceLock::new(),
+            pointers: OnceLock::new(),
+            debug_file: OnceLock::new(),
+            supplementary_file: OnceLock::new(),
+            split_files: SplitFiles::default(),
+            dwarf_index: OnceLock::new(),
+        })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.image.path
+    }
+
+    /// What sort of file it is.
+    pub fn kind(&self) -> BinaryKind {
+        let fixed = self.image.elf_type == elf::ET_EXEC;
+        let pie = self
+            .image
+            .dynamic_value(elf::DT_FLAGS_1)
+            .is_some_and(|f| f & elf::DF_1_PIE.0 != 0);
+        match (fixed, self.image.interpreter.is_some()) {
+            (true, true) => BinaryKind::DynamicExecutable,
+            (true, false) => BinaryKind::StaticExecutable,
+            (false, _) if self.soname.is_some() && !pie => BinaryKind::SharedLibrary,
+            (false, true) => BinaryKind::PieExecutable,
+            (false, false) if pie => BinaryKind::StaticExecutable,
+            (false, false) => BinaryKind::SharedLibrary,
+        }
+    }
+
+    /// Whether the loader may place it anywhere (ELF type `ET_DYN`), so that a load bias must be added to addresses.
+    pub fn is_position_independent(&self) -> bool {
+        self.image.elf_type == elf::ET_DYN
+    }
+
+    /// The dynamic linker that it asks for (`PT_INTERP`).
+    pub fn interpreter(&self) -> Option<&str> {
+        self.image.interpreter.as_deref()
+    }
+
+    /// Where execution starts.
+    pub fn entry(&self) -> ImageAddr {
+        self.image.entry
+    }
+
+    /// The `NT_GNU_BUILD_ID` note.
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.image.build_id()
+    }
+
+    /// `DT_SONAME`.
+    pub fn soname(&self) -> Option<&str> {
+        self.soname.as_deref()
+    }
+
+    /// The libraries that it names itself (`DT_NEEDED`), in order.
+    pub fn needed(&self) -> &[String] {
+        &self.needed
+    }
+
+    /// The same as [`Binary::needed`].
+    pub fn needed_libraries(&self) -> &[String] {
+        &self.needed
+    }
+
+    /// The shared libraries that the dynamic linker maps at start, dependencies included, breadth first as it does,
+    /// the dynamic linker itself last (ld.so(8)). Libraries that can't be found are left out. The vDSO is no file.
+    pub fn resolve_libraries(&self, environment: &LibraryEnvironment) -> Vec<PathBuf> {
+        libraries::resolve(self, environment)
+    }
+
+    /// What the loader maps, by ascending address.
+    pub fn load_segments(&self) -> &[Segment] {
+        &self.image.segments
+    }
+
+    /// Sections that hold instructions.
+    pub fn executable_sections(&self) -> &[Section] {
+        &self.executable
+    }
+
+    /// All section headers.
+    pub fn sections(&self) -> &[Section] {
+        &self.image.sections
+    }
+
+    /// The bytes of an executable segment as the file has them; `None` unless all of `range` is in one.
+    pub fn code_bytes(&self, range: Range<ImageAddr>) -> Option<&[u8]> {
+        self.image
+            .in_executable_segment(range.start)
+            .then(|| self.image.mapped(range))
+            .flatten()
+    }
+
+    /// `length` bytes as the loader would map them from the file, relocations not applied.
+    pub fn read_data(&self, address: ImageAddr, length: usize) -> Option<&[u8]> {
+        let end = address.0.checked_add(u64::try_from(length).ok()?)?;
+        self.image.mapped(address..ImageAddr(end))
+    }
+
+    /// Whether an executable section (or, without section headers, an executable segment) holds this address.
+    pub fn is_code(&self, address: ImageAddr) -> bool {
+        if self.executable.is_empty() {
+            self.image.in_executable_segment(address)
+        } else {
+            self.executable.iter().any(|s| s.range().contains(&address))
+        }
+    }
+
+    fn function_table(&self) -> &FunctionTable {
+        self.functions
+            .get_or_init(|| FunctionTable::build(&self.image, self.debug_image()))
+    }
+
+    /// Functions with code, by ascending address; several names of one address are entries of their own. Undefined and
+    /// empty symbols and PLT entries are not among them.
+    pub fn functions(&self) -> &[Function] {
+        self.function_table().functions()
+    }
+
+    /// Functions whose name, mangled or demangled without parameters, matches a pattern of `*`, `?` and `[…]`.
+    pub fn functions_matching(&self, pattern: &str) -> Vec<&Function> {
+        self.function_table().matching(pattern)
+    }
+
+    /// The function whose code holds this address; of several names the first that is exported, else the first.
+    pub fn function_at(&self, address: ImageAddr) -> Option<&Function> {
+        self.function_table().at(address)
+    }
+
+    /// The address of a symbol of any type, `.dynsym` before `.symtab`.
+    pub fn symbol(&self, name: &str) -> Option<ImageAddr> {
+        self.function_table().symbol(name)
+    }
+
+    /// Names of functions near to one that was not found, best first.
+    pub fn similar_names(&self, name: &str, limit: usize) -> Vec<String> {
+        let demangled: Vec<String> = self
+            .functions()
+            .iter()
+            .filter_map(Function::demangled)
+            .collect();
+        let names = self.functions().iter().map(|f| f.name.as_str());
+        suggest::similar(
+            name,
+            names.chain(demangled.iter().map(String::as_str)),
+            limit,
+        )
+    }
+
+    /// Names of marks near to one that was not found, best first.
+    pub fn similar_marks(&self, name: &str, limit: usize) -> Vec<String> {
+        suggest::similar(name, self.marks().iter().map(|m| m.name.as_str()), limit)
+    }
+
+    fn mark_table(&self) -> &MarkTable {
+        self.marks
+            .get_or_init(|| MarkTable::build(&self.image, |name| self.symbol(name)))
+    }
+
+    /// The SDT marks (`.note.stapsdt`), in the order of the notes.
+    pub fn marks(&self) -> &[SdtMark] {
+        &self.mark_table().marks
+    }
+
+    /// What could not be read among the marks; the other marks are there.
+    pub fn mark_errors(&self) -> &[SdtError] {
+        &self.mark_table().errors
+    }
+
+    /// Marks whose provider and name match patterns of `*`, `?` and `[…]`.
+    pub fn marks_matching(&self, provider: &str, name: &str) -> Vec<&SdtMark> {
+        let (provider, name) = (Glob::new(provider), Glob::new(name));
+        self.marks()
+            .iter()
+            .filter(|m| provider.matches(&m.provider) && name.matches(&m.name))
+            .collect()
+    }
+
+    fn unwind_facts(&self) -> &UnwindFacts {
+        self.unwind.get_or_init(|| UnwindFacts::read(&self.image))
+    }
+
+    /// Where functions begin and end, from symbols and unwind tables together, ascending and without overlaps; so it
+    /// works for stripped files.
+    pub fn function_ranges(&self) -> &[CodeRange] {
+        self.ranges
+            .get_or_init(|| unwind::merge_ranges(self.functions(), &self.unwind_facts().frames))
+    }
+
+    /// What the unwind table says of the stack at each instruction; `None` without one.
+    pub fn call_frames(&self) -> Option<CallFrames<'_>> {
+        CallFrames::read(&self.image)
+    }
+
+    /// Where exceptions resume (landing pads of `.gcc_except_table`), ascending.
+    pub fn landing_pads(&self) -> &[ImageAddr] {
+        &self.unwind_facts().landing_pads
+    }
+
+    /// Every address of code that data holds, ascending: what relocations store, and for a program at a fixed address
+    /// every word of its data that could be one. A superset of what indirect jumps through pointers can reach.
+    pub fn code_pointers(&self) -> &[ImageAddr] {
+        self.pointers
+            .get_or_init(|| code_pointers::find(self, &self.image))
+    }
+
+    /// The entries of the procedure linkage table, ascending. Read anew at each call.
+    pub fn plt_entries(&self) -> Vec<PltEntry> {
+        plt::find(self, &self.image)
+    }
+
+    /// How callers' frames are found from any address of the code. Read anew at each call.
+    pub fn frame_rules(&self) -> FrameRules {
+        frame_rules::read(&self.image, self.debug_image())
+    }
+
+    /// The names that SystemTap gives to addresses. Read anew at each call.
+    pub fn symbol_table(&self) -> SymbolTable {
+        symbol_table::read(&self.image, self.debug_image())
+    }
+
+    /// The source lines of all code; empty without debugging information. Read anew at each call.
+    pub fn line_index(&self) -> LineIndex {
+        self.dwarf_file()
+            .map(|file| line_index::read(&file))
+            .unwrap_or_default()
+    }
+
+    /// A separate debug file, by build-id or `.gnu_debuglink` under `/usr/lib/debug`; else the one in `.gnu_debugdata`.
+    fn debug_image(&self) -> Option<&Image> {
+        self.debug_file
+            .get_or_init(|| {
+                dwarf::find_debug_file(&self.image).or_else(|| mini_debug_info::read(&self.image))
+            })
+            .as_ref()
+    }
+
+    /// The file that dwz(1) moved common entries to.
+    fn supplementary_image(&self, debug: &Image) -> Option<&Image> {
+        self.supplementary_file
+            .get_or_init(|| dwarf::find_supplementary_file(debug))
+            .as_ref()
+    }
+
+    fn dwarf_file(&self) -> Option<DwarfFile<'_>> {
+        let load = |debug| {
+            let supplementary = self.supplementary_image(debug);
+            DwarfFile::load(debug, &self.image, supplementary, &self.split_files)
+        };
+        if self.image.section(".debug_info").is_some() {
+            return load(&self.image);
+        }
+        self.debug_image().and_then(load)
+    }
+
+    /// The address of a byte of the binary's thread-local block, as a number that depends on the thread pointer; `None`
+    /// when nothing in the file leads there.
+    pub fn thread_local_address(&self, offset: u64) -> Option<Term> {
+        thread_local::address(&self.image, self.kind(), offset)
+    }
+
+    /// The debugging information, in the file or beside it; `None` when there is none.
+    pub fn debug_info(&self) -> Option<DebugInfo<'_>> {
+        let file = self.dwarf_file()?;
+        let index = self.function_index(&file);
+        Some(DebugInfo::new(&file, index))
+    }
+
+    fn function_index(&self, file: &DwarfFile<'_>) -> &FunctionIndex {
+        self.dwarf_index.get_or_init(|| FunctionIndex::build(file))
+    }
+
+    /// Whether debugging information is there, in the file or beside it.
+    pub fn has_dwarf(&self) -> bool {
+        self.dwarf_file().is_some()
+    }
+
+    /// Functions of the debugging information whose name (`DW_AT_name`, or the mangled name) matches a pattern, or, of a
+    /// pattern with `::`, the last parts of whose qualified name do part by part; empty when there is none. Ascending by entry. A
+    /// symbol that matches finds its function under that one's own name (`malloc` is `__libc_malloc` in glibc). Pieces that the compiler cut off a
+    /// function ([`Function::is_fragment`]) are left out.
+    ///
+    /// # Errors
+    /// When an entry that matches can't be decoded.
+    pub fn dwarf_functions_matching(
+        &self,
+        pattern: &str,
+    ) -> Result<Vec<DwarfFunction>, SymbolsError> {
+        let Some(file) = self.dwarf_file() else {
+            return Ok(Vec::new());
+        };
+        let index = self.function_index(&file);
+        let table = self.function_table();
+        let candidates = table.candidates(pattern);
+        let pattern = NamePattern::new(pattern);
+        if let Some(addresses) = candidates {
+            let mut found = index.select_at(&file, &addresses)?;
+            let own_name =
+                |f: &DwarfFunction| pattern.matches_function(&f.name, f.linkage_name.as_deref());
+            // Several may be described at one address, each by a name of its own; a symbol's name means one of them.
+            let mut served: HashSet<ImageAddr> = found
+                .iter()
+                .filter(|f| own_name(f))
+                .map(|f| f.entry)
+                .collect();
+            found.retain(|f| {
+                let symbols = table.starting_at(f.entry);
+                let named = own_name(f)
+                    || symbols.iter().any(|s| pattern.matches(&s.name)) && served.insert(f.entry);
+                named && !symbols.iter().any(Function::is_fragment)
+            });
+            return Ok(found);
+        }
+        let wanted = |name: &str, linkage: Option<&str>| pattern.matches_function(name, linkage);
+        let mut found = index.select(&file, wanted)?;
+        let known: HashSet<ImageAddr> = found.iter().map(|f| f.entry).collect();
+        let mut elsewhere = HashSet::new();
+        let mut aliases = HashSet::new();
+        for function in table
+            .functions()
+            .iter()
+            .filter(|f| !known.contains(&f.address))
+        {
+            if pattern.matches_alias(&function.name) {
+                elsewhere.insert(function.address);
+                aliases.extend(
+                    table
+                        .starting_at(function.address)
+                        .iter()
+                        .map(|f| f.name.as_str()),
+                );
+            }
+        }
+        if !aliases.is_empty() {
+            let wanted = |name: &str, linkage: Option<&str>| {
+                aliases.contains(name) || linkage.is_some_and(|l| aliases.contains(l))
+            };
+            let named = index.select(&file, wanted)?;
+            found.extend(named.into_iter().filter(|f| elsewhere.contains(&f.entry)));
+            found.sort_by(|a, b| (a.entry, &a.name).cmp(&(b.entry, &b.name)));
+        }
+        found.retain(|f| !table.starting_at(f.entry).iter().any(Function::is_fragment));
+        Ok(found)
+    }
+
+    /// Copies of functions that were inlined into others, by the same names as
+    /// [`Binary::dwarf_functions_matching`]. Ascending by entry.
+    ///
+    /// # Errors
+    /// When an entry that matches can't be decoded.
+    pub fn inlined_matching(&self, pattern: &str) -> Result<Vec<DwarfFunction>, SymbolsError> {
+        let Some(file) = self.dwarf_file() else {
+            return Ok(Vec::new());
+        };
+        let pattern = NamePattern::new(pattern);
+        self.function_index(&file)
+            .select_inlined(&file, |name, linkage| {
+                pattern.matches_function(name, linkage)
+            })
+    }
+
+    /// Names of functions of the debugging information near to one that was not found, best first.
+    pub fn similar_dwarf_names(&self, name: &str, limit: usize) -> Vec<String> {
+        let Some(file) = self.dwarf_file() else {
+            return Vec::new();
+        };
+        suggest::similar(
+            name,
+            self.function_index(&file).function_names(&file),
+            limit,
+        )
+    }
+
+    /// The parameters of a function that this binary returned, located at its probe address.
+    ///
+    /// # Errors
+    /// When the function's entry can't be decoded.
+    pub fn parameters(&self, function: &DwarfFunction) -> Result<Vec<Variable>, SymbolsError> {
+        let Some(info) = self.debug_info() else {
+            return Ok(Vec::new());
+        };
+        let Some(scopes) = info.scopes_within(function.probe_address, function.entity())? else {
+            return Ok(Vec::new());
+        };
+        let mut found = info.variables(&scopes)?;
+        found.retain(|v| v.kind == VariableKind::Parameter);
+        Ok(found)
+    }
+}
+
+/// Whether running a file changes user or group (set-user-ID or set-group-ID bit), so that it can't be traced by
+/// whoever starts it.
+///
+/// # Errors
+/// When the file can't be looked at.
+pub fn is_setuid(path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(path)?;
+    Ok(metadata.is_file() && metadata.permissions().mode() & 0o6000 != 0)
+}

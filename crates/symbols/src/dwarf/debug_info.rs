@@ -1,0 +1,414 @@
+//! Questions to the debugging information of one binary: scopes, variables, types, lines.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::function_index::{self, FunctionIndex, decl_file};
+use super::layout::{self, Type};
+use super::qualified;
+use super::scopes::{self, Chain};
+use super::units::{EntryId, Home, Place, Unit, Units};
+use super::{EntityId, Location, TypeId, Variable, VariableKind};
+use crate::address::ImageAddr;
+use crate::binary::SymbolsError;
+use crate::dwarf::sections::DwarfFile;
+use crate::glob::Glob;
+
+/// The debugging information of a binary, with what was decoded of it so far. Made by [`crate::Binary::debug_info`].
+pub struct DebugInfo<'b> {
+    pub(crate) units: Units<'b>,
+    pub(crate) index: &'b FunctionIndex,
+}
+
+impl std::fmt::Debug for DebugInfo<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DebugInfo")
+            .field("path", &self.units.file.debug.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The scopes that hold an address: which variables are visible there.
+pub struct Scopes<'b> {
+    /// The address.
+    pub pc: ImageAddr,
+    chain: Chain<'b>,
+    visible: Vec<Place<'b>>,
+}
+
+impl std::fmt::Debug for Scopes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scopes")
+            .field("pc", &self.pc)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'b> DebugInfo<'b> {
+    pub(crate) fn new(file: &DwarfFile<'b>, index: &'b FunctionIndex) -> DebugInfo<'b> {
+        DebugInfo {
+            units: Units::new(file, &index.units),
+            index,
+        }
+    }
+
+    fn damaged(&self, id: EntryId, error: gimli::Error) -> SymbolsError {
+        self.units.error(id.unit + id.die, error)
+    }
+
+    /// The unit whose code holds an address.
+    pub(crate) fn unit_at(&self, pc: ImageAddr) -> Option<Rc<Unit<'b>>> {
+        if let Some(start) = self.units.known_at(pc.0) {
+            return self.units.unit(start).ok();
+        }
+        let wanted = std::iter::once(pc).collect();
+        let starts = function_index::units_of(&self.units, self.units.starts(), &wanted);
+        let unit = self.units.unit(*starts.first()?).ok()?;
+        self.units.learn(&unit);
+        Some(unit)
+    }
+
+    /// The scopes at an address; `None` when no function with debugging information holds it.
+    ///
+    /// # Errors
+    /// When the function's entries can't be decoded.
+    pub fn scopes_at(&self, pc: ImageAddr) -> Result<Option<Scopes<'b>>, SymbolsError> {
+        let Some(unit) = self.unit_at(pc) else {
+            return Ok(None);
+        };
+        let failed = |e| self.units.error(unit.start, e);
+        let Some(function) = scopes::function_at(&self.units, &unit, pc.0).map_err(failed)? else {
+            return Ok(None);
+        };
+        let chain = scopes::chain(function, pc.0).map_err(failed)?;
+        let visible = chain.visible().to_vec();
+        Ok(Some(Scopes { pc, chain, visible }))
+    }
+
+    /// The scopes at an address as a function or an inlined copy of one that holds it sees them: what was inlined into
+    /// it there is left out.
+    ///
+    /// # Errors
+    /// As [`DebugInfo::scopes_at`].
+    pub fn scopes_within(
+        &self,
+        pc: ImageAddr,
+        entity: EntityId,
+    ) -> Result<Option<Scopes<'b>>, SymbolsError> {
+        let scope = self
+            .units
+            .place(entity.0)
+            .map_err(|e| self.damaged(entity.0, e))?;
+        let Some(mut scopes) = self.scopes_at(pc)? else {
+            return Ok(None);
+        };
+        scopes.visible = scopes.chain.within(&scope);
+        Ok(Some(scopes))
+    }
+
+    /// The same without the blocks inside of the function: its parameters and outermost variables.
+    ///
+    /// # Errors
+    /// As [`DebugInfo::scopes_at`].
+    pub fn scopes_of(
+        &self,
+        pc: ImageAddr,
+        entity: EntityId,
+    ) -> Result<Option<Scopes<'b>>, SymbolsError> {
+        let scopes = self.scopes_within(pc, entity)?;
+        Ok(scopes.map(|mut scopes| {
+            let blocks = scopes.visible.len().saturating_sub(1);
+            scopes.visible.drain(..blocks);
+            scopes
+        }))
+    }
+
+    /// The visible variables and parameters, the innermost scope's first; a name that stands twice hides the later one.
+    ///
+    /// # Errors
+    /// When an entry can't be decoded.
+    pub fn variables(&self, scopes: &Scopes<'b>) -> Result<Vec<Variable>, SymbolsError> {
+        let context = scopes::context(&self.units, scopes.chain.function(), scopes.pc.0);
+        let mut found: Vec<Variable> = Vec::new();
+        for scope in &scopes.visible {
+            let inner =
+                scopes::variables_of(&context, scope).map_err(|e| self.damaged(scope.id(), e))?;
+            let known = found.len();
+            for variable in inner {
+                let hidden = found
+                    .get(..known)
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|f| f.name == variable.name);
+                if !hidden {
+                    found.push(variable);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The name and declaring file of the function, or the one that was inlined, whose variables are visible.
+    pub fn function_name(&self, scopes: &Scopes<'b>) -> Option<(String, Option<String>)> {
+        let scope = scopes.visible.last()?;
+        let name = self.units.inherited_string(scope, gimli::DW_AT_name)?;
+        Some((name, decl_file(&self.units, scope)))
+    }
+
+    /// What a function returns, of the scope that is seen.
+    pub fn result_type(&self, scopes: &Scopes<'b>) -> Option<TypeId> {
+        let place = self.units.type_of(scopes.visible.last()?)?;
+        Some(TypeId(place.id()))
+    }
+
+    /// A variable of the unit that holds the code, outside of all functions.
+    pub fn global_near(&self, scopes: &Scopes<'b>, name: &str) -> Option<Variable> {
+        let unit = Rc::clone(&scopes.chain.function()?.unit);
+        self.global_in(&unit, name, scopes.pc)
+    }
+
+    /// Variables outside of all functions, in every unit whose name satisfies a condition.
+    pub fn globals(
+        &self,
+        name: &str,
+        unit_wanted: impl Fn(&str) -> bool,
+        pc: ImageAddr,
+    ) -> Vec<Variable> {
+        let mut found = Vec::new();
+        for id in self.index.names(&self.units, name) {
+            let Ok(unit) = self.units.unit_in(id.home, id.unit) else {
+                continue;
+            };
+            let unit_name = self.units.root(&unit).ok().and_then(|r| r.name());
+            if !unit_wanted(unit_name.as_deref().unwrap_or_default()) {
+                continue;
+            }
+            if let Ok(place) = self.units.place(id)
+                && place.entry.tag() == gimli::DW_TAG_variable
+                && let Some(variable) = self.as_global(&place, pc)
+            {
+                found.push(variable);
+            }
+        }
+        found
+    }
+
+    fn global_in(&self, unit: &Rc<Unit<'b>>, name: &str, pc: ImageAddr) -> Option<Variable> {
+        let mut fallback = None;
+        for id in function_index::names_of_unit(unit).ok()?.get(name)? {
+            let place = self.units.place(*id).ok()?;
+            if place.entry.tag() != gimli::DW_TAG_variable {
+                continue;
+            }
+            match self.as_global(&place, pc) {
+                Some(variable) if !matches!(variable.location, Location::Unavailable(_)) => {
+                    return Some(variable);
+                }
+                other => fallback = fallback.or(other),
+            }
+        }
+        fallback
+    }
+
+    fn as_global(&self, place: &Place<'b>, pc: ImageAddr) -> Option<Variable> {
+        let context = scopes::context(&self.units, None, pc.0);
+        scopes::variable(&context, place, VariableKind::Global)
+    }
+
+    /// Names of the variables of a unit outside of all functions.
+    pub fn globals_near(&self, scopes: &Scopes<'b>) -> Vec<String> {
+        let Some(function) = scopes.chain.function() else {
+            return Vec::new();
+        };
+        let names = function_index::names_of_unit(&function.unit).unwrap_or_default();
+        let is_variable = |id: &EntryId| {
+            self.units
+                .place(*id)
+                .is_ok_and(|p| p.entry.tag() == gimli::DW_TAG_variable)
+        };
+        let mut found: Vec<String> = names
+            .into_iter()
+            .filter(|(_, ids)| ids.iter().any(is_variable))
+            .map(|(name, _)| name)
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// What a pointer that only the debugging information still knows points to: the place of that variable at `pc`.
+    pub fn pointed_to(&self, scopes: &Scopes<'b>, target: EntityId) -> Option<Location> {
+        let context = scopes::context(&self.units, scopes.chain.function(), scopes.pc.0);
+        let place = self.units.place(target.0).ok()?;
+        Some(scopes::locate(&context, &place))
+    }
+
+    /// Lines at which a variable that has gone can be read: `[first, last]` of each stretch of code, ascending.
+    pub fn available_lines(&self, variable: EntityId) -> Vec<(u64, u64)> {
+        let Ok(place) = self.units.place(variable.0) else {
+            return Vec::new();
+        };
+        let rows = self.units.rows(&place.unit);
+        let mut found = Vec::new();
+        for range in scopes::available(&self.units, &place) {
+            let within = super::line_table::between(&rows, range.start.0, range.end.0);
+            let lines = within.iter().map(|r| r.line).filter(|l| *l != 0);
+            let (low, high) = (lines.clone().min(), lines.max());
+            found.extend(low.zip(high));
+        }
+        found.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = Vec::new();
+        for (low, high) in found {
+            match merged.last_mut() {
+                Some(last) if low <= last.1.saturating_add(1) => last.1 = last.1.max(high),
+                _ => merged.push((low, high)),
+            }
+        }
+        merged
+    }
+
+    /// Describes a type.
+    ///
+    /// # Errors
+    /// When its entries can't be decoded.
+    pub fn describe(&self, id: TypeId) -> Result<Type, SymbolsError> {
+        layout::describe(&self.units, id).map_err(|e| self.damaged(id.0, e))
+    }
+
+    /// The definition of a structure, class, union or enumeration of which only the name is known in a unit.
+    pub fn definition(&self, declared: &Type) -> Option<TypeId> {
+        let name = declared.name.as_deref()?;
+        let place = layout::peel(&self.units, self.units.place(declared.id.0).ok())?;
+        self.index
+            .names(&self.units, name)
+            .into_iter()
+            .find_map(|id| {
+                let found = self.units.place(id).ok()?;
+                let same = same_keyword(found.entry.tag(), place.entry.tag())
+                    && !found.flag(gimli::DW_AT_declaration);
+                same.then_some(TypeId(id))
+            })
+    }
+
+    /// A type by its name as C has it: `struct foo`, `union u`, `enum e`, `class c`, or a name alone, with any number of
+    /// `*` behind; scopes (`outer::inner`) may stand before the name. The unit of `near` is searched first.
+    pub fn type_named(&self, text: &str, near: Option<&Scopes<'b>>) -> Option<NamedType> {
+        let text = text.trim();
+        let plain = text.trim_end_matches(['*', ' ', '\t']);
+        let pointers = text.get(plain.len()..)?.matches('*').count();
+        let (tags, name): (&[gimli::DwTag], &str) = match plain.split_once(char::is_whitespace) {
+            Some(("struct" | "class", name)) => (
+                &[gimli::DW_TAG_structure_type, gimli::DW_TAG_class_type],
+                name.trim(),
+            ),
+            Some(("union", name)) => (&[gimli::DW_TAG_union_type], name.trim()),
+            Some(("enum", name)) => (&[gimli::DW_TAG_enumeration_type], name.trim()),
+            _ => (
+                &[
+                    gimli::DW_TAG_typedef,
+                    gimli::DW_TAG_base_type,
+                    gimli::DW_TAG_structure_type,
+                    gimli::DW_TAG_class_type,
+                    gimli::DW_TAG_union_type,
+                    gimli::DW_TAG_enumeration_type,
+                ],
+                plain,
+            ),
+        };
+        let (scope, name) = qualified::split(name);
+        let fits = |id: &EntryId| {
+            let place = self.units.place(*id).ok()?;
+            let tag = place.entry.tag();
+            let fits = tags.contains(&tag)
+                && !place.flag(gimli::DW_AT_declaration)
+                && scope.is_none_or(|wanted| {
+                    qualified::scope_of(&self.units, *id)
+                        .is_ok_and(|found| qualified::is_within(&found, wanted))
+                });
+            fits.then_some(*id)
+        };
+        let here = near
+            .and_then(|s| s.chain.function())
+            .and_then(|f| function_index::names_of_unit(&f.unit).ok())
+            .and_then(|mut names| names.remove(name))
+            .and_then(|ids| ids.iter().find_map(fits));
+        let found = here.or_else(|| self.index.names(&self.units, name).iter().find_map(fits))?;
+        Some(NamedType {
+            id: TypeId(found),
+            pointers,
+        })
+    }
+
+    /// Structures, unions, classes and enumerations that are defined outside of functions and whose names match.
+    pub fn types_matching(&self, pattern: &Glob) -> Vec<TypeId> {
+        let is_defined = |id: &EntryId| {
+            self.units.place(*id).is_ok_and(|place| {
+                matches!(
+                    place.entry.tag(),
+                    gimli::DW_TAG_structure_type
+                        | gimli::DW_TAG_class_type
+                        | gimli::DW_TAG_union_type
+                        | gimli::DW_TAG_enumeration_type
+                ) && !place.flag(gimli::DW_AT_declaration)
+            })
+        };
+        let named = self.index.all_names(&self.units).iter();
+        let mut found: Vec<EntryId> = named
+            .filter(|(name, _)| pattern.matches(name))
+            .flat_map(|(_, ids)| ids.iter().copied())
+            .filter(is_defined)
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(TypeId).collect()
+    }
+
+    /// The value of an enumerator, wherever it is declared; the unit of `near` is searched first.
+    pub fn enumerator(&self, name: &str, near: Option<&Scopes<'b>>) -> Option<i64> {
+        let in_unit = |unit: &Rc<Unit<'b>>| {
+            let names: HashMap<String, Vec<EntryId>> = function_index::names_of_unit(unit).ok()?;
+            let mut ids: Vec<EntryId> = names.into_values().flatten().collect();
+            ids.extend(function_index::nameless_enumerations(unit).ok()?);
+            ids.into_iter().find_map(|id| {
+                let place = self.units.place(id).ok()?;
+                if place.entry.tag() != gimli::DW_TAG_enumeration_type {
+                    return None;
+                }
+                let described = layout::describe(&self.units, TypeId(id)).ok()?;
+                let layout::TypeKind::Enumeration { enumerators, .. } = described.kind else {
+                    return None;
+                };
+                enumerators
+                    .into_iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| v)
+            })
+        };
+        let here = near.and_then(|s| s.chain.function()).map(|f| &f.unit);
+        if let Some(value) = here.and_then(in_unit) {
+            return Some(value);
+        }
+        self.units
+            .starts()
+            .iter()
+            .find_map(|start| in_unit(&self.units.unit_in(Home::Main, *start).ok()?))
+    }
+}
+
+/// What a type's name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedType {
+    /// The type.
+    pub id: TypeId,
+    /// How many pointers to it.
+    pub pointers: usize,
+}
+
+fn same_keyword(a: gimli::DwTag, b: gimli::DwTag) -> bool {
+    let class = |t| {
+        if t == gimli::DW_TAG_class_type {
+            gimli::DW_TAG_structure_type
+        } else {
+            t
+        }
+    };
+    class(a) == class(b)
+}

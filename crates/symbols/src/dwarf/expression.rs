@@ -1,0 +1,394 @@
+//! Location expressions (DWARF 5, 2.5 and 2.6), evaluated without a process: the result is a place that depends on
+//! registers and memory.
+
+use gimli::{AttributeValue, Encoding, Expression, Operation, UnitOffset};
+
+use super::frame::call_frame_address;
+use super::sections::Slice;
+use super::term::{Operator, Term};
+use super::units::{Unit, Units};
+use super::{Location, Piece};
+use crate::address::ImageAddr;
+
+/// Why a value is not available of which only what it was at the function's entry is known.
+pub(crate) const ENTRY_VALUE_ONLY: &str = "only its value at the function's entry is known";
+
+/// Expressions longer than this are taken for damage.
+const OPERATION_LIMIT: usize = 1000;
+/// Deeper calls of expressions from expressions are taken for damage.
+const NESTING_LIMIT: usize = 8;
+
+/// What an expression needs to know of the code it is evaluated at.
+pub(crate) struct Context<'f, 'a> {
+    pub units: &'f Units<'a>,
+    /// Where the value is wanted.
+    pub pc: u64,
+    /// Where the function is entered; entry values are known there.
+    pub entry: u64,
+    /// `DW_AT_frame_base` of the function.
+    pub frame_base: Option<Expression<Slice<'a>>>,
+}
+
+impl Context<'_, '_> {
+    fn frame_address(&self) -> Result<Term, String> {
+        call_frame_address(&self.units.file, self.pc)
+            .ok_or_else(|| "no call frame information here".to_owned())
+    }
+}
+
+/// Where the value is; reasons why it can't be told are part of the result.
+pub(crate) fn evaluate<'a>(
+    context: &Context<'_, 'a>,
+    unit: &Unit<'a>,
+    expression: Expression<Slice<'a>>,
+) -> Location {
+    let mut run = Run::new(context, unit, NESTING_LIMIT);
+    run.whole(expression).unwrap_or_else(Location::Unavailable)
+}
+
+/// As [`evaluate`], beginning with a number on the stack: the object's address, for the offset of a virtual base.
+pub(crate) fn evaluate_from<'a>(
+    context: &Context<'_, 'a>,
+    unit: &Unit<'a>,
+    expression: Expression<Slice<'a>>,
+    object: Term,
+) -> Location {
+    let mut run = Run::new(context, unit, NESTING_LIMIT);
+    run.stack.push(object);
+    run.whole(expression).unwrap_or_else(Location::Unavailable)
+}
+
+struct Run<'c, 'f, 'a> {
+    context: &'c Context<'f, 'a>,
+    unit: &'c Unit<'a>,
+    stack: Vec<Term>,
+    nesting: usize,
+    /// What the operations since the last piece say.
+    simple: Option<Location>,
+    is_value: bool,
+}
+
+fn damaged(e: gimli::Error) -> String {
+    format!("damaged location expression: {e}")
+}
+
+impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
+    fn new(context: &'c Context<'f, 'a>, unit: &'c Unit<'a>, nesting: usize) -> Self {
+        Run {
+            context,
+            unit,
+            stack: Vec::new(),
+            nesting,
+            simple: None,
+            is_value: false,
+        }
+    }
+
+    fn nested(&self) -> Result<Self, String> {
+        let left = self
+            .nesting
+            .checked_sub(1)
+            .ok_or("its location expression calls itself")?;
+        Ok(Run::new(self.context, self.unit, left))
+    }
+
+    fn pop(&mut self) -> Result<Term, String> {
+        self.stack
+            .pop()
+            .ok_or_else(|| "damaged location expression: nothing on its stack".to_owned())
+    }
+
+    fn push(&mut self, term: Term) -> Result<(), String> {
+        if term.is_too_deep() {
+            return Err("its location expression is too deep".into());
+        }
+        self.stack.push(term);
+        Ok(())
+    }
+
+    /// What the operations so far amount to, and a clean slate.
+    fn take(&mut self) -> Location {
+        let is_value = std::mem::take(&mut self.is_value);
+        if let Some(simple) = self.simple.take() {
+            return simple;
+        }
+        match self.stack.pop() {
+            Some(term) if is_value => match term {
+                Term::Register(register) => Location::Register(register),
+                term => Location::Value(term),
+            },
+            // A constant is an address of the file.
+            Some(Term::Constant(address)) => {
+                Location::Memory(Term::Image(ImageAddr(address.cast_unsigned())))
+            }
+            Some(term) => Location::Memory(term),
+            None => Location::Unavailable("optimised out here".into()),
+        }
+    }
+
+    fn whole(&mut self, expression: Expression<Slice<'a>>) -> Result<Location, String> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut operations = expression.operations(self.unit.encoding());
+        let mut count = 0;
+        while let Some(operation) = operations.next().map_err(damaged)? {
+            count += 1;
+            if count > OPERATION_LIMIT {
+                return Err("location expression too long".into());
+            }
+            match operation {
+                Operation::Piece {
+                    size_in_bits,
+                    bit_offset,
+                } => {
+                    let location = self.take();
+                    pieces.push(Piece {
+                        location,
+                        bits: size_in_bits,
+                        skip: bit_offset.unwrap_or(0),
+                    });
+                }
+                Operation::Bra { target } | Operation::Skip { target } => {
+                    let jumps = match operation {
+                        Operation::Bra { .. } => match self.pop()?.as_constant() {
+                            Some(n) => n != 0,
+                            None => return Err("its location depends on a condition".into()),
+                        },
+                        _ => true,
+                    };
+                    if jumps {
+                        operations = jump(expression, &operations, target, self.unit.encoding())?;
+                    }
+                }
+                operation => self.step(operation)?,
+            }
+        }
+        if pieces.is_empty() {
+            return Ok(self.take());
+        }
+        Ok(Location::Pieces(pieces))
+    }
+
+    fn two(&mut self, operator: Operator) -> Result<(), String> {
+        let (b, a) = (self.pop()?, self.pop()?);
+        self.push(Term::binary(operator, a, b))
+    }
+
+    fn step(&mut self, operation: Operation<Slice<'a>>) -> Result<(), String> {
+        match operation {
+            Operation::Nop => {}
+            Operation::Register { register } => {
+                self.simple = Some(Location::Register(register.0));
+            }
+            Operation::RegisterOffset {
+                register,
+                offset,
+                base_type,
+            } => {
+                let term = Term::Register(register.0).plus(offset);
+                let term = self.typed(term, base_type)?;
+                self.push(term)?;
+            }
+            Operation::FrameOffset { offset } => {
+                let frame = self.frame_base()?;
+                self.push(frame.plus(offset))?;
+            }
+            Operation::CallFrameCFA => {
+                let frame = self.context.frame_address()?;
+                self.push(frame)?;
+            }
+            Operation::Address { address } => self.push(Term::Image(ImageAddr(address)))?,
+            Operation::AddressIndex { index } => {
+                let address = self.unit.dwarf.address(self.unit, index).map_err(damaged)?;
+                self.push(Term::Image(ImageAddr(address)))?;
+            }
+            Operation::ConstantIndex { index } => {
+                let constant = self.unit.dwarf.address(self.unit, index).map_err(damaged)?;
+                self.push(Term::Constant(constant.cast_signed()))?;
+            }
+            Operation::UnsignedConstant { value } => {
+                self.push(Term::Constant(value.cast_signed()))?;
+            }
+            Operation::SignedConstant { value } => self.push(Term::Constant(value))?,
+            Operation::PlusConstant { value } => {
+                let top = self.pop()?;
+                self.push(top.plus(value.cast_signed()))?;
+            }
+            Operation::Plus => self.two(Operator::Add)?,
+            Operation::Minus => self.two(Operator::Subtract)?,
+            Operation::Mul => self.two(Operator::Multiply)?,
+            Operation::Div => self.two(Operator::Divide)?,
+            Operation::Mod => self.two(Operator::Remainder)?,
+            Operation::And => self.two(Operator::And)?,
+            Operation::Or => self.two(Operator::Or)?,
+            Operation::Xor => self.two(Operator::Xor)?,
+            Operation::Shl => self.two(Operator::ShiftLeft)?,
+            Operation::Shr => self.two(Operator::ShiftRight)?,
+            Operation::Shra => self.two(Operator::ShiftRightSigned)?,
+            Operation::Eq => self.two(Operator::Equal)?,
+            Operation::Ne => self.two(Operator::NotEqual)?,
+            Operation::Lt => self.two(Operator::Less)?,
+            Operation::Le => self.two(Operator::LessOrEqual)?,
+            Operation::Gt | Operation::Ge => {
+                let (b, a) = (self.pop()?, self.pop()?);
+                let operator = match operation {
+                    Operation::Gt => Operator::Less,
+                    _ => Operator::LessOrEqual,
+                };
+                self.push(Term::binary(operator, b, a))?;
+            }
+            Operation::Neg => {
+                let top = self.pop()?;
+                self.push(Term::binary(Operator::Subtract, Term::Constant(0), top))?;
+            }
+            Operation::Not => {
+                let top = self.pop()?;
+                self.push(Term::binary(Operator::Xor, top, Term::Constant(-1)))?;
+            }
+            Operation::Abs => {
+                let top = self.pop()?;
+                let sign =
+                    Term::binary(Operator::ShiftRightSigned, top.clone(), Term::Constant(63));
+                let flipped = Term::binary(Operator::Xor, top, sign.clone());
+                self.push(Term::binary(Operator::Subtract, flipped, sign))?;
+            }
+            Operation::Drop => drop(self.pop()?),
+            Operation::Pick { index } => {
+                let from_end = usize::from(index) + 1;
+                let picked = self.stack.len().checked_sub(from_end);
+                let term = picked.and_then(|i| self.stack.get(i)).cloned();
+                self.push(term.ok_or("damaged location expression: nothing to pick")?)?;
+            }
+            Operation::Swap => {
+                let (b, a) = (self.pop()?, self.pop()?);
+                self.stack.extend([b, a]);
+            }
+            Operation::Rot => {
+                let (c, b, a) = (self.pop()?, self.pop()?, self.pop()?);
+                self.stack.extend([c, a, b]);
+            }
+            Operation::Deref {
+                base_type,
+                size,
+                space,
+            } => {
+                if space {
+                    return Err("its location is in another address space".into());
+                }
+                let address = self.pop()?;
+                let address = match address {
+                    Term::Constant(n) => Term::Image(ImageAddr(n.cast_unsigned())),
+                    term => term,
+                };
+                let loaded = address.load(size.clamp(1, 8));
+                let loaded = self.typed(loaded, base_type)?;
+                self.push(loaded)?;
+            }
+            Operation::StackValue => self.is_value = true,
+            Operation::ImplicitValue { data } => {
+                self.simple = Some(Location::Bytes(data.slice().to_vec()));
+            }
+            Operation::ImplicitPointer { value, byte_offset } => {
+                let target = self.context.units.entry_at(self.unit, value);
+                self.simple = Some(match target {
+                    Some(target) => Location::PointerTo {
+                        target: super::EntityId(target),
+                        offset: byte_offset,
+                    },
+                    None => Location::Unavailable("it points to something optimised out".into()),
+                });
+            }
+            Operation::EntryValue { expression } => {
+                if self.context.pc != self.context.entry {
+                    return Err(ENTRY_VALUE_ONLY.into());
+                }
+                let term = match self.nested()?.whole(Expression(expression))? {
+                    Location::Register(register) => Term::Register(register),
+                    Location::Memory(address) => address,
+                    _ => return Err("its entry value is not that of a register".into()),
+                };
+                self.push(term)?;
+            }
+            Operation::TLS => {
+                let offset = self.pop()?.as_constant();
+                let offset = offset.ok_or("its thread-local offset is not constant")?;
+                self.push(Term::ThreadLocal(offset.cast_unsigned()))?;
+            }
+            Operation::TypedLiteral { base_type, value } => {
+                let mut word = [0u8; 8];
+                let bytes = value.slice();
+                word.get_mut(..bytes.len())
+                    .ok_or("its location needs a constant of more than 8 bytes")?
+                    .copy_from_slice(bytes);
+                let term = self.typed(Term::Constant(i64::from_le_bytes(word)), base_type)?;
+                self.push(term)?;
+            }
+            Operation::Convert { base_type } | Operation::Reinterpret { base_type } => {
+                let top = self.pop()?;
+                let term = self.typed(top, base_type)?;
+                self.push(term)?;
+            }
+            Operation::Uninitialized => {}
+            other => return Err(format!("its location needs {}", name(&other))),
+        }
+        Ok(())
+    }
+
+    /// A number as one of a base type: its low bits, sign-extended if the type is signed.
+    fn typed(&self, term: Term, base_type: UnitOffset) -> Result<Term, String> {
+        if base_type.0 == 0 {
+            return Ok(term);
+        }
+        let entry = self.unit.entry(base_type).map_err(damaged)?;
+        let size = entry
+            .attr_value(gimli::DW_AT_byte_size)
+            .and_then(|v| v.udata_value())
+            .filter(|s| (1..=8).contains(s))
+            .ok_or("its location needs a number of more than 8 bytes")?;
+        let signed = match entry.attr_value(gimli::DW_AT_encoding) {
+            Some(AttributeValue::Encoding(gimli::DW_ATE_float)) => {
+                return Err("its location needs floating-point arithmetic".into());
+            }
+            Some(AttributeValue::Encoding(e)) => {
+                e == gimli::DW_ATE_signed || e == gimli::DW_ATE_signed_char
+            }
+            _ => false,
+        };
+        Ok(term.extend(size as u8 * 8, signed))
+    }
+
+    /// What frame offsets are relative to. A register as frame base means its content (DWARF 5, 3.3.5).
+    fn frame_base(&self) -> Result<Term, String> {
+        let expression = self
+            .context
+            .frame_base
+            .ok_or("its function has no frame base")?;
+        let mut nested = self.nested()?;
+        match nested.whole(expression)? {
+            Location::Register(register) => Ok(Term::Register(register)),
+            Location::Memory(term) | Location::Value(term) => Ok(term),
+            _ => Err("its function's frame base is of no supported form".into()),
+        }
+    }
+}
+
+fn jump<'a>(
+    expression: Expression<Slice<'a>>,
+    operations: &gimli::OperationIter<Slice<'a>>,
+    distance: i16,
+    encoding: Encoding,
+) -> Result<gimli::OperationIter<Slice<'a>>, String> {
+    let here = operations.offset_from(&expression);
+    let target = here.checked_add_signed(isize::from(distance));
+    let rest = target.and_then(|t| expression.0.slice().get(t..));
+    let rest = rest.ok_or("damaged location expression: jump out of it")?;
+    Ok(Expression(Slice::new(rest, gimli::LittleEndian)).operations(encoding))
+}
+
+/// The operation's name without its operands, for messages.
+fn name(operation: &Operation<Slice<'_>>) -> String {
+    let text = format!("{operation:?}");
+    let end = text
+        .find(|c: char| !c.is_ascii_alphanumeric())
+        .unwrap_or(text.len());
+    format!("the operation {}", text.get(..end).unwrap_or_default())
+}

@@ -1,0 +1,216 @@
+//! Functions and parameters as DWARF (versions 2 to 5) describes them.
+
+mod debug_info;
+mod expression;
+mod frame;
+mod function_index;
+mod inlines;
+mod labels;
+mod layout;
+pub(crate) mod line_table;
+mod prologue;
+mod qualified;
+mod scopes;
+pub(crate) mod sections;
+mod spell;
+mod statements;
+mod term;
+mod types;
+mod units;
+
+pub use debug_info::{DebugInfo, NamedType, Scopes};
+pub use layout::{Keyword, Member, MemberOffset, MemberRole, OBJECT, Type, TypeKind};
+pub use statements::{LineSet, MissingLine, Statement, Statements};
+pub use term::{Operator, Term};
+
+pub(crate) use frame::in_order;
+pub(crate) use function_index::FunctionIndex;
+pub(crate) use sections::{DwarfFile, SplitFiles, find_debug_file, find_supplementary_file};
+
+use std::ops::Range;
+
+use crate::address::ImageAddr;
+use crate::functions::{demangle, name_components};
+
+/// A function with code of its own or a copy of one that was inlined into another, as debugging information describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DwarfFunction {
+    /// `DW_AT_name`: the name as the source has it, without scope or parameters.
+    pub name: String,
+    /// `DW_AT_linkage_name`: the mangled name of a C++ or Rust function.
+    pub linkage_name: Option<String>,
+    /// The file that declares it, with its directory in the line table.
+    pub decl_file: Option<String>,
+    /// The line in that file.
+    pub decl_line: Option<u64>,
+    /// Where a call arrives.
+    pub entry: ImageAddr,
+    /// The lowest address of its code, cold parts included.
+    pub low: ImageAddr,
+    /// Behind the last address of the part that holds `entry`.
+    pub high: ImageAddr,
+    /// Where its parameters can be read: `entry` in optimised code, behind the prologue otherwise.
+    pub probe_address: ImageAddr,
+    /// All its code, in the order of the debugging information.
+    pub ranges: Vec<Range<ImageAddr>>,
+    /// Whether it is a copy that was inlined into another function, where nothing calls it.
+    pub inlined: bool,
+    /// Whether other compilation units can call it by name (`DW_AT_external`).
+    pub external: bool,
+    /// Behind the first of its parts, of which some may be empty.
+    pub(crate) first_end: ImageAddr,
+    pub(crate) id: units::EntryId,
+}
+
+impl DwarfFunction {
+    /// The name with the last `scopes` of the namespaces and classes around it, as far as its mangled name has them.
+    pub fn qualified_name(&self, scopes: usize) -> String {
+        let mangled = self.linkage_name.as_deref().filter(|_| scopes > 0);
+        let Some(full) = mangled.and_then(demangle) else {
+            return self.name.clone();
+        };
+        let mut parts = name_components(&full);
+        parts.pop();
+        let around = parts.len().saturating_sub(scopes);
+        let mut parts = parts.split_off(around);
+        parts.push(&self.name);
+        parts.join("::")
+    }
+
+    /// Whether an address is in its code.
+    pub fn holds(&self, address: ImageAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(&address))
+    }
+
+    /// Its entry in the debugging information.
+    pub fn entity(&self) -> EntityId {
+        EntityId(self.id)
+    }
+}
+
+/// A label in a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Its name.
+    pub name: String,
+    /// Where its code begins.
+    pub address: ImageAddr,
+    /// The file that it stands in.
+    pub file: Option<String>,
+    /// The line in that file.
+    pub line: Option<u64>,
+}
+
+/// A type in the debugging information of a binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TypeId(pub(crate) units::EntryId);
+
+/// A function, inlined copy or variable in the debugging information of a binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityId(pub(crate) units::EntryId);
+
+/// A variable or parameter, located at an address of the code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// `DW_AT_name`.
+    pub name: String,
+    /// What it is.
+    pub kind: VariableKind,
+    /// The C spelling of its type as `stap -L` prints it: `int`, `char*`, `struct foo*`, `enum e`.
+    pub type_name: String,
+    /// What kind of value it is, typedefs and qualifiers seen through.
+    pub class: ValueClass,
+    /// Its type; `None` for `void`.
+    pub type_id: Option<TypeId>,
+    /// Where it stands.
+    pub location: Location,
+    /// Its entry.
+    pub id: EntityId,
+}
+
+/// Where a variable is declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VariableKind {
+    /// A parameter.
+    Parameter,
+    /// In a function or a block of it.
+    Local,
+    /// Outside of functions.
+    Global,
+}
+
+/// What kind of value a type holds; sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ValueClass {
+    /// A signed integer or character.
+    Signed(u8),
+    /// An unsigned integer or character.
+    Unsigned(u8),
+    /// A pointer, C++ reference or pointer-like value of 8 bytes.
+    Pointer,
+    /// `_Bool`, one byte.
+    Bool,
+    /// An enumeration.
+    Enum {
+        /// Size in bytes.
+        size: u8,
+        /// Whether its values are to be sign-extended.
+        signed: bool,
+    },
+    /// A structure, array, floating-point number or anything else that is not one integer.
+    Other,
+}
+
+/// Where a value stands at one address of the code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In a register, by DWARF's number (see [`crate::arch::x86_64::from_dwarf`]).
+    Register(u16),
+    /// In memory at this address.
+    Memory(Term),
+    /// Nowhere: the value itself is this number (`DW_OP_stack_value`, `DW_AT_const_value`).
+    Value(Term),
+    /// Nowhere: its bytes are known.
+    Bytes(Vec<u8>),
+    /// Nowhere: it is a pointer, and what it points to is known.
+    PointerTo {
+        /// The variable that it points to (see [`DebugInfo::pointed_to`]).
+        target: EntityId,
+        /// Bytes from its start.
+        offset: i64,
+    },
+    /// In several places, lowest bytes first.
+    Pieces(Vec<Piece>),
+    /// Not readable at this address, with the reason.
+    Unavailable(String),
+}
+
+impl Location {
+    /// Whether only the value that it had when the function was entered is known here (`DW_OP_entry_value`).
+    pub fn is_of_entry(&self) -> bool {
+        matches!(self, Location::Unavailable(why) if why == expression::ENTRY_VALUE_ONLY)
+    }
+
+    /// Why the value can't be read here, if it can't.
+    pub fn unavailable(&self) -> Option<&str> {
+        match self {
+            Location::Unavailable(why) => Some(why),
+            Location::Pieces(pieces) => {
+                let mut whys = pieces.iter().map(|p| p.location.unavailable());
+                whys.next()?.filter(|_| whys.all(|w| w.is_some()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A part of a value that stands in several places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it stands.
+    pub location: Location,
+    /// How many bits.
+    pub bits: u64,
+    /// How many bits of the place are passed over.
+    pub skip: u64,
+}

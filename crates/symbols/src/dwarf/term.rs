@@ -1,0 +1,225 @@
+//! Numbers that depend on a process's registers and memory: what location expressions compute, as trees.
+
+use crate::address::ImageAddr;
+
+/// A 64-bit number of a process, as a function of its registers and memory at one place of its code. Arithmetic wraps.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Term {
+    /// A number.
+    Constant(i64),
+    /// A register's content, by DWARF's number (see [`crate::arch::x86_64::from_dwarf`]).
+    Register(u16),
+    /// An address in the image, to be relocated by the load bias.
+    Image(ImageAddr),
+    /// The address of a thread-local variable: an offset into the thread-local block of its module.
+    ThreadLocal(u64),
+    /// The calling thread's thread pointer (the word at `%fs:0`).
+    ThreadPointer,
+    /// What stands in memory, zero-extended.
+    Load {
+        /// Where.
+        address: Box<Term>,
+        /// Bytes: 1 to 8.
+        size: u8,
+    },
+    /// The low bits of a number, extended to 64.
+    Extend {
+        /// The number.
+        value: Box<Term>,
+        /// How many bits count: 1 to 64.
+        bits: u8,
+        /// Whether the highest of them is a sign.
+        signed: bool,
+    },
+    /// Two numbers.
+    Binary(Operator, Box<Term>, Box<Term>),
+}
+
+/// What [`Term::Binary`] does. Comparisons give 1 or 0 and are signed, as DWARF has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    /// Signed; the quotient by 0 is 0.
+    Divide,
+    /// Unsigned; the remainder by 0 is 0.
+    Remainder,
+    And,
+    Or,
+    Xor,
+    ShiftLeft,
+    /// Zeros come in from the left.
+    ShiftRight,
+    /// Copies of the sign come in from the left.
+    ShiftRightSigned,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+}
+
+/// Terms deeper than this are not built: they come from damaged or hostile files.
+const DEPTH_LIMIT: usize = 64;
+
+impl Term {
+    /// `a operator b`, folded where it is known.
+    pub fn binary(operator: Operator, a: Term, b: Term) -> Term {
+        use Operator as O;
+        match (operator, a, b) {
+            (operator, Term::Constant(a), Term::Constant(b)) => {
+                Term::Constant(operator.apply(a, b))
+            }
+            (O::Add, a, Term::Constant(n)) | (O::Add, Term::Constant(n), a) => a.plus(n),
+            (O::Subtract, a, Term::Constant(n)) => a.plus(n.wrapping_neg()),
+            (O::ShiftLeft | O::ShiftRight | O::ShiftRightSigned, a, Term::Constant(0)) => a,
+            (O::Or, a, Term::Constant(0)) | (O::Or, Term::Constant(0), a) => a,
+            (operator, a, b) => Term::Binary(operator, Box::new(a), Box::new(b)),
+        }
+    }
+
+    /// This and a number more.
+    #[must_use]
+    pub fn plus(self, n: i64) -> Term {
+        match self {
+            term if n == 0 => term,
+            Term::Constant(m) => Term::Constant(m.wrapping_add(n)),
+            Term::Image(address) => Term::Image(address.offset(n)),
+            Term::ThreadLocal(offset) => Term::ThreadLocal(offset.wrapping_add_signed(n)),
+            Term::Binary(Operator::Add, a, b) => match *b {
+                Term::Constant(m) => a.plus(m.wrapping_add(n)),
+                b => Term::Binary(
+                    Operator::Add,
+                    Box::new(Term::Binary(Operator::Add, a, Box::new(b))),
+                    Box::new(Term::Constant(n)),
+                ),
+            },
+            term => Term::Binary(Operator::Add, Box::new(term), Box::new(Term::Constant(n))),
+        }
+    }
+
+    /// What stands at this address.
+    #[must_use]
+    pub fn load(self, size: u8) -> Term {
+        Term::Load {
+            address: Box::new(self),
+            size,
+        }
+    }
+
+    /// The low `bits` of it.
+    #[must_use]
+    pub fn extend(self, bits: u8, signed: bool) -> Term {
+        if bits == 0 || bits >= 64 {
+            return self;
+        }
+        if let Term::Constant(n) = self {
+            let up = 64 - u32::from(bits);
+            return Term::Constant(if signed {
+                (n << up) >> up
+            } else {
+                ((n as u64) << up >> up) as i64
+            });
+        }
+        Term::Extend {
+            value: Box::new(self),
+            bits,
+            signed,
+        }
+    }
+
+    /// Base register and displacement, when that is all.
+    pub fn as_register_plus(&self) -> Option<(u16, i64)> {
+        match self {
+            Term::Register(register) => Some((*register, 0)),
+            Term::Binary(Operator::Add, a, b) => match (&**a, &**b) {
+                (Term::Register(register), Term::Constant(n)) => Some((*register, *n)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The number, when it depends on nothing.
+    pub fn as_constant(&self) -> Option<i64> {
+        match self {
+            Term::Constant(n) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// Whether the tree is deeper than anybody would write.
+    pub(crate) fn is_too_deep(&self) -> bool {
+        fn within(term: &Term, left: usize) -> bool {
+            let Some(left) = left.checked_sub(1) else {
+                return false;
+            };
+            match term {
+                Term::Constant(_)
+                | Term::Register(_)
+                | Term::Image(_)
+                | Term::ThreadPointer
+                | Term::ThreadLocal(_) => true,
+                Term::Load { address, .. } => within(address, left),
+                Term::Extend { value, .. } => within(value, left),
+                Term::Binary(_, a, b) => within(a, left) && within(b, left),
+            }
+        }
+        !within(self, DEPTH_LIMIT)
+    }
+}
+
+impl Operator {
+    /// What it gives for two numbers.
+    pub fn apply(self, a: i64, b: i64) -> i64 {
+        let shift = |f: fn(i64, u32) -> i64, beyond: i64| match u32::try_from(b) {
+            Ok(n) if n < 64 => f(a, n),
+            _ => beyond,
+        };
+        match self {
+            Operator::Add => a.wrapping_add(b),
+            Operator::Subtract => a.wrapping_sub(b),
+            Operator::Multiply => a.wrapping_mul(b),
+            Operator::Divide if b == 0 => 0,
+            Operator::Divide => a.wrapping_div(b),
+            Operator::Remainder => (a as u64).checked_rem(b as u64).unwrap_or(0) as i64,
+            Operator::And => a & b,
+            Operator::Or => a | b,
+            Operator::Xor => a ^ b,
+            Operator::ShiftLeft => shift(|a, n| a << n, 0),
+            Operator::ShiftRight => shift(|a, n| ((a as u64) >> n) as i64, 0),
+            Operator::ShiftRightSigned => shift(|a, n| a >> n, a >> 63),
+            Operator::Equal => i64::from(a == b),
+            Operator::NotEqual => i64::from(a != b),
+            Operator::Less => i64::from(a < b),
+            Operator::LessOrEqual => i64::from(a <= b),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_with_a_register_stay_flat() {
+        let frame = Term::Register(7).plus(8).plus(-40);
+        assert_eq!(frame.as_register_plus(), Some((7, -32)));
+        let image = Term::binary(
+            Operator::Add,
+            Term::Constant(4),
+            Term::Image(ImageAddr(0x1000)),
+        );
+        assert_eq!(image, Term::Image(ImageAddr(0x1004)));
+    }
+
+    #[test]
+    fn constants_are_folded_as_the_processor_would() {
+        let of = |o, a, b| Term::binary(o, Term::Constant(a), Term::Constant(b));
+        assert_eq!(of(Operator::Divide, 7, 0), Term::Constant(0));
+        assert_eq!(of(Operator::ShiftRight, -1, 60), Term::Constant(15));
+        assert_eq!(of(Operator::ShiftRightSigned, -8, 1), Term::Constant(-4));
+        assert_eq!(Term::Constant(0xff).extend(8, true), Term::Constant(-1));
+    }
+}

@@ -1,0 +1,471 @@
+//! Functions as the symbol tables list them.
+
+use std::collections::HashSet;
+
+use object::LittleEndian;
+use object::elf;
+use object::read::elf::{FileHeader, Sym};
+
+use crate::address::ImageAddr;
+use crate::glob::Glob;
+use crate::image::Image;
+
+/// The symbol's visibility to the linker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// `STB_LOCAL`: a `static` function.
+    Local,
+    /// `STB_GLOBAL` (and `STB_GNU_UNIQUE`).
+    Global,
+    /// `STB_WEAK`.
+    Weak,
+}
+
+/// What a function symbol stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FunctionKind {
+    /// A function.
+    Func,
+    /// A resolver that returns the address of the function to be used (`STT_GNU_IFUNC`).
+    IFunc,
+}
+
+/// Which table named a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FunctionSource {
+    /// `.symtab`, of the file or of its separate debug file.
+    Symtab,
+    /// `.dynsym`.
+    Dynsym,
+    /// DWARF debugging information.
+    Dwarf,
+    /// `.gnu_debugdata` (MiniDebugInfo).
+    Debugdata,
+}
+
+/// A function with code in this binary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// The name as the symbol table has it, mangled, symbol version left out.
+    pub name: String,
+    /// Where it starts.
+    pub address: ImageAddr,
+    /// Its length in bytes, never 0.
+    pub size: u64,
+    /// How the linker saw it.
+    pub binding: Binding,
+    /// Whether other binaries can link to it (it is defined in `.dynsym`).
+    pub exported: bool,
+    /// A function or a resolver.
+    pub kind: FunctionKind,
+    /// Which table named it.
+    pub source: FunctionSource,
+}
+
+impl Function {
+    /// The name without mangling and without parameters; `None` when it is not mangled (C++, Rust).
+    pub fn demangled(&self) -> Option<String> {
+        demangle(&self.name)
+    }
+
+    /// Whether it is a piece that gcc cut off a function (`.part.N`, `.cold`): a call of the function does not begin here.
+    pub fn is_fragment(&self) -> bool {
+        self.name.contains(".part.") || self.name.ends_with(".cold") || self.name.contains(".cold.")
+    }
+
+    /// The address behind its last byte.
+    pub fn end(&self) -> ImageAddr {
+        ImageAddr(self.address.0.saturating_add(self.size))
+    }
+}
+
+/// Demangles a C++ (Itanium) or Rust name, leaving out parameters, return type and Rust's hash; `None` when the name is
+/// not mangled.
+pub fn demangle(name: &str) -> Option<String> {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return Some(format!("{rust:#}"));
+    }
+    if !name.starts_with("_Z") {
+        return None;
+    }
+    let symbol = cpp_demangle::Symbol::new(name).ok()?;
+    let options = cpp_demangle::DemangleOptions::new()
+        .no_params()
+        .no_return_type()
+        .recursion_limit(256);
+    symbol.demangle_with_options(&options).ok()
+}
+
+/// The parts of a qualified name: `ns::Vec<a::B>::push` is `ns`, `Vec<a::B>` and `push`.
+pub fn name_components(name: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let (mut start, mut depth) = (0, 0usize);
+    let bytes = name.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'<' | b'(' | b'[' => depth += 1,
+            b'>' | b')' | b']' => depth = depth.saturating_sub(1),
+            b':' if depth == 0 && at >= start && bytes.get(at + 1) == Some(&b':') => {
+                found.extend(name.get(start..at));
+                start = at + 2;
+            }
+            _ => {}
+        }
+    }
+    found.extend(name.get(start..));
+    found
+}
+
+/// A pattern for function names. With `::` in it, its parts stand for the last parts of a demangled name, as stap has it;
+/// without, it stands for the name alone.
+pub(crate) struct NamePattern {
+    glob: Glob,
+    /// Of a pattern without wildcards: most names can then be refused without demangling.
+    literal: Option<String>,
+    /// Of a pattern with `::`.
+    components: Vec<Glob>,
+}
+
+impl NamePattern {
+    pub fn new(pattern: &str) -> NamePattern {
+        let glob = Glob::new(pattern);
+        let components = name_components(pattern);
+        NamePattern {
+            literal: glob.literal(),
+            glob,
+            components: match components.len() {
+                0 | 1 => Vec::new(),
+                _ => components.into_iter().map(Glob::new).collect(),
+            },
+        }
+    }
+
+    /// Whether a symbol is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        match &self.literal {
+            Some(literal) if name == literal => true,
+            None if self.components.is_empty() => self.glob.matches(name),
+            _ => self.matches_qualified(name),
+        }
+    }
+
+    /// Whether a function of the debugging information is meant, by its own name or the mangled one.
+    pub fn matches_function(&self, name: &str, linkage_name: Option<&str>) -> bool {
+        self.components.is_empty() && self.glob.matches(name)
+            || linkage_name.is_some_and(|linkage_name| {
+                self.literal.as_deref() == Some(linkage_name)
+                    || self.matches_qualified(linkage_name)
+            })
+    }
+
+    /// Whether a symbol is meant as another name of a function that has a name in the debugging information: wildcards
+    /// stand for no parts of mangled names.
+    pub fn matches_alias(&self, name: &str) -> bool {
+        let is_plain = self.literal.is_some() || !self.components.is_empty();
+        self.matches(name) && (is_plain || demangle(name).is_none())
+    }
+
+    fn matches_qualified(&self, mangled: &str) -> bool {
+        if self.components.is_empty() || !mangled.starts_with('_') {
+            return false;
+        }
+        let literal = self.literal.as_deref().unwrap_or_default();
+        let last = literal.rsplit("::").next().unwrap_or_default();
+        let identifier = last
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .next()
+            .unwrap_or_default();
+        if !mangled.contains(identifier) {
+            return false;
+        }
+        let Some(name) = demangle(mangled) else {
+            return false;
+        };
+        let parts = name_components(&name);
+        let Some(before) = parts.len().checked_sub(self.components.len()) else {
+            return false;
+        };
+        let parts = parts.get(before..).unwrap_or_default();
+        self.components.iter().zip(parts).all(|(g, p)| g.matches(p))
+    }
+}
+
+pub(crate) struct FunctionTable {
+    functions: Vec<Function>,
+    /// The highest end among the functions up to each index, so that a search backwards knows when to stop.
+    reach: Vec<ImageAddr>,
+    /// Symbols of anything but functions. Few are ever asked for, so they are searched one by one.
+    others: Vec<(String, ImageAddr)>,
+}
+
+impl FunctionTable {
+    pub fn build(image: &Image, debug: Option<&Image>) -> FunctionTable {
+        let mut table = FunctionTable {
+            functions: Vec::new(),
+            reach: Vec::new(),
+            others: Vec::new(),
+        };
+        table.read(image, image, elf::SHT_DYNSYM, FunctionSource::Dynsym);
+        table.read(image, image, elf::SHT_SYMTAB, FunctionSource::Symtab);
+        if let Some(debug) = debug {
+            // What is embedded goes by the same name.
+            let source = match debug.path == image.path {
+                true => FunctionSource::Debugdata,
+                false => FunctionSource::Symtab,
+            };
+            table.read(debug, image, elf::SHT_SYMTAB, source);
+        }
+        FunctionTable::new(table.functions, table.others)
+    }
+
+    fn new(mut functions: Vec<Function>, others: Vec<(String, ImageAddr)>) -> FunctionTable {
+        functions.sort_by(|a, b| {
+            (a.address, &a.name, !a.exported, a.size).cmp(&(
+                b.address,
+                &b.name,
+                !b.exported,
+                b.size,
+            ))
+        });
+        functions
+            .dedup_by(|later, first| first.address == later.address && first.name == later.name);
+        let mut highest = ImageAddr(0);
+        let reach = functions
+            .iter()
+            .map(|f| {
+                highest = highest.max(f.end());
+                highest
+            })
+            .collect();
+        FunctionTable {
+            functions,
+            reach,
+            others,
+        }
+    }
+
+    fn read(
+        &mut self,
+        from: &Image,
+        loaded: &Image,
+        kind: elf::SectionType,
+        source: FunctionSource,
+    ) {
+        let data = from.bytes();
+        let e = LittleEndian;
+        let Some(header) = from.header() else { return };
+        let Ok(sections) = header.sections(e, data) else {
+            return;
+        };
+        let Ok(symbols) = sections.symbols(e, data, kind) else {
+            return;
+        };
+        for symbol in symbols.iter() {
+            if symbol.st_shndx(e) == elf::SHN_UNDEF {
+                continue;
+            }
+            let symbol_type = symbol.st_type();
+            if symbol_type == elf::STT_SECTION
+                || symbol_type == elf::STT_FILE
+                || symbol_type == elf::STT_TLS
+            {
+                continue;
+            }
+            let Ok(name) = symbol.name(e, symbols.strings()) else {
+                continue;
+            };
+            if name.is_empty() {
+                continue;
+            }
+            let name = String::from_utf8_lossy(name);
+            let name = name
+                .split_once('@')
+                .map_or(&*name, |(name, _version)| name)
+                .to_owned();
+            let address = ImageAddr(symbol.st_value(e));
+            let kind = if symbol_type == elf::STT_FUNC {
+                Some(FunctionKind::Func)
+            } else if symbol_type == elf::STT_GNU_IFUNC {
+                Some(FunctionKind::IFunc)
+            } else {
+                None
+            };
+            let size = symbol.st_size(e);
+            if let Some(kind) = kind
+                && size > 0
+                && loaded.in_executable_segment(address)
+            {
+                let bind = symbol.st_bind();
+                let binding = if bind == elf::STB_LOCAL {
+                    Binding::Local
+                } else if bind == elf::STB_WEAK {
+                    Binding::Weak
+                } else {
+                    Binding::Global
+                };
+                self.functions.push(Function {
+                    name,
+                    address,
+                    size,
+                    binding,
+                    exported: source == FunctionSource::Dynsym,
+                    kind,
+                    source,
+                });
+            } else {
+                self.others.push((name, address));
+            }
+        }
+    }
+
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// All names of the function that starts at an address.
+    pub fn starting_at(&self, address: ImageAddr) -> &[Function] {
+        let first = self.functions.partition_point(|f| f.address < address);
+        let behind = self.functions.partition_point(|f| f.address <= address);
+        self.functions.get(first..behind).unwrap_or_default()
+    }
+
+    pub fn matching(&self, pattern: &str) -> Vec<&Function> {
+        let pattern = NamePattern::new(pattern);
+        self.functions
+            .iter()
+            .filter(|f| pattern.matches(&f.name))
+            .collect()
+    }
+
+    /// Where functions whose debugging information may bear this name begin, as far as symbols tell: their names contain
+    /// it, mangled or with a compiler's suffix. `None` when symbols can't tell (a pattern, a name that does not stand in
+    /// mangled names as it is, no table of local symbols) or when they name so many places that it would not help.
+    pub fn candidates(&self, name: &str) -> Option<HashSet<ImageAddr>> {
+        const MOST: usize = 64;
+        let last = name.rsplit("::").next().unwrap_or(name);
+        let plain = !last.is_empty() && last.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let complete = self
+            .functions
+            .iter()
+            .any(|f| f.source == FunctionSource::Symtab);
+        if !plain || !complete || Glob::has_wildcard(name) {
+            return None;
+        }
+        let named = self.functions.iter().filter(|f| f.name.contains(last));
+        let found: HashSet<ImageAddr> = named.take(MOST + 1).map(|f| f.address).collect();
+        (1..=MOST).contains(&found.len()).then_some(found)
+    }
+
+    pub fn at(&self, address: ImageAddr) -> Option<&Function> {
+        let behind = self.functions.partition_point(|f| f.address <= address);
+        let mut best: Option<&Function> = None;
+        for index in (0..behind).rev() {
+            let (Some(function), Some(reach)) = (self.functions.get(index), self.reach.get(index))
+            else {
+                break;
+            };
+            if *reach <= address || best.is_some_and(|b| b.address != function.address) {
+                break;
+            }
+            if function.end() > address && best.is_none_or(|b| function.exported || !b.exported) {
+                best = Some(function);
+            }
+        }
+        best
+    }
+
+    pub fn symbol(&self, name: &str) -> Option<ImageAddr> {
+        let functions = self.functions.iter().filter(|f| f.name == name);
+        let function = functions.max_by_key(|f| f.exported).map(|f| f.address);
+        function.or_else(|| self.others.iter().find(|(n, _)| n == name).map(|(_, a)| *a))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_parameters() {
+        // c++filt: "std::__throw_bad_alloc()", "Foo::bar(int)".
+        assert_eq!(
+            demangle("_ZSt17__throw_bad_allocv").as_deref(),
+            Some("std::__throw_bad_alloc")
+        );
+        assert_eq!(demangle("_ZN3Foo3barEi").as_deref(), Some("Foo::bar"));
+        assert_eq!(
+            demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE").as_deref(),
+            Some("core::fmt::Write::write_fmt")
+        );
+        assert_eq!(demangle("main"), None);
+    }
+
+    fn function(name: &str, start: u64, size: u64, exported: bool) -> Function {
+        Function {
+            name: name.into(),
+            address: ImageAddr(start),
+            size,
+            binding: Binding::Global,
+            exported,
+            kind: FunctionKind::Func,
+            source: FunctionSource::Symtab,
+        }
+    }
+
+    #[test]
+    fn an_address_belongs_to_the_innermost_function_and_its_exported_name() {
+        let table = FunctionTable::new(
+            vec![
+                function("outer", 0x100, 0x100, true),
+                function("a_local", 0x120, 0x10, false),
+                function("b_exported", 0x120, 0x10, true),
+                function("c_local", 0x120, 0x10, false),
+                function("later", 0x200, 0x10, true),
+            ],
+            Vec::new(),
+        );
+        let at = |address| table.at(ImageAddr(address)).map(|f| f.name.as_str());
+        assert_eq!(at(0xff), None);
+        assert_eq!(at(0x100), Some("outer"));
+        assert_eq!(at(0x125), Some("b_exported"));
+        assert_eq!(at(0x130), Some("outer"));
+        assert_eq!(at(0x20f), Some("later"));
+        assert_eq!(at(0x210), None);
+        assert_eq!(table.starting_at(ImageAddr(0x120)).len(), 3);
+    }
+
+    #[test]
+    fn qualified_names_are_taken_apart_outside_of_brackets() {
+        assert_eq!(name_components("f"), ["f"]);
+        assert_eq!(
+            name_components("ns::V<a::B>::push"),
+            ["ns", "V<a::B>", "push"]
+        );
+        assert_eq!(name_components("<T as a::B>::m"), ["<T as a::B>", "m"]);
+        assert_eq!(name_components("A::operator()"), ["A", "operator()"]);
+    }
+
+    #[test]
+    fn pieces_of_functions_are_told_from_functions() {
+        assert!(function("f.part.0", 1, 1, false).is_fragment());
+        assert!(function("f.cold", 1, 1, false).is_fragment());
+        assert!(!function("f.isra.0", 1, 1, false).is_fragment());
+        assert!(!function("partition", 1, 1, false).is_fragment());
+    }
+
+    #[test]
+    fn patterns_match_either_spelling() {
+        let matches = |pattern: &str, name| NamePattern::new(pattern).matches(name);
+        assert!(matches("Foo::bar", "_ZN3Foo3barEi"));
+        assert!(matches("Foo::*", "_ZN3Foo3barEi"));
+        assert!(matches("*::bar", "_ZN3Foo3barEi"));
+        assert!(!matches("Bar::*", "_ZN3Foo3barEi"));
+        // ns::Foo::bar(int): its last parts, part by part.
+        assert!(matches("Foo::bar", "_ZN2ns3Foo3barEi"));
+        assert!(matches("ns::*::bar", "_ZN2ns3Foo3barEi"));
+        assert!(!matches("ns::*", "_ZN2ns3Foo3barEi"));
+        assert!(matches("_ZN3Foo3barEi", "_ZN3Foo3barEi"));
+        assert!(!matches("bar", "_ZN3Foo3barEi"));
+        assert!(matches("mal*", "malloc"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Changing the labels of a set.
+
+use pcp::{Label, LabelSet};
+
+use crate::rewrite_rules::LabelRule;
+
+fn quoted(text: &str) -> String {
+    let plain = text.parse::<f64>().is_ok()
+        || matches!(text, "true" | "false" | "null")
+        || text.starts_with(['"', '{', '[']);
+    if plain {
+        text.to_owned()
+    } else {
+        format!("\"{text}\"")
+    }
+}
+
+/// Applies a rule.
+pub fn change(set: &mut LabelSet, rule: &LabelRule) {
+    let mut members: Vec<(Vec<u8>, Vec<u8>, Label)> = Vec::new();
+    for label in &set.labels {
+        let name = set.name(label).to_vec();
+        let value = set.value(label).to_vec();
+        let same_name = rule.name.as_ref().is_none_or(|n| n.as_bytes() == name);
+        let same_value = rule
+            .value
+            .as_ref()
+            .is_none_or(|v| quoted(v).as_bytes() == value || v.as_bytes() == value);
+        if same_name && same_value && rule.delete {
+            continue;
+        }
+        let mut member = (name, value, *label);
+        if same_name && same_value {
+            if let Some(new) = &rule.new_name {
+                member.0 = new.clone().into_bytes();
+            }
+            if let Some(new) = &rule.new_value {
+                member.1 = quoted(new).into_bytes();
+            }
+        }
+        members.push(member);
+    }
+    let level = rule.labels.first().map_or(0, |l| l.0 as u8);
+    for (name, value) in &rule.added {
+        let label = Label {
+            name: 0,
+            name_len: 0,
+            flags: pcp::LabelFlags(level),
+            value: 0,
+            value_len: 0,
+        };
+        let (name, value) = (name.clone().into_bytes(), quoted(value).into_bytes());
+        members.push((name, value, label));
+    }
+    members.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut json = vec![b'{'];
+    set.labels.clear();
+    for (name, value, mut label) in members {
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        json.push(b'"');
+        label.name = u16::try_from(json.len()).unwrap_or(u16::MAX);
+        label.name_len = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        json.extend_from_slice(&name);
+        json.extend_from_slice(b"\":");
+        label.value = u16::try_from(json.len()).unwrap_or(u16::MAX);
+        label.value_len = u16::try_from(value.len()).unwrap_or(u16::MAX);
+        json.extend_from_slice(&value);
+        set.labels.push(label);
+    }
+    json.push(b'}');
+    set.json = json.into();
+}

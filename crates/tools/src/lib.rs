@@ -1,0 +1,61 @@
+//! The client commands of Performance Co-Pilot: the words, output and exit statuses of its manual pages.
+
+mod labelset;
+mod logconfig;
+mod logmerge;
+mod options;
+mod pcp_command;
+mod pmdumplog;
+mod pminfo;
+mod pmlogcheck;
+mod pmlogextract;
+mod pmloglabel;
+mod pmlogreduce;
+mod pmlogrewrite;
+mod pmlogsummary;
+mod pmprobe;
+mod pmstore;
+mod pmval;
+mod rewrite_rules;
+mod source;
+
+use std::io;
+
+/// The tools by name.
+pub const NAMES: &[&str] = &[
+    "pcp",
+    "pmdumplog",
+    "pminfo",
+    "pmlogcheck",
+    "pmlogextract",
+    "pmloglabel",
+    "pmlogreduce",
+    "pmlogrewrite",
+    "pmlogsummary",
+    "pmprobe",
+    "pmstore",
+    "pmval",
+];
+
+/// Runs the tool of that name with the words behind it; `None` when there is no such tool. The result is the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+#[must_use]
+pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
+    Some(match name {
+        "pmdumplog" => pmdumplog::run(args),
+        "pcp" => pcp_command::run(args),
+        "pminfo" => pminfo::run(args),
+        "pmlogcheck" => pmlogcheck::run(args),
+        "pmlogextract" => pmlogextract::run(args),
+        "pmloglabel" => pmloglabel::run(args),
+        "pmlogreduce" => pmlogreduce::run(args),
+        "pmlogrewrite" => pmlogrewrite::run(args),
+        "pmlogsummary" => pmlogsummary::run(args),
+        "pmprobe" => pmprobe::run(args),
+        "pmstore" => pmstore::run(args),
+        "pmval" => pmval::run(args),
+        _ => return None,
+    })
+}

@@ -1,0 +1,817 @@
+//! `pmdumplog`: what is in an archive, as text (pmdumplog(1)).
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use pcp::archive::{Archive, Cursor, DataRecord, MetaRecord, Version};
+use pcp::pdu::TextKind;
+use pcp::timewindow::{TimeWindow, WindowSpec};
+use pcp::timezone::Zone;
+use pcp::{
+    Desc, ErrorCode, EventArray, Fetched, InDom, Instance, InstanceValue, LabelLevel, LabelSet,
+    Pmid, Semantics, Timestamp, Type, Value,
+};
+
+use crate::options::Spec;
+
+const USAGE: &str = "\
+Usage: pmdumplog [options] [archive [metricname ...]]
+
+Options:
+  -a, --all             dump everything
+  -d, --descs           dump metric descriptions
+  -e, --labelsets       dump all metric label metadata
+  -h, --helptext        dump all metric help text
+  -I, --on-disk-insts   dump on-disk instance domain descriptions
+  -i, --insts           dump instance domain descriptions
+  -L                    more verbose form of archive label dump
+  -l, --label           dump the archive label
+  -M, --markrecs        report <mark> records
+  -m, --metrics         dump values of the metrics (default)
+  -n FILE, --namespace=FILE
+                        use an alternative PMNS
+  -r, --reverse         process archive in reverse chronological order
+  -S TIME, --start=TIME start of the time window
+  -s, --sizes           report size of data records in archive
+  -T TIME, --finish=TIME
+                        end of the time window
+  -t                    dump the temporal index
+  -v FILE               verbose hex dump of a physical file in raw format
+  -x                    include date, usec (-xx) and Epoch (-xxx) in reported timestamps
+  -Z TZ, --timezone=TZ  set reporting timezone
+  -z, --hostzone        set reporting timezone to local time of metrics source
+  -V, --version         display version number and exit
+  -?, --help            show this usage message and exit
+";
+
+const SPEC: Spec = Spec {
+    tool: "pmdumplog",
+    short: "adehIiLlMmn:rS:sT:tv:xZ:z?",
+    long: &[
+        ("all", 'a'),
+        ("descs", 'd'),
+        ("labelsets", 'e'),
+        ("helptext", 'h'),
+        ("on-disk-insts", 'I'),
+        ("insts", 'i'),
+        ("label", 'l'),
+        ("markrecs", 'M'),
+        ("metrics", 'm'),
+        ("namespace", 'n'),
+        ("reverse", 'r'),
+        ("start", 'S'),
+        ("sizes", 's'),
+        ("finish", 'T'),
+        ("timezone", 'Z'),
+        ("hostzone", 'z'),
+        ("help", '?'),
+    ],
+    usage: USAGE,
+};
+
+#[derive(Default)]
+struct Wanted {
+    descs: bool,
+    labels: bool,
+    texts: bool,
+    indoms: bool,
+    indoms_on_disk: bool,
+    label: bool,
+    verbose_label: bool,
+    marks: bool,
+    values: bool,
+    reverse: bool,
+    sizes: bool,
+    index: bool,
+    dates: u32,
+}
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let parsed = match SPEC.parse(args) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            eprint!("{message}");
+            return Ok(1);
+        }
+    };
+    let mut wanted = Wanted::default();
+    let (mut zone, mut host_zone, mut pmns) = (None, false, None);
+    let mut window = WindowSpec::default();
+    for (option, value) in parsed.options {
+        match option {
+            'a' => {
+                wanted.descs = true;
+                wanted.indoms = true;
+                wanted.label = true;
+                wanted.verbose_label = true;
+                wanted.marks = true;
+                wanted.values = true;
+                wanted.sizes = true;
+                wanted.index = true;
+            }
+            'd' => wanted.descs = true,
+            'e' => wanted.labels = true,
+            'h' => wanted.texts = true,
+            'I' => wanted.indoms_on_disk = true,
+            'i' => wanted.indoms = true,
+            'L' => {
+                wanted.label = true;
+                wanted.verbose_label = true;
+            }
+            'l' => wanted.label = true,
+            'M' => wanted.marks = true,
+            'm' => wanted.values = true,
+            'r' => wanted.reverse = true,
+            's' => wanted.sizes = true,
+            't' => wanted.index = true,
+            'S' => window.start = value,
+            'T' => window.finish = value,
+            'n' => pmns = value,
+            'x' => wanted.dates += 1,
+            'Z' => zone = value,
+            'z' => host_zone = true,
+            '?' => {
+                eprint!("{USAGE}");
+                return Ok(1);
+            }
+            other => {
+                eprintln!("pmdumplog: option -{other} is not available");
+                return Ok(1);
+            }
+        }
+    }
+    let anything = wanted.descs
+        || wanted.indoms
+        || wanted.indoms_on_disk
+        || wanted.label
+        || wanted.index
+        || wanted.labels
+        || wanted.texts;
+    if !anything && !wanted.sizes && !wanted.marks {
+        wanted.values = true;
+    }
+    if wanted.sizes && !anything {
+        wanted.values = true;
+    }
+    let Some((name, metrics)) = parsed.words.split_first() else {
+        eprint!("{USAGE}");
+        return Ok(1);
+    };
+    let archive = match Archive::open(Path::new(name)) {
+        Ok(archive) => archive,
+        Err(error) => {
+            eprintln!(
+                "pmdumplog: Cannot open archive \"{name}\": {}",
+                error.code()
+            );
+            return Ok(1);
+        }
+    };
+    let zone = if host_zone {
+        writeln!(
+            out,
+            "Note: timezone set to local timezone of host \"{}\" from archive\n",
+            archive.label.hostname
+        )?;
+        Zone::new(&archive.label.timezone.to_str())
+    } else if let Some(name) = zone {
+        writeln!(out, "Note: timezone set to \"TZ={name}\"\n")?;
+        Zone::new(&name)
+    } else {
+        Zone::local()
+    };
+    let end = archive.end().unwrap_or(Timestamp::MAX);
+    let window = match window.window(archive.label.start, end, &zone) {
+        Ok(window) => window,
+        Err(error) => {
+            out.flush()?;
+            eprintln!("pmdumplog: invalid time window.\n{error}\n");
+            return Ok(1);
+        }
+    };
+    let loaded = match pmns.map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path)) {
+        None => None,
+        Some((Ok(names), _)) => Some(names),
+        Some((Err(error), path)) => {
+            out.flush()?;
+            let code = error.code();
+            eprintln!("pmdumplog: Cannot load namespace from \"{path}\": {code}");
+            return Ok(1);
+        }
+    };
+    let names = loaded.as_ref().unwrap_or(&archive.meta.names);
+    let mut pmids = Vec::new();
+    for metric in metrics {
+        match names.leaves(metric.as_bytes()) {
+            Ok(leaves) => pmids.extend(leaves.into_iter().map(|(_, pmid)| pmid)),
+            Err(code) => eprintln!("pmdumplog: pmLookupName({metric}): {code}"),
+        }
+    }
+    if !metrics.is_empty() && pmids.is_empty() {
+        out.flush()?;
+        eprintln!("No metric names can be translated, dump abandoned");
+        return Ok(1);
+    }
+    let mut dump = Dump {
+        out: &mut out,
+        digits: if archive.label.version == Version::V2 {
+            6
+        } else {
+            9
+        },
+        archive: archive.clone(),
+        zone,
+        wanted,
+        pmids,
+        window,
+        names: loaded,
+    };
+    let status = dump.everything()?;
+    out.flush()?;
+    Ok(status)
+}
+
+struct Dump<'a, W: Write> {
+    out: &'a mut W,
+    archive: Arc<Archive>,
+    zone: Zone,
+    wanted: Wanted,
+    pmids: Vec<Pmid>,
+    digits: usize,
+    window: TimeWindow,
+    /// Names given instead of the archive's.
+    names: Option<pcp::pmns::Pmns>,
+}
+
+/// Levels of labels from the widest to the narrowest.
+const LABEL_LEVELS: [u32; 6] = [1, 2, 8, 16, 4, 32];
+
+/// A label's flags in words.
+fn label_flags(flags: u8) -> String {
+    let names = [
+        (1, "context"),
+        (2, "domain"),
+        (4, "indom"),
+        (8, "cluster"),
+        (16, "pmid"),
+        (32, "instances"),
+        (64, "compound"),
+        (128, "optional"),
+    ];
+    let set = names.iter().filter(|(bit, _)| flags & bit != 0);
+    set.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+}
+
+/// A count and its noun, in the plural unless it is one.
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+pub(crate) fn type_name(ty: Type) -> String {
+    match ty {
+        Type::I32 => "32-bit int",
+        Type::U32 => "32-bit unsigned int",
+        Type::I64 => "64-bit int",
+        Type::U64 => "64-bit unsigned int",
+        Type::Float => "float",
+        Type::Double => "double",
+        Type::String => "string",
+        Type::Aggregate => "aggregate",
+        Type::AggregateStatic => "static aggregate",
+        Type::Event => "event record array",
+        Type::HighResEvent => "highres event record array",
+        Type::NoSupport => "Not Supported",
+        Type::Unknown | Type::Other(_) => return format!("Illegal type={}", ty.raw()),
+    }
+    .to_owned()
+}
+
+impl<W: Write> Dump<'_, W> {
+    fn everything(&mut self) -> io::Result<u8> {
+        if self.wanted.label {
+            self.label()?;
+        }
+        if self.wanted.descs {
+            self.descs()?;
+        }
+        if self.wanted.indoms {
+            self.indoms()?;
+        }
+        if self.wanted.indoms_on_disk {
+            self.indoms_on_disk()?;
+        }
+        if self.wanted.labels {
+            self.labels()?;
+        }
+        if self.wanted.texts {
+            self.texts()?;
+        }
+        if self.wanted.index {
+            self.index()?;
+        }
+        if self.wanted.values || self.wanted.marks {
+            return self.records();
+        }
+        Ok(0)
+    }
+
+    fn names(&self, pmid: Pmid) -> String {
+        let names: Vec<String> = self
+            .names
+            .as_ref()
+            .unwrap_or(&self.archive.meta.names)
+            .names_of(pmid)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        if names.is_empty() {
+            return "<nonames>".to_owned();
+        }
+        names.join(" or ")
+    }
+
+    fn stamp(&self, time: Timestamp) -> String {
+        match self.wanted.dates {
+            0 => self.zone.clock(time, self.digits),
+            _ => self.zone.date(time, self.digits),
+        }
+    }
+
+    fn label(&mut self) -> io::Result<()> {
+        let label = &self.archive.label;
+        let out = &mut *self.out;
+        writeln!(
+            out,
+            "Log Label (Log Format Version {})",
+            label.version as u32
+        )?;
+        write!(out, "Performance metrics from host ")?;
+        out.write_all(&label.hostname)?;
+        writeln!(
+            out,
+            "\n    commencing {}",
+            self.zone.date(label.start, self.digits)
+        )?;
+        match self.archive.end() {
+            Ok(end) => writeln!(out, "    ending     {}", self.zone.date(end, self.digits))?,
+            Err(_) => writeln!(out, "    ending     UNKNOWN")?,
+        }
+        if self.wanted.verbose_label {
+            writeln!(out, "Archive timezone: {}", label.timezone)?;
+            if !label.zoneinfo.is_empty() {
+                writeln!(out, "Archive zoneinfo: {}", label.zoneinfo)?;
+            }
+            writeln!(out, "PID for pmlogger: {}", label.pid)?;
+        }
+        Ok(())
+    }
+
+    fn descs(&mut self) -> io::Result<()> {
+        writeln!(self.out, "\nDescriptions for Metrics in the Log ...")?;
+        let archive = self.archive.clone();
+        if self.pmids.is_empty() {
+            for (_, desc) in archive.meta.descs.iter() {
+                self.desc(desc)?;
+            }
+        }
+        for pmid in self.pmids.clone() {
+            if let Some(desc) = archive.meta.descs.get(pmid.0) {
+                self.desc(desc)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn desc(&mut self, desc: &Desc) -> io::Result<()> {
+        let sem = match desc.sem {
+            Semantics::Other(raw) => format!("unknown ({raw})"),
+            sem => sem.to_string(),
+        };
+        let units = desc.units.to_string();
+        let units = if units.is_empty() { "none" } else { &units };
+        let names = self.names(desc.pmid);
+        writeln!(self.out, "PMID: {} ({names})", desc.pmid)?;
+        if desc.ty == Type::NoSupport {
+            return writeln!(self.out, "    Data Type: Not Supported");
+        }
+        writeln!(
+            self.out,
+            "    Data Type: {}  InDom: {} 0x{:x}",
+            type_name(desc.ty),
+            desc.indom,
+            desc.indom.0
+        )?;
+        writeln!(self.out, "    Semantics: {sem}  Units: {units}")
+    }
+
+    fn instances(&mut self, instances: &[Instance]) -> io::Result<()> {
+        for instance in instances {
+            write!(self.out, "   {} or \"", instance.inst)?;
+            self.out.write_all(&instance.name)?;
+            self.out.write_all(b"\"\n")?;
+        }
+        Ok(())
+    }
+
+    fn indoms(&mut self) -> io::Result<()> {
+        writeln!(self.out, "\nInstance Domains in the Log ...")?;
+        let archive = self.archive.clone();
+        for (indom, entries) in archive.meta.indoms.iter() {
+            writeln!(self.out, "InDom: {}", InDom(indom))?;
+            for entry in entries {
+                let stamp = self.stamp(entry.time);
+                writeln!(self.out, "{stamp} {} instances", entry.instances.len())?;
+                self.instances(&entry.instances)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn indoms_on_disk(&mut self) -> io::Result<()> {
+        writeln!(self.out, "\nInstance Domains on-disk ...")?;
+        let archive = self.archive.clone();
+        for (_, record) in &archive.meta.records {
+            match record {
+                MetaRecord::Indom {
+                    time,
+                    indom,
+                    instances,
+                } => {
+                    let stamp = self.stamp(*time);
+                    writeln!(
+                        self.out,
+                        "{stamp} InDom: {indom} {} instances",
+                        instances.len()
+                    )?;
+                    self.instances(instances)?;
+                }
+                MetaRecord::IndomDelta {
+                    time,
+                    indom,
+                    changes,
+                } => {
+                    let stamp = self.stamp(*time);
+                    writeln!(
+                        self.out,
+                        "{stamp} Delta InDom: {indom} {} instances",
+                        changes.len()
+                    )?;
+                    for (inst, name) in changes {
+                        match name {
+                            Some(name) => {
+                                write!(self.out, "   add {inst} or \"")?;
+                                self.out.write_all(name)?;
+                                self.out.write_all(b"\"\n")?;
+                            }
+                            None => writeln!(self.out, "   del {inst}")?,
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All labels by time, within a time from the widest level to the narrowest.
+    fn labels(&mut self) -> io::Result<()> {
+        writeln!(self.out, "\nMetric Labels in the Log ...")?;
+        let archive = self.archive.clone();
+        let mut last = None;
+        let mut all: Vec<(Timestamp, u32, u32, &[LabelSet])> = Vec::new();
+        for ((level, ident), history) in &archive.meta.labels {
+            for (time, sets) in history {
+                all.push((*time, *level, *ident, sets));
+            }
+        }
+        // The level of clusters has a bit below that of items, and that of domains one below that of instance domains.
+        let rank = |level: u32| LABEL_LEVELS.iter().position(|l| *l == level);
+        all.sort_by_key(|(time, level, ident, _)| (*time, rank(*level), *ident));
+        for (time, level, ident, sets) in all {
+            if last != Some(time) {
+                last = Some(time);
+                let stamp = self.stamp(time);
+                writeln!(self.out, "{stamp}")?;
+            }
+            for set in sets {
+                let of = match LabelLevel::from_raw(level) {
+                    Some(LabelLevel::Context) => "Context".to_owned(),
+                    Some(LabelLevel::Domain) => format!("Domain {ident}"),
+                    Some(LabelLevel::Cluster) => {
+                        let pmid = Pmid(ident);
+                        format!("Cluster {}.{}", pmid.domain(), pmid.cluster())
+                    }
+                    Some(LabelLevel::Item) => format!("PMID {}", Pmid(ident)),
+                    Some(LabelLevel::InDom) => format!("InDom {}", InDom(ident)),
+                    _ => format!("InDom {}[{}]", InDom(ident), set.inst),
+                };
+                write!(self.out, "    {of} labels ({} bytes): ", set.json.len())?;
+                self.out.write_all(&set.json)?;
+                self.out.write_all(b"\n")?;
+                for (number, label) in set.labels.iter().enumerate() {
+                    writeln!(
+                        self.out,
+                        "        [{number}] name({},{}) : value({},{}) [{}]",
+                        label.name,
+                        label.name_len,
+                        label.value,
+                        label.value_len,
+                        label_flags(label.flags.0)
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn texts(&mut self) -> io::Result<()> {
+        writeln!(self.out, "\nMetric Help Text in the Log ...")?;
+        let archive = self.archive.clone();
+        let mut idents: Vec<(bool, u32)> = Vec::new();
+        for (kind, ident) in archive.meta.texts.keys() {
+            let entry = (TextKind(*kind).is_indom(), *ident);
+            if !idents.contains(&entry) {
+                idents.push(entry);
+            }
+        }
+        idents.sort_unstable();
+        for (is_indom, ident) in idents {
+            let (title, one, full) = if is_indom {
+                let title = format!("InDom: {}", InDom(ident));
+                (title, TextKind::INDOM_ONELINE, TextKind::INDOM_HELP)
+            } else {
+                let title = format!("PMID: {}", Pmid(ident));
+                (title, TextKind::METRIC_ONELINE, TextKind::METRIC_HELP)
+            };
+            if let Some(text) = archive.meta.texts.get(&(one.0, ident)) {
+                write!(self.out, "{title} [")?;
+                self.out.write_all(text)?;
+                self.out.write_all(b"]\n")?;
+            }
+            if let Some(text) = archive.meta.texts.get(&(full.0, ident)) {
+                writeln!(self.out, "{title}")?;
+                self.out.write_all(text)?;
+                self.out.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn index(&mut self) -> io::Result<()> {
+        writeln!(self.out, "\nTemporal Index")?;
+        let tabs = if self.wanted.dates > 0 {
+            "\t\t\t\t"
+        } else {
+            "\t\t"
+        };
+        writeln!(self.out, "{tabs}Log Vol    end(meta)     end(log)")?;
+        let archive = self.archive.clone();
+        for entry in &archive.index {
+            let stamp = self.stamp(entry.time);
+            writeln!(
+                self.out,
+                "{stamp}\t   {:4}  {:11}  {:11}",
+                entry.volume, entry.meta, entry.log
+            )?;
+        }
+        Ok(())
+    }
+
+    fn records(&mut self) -> io::Result<u8> {
+        let archive = self.archive.clone();
+        let reverse = self.wanted.reverse;
+        let opened = if reverse {
+            Cursor::at_end(archive)
+        } else {
+            Cursor::at_start(archive)
+        };
+        let failed = |code: ErrorCode| eprintln!("pmdumplog: pmFetch: {code}");
+        let mut cursor = match opened {
+            Ok(cursor) => cursor,
+            Err(error) => {
+                failed(error.code());
+                return Ok(1);
+            }
+        };
+        if reverse && let Ok(end) = self.archive.end() {
+            let date = self.zone.civil(end.sec).ctime();
+            writeln!(self.out, "\nLog finished at {date} - dump in reverse order")?;
+        }
+        loop {
+            let record = if reverse {
+                cursor.preceding()
+            } else {
+                cursor.following()
+            };
+            if let Ok(Some(record)) = &record {
+                let (early, late) = (
+                    record.time < self.window.start,
+                    record.time > self.window.end,
+                );
+                if if reverse { early } else { late } {
+                    return Ok(0);
+                }
+                if early || late {
+                    continue;
+                }
+            }
+            let fetched = record.and_then(|r| r.map(|r| Ok((r.decode()?, r))).transpose());
+            match fetched {
+                Ok(Some((fetched, record))) => self.record(&fetched, &record)?,
+                Ok(None) => return Ok(0),
+                Err(error) => {
+                    self.out.flush()?;
+                    failed(error.code());
+                    return Ok(1);
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, fetched: &Fetched, record: &DataRecord) -> io::Result<()> {
+        if record.is_mark() {
+            if !self.wanted.marks && !self.pmids.is_empty() {
+                return Ok(());
+            }
+        } else if !self.wanted.values {
+            return Ok(());
+        }
+        let wanted: Vec<_> = fetched
+            .sets
+            .iter()
+            .filter(|s| self.pmids.is_empty() || self.pmids.contains(&s.pmid))
+            .collect();
+        if wanted.is_empty() && !record.is_mark() {
+            return Ok(());
+        }
+        writeln!(self.out)?;
+        if self.wanted.sizes {
+            writeln!(self.out, "[{} bytes]", record.record.size())?;
+        }
+        let mut stamp = self.stamp(record.time);
+        if self.wanted.dates >= 2 {
+            let since = record.time - self.archive.label.start;
+            stamp += &format!(" ({:.*})", self.digits, since.as_secs_f64());
+        }
+        if self.wanted.dates >= 3 {
+            stamp += &format!(" {}", record.time.sec);
+        }
+        if record.is_mark() {
+            return writeln!(self.out, "{stamp}  <mark>");
+        }
+        writeln!(self.out, "{stamp} {}", plural(wanted.len(), "metric"))?;
+        for set in wanted {
+            let desc = self.archive.meta.descs.get(set.pmid.0).copied();
+            let head = format!("    {} ({})", set.pmid, self.names(set.pmid));
+            let values = match &set.values {
+                Err(code) => {
+                    writeln!(self.out, "{head}: {code}")?;
+                    continue;
+                }
+                Ok(values) if values.is_empty() => {
+                    writeln!(self.out, "{head}: No values returned!")?;
+                    continue;
+                }
+                Ok(values) => values,
+            };
+            let Some(desc) = desc else {
+                writeln!(
+                    self.out,
+                    "    PMID: {}: pmLookupDesc: {}",
+                    set.pmid,
+                    ErrorCode::PMID_LOG
+                )?;
+                continue;
+            };
+            if matches!(desc.ty, Type::Event | Type::HighResEvent) {
+                for value in values {
+                    self.events(&desc, value, record.time)?;
+                }
+                continue;
+            }
+            match values.as_slice() {
+                [value] => {
+                    write!(self.out, "{head}:")?;
+                    self.value(&desc, value, record.time)?;
+                }
+                values => {
+                    writeln!(self.out, "{head}:")?;
+                    for value in values {
+                        self.out.write_all(b"       ")?;
+                        self.value(&desc, value, record.time)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, desc: &Desc, value: &InstanceValue, time: Timestamp) -> io::Result<()> {
+        if !desc.indom.is_null() {
+            match self
+                .archive
+                .meta
+                .instance_name(desc.indom, value.inst, time)
+            {
+                Some(name) => {
+                    write!(self.out, " inst [{} or \"", value.inst)?;
+                    self.out.write_all(name)?;
+                    self.out.write_all(b"\"]")?;
+                }
+                None => write!(self.out, " inst [{} or ???]", value.inst)?,
+            }
+        }
+        self.out.write_all(b" value ")?;
+        self.out
+            .write_all(&pcp::print_value(&value.value, desc.ty, 1))?;
+        self.out.write_all(b"\n")
+    }
+
+    fn events(&mut self, desc: &Desc, value: &InstanceValue, time: Timestamp) -> io::Result<()> {
+        write!(self.out, "    {} ({}", desc.pmid, self.names(desc.pmid))?;
+        if !desc.indom.is_null() {
+            match self
+                .archive
+                .meta
+                .instance_name(desc.indom, value.inst, time)
+            {
+                Some(name) => {
+                    write!(self.out, "[{} or \"", value.inst)?;
+                    self.out.write_all(name)?;
+                    self.out.write_all(b"\"]")?;
+                }
+                None => write!(self.out, "[{} or ???]", value.inst)?,
+            }
+        }
+        self.out.write_all(b"): ")?;
+        let Value::Block(block) = &value.value else {
+            return writeln!(self.out, "Error: {}", ErrorCode::CONV);
+        };
+        let array = match EventArray::decode(desc.ty, &block.bytes) {
+            Ok(array) => array,
+            Err(code) => return writeln!(self.out, "Error: {code}"),
+        };
+        let missed: u64 = array
+            .records
+            .iter()
+            .filter(|r| r.flags.is_missed())
+            .map(|r| u64::from(r.count))
+            .sum();
+        match (array.records.len(), missed) {
+            (0, _) => return writeln!(self.out, "No event records"),
+            (n, 0) => writeln!(self.out, "{}", plural(n, "event record"))?,
+            (n, missed) => writeln!(self.out, "{n} (and {missed} missed) event records")?,
+        }
+        for (number, event) in array.records.iter().enumerate() {
+            let stamp = if desc.ty == Type::HighResEvent {
+                self.zone.clock(event.time, 9)
+            } else {
+                match self.wanted.dates {
+                    0 => self.zone.clock(event.time, 6),
+                    _ => self.zone.date(event.time, 6),
+                }
+            };
+            write!(
+                self.out,
+                "        --- event record [{number}] timestamp {stamp}"
+            )?;
+            if event.flags.0 != 0 {
+                write!(self.out, " flags 0x{:x} ({})", event.flags.0, event.flags)?;
+            }
+            writeln!(self.out, " ---")?;
+            if event.flags.is_missed() {
+                writeln!(self.out, "        ==> {} missed event records", event.count)?;
+                continue;
+            }
+            if event.params.is_empty() && event.flags.0 == 0 {
+                writeln!(self.out, "\t          No parameters")?;
+            }
+            for param in &event.params {
+                match self.archive.meta.descs.get(param.pmid.0).copied() {
+                    Some(desc) => {
+                        let names = self.names(param.pmid);
+                        write!(self.out, "        {} ({names}):", param.pmid)?;
+                        let value = InstanceValue {
+                            inst: pcp::INST_NULL,
+                            value: param.value(),
+                        };
+                        self.value(&desc, &value, time)?;
+                    }
+                    None => writeln!(
+                        self.out,
+                        "        PMID: {}: pmLookupDesc: {}",
+                        param.pmid,
+                        ErrorCode::PMID_LOG
+                    )?,
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,669 @@
+//! `pmlogcheck`: looks for damage in an archive, file by file and record by record (pmlogcheck(1)).
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use pcp::archive::file::{self, Files, NoRecord, record_at};
+use pcp::archive::{Archive, Cursor, DataRecord, Version};
+use pcp::timewindow::WindowSpec;
+use pcp::timezone::Zone;
+use pcp::{Atom, Desc, ErrorCode, InDom, Pmid, Semantics, Timestamp, Type};
+
+use crate::options::Spec;
+
+const USAGE: &str = "\
+Usage: pmlogcheck [options] archive
+
+Options:
+  -l, --label           print the archive label
+  -m, --metadataonly    skip checking log data volumes
+  -n FILE, --namespace=FILE
+                        use an alternative PMNS
+  -S TIME, --start=TIME start of the time window
+  -T TIME, --finish=TIME
+                        end of the time window
+  -v, --verbose         verbose output
+  -w, --nowrap          suppress counter wrap warnings
+  -Z TZ, --timezone=TZ  set reporting timezone
+  -z, --hostzone        set reporting timezone to local time of metrics source
+  -?, --help            show this usage message and exit
+";
+
+const SPEC: Spec = Spec {
+    tool: "pmlogcheck",
+    short: "D:lmn:S:T:vwZ:z?",
+    long: &[
+        ("debug", 'D'),
+        ("label", 'l'),
+        ("metadataonly", 'm'),
+        ("namespace", 'n'),
+        ("start", 'S'),
+        ("finish", 'T'),
+        ("verbose", 'v'),
+        ("nowrap", 'w'),
+        ("timezone", 'Z'),
+        ("hostzone", 'z'),
+        ("help", '?'),
+    ],
+    usage: USAGE,
+};
+
+/// A day: longer spans have dates in their times.
+const DAY: i64 = 86_400;
+
+/// Names of metadata records' types.
+const RECORDS: [&str; 8] = [
+    "?",
+    "DESC",
+    "INDOM_V2",
+    "LABEL_V2",
+    "TEXT",
+    "INDOM",
+    "INDOM_DELTA",
+    "LABEL",
+];
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let parsed = match SPEC.parse(args) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            eprint!("{message}");
+            return Ok(1);
+        }
+    };
+    let mut window = WindowSpec::default();
+    let (mut label, mut meta_only, mut verbose, mut wraps) = (false, false, false, true);
+    let (mut zone, mut host_zone, mut explain) = (None, false, false);
+    for (option, value) in parsed.options {
+        match option {
+            'D' => explain = value.is_some_and(|v| v.split(',').any(|w| w == "logmeta")),
+            'l' => label = true,
+            'm' => meta_only = true,
+            'n' => {}
+            'S' => window.start = value,
+            'T' => window.finish = value,
+            'v' => verbose = true,
+            'w' => wraps = false,
+            'Z' => zone = value,
+            'z' => host_zone = true,
+            _ => {
+                eprint!("{USAGE}");
+                return Ok(1);
+            }
+        }
+    }
+    let [name] = parsed.words.as_slice() else {
+        eprint!("{USAGE}");
+        return Ok(1);
+    };
+    let mut check = Check {
+        name: name.clone(),
+        verbose,
+        fatal: false,
+        index_bad: false,
+    };
+    let files = match Files::find(Path::new(name)) {
+        Ok(files) => files,
+        Err(error) => {
+            eprintln!("{name}: no PCP archive files match \"{name}\"");
+            eprintln!(
+                "pmlogcheck: cannot open archive \"{name}\": {}\nChecking abandoned.",
+                error.code()
+            );
+            return Ok(1);
+        }
+    };
+    check.name = files.base.display().to_string();
+    if let Some(plain) = check
+        .name
+        .strip_prefix("./")
+        .filter(|_| !name.starts_with("./"))
+    {
+        check.name = plain.to_owned();
+    }
+    if verbose {
+        eprintln!("Scanning for components of archive \"{name}\"");
+    }
+    check.files(&files);
+    if check.fatal {
+        eprintln!("Due to earlier errors, cannot continue ... bye");
+        return Ok(1);
+    }
+    let archive = match Archive::open(Path::new(name)) {
+        Ok(archive) => archive,
+        Err(error) => {
+            if explain {
+                check.explain(&files);
+            }
+            eprintln!(
+                "pmlogcheck: cannot open archive \"{name}\": {}\nChecking abandoned.",
+                error.code()
+            );
+            return Ok(1);
+        }
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let own = &archive.label;
+    let zone = if host_zone {
+        writeln!(
+            out,
+            "Note: timezone set to local timezone of host \"{}\" from archive\n",
+            own.hostname
+        )?;
+        Zone::new(&own.timezone.to_str())
+    } else if let Some(zone) = zone {
+        writeln!(out, "Note: timezone set to \"TZ={zone}\"\n")?;
+        Zone::new(&zone)
+    } else {
+        Zone::local()
+    };
+    let end = archive.end().unwrap_or(Timestamp::MAX);
+    if label {
+        writeln!(out, "Log Label (Log Format Version {})", own.version as u32)?;
+        out.write_all(b"Performance metrics from host ")?;
+        out.write_all(&own.hostname)?;
+        writeln!(out, "\n  commencing {}", zone.date(own.start, 3))?;
+        writeln!(out, "  ending     {}", zone.date(end, 3))?;
+    }
+    let window = match window.window(own.start, end, &zone) {
+        Ok(window) => window,
+        Err(error) => {
+            eprintln!("pmlogcheck: invalid time window.\n{error}\n");
+            return Ok(1);
+        }
+    };
+    check.index(&archive, &files);
+    check.descs(&archive);
+    if !meta_only {
+        let mut values = Values {
+            check: &check,
+            archive: archive.clone(),
+            zone,
+            wraps,
+            dates: window.end.sec - window.start.sec > DAY,
+            last: HashMap::new(),
+            unknown: HashSet::new(),
+        };
+        values.pass((window.start, window.end));
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+struct Check {
+    name: String,
+    verbose: bool,
+    fatal: bool,
+    index_bad: bool,
+}
+
+impl Check {
+    /// Each file has a label and whole records.
+    fn files(&mut self, files: &Files) {
+        let volumes = files.volumes.iter();
+        let volumes = volumes.map(|(v, p)| (v.to_string(), p));
+        let meta = files.meta.iter().map(|p| ("meta".to_owned(), p));
+        let index = files.index.iter().map(|p| ("index".to_owned(), p));
+        for (suffix, path) in meta.chain(volumes).chain(index) {
+            let name = format!("{}.{suffix}", self.name);
+            let content = match file::read(path) {
+                Ok(content) => content,
+                Err(error) => {
+                    eprintln!("{name}: cannot open file: {}", ErrorCode::from(&error));
+                    self.fatal = true;
+                    continue;
+                }
+            };
+            if content.is_empty() {
+                eprintln!("{name}: contains no PCP data");
+                self.fatal = true;
+                continue;
+            }
+            let (label, start) = match file::label(&content) {
+                Ok(found) => found,
+                Err(error) => {
+                    eprintln!("{name}: cannot load label record: {}", error.code());
+                    self.fatal = true;
+                    continue;
+                }
+            };
+            let mut found = 1;
+            if suffix == "index" {
+                let size = label.version.index_entry_len();
+                let rest = content.len() - start;
+                found += rest / size;
+                if !rest.is_multiple_of(size) {
+                    eprintln!(
+                        "{name}[record {found}]: unexpected EOF in index entry, wanted {size}, got {} bytes",
+                        rest % size
+                    );
+                }
+            } else {
+                found += self.records(&name, &content, start, suffix == "meta", label.version);
+            }
+            if self.verbose {
+                eprintln!("{name}: start pass0 ... found {found} records");
+            }
+        }
+    }
+
+    fn records(
+        &mut self,
+        name: &str,
+        content: &bytes::Bytes,
+        start: usize,
+        meta: bool,
+        version: Version,
+    ) -> usize {
+        let mut at = start;
+        let mut found = 0;
+        loop {
+            let number = found + 1;
+            match record_at(content, at) {
+                Ok(record) => {
+                    let kind = record.payload.first_chunk().map(|b| u32::from_be_bytes(*b));
+                    let wrong = match version {
+                        Version::V2 => 5..=7,
+                        Version::V3 => 2..=3,
+                    };
+                    if let Some(kind) = kind.filter(|k| meta && wrong.contains(k)) {
+                        let title = usize::try_from(kind).ok().and_then(|k| RECORDS.get(k));
+                        eprintln!(
+                            "{name}[record {number}]: unexpected record type {} ({kind}) for V{} archive",
+                            title.unwrap_or(&"?"),
+                            version as u32
+                        );
+                    }
+                    at = record.end();
+                    found += 1;
+                }
+                Err(NoRecord::End) => return found,
+                Err(NoRecord::Torn) => {
+                    let got = content.len() - at;
+                    let wanted = content.get(at..).and_then(<[u8]>::first_chunk);
+                    let wanted = wanted.map_or(4, |b| i32::from_be_bytes(*b) - 8);
+                    let got_body = got.saturating_sub(4);
+                    let what = if got < 4 {
+                        "record header"
+                    } else {
+                        "record body"
+                    };
+                    let got = if got < 4 { got } else { got_body };
+                    eprintln!(
+                        "{name}[record {number}]: unexpected EOF in {what}, wanted {wanted}, got {got} bytes"
+                    );
+                    eprintln!("{name}: last valid record ends at offset {at}");
+                    return found;
+                }
+                Err(NoRecord::Corrupt) => {
+                    let head = content.get(at..).and_then(<[u8]>::first_chunk);
+                    let head = head.map_or(0, |b| i32::from_be_bytes(*b));
+                    eprintln!("{name}[record {number}]: illegal header record length ({head})");
+                    eprintln!("{name}: last valid record ends at offset {at}");
+                    self.fatal |= meta;
+                    return found;
+                }
+            }
+        }
+    }
+
+    /// Why the metadata is refused, in the words of the library's diagnostics.
+    fn explain(&self, files: &Files) {
+        let Some(content) = files.meta.as_ref().and_then(|p| file::read(p).ok()) else {
+            return;
+        };
+        let Ok((label, mut at)) = file::label(&content) else {
+            return;
+        };
+        while let Ok(record) = record_at(&content, at) {
+            at = record.end();
+            let word = |n: usize| {
+                let bytes = record.payload.get(n * 4..)?.first_chunk()?;
+                Some(i32::from_be_bytes(*bytes))
+            };
+            let time = label.version.time_len() / 4;
+            if !matches!(word(0), Some(2 | 5)) {
+                continue;
+            }
+            let (Some(indom), Some(count)) = (word(1 + time), word(2 + time)) else {
+                continue;
+            };
+            let indom = InDom(indom as u32);
+            let count = usize::try_from(count).unwrap_or(0);
+            let strings = record
+                .payload
+                .len()
+                .saturating_sub((3 + time + 2 * count) * 4);
+            for number in 0..count {
+                let (Some(inst), Some(offset)) =
+                    (word(3 + time + number), word(3 + time + count + number))
+                else {
+                    return;
+                };
+                if inst < 0 {
+                    eprintln!(
+                        "__pmLogLoadInDom: InDom: {indom}: instance[{number}]: bad instance identifier ({inst})"
+                    );
+                    return;
+                }
+                if offset < 0 {
+                    eprintln!(
+                        "__pmLogLoadInDom: InDom: {indom} instance[{number}]: bad string index ({offset})"
+                    );
+                    return;
+                }
+                if usize::try_from(offset).unwrap_or(0) > strings {
+                    eprintln!(
+                        "__pmLogLoadInDom: InDom: {indom} instance[{number}]: bad string index ({offset}) > max index based on record length ({strings})"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    fn index(&mut self, archive: &Archive, files: &Files) {
+        let name = &self.name;
+        if self.verbose {
+            eprintln!("{name}: start pass1 (check temporal index)");
+        }
+        if files.index.is_none() {
+            eprintln!("{name}: warning temporal index is missing");
+            return;
+        }
+        let length = |path: Option<&std::path::PathBuf>| {
+            let content = path.and_then(|p| file::read(p).ok());
+            content.and_then(|c| i64::try_from(c.len()).ok())
+        };
+        let meta_end = length(files.meta.as_ref()).unwrap_or(i64::MAX);
+        let mut volumes: HashMap<i32, Option<i64>> = HashMap::new();
+        let start = i64::try_from(archive.label.version.label_len() + 8).unwrap_or(0);
+        let mut before: Option<pcp::archive::IndexEntry> = None;
+        let stamp = |t: Timestamp| format!("{}.{:09}", t.sec, t.nsec);
+        for (number, entry) in archive.index.iter().enumerate() {
+            let number = number + 1;
+            let title = format!("{name}.index[entry {number}]");
+            let mut bad = |what: String| {
+                eprintln!("{title}: {what}");
+                self.index_bad = true;
+            };
+            if entry.volume < 0 {
+                bad(format!("illegal negative volume number {}", entry.volume));
+                before = Some(*entry);
+                continue;
+            }
+            let volume_end = *volumes
+                .entry(entry.volume)
+                .or_insert_with(|| length(files.volumes.get(&entry.volume)));
+            if entry.meta < start {
+                bad(format!(
+                    "offset to metadata ({}) before end of label record ({start})",
+                    entry.meta
+                ));
+            }
+            if entry.meta > meta_end {
+                bad(format!(
+                    "offset to metadata ({}) past end of file ({meta_end})",
+                    entry.meta
+                ));
+            }
+            if entry.log < start {
+                bad(format!(
+                    "offset to log ({}) before end of label record ({start})",
+                    entry.log
+                ));
+            }
+            match volume_end {
+                Some(end) if entry.log > end => {
+                    bad(format!(
+                        "offset to log ({}) past end of file ({end})",
+                        entry.log
+                    ));
+                }
+                Some(_) => {}
+                None => eprintln!("{name}: file missing for log volume {}", entry.volume),
+            }
+            let mut bad = |what: String| {
+                eprintln!("{title}: {what}");
+                self.index_bad = true;
+            };
+            if entry.time < archive.label.start {
+                bad(format!(
+                    "timestamp ({}) less than log label timestamp ({})",
+                    stamp(entry.time),
+                    stamp(archive.label.start)
+                ));
+            }
+            if let Some(last) = before {
+                let at = number - 1;
+                if entry.time < last.time {
+                    bad(format!(
+                        "timestamp ({}) went backwards in time (from {} at [entry {at}])",
+                        stamp(entry.time),
+                        stamp(last.time)
+                    ));
+                }
+                if entry.volume < last.volume {
+                    bad(format!(
+                        "volume number ({}) decreased (from {} at [entry {at}])",
+                        entry.volume, last.volume
+                    ));
+                }
+                if entry.volume == last.volume && entry.meta < last.meta {
+                    bad(format!(
+                        "offset to metadata ({}) decreased (from {} at [entry {at}])",
+                        entry.meta, last.meta
+                    ));
+                }
+                if entry.volume == last.volume && entry.log < last.log {
+                    bad(format!(
+                        "offset to log ({}) decreased (from {} at [entry {at}])",
+                        entry.log, last.log
+                    ));
+                }
+            }
+            before = Some(*entry);
+        }
+    }
+
+    fn descs(&self, archive: &Archive) {
+        let name = &self.name;
+        if self.verbose {
+            eprintln!("{name}: start pass2");
+        }
+        for (pmid, desc) in archive.meta.descs.iter() {
+            let pmid = Pmid(pmid);
+            let names = archive.meta.names.names_of(pmid);
+            let Some(metric) = names.first() else {
+                eprintln!(
+                    "{name}.meta: PMID {pmid}: no name in PMNS: {}",
+                    ErrorCode::PMID
+                );
+                continue;
+            };
+            let bad = |what: String| eprintln!("{name}.meta: {metric} [{pmid}]: {what}");
+            if matches!(desc.ty, Type::Other(_)) {
+                bad(format!("bad type ({}) in pmDesc", desc.ty.raw()));
+            }
+            if !desc.indom.is_null() && desc.indom.domain() != pmid.domain() {
+                bad(format!(
+                    "domain of pmid ({}) != domain of indom ({})",
+                    pmid.domain(),
+                    desc.indom.domain()
+                ));
+            }
+            if let Semantics::Other(raw) = desc.sem {
+                bad(format!("bad semantics ({raw}) in pmDesc"));
+            }
+            let u = desc.units;
+            let axes = [
+                ("Space", u.dim_space, i32::from(u.scale_space), 6),
+                ("Time", u.dim_time, i32::from(u.scale_time), 5),
+                ("Count", u.dim_count, i32::from(u.scale_count), i32::MAX),
+            ];
+            for (axis, dim, _, _) in axes {
+                if !(-2..=2).contains(&dim) {
+                    bad(format!("bad dimension ({dim}) for {axis} in pmDesc"));
+                }
+            }
+            for (axis, dim, scale, most) in axes {
+                if dim == 0 && scale != 0 {
+                    bad(format!(
+                        "non-zero scale ({scale}) with zero dimension for {axis} in pmDesc"
+                    ));
+                }
+                if scale > most {
+                    bad(format!("bad scale ({scale}) for {axis} in pmDesc"));
+                }
+            }
+        }
+    }
+}
+
+struct Values<'a> {
+    check: &'a Check,
+    archive: Arc<Archive>,
+    zone: Zone,
+    wraps: bool,
+    dates: bool,
+    /// The last value and its time by metric and instance.
+    last: HashMap<(Pmid, i32), (f64, Timestamp)>,
+    /// Metrics that no descriptor is there for, each to be spoken of once.
+    unknown: HashSet<Pmid>,
+}
+
+impl Values<'_> {
+    fn stamp(&self, time: Timestamp) -> String {
+        if self.dates {
+            self.zone.date(time, 3)
+        } else {
+            self.zone.clock(time, 3)
+        }
+    }
+
+    fn pass(&mut self, (start, end): (Timestamp, Timestamp)) {
+        let name = &self.check.name;
+        if self.check.verbose {
+            eprintln!("{name}: start pass3");
+        }
+        let Ok(mut cursor) = Cursor::at_start(self.archive.clone()) else {
+            return;
+        };
+        let (mut results, mut marks) = (0, 0);
+        loop {
+            match cursor.following() {
+                Ok(Some(record)) => {
+                    if record.time > end {
+                        break;
+                    }
+                    if record.time < start {
+                        continue;
+                    }
+                    if record.is_mark() {
+                        marks += 1;
+                        self.last.clear();
+                        continue;
+                    }
+                    results += 1;
+                    self.record(&record);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    eprintln!("{name}: pmFetch: error: {}", error.code());
+                    eprintln!("pmlogcheck: possibly corrupt archive?");
+                    break;
+                }
+            }
+        }
+        if self.check.verbose {
+            eprintln!("Processed {results} pmResult records");
+            if marks > 0 {
+                eprintln!("Processed {marks} <mark> records");
+            }
+        }
+    }
+
+    fn record(&mut self, record: &DataRecord) {
+        let name = &self.check.name;
+        let at = format!("{name}.{}:[{}]", record.volume, self.stamp(record.time));
+        let Ok(fetched) = record.decode() else {
+            eprintln!("{at}: pmFetch: error: {}", ErrorCode::LOGREC);
+            return;
+        };
+        let archive = self.archive.clone();
+        for set in &fetched.sets {
+            let Some(desc) = archive.meta.descs.get(set.pmid.0) else {
+                if self.unknown.insert(set.pmid) {
+                    let code = ErrorCode::PMID_LOG;
+                    eprintln!("{at} {}: pmLookupDesc failed: {code}", set.pmid);
+                }
+                continue;
+            };
+            if desc.sem != Semantics::Counter || !desc.ty.is_numeric() {
+                continue;
+            }
+            for value in set.instances() {
+                let number = match Atom::extract(&value.value, desc.ty) {
+                    Ok(atom) => atom.as_f64(),
+                    Err(code) => {
+                        let names = archive.meta.names.names_of(set.pmid);
+                        let title = names
+                            .first()
+                            .map_or_else(|| set.pmid.to_string(), ToString::to_string);
+                        eprintln!("{at} {title}: pmExtractValue failed: {code}");
+                        eprintln!("pmlogcheck: possibly corrupt archive?");
+                        continue;
+                    }
+                };
+                let Some(number) = number else {
+                    continue;
+                };
+                let before = self
+                    .last
+                    .insert((set.pmid, value.inst), (number, record.time));
+                if let Some(before) = before.filter(|(v, _)| self.wraps && number < *v) {
+                    self.wrap(&at, desc, value.inst, before, (number, record.time));
+                }
+            }
+        }
+    }
+
+    fn wrap(
+        &self,
+        at: &str,
+        desc: &Desc,
+        inst: i32,
+        before: (f64, Timestamp),
+        now: (f64, Timestamp),
+    ) {
+        let names = self.archive.meta.names.names_of(desc.pmid);
+        let mut title = names
+            .first()
+            .map_or_else(|| desc.pmid.to_string(), ToString::to_string);
+        if !desc.indom.is_null() {
+            let known = self.archive.meta.instance_name(desc.indom, inst, now.1);
+            title += &match known {
+                Some(name) => format!("[{name}]"),
+                None => format!("[{inst}]"),
+            };
+        }
+        let kind = match desc.ty {
+            Type::I32 => "signed 32-bit",
+            Type::U32 => "unsigned 32-bit",
+            Type::I64 => "signed 64-bit",
+            Type::U64 => "unsigned 64-bit",
+            Type::Float => "float",
+            _ => "double",
+        };
+        eprintln!("{at}: {title}: {kind} wrap");
+        for (value, time) in [before, now] {
+            eprintln!("\tvalue {value:.0} at {}", self.stamp(time));
+        }
+    }
+}

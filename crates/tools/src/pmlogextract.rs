@@ -1,0 +1,585 @@
+//! `pmlogextract`: merges archives, and takes out of them metrics and times (pmlogextract(1)).
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use pcp::archive::{
+    Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, MetaRecord, Version, encode_data,
+};
+use pcp::timewindow::WindowSpec;
+use pcp::timezone::Zone;
+use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
+
+use crate::logconfig::{self, Selection};
+use crate::logmerge::LogWriter;
+use crate::options::Spec;
+
+const USAGE: &str = "\
+Usage: pmlogextract [options] input-archive output-archive
+
+Options:
+  -c FILE, --config=FILE
+                        file to load configuration from
+  -d, --desperate       desperate, save output after fatal error
+  -f, --first           use timezone from first archive [default is last]
+  -m, --mark            ignore prologue/epilogue records and <mark> between archives
+  -S TIME, --start=TIME start of the time window
+  -s NUM, --samples=NUM terminate after NUM log records have been written
+  -T TIME, --finish=TIME
+                        end of the time window
+  -V VERSION, --outputversion=VERSION
+                        output archive version
+  -v SAMPLES            switch log volumes after this many samples
+  -w                    ignore day/month/year
+  -x                    skip metrics with mismatched metadata
+  -Z TZ, --timezone=TZ  set reporting timezone
+  -z, --hostzone        set reporting timezone to local time of metrics source
+  -?, --help            show this usage message and exit
+";
+
+const SPEC: Spec = Spec {
+    tool: "pmlogextract",
+    short: "c:D:dfmS:s:T:V:v:wxZ:z?",
+    long: &[
+        ("config", 'c'),
+        ("debug", 'D'),
+        ("desperate", 'd'),
+        ("first", 'f'),
+        ("mark", 'm'),
+        ("start", 'S'),
+        ("samples", 's'),
+        ("finish", 'T'),
+        ("outputversion", 'V'),
+        ("timezone", 'Z'),
+        ("hostzone", 'z'),
+        ("help", '?'),
+    ],
+    usage: USAGE,
+};
+
+/// How long after an archive's last record the mark stands.
+const MARK_DELAY: Timestamp = Timestamp {
+    sec: 0,
+    nsec: 1_000_000,
+};
+const DAY: Timestamp = Timestamp {
+    sec: 86_400,
+    nsec: 0,
+};
+
+#[derive(Default)]
+struct Wanted {
+    config: Option<String>,
+    desperate: bool,
+    first_zone: bool,
+    always_mark: bool,
+    samples: u64,
+    version: Option<Version>,
+    volume_samples: u64,
+    daily: bool,
+    skip_mismatched: bool,
+}
+
+/// What a prologue or epilogue says of pmcd: its process and its state.
+type PmcdState = (Vec<u8>, Vec<u8>);
+
+/// One archive to read.
+struct Input {
+    /// As it was named.
+    name: String,
+    archive: Arc<Archive>,
+    cursor: Cursor,
+    head: Option<DataRecord>,
+    last: Option<Timestamp>,
+    first_state: Option<PmcdState>,
+    last_state: Option<PmcdState>,
+}
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let mut note = String::new();
+    let done = extract(args, &mut note);
+    if let Err(message) = &done {
+        eprint!("{message}");
+    }
+    // Behind all messages, as what is buffered for a file comes out last.
+    print!("{note}");
+    Ok(u8::from(done.is_err()))
+}
+
+fn number(option: char, value: Option<&str>) -> Result<u64, String> {
+    value
+        .and_then(|v| v.parse().ok())
+        .ok_or_else(|| format!("pmlogextract: Error: -{option} requires numeric argument\n{USAGE}"))
+}
+
+fn extract(args: Vec<String>, note: &mut String) -> Result<(), String> {
+    let parsed = SPEC.parse(args)?;
+    let mut wanted = Wanted::default();
+    let mut window = WindowSpec::default();
+    let (mut zone, mut host_zone) = (None, false);
+    for (option, value) in parsed.options {
+        match option {
+            'c' => wanted.config = value,
+            'D' => {}
+            'd' => wanted.desperate = true,
+            'f' => wanted.first_zone = true,
+            'm' => wanted.always_mark = true,
+            'S' => window.start = value,
+            's' => wanted.samples = number('s', value.as_deref())?,
+            'T' => window.finish = value,
+            'V' => {
+                wanted.version = Some(match value.as_deref() {
+                    Some("2") => Version::V2,
+                    Some("3") => Version::V3,
+                    _ => {
+                        return Err(format!(
+                            "pmlogextract: Error: unsupported version number \"{}\"\n{USAGE}",
+                            value.unwrap_or_default()
+                        ));
+                    }
+                });
+            }
+            'v' => wanted.volume_samples = number('v', value.as_deref())?,
+            'w' => wanted.daily = true,
+            'x' => wanted.skip_mismatched = true,
+            'Z' => zone = value,
+            'z' => host_zone = true,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let Some((output, names)) = parsed.words.split_last().filter(|(_, n)| !n.is_empty()) else {
+        return Err(format!(
+            "pmlogextract: Error: insufficient arguments\n{USAGE}"
+        ));
+    };
+    let mut inputs = open(names)?;
+    if inputs.is_empty() {
+        return Err(
+            "pmlogextract: Warning: all input archive(s) are empty, no output archive created\n"
+                .to_owned(),
+        );
+    }
+    let label = output_label(&inputs, &wanted)?;
+    let zone = if host_zone {
+        *note = format!(
+            "Note: timezone set to local timezone of host \"{}\" from archive\n\n",
+            label.hostname
+        );
+        Zone::new(&label.timezone.to_str())
+    } else if let Some(name) = zone {
+        *note = format!("Note: timezone set to \"TZ={name}\"\n\n");
+        Zone::new(&name)
+    } else {
+        Zone::local()
+    };
+    let first = inputs.iter().map(|i| i.archive.label.start).min();
+    let last = inputs
+        .iter()
+        .filter_map(|i| i.archive.end().ok())
+        .max()
+        .unwrap_or(Timestamp::MAX);
+    let window = window
+        .window(first.unwrap_or_default(), last, &zone)
+        .map_err(|error| format!("pmlogextract: Error: invalid time window.\n{error}\n\n"))?;
+    let skipped = check_metadata(&inputs, &wanted, output)?;
+    let selection = match &wanted.config {
+        Some(path) => Some(logconfig::read(
+            path,
+            &inputs.iter().map(|i| &i.archive.meta).collect::<Vec<_>>(),
+        )?),
+        None => None,
+    };
+    let mut merge = Merge {
+        wanted: &wanted,
+        selection,
+        skipped,
+        label,
+        output,
+        writer: None,
+    };
+    let done = merge.run(&mut inputs, (window.start, window.end));
+    match (done, merge.writer.take()) {
+        (Ok(()), Some(writer)) => writer
+            .finish()
+            .map_err(|error| failed(&ErrorCode::from(&error))),
+        (Ok(()), None) => Err(format!(
+            "pmlogextract: Warning: no qualifying records found.\nArchive \"{output}\" not created.\n"
+        )),
+        (Err(message), writer) => {
+            if let Some(writer) = writer {
+                if wanted.desperate {
+                    let _ = writer.finish();
+                    return Err(message);
+                }
+                writer.files.abandon();
+            }
+            Err(format!("{message}Archive \"{output}\" not created.\n"))
+        }
+    }
+}
+
+fn failed(code: &ErrorCode) -> String {
+    format!("pmlogextract: Error: __pmLogPutResult: log data: {code}\n")
+}
+
+fn open(names: &[String]) -> Result<Vec<Input>, String> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for name in names {
+        let cannot = |code: ErrorCode| {
+            format!("pmlogextract: Error: cannot open archive \"{name}\": {code}\n")
+        };
+        let set = ArchiveSet::open(name).map_err(|e| cannot(e.code()))?;
+        for archive in set.archives() {
+            let mut cursor = Cursor::at_start(archive.clone()).map_err(|e| cannot(e.code()))?;
+            let head = cursor.following().unwrap_or(None);
+            if head.is_none() {
+                eprintln!("pmlogextract: Warning: empty archive \"{name}\" will be skipped");
+                continue;
+            }
+            let tail = Cursor::at_end(archive.clone())
+                .and_then(|mut c| c.preceding())
+                .unwrap_or(None);
+            inputs.push(Input {
+                name: name.clone(),
+                first_state: state(archive, head.as_ref()),
+                last_state: state(archive, tail.as_ref()),
+                archive: archive.clone(),
+                cursor,
+                head,
+                last: None,
+            });
+        }
+    }
+    Ok(inputs)
+}
+
+/// The state of pmcd in a record, if it is a prologue or epilogue.
+fn state(archive: &Archive, record: Option<&DataRecord>) -> Option<PmcdState> {
+    let one = |name: &[u8]| {
+        let pcp::pmns::Place::Leaf(pmid) = archive.meta.names.lookup(name).ok()? else {
+            return None;
+        };
+        let fetched = record?.decode_of(|p| p == pmid).ok()?;
+        let value = fetched.sets.first()?.instances().first()?.value.clone();
+        let ty = archive.meta.descs.get(pmid.0)?.ty;
+        Some(pcp::print_value(&value, ty, 1))
+    };
+    Some((one(b"pmcd.pid")?, one(b"pmcd.seqnum")?))
+}
+
+fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
+    let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
+        return Err(String::new());
+    };
+    if inputs
+        .iter()
+        .any(|i| i.archive.label.hostname != first.archive.label.hostname)
+    {
+        let mut text = String::from("pmlogextract: Error: host name mismatch for input archives\n");
+        for input in inputs {
+            text += &format!(
+                "archive: {} host: {}\n",
+                input.archive.files.base.display(),
+                input.archive.label.hostname
+            );
+        }
+        return Err(text);
+    }
+    let newest = inputs.iter().map(|i| i.archive.label.version).max();
+    let newest = newest.unwrap_or(Version::V2);
+    let version = wanted.version.unwrap_or(newest);
+    if version < newest {
+        return Err(format!(
+            "pmlogextract: Error: input archive version must be no more than {}\n",
+            version as u32
+        ));
+    }
+    let from = if wanted.first_zone { first } else { last };
+    let zone = &from.archive.label.timezone;
+    for other in inputs.iter().filter(|i| i.archive.label.timezone != *zone) {
+        eprintln!(
+            "pmlogextract: Warning: timezone mismatch for input archives\n\
+             archive: {} timezone: {zone} [will be used]\n\
+             archive: {} timezone: {} [will be ignored]",
+            from.name, other.name, other.archive.label.timezone
+        );
+    }
+    Ok(Label {
+        version,
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        hostname: first.archive.label.hostname.clone(),
+        timezone: from.archive.label.timezone.clone(),
+        zoneinfo: from.archive.label.zoneinfo.clone(),
+        ..from.archive.label.clone()
+    })
+}
+
+fn joined(names: &[Text]) -> String {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+fn sorted(names: &[Text]) -> Vec<&Text> {
+    let mut names: Vec<&Text> = names.iter().collect();
+    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    names.dedup();
+    names
+}
+
+/// Compares what the archives say of the same metrics; the result are those to leave out.
+fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec<Pmid>, String> {
+    let mut seen: HashMap<Pmid, (Desc, Vec<Text>)> = HashMap::new();
+    let mut by_name: HashMap<Text, Pmid> = HashMap::new();
+    let mut wrong = Vec::new();
+    let mut fatal = false;
+    for input in inputs {
+        for (_, record) in &input.archive.meta.records {
+            let MetaRecord::Desc { desc, names } = record else {
+                continue;
+            };
+            let kind = if wanted.skip_mismatched {
+                "Warning"
+            } else {
+                "Error"
+            };
+            let mut complain = |what: String| {
+                eprintln!("pmlogextract: {kind}: metric {what}!");
+                wrong.push(desc.pmid);
+                fatal = true;
+            };
+            let Some((old, old_names)) = seen.get(&desc.pmid) else {
+                for name in names {
+                    if let Some(pmid) = by_name.get(name)
+                        && *pmid != desc.pmid
+                    {
+                        complain(format!("{name}: PMID changed from {pmid} to {}", desc.pmid));
+                    }
+                    by_name.insert(name.clone(), desc.pmid);
+                }
+                seen.insert(desc.pmid, (*desc, names.clone()));
+                continue;
+            };
+            let title = format!("PMID {}", desc.pmid);
+            let named = || format!("{} ({})", desc.pmid, joined(old_names));
+            if sorted(names) != sorted(old_names) {
+                complain(format!(
+                    "{title}: name changed from {} to {}",
+                    joined(old_names),
+                    joined(names)
+                ));
+            }
+            if old.ty != desc.ty {
+                complain(format!(
+                    "PMID {}: type changed from {} to {}",
+                    named(),
+                    old.ty,
+                    desc.ty
+                ));
+            }
+            if old.indom != desc.indom {
+                complain(format!(
+                    "PMID {}: indom changed from {} to {}",
+                    named(),
+                    old.indom,
+                    desc.indom
+                ));
+            }
+            if old.sem != desc.sem {
+                complain(format!(
+                    "PMID {}: semantics changed from {} to {}",
+                    named(),
+                    old.sem,
+                    desc.sem
+                ));
+            }
+            if old.units != desc.units {
+                complain(format!(
+                    "PMID {}: units changed from {} to {}",
+                    named(),
+                    old.units,
+                    desc.units
+                ));
+            }
+        }
+    }
+    if fatal && !wanted.skip_mismatched {
+        return Err(format!("Archive \"{output}\" not created.\n"));
+    }
+    Ok(wrong)
+}
+
+struct Merge<'a> {
+    wanted: &'a Wanted,
+    selection: Option<Selection>,
+    skipped: Vec<Pmid>,
+    label: Label,
+    output: &'a str,
+    writer: Option<LogWriter>,
+}
+
+impl Merge<'_> {
+    fn run(
+        &mut self,
+        inputs: &mut [Input],
+        (mut start, mut end): (Timestamp, Timestamp),
+    ) -> Result<(), String> {
+        // A mark that is due when something follows: its time, and what its archive said of pmcd at its end.
+        let mut due: Option<(Timestamp, Option<PmcdState>)> = None;
+        loop {
+            let next = inputs
+                .iter()
+                .enumerate()
+                .filter_map(|(n, i)| Some((i.head.as_ref()?.time, n)))
+                .min();
+            let Some((time, number)) = next else {
+                return Ok(());
+            };
+            if time > end {
+                if !self.wanted.daily {
+                    return Ok(());
+                }
+                if let Some(last) = self.writer.as_ref().and_then(LogWriter::last) {
+                    due = Some((last + MARK_DELAY, None));
+                }
+                start = start + DAY;
+                end = end + DAY;
+                continue;
+            }
+            let Some(input) = inputs.get_mut(number) else {
+                return Ok(());
+            };
+            let Some(record) = input.head.take() else {
+                return Ok(());
+            };
+            let fresh = input.last.is_none();
+            input.last = Some(record.time);
+            match input.cursor.following() {
+                Ok(head) => input.head = head,
+                Err(error) => {
+                    let base = input.archive.files.base.display();
+                    return Err(format!(
+                        "pmlogextract: Error: __pmLogRead[log {base}]: {}\n",
+                        error.code()
+                    ));
+                }
+            }
+            if record.time >= start {
+                if let Some((at, state)) = due.take() {
+                    let same = fresh
+                        && !self.wanted.always_mark
+                        && state.is_some()
+                        && state == input.first_state;
+                    if !same && self.writer.is_some() && at <= record.time {
+                        self.mark(input, at)?;
+                    } else if !same && self.writer.is_some() {
+                        due = Some((at, state));
+                    }
+                }
+                self.record(input, &record)?;
+                let written = self.writer.as_ref().map_or(0, LogWriter::records);
+                if self.wanted.samples > 0 && written >= self.wanted.samples {
+                    return Ok(());
+                }
+            }
+            if input.head.is_none() {
+                due = Some((record.time + MARK_DELAY, input.last_state.clone()));
+            }
+        }
+    }
+
+    fn writer(&mut self, time: Timestamp) -> Result<&mut LogWriter, String> {
+        if self.writer.is_none() {
+            let label = Label {
+                start: time,
+                ..self.label.clone()
+            };
+            let files = create(self.output, label)
+                .map_err(|text| text.replace("pmlogTOOL", "pmlogextract"))?;
+            self.writer = Some(LogWriter::new(files));
+        }
+        self.writer.as_mut().ok_or_else(String::new)
+    }
+
+    fn put(
+        &mut self,
+        input: &Input,
+        time: Timestamp,
+        pmids: &[Pmid],
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let every = self.wanted.volume_samples;
+        let writer = self.writer(time)?;
+        let io = |error: io::Error| failed(&ErrorCode::from(&error));
+        if every > 0 && writer.records() > 0 && writer.records().is_multiple_of(every) {
+            writer.next_volume().map_err(io)?;
+        }
+        writer
+            .record(&input.archive.meta, time, pmids, payload)
+            .map_err(io)
+    }
+
+    fn mark(&mut self, input: &Input, time: Timestamp) -> Result<(), String> {
+        let payload = encode_data(self.label.version, time, &[]);
+        self.put(input, time, &[], &payload)
+    }
+
+    fn record(&mut self, input: &Input, record: &DataRecord) -> Result<(), String> {
+        if record.is_mark() {
+            return if self.writer.is_some() {
+                self.mark(input, record.time)
+            } else {
+                Ok(())
+            };
+        }
+        let bad = |error: pcp::Error| {
+            format!(
+                "pmlogextract: Error: __pmLogRead[log {}]: {}\n",
+                input.archive.files.base.display(),
+                error.code()
+            )
+        };
+        let fetched = record.decode().map_err(bad)?;
+        let untouched = self.selection.is_none() && self.skipped.is_empty();
+        if untouched && input.archive.label.version == self.label.version {
+            let pmids: Vec<Pmid> = fetched.sets.iter().map(|s| s.pmid).collect();
+            return self.put(input, record.time, &pmids, &record.record.payload);
+        }
+        let mut sets: Vec<ValueSet> = fetched.sets;
+        sets.retain(|s| !self.skipped.contains(&s.pmid));
+        if let Some(selection) = &self.selection {
+            sets = selection.apply(sets);
+        }
+        if sets.is_empty() {
+            return Ok(());
+        }
+        let pmids: Vec<Pmid> = sets.iter().map(|s| s.pmid).collect();
+        let payload = encode_data(self.label.version, record.time, &sets);
+        self.put(input, record.time, &pmids, &payload)
+    }
+}
+
+/// Creates an archive's files; the message bears `pmlogTOOL` for the tool's name.
+pub(crate) fn create(output: &str, label: Label) -> Result<ArchiveWriter, String> {
+    let base = Path::new(output);
+    for suffix in ["0", "meta", "index"] {
+        let path = format!("{output}.{suffix}");
+        if Path::new(&path).exists() {
+            return Err(format!(
+                "__pmLogNewFile: \"{path}\" already exists, not over-written\n\
+                 pmlogTOOL: Error: __pmLogCreate: File exists\n"
+            ));
+        }
+    }
+    ArchiveWriter::create(base, label).map_err(|error| {
+        format!(
+            "pmlogTOOL: Error: __pmLogCreate: {}\n",
+            ErrorCode::from(&error)
+        )
+    })
+}

@@ -1,0 +1,292 @@
+//! `pmloglabel`: checks and repairs the labels of an archive (pmloglabel(1)).
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use pcp::archive::file::{self, Files};
+use pcp::archive::{Archive, Label, VOLUME_INDEX, VOLUME_META, Version};
+use pcp::timezone::Zone;
+use pcp::{ErrorCode, Text};
+
+use crate::options::Spec;
+
+const USAGE: &str = "\
+Usage: pmloglabel [options] archive
+
+Options:
+  -h HOSTNAME, --host=HOSTNAME
+                        set the hostname for all files in archive
+  -l, --label           dump the archive label
+  -L                    more verbose form of label dump
+  -p PID, --pid=PID     set the logger process ID field for all files in archive
+  -s                    write the label sentinel values for all files in archive
+  -v, --verbose         run in verbose mode, reporting on each stage of checking
+  -V NUM, --version=NUM write magic and version numbers for all files in archive
+  -Z TZ, --timezone=TZ  set the timezone for all files in archive
+  -?, --help            show this usage message and exit
+";
+
+const SPEC: Spec = Spec {
+    tool: "pmloglabel",
+    short: "D:h:lLp:svV:Z:?",
+    long: &[
+        ("debug", 'D'),
+        ("host", 'h'),
+        ("label", 'l'),
+        ("pid", 'p'),
+        ("verbose", 'v'),
+        ("version", 'V'),
+        ("timezone", 'Z'),
+        ("help", '?'),
+    ],
+    usage: USAGE,
+};
+
+/// Status bits (pmloglabel(1), DIAGNOSTICS).
+const USAGE_ERROR: u8 = 1;
+const DAMAGED: u8 = 2;
+
+struct Part {
+    path: PathBuf,
+    volume: i32,
+    name: String,
+    content: Vec<u8>,
+    /// Unless it is damaged.
+    label: Option<Label>,
+}
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let parsed = match SPEC.parse(args) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            eprint!("{message}");
+            return Ok(USAGE_ERROR);
+        }
+    };
+    let (mut dump, mut full, mut verbose, mut sentinels) = (false, false, false, false);
+    let (mut host, mut pid, mut version, mut zone) = (None, None, None, None);
+    for (option, value) in parsed.options {
+        let value = value.unwrap_or_default();
+        match option {
+            'D' => {}
+            'h' => host = Some(value),
+            'l' => dump = true,
+            'L' => {
+                dump = true;
+                full = true;
+            }
+            'p' => match value.parse::<i32>() {
+                Ok(number) if number > 0 => pid = Some(number),
+                _ => {
+                    eprint!("pmloglabel: -p requires a numeric argument\n{USAGE}");
+                    return Ok(USAGE_ERROR);
+                }
+            },
+            's' => sentinels = true,
+            'v' => verbose = true,
+            'V' => match value.parse::<u32>() {
+                Ok(2) => version = Some(Version::V2),
+                Ok(3) => version = Some(Version::V3),
+                _ => {
+                    eprint!("pmloglabel: -V requires a numeric argument\n{USAGE}");
+                    return Ok(USAGE_ERROR);
+                }
+            },
+            'Z' => zone = Some(value),
+            _ => {
+                eprint!("{USAGE}");
+                return Ok(USAGE_ERROR);
+            }
+        }
+    }
+    let [name] = parsed.words.as_slice() else {
+        let what = if parsed.words.is_empty() {
+            "insufficient arguments"
+        } else {
+            "too many arguments"
+        };
+        eprint!("pmloglabel: {what}\n{USAGE}");
+        return Ok(USAGE_ERROR);
+    };
+    let rewrite =
+        host.is_some() || pid.is_some() || version.is_some() || zone.is_some() || sentinels;
+    let files = match Files::find(Path::new(name)) {
+        Ok(files) => files,
+        Err(error) => {
+            eprintln!(
+                "pmloglabel: Cannot scan archive files for \"{name}\": {}",
+                error.code()
+            );
+            return Ok(USAGE_ERROR);
+        }
+    };
+    let mut status = 0;
+    let mut parts: Vec<Part> = Vec::new();
+    let volumes = files.volumes.iter();
+    let data = volumes.map(|(v, p)| (format!("data volume {v}"), *v, p.clone()));
+    let index = files.index.iter();
+    let index = index.map(|p| ("temporal index".to_owned(), VOLUME_INDEX, p.clone()));
+    let meta = files.meta.iter();
+    let meta = meta.map(|p| ("metadata".to_owned(), VOLUME_META, p.clone()));
+    for (name, volume, path) in data.chain(index).chain(meta) {
+        if verbose {
+            println!("Checking label on {name}");
+        }
+        match load(&path) {
+            Ok((content, label)) => {
+                if label.volume != volume {
+                    eprintln!("Bad {name} label: {}", ErrorCode::LABEL);
+                    status |= DAMAGED;
+                }
+                parts.push(Part {
+                    path,
+                    volume,
+                    name,
+                    content,
+                    label: Some(label),
+                });
+            }
+            Err(code) => {
+                eprintln!("Bad {name} label: {code}");
+                status |= DAMAGED;
+                if let Ok(content) = file::read(&path) {
+                    parts.push(Part {
+                        path,
+                        volume,
+                        name,
+                        content: content.to_vec(),
+                        label: None,
+                    });
+                }
+            }
+        }
+    }
+    let sound = parts
+        .iter()
+        .find_map(|p| Some((p.label.clone()?, p.name.clone())));
+    let Some(golden) = sound else {
+        return Ok(status);
+    };
+    for part in parts.iter().skip(1) {
+        status |= compare(&golden.0, &golden.1, part);
+    }
+    if rewrite {
+        let mut label = golden.0.clone();
+        if let Some(host) = host {
+            label.hostname = Text::from(host.as_str());
+        }
+        if let Some(zone) = zone {
+            label.timezone = Text::from(zone.as_str());
+        }
+        label.pid = pid.unwrap_or(label.pid);
+        label.version = version.unwrap_or(label.version);
+        for part in &parts {
+            if let Err(error) = write(part, &label) {
+                eprintln!(
+                    "Failed {} label write: {}",
+                    part.name,
+                    ErrorCode::from(&error)
+                );
+                return Ok(status | USAGE_ERROR);
+            }
+        }
+        return Ok(0);
+    }
+    if dump {
+        let mut out = io::stdout().lock();
+        report(&mut out, name, &golden.0, full)?;
+    }
+    Ok(status)
+}
+
+fn load(path: &Path) -> Result<(Vec<u8>, Label), ErrorCode> {
+    let content = file::read(path).map_err(|e| ErrorCode::from(&e))?;
+    let (label, _) = file::label(&content).map_err(|e| e.code())?;
+    Ok((content.to_vec(), label))
+}
+
+fn compare(golden: &Label, name: &str, part: &Part) -> u8 {
+    let Some(label) = &part.label else {
+        return 0;
+    };
+    let mut status = 0;
+    let mut differ = |what: &str, ours: String, theirs: String| {
+        eprintln!(
+            "Mismatched {what} ({ours}/{theirs}) between {} and {name}",
+            part.name
+        );
+        status = DAMAGED;
+    };
+    if label.version != golden.version {
+        differ(
+            "version",
+            format!("{:x}", label.version as u32),
+            format!("{:x}", golden.version as u32),
+        );
+    }
+    if label.pid != golden.pid {
+        differ("PID", label.pid.to_string(), golden.pid.to_string());
+    }
+    if label.hostname != golden.hostname {
+        differ(
+            "hostname",
+            label.hostname.to_string(),
+            golden.hostname.to_string(),
+        );
+    }
+    if label.timezone != golden.timezone {
+        differ(
+            "timezone",
+            label.timezone.to_string(),
+            golden.timezone.to_string(),
+        );
+    }
+    status
+}
+
+/// Writes a label in the place of a file's own.
+fn write(part: &Part, label: &Label) -> io::Result<()> {
+    let label = Label {
+        start: part.label.as_ref().map_or(label.start, |own| own.start),
+        volume: part.volume,
+        ..label.clone()
+    };
+    let payload = label.encode();
+    let length = u32::try_from(payload.len() + 8).map_err(io::Error::other)?;
+    let length = length.to_be_bytes();
+    let record = [&length[..], &payload, &length[..]].concat();
+    let mut content = part.content.clone();
+    let version = part.label.as_ref().map_or(label.version, |own| own.version);
+    let old = version.label_len() + 8;
+    content.splice(..old.min(content.len()), record);
+    std::fs::write(&part.path, content)
+}
+
+fn report(out: &mut impl Write, name: &str, label: &Label, full: bool) -> io::Result<()> {
+    let zone = Zone::local();
+    writeln!(
+        out,
+        "Log Label (Log Format Version {})",
+        label.version as u32
+    )?;
+    out.write_all(b"Performance metrics from host ")?;
+    out.write_all(&label.hostname)?;
+    writeln!(out, "\n  commencing {}", zone.date(label.start, 3))?;
+    let end = Archive::open(Path::new(name)).and_then(|archive| archive.end());
+    match end {
+        Ok(end) => writeln!(out, "  ending     {}", zone.date(end, 3))?,
+        Err(_) => writeln!(out, "  ending     UNKNOWN")?,
+    }
+    if full {
+        writeln!(out, "Archive timezone: {}", label.timezone)?;
+        if !label.zoneinfo.is_empty() {
+            writeln!(out, "Archive zoneinfo: {}", label.zoneinfo)?;
+        }
+        writeln!(out, "PID for pmlogger: {}", label.pid)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,404 @@
+//! `pmlogreduce`: a smaller archive with samples at longer intervals (pmlogreduce(1)).
+
+use std::collections::HashMap;
+use std::io;
+
+use pcp::archive::{
+    ArchiveContext, ArchiveMode, ArchiveSet, ArchiveWriter, Label, MetaRecord, SetCursor,
+    encode_data,
+};
+use pcp::timewindow::{TimeWindow, WindowSpec, interval, samples_between};
+use pcp::timezone::Zone;
+use pcp::{Atom, Desc, Error, ErrorCode, InDom, Pmid, Semantics, Timestamp, Type, ValueSet};
+
+use crate::options::Spec;
+use crate::pmdumplog::type_name;
+use crate::pmlogextract::create;
+
+const USAGE: &str = "\
+Usage: pmlogreduce [options] input-archive output-archive
+
+Options:
+  -A TIME, --align=TIME align sample times on natural boundaries
+  -S TIME, --start=TIME start of the time window
+  -s N, --samples=N     terminate after this many samples
+  -T TIME, --finish=TIME
+                        end of the time window
+  -t DELTA, --interval=DELTA
+                        sample output interval [default 10min]
+  -v NUM                switch log volumes after this many samples
+  -Z TZ, --timezone=TZ  set reporting timezone
+  -z, --hostzone        set reporting timezone to local time of metrics source
+  -?, --help            show this usage message and exit
+";
+
+const SPEC: Spec = Spec {
+    tool: "pmlogreduce",
+    short: "A:D:S:s:T:t:v:Z:z?",
+    long: &[
+        ("align", 'A'),
+        ("debug", 'D'),
+        ("start", 'S'),
+        ("samples", 's'),
+        ("finish", 'T'),
+        ("interval", 't'),
+        ("timezone", 'Z'),
+        ("hostzone", 'z'),
+        ("help", '?'),
+    ],
+    usage: USAGE,
+};
+
+/// The interval unless `-t` says another.
+const INTERVAL: Timestamp = Timestamp { sec: 600, nsec: 0 };
+
+/// Bytes of a volume between entries of the temporal index.
+const INDEX_EVERY: i64 = 100_000;
+
+/// What 32-bit counters begin anew after.
+const WRAP: f64 = 4_294_967_296.0;
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    match reduce(args) {
+        Ok(()) => Ok(0),
+        Err(message) => {
+            eprint!("{message}");
+            Ok(1)
+        }
+    }
+}
+
+struct Metric {
+    desc: Desc,
+    /// What is written of it.
+    out: Desc,
+    /// By instance: the last value, and what wraps have added.
+    wraps: HashMap<i32, (f64, f64)>,
+    written: Option<ValueSet>,
+}
+
+fn reduce(args: Vec<String>) -> Result<(), String> {
+    let parsed = SPEC.parse(args)?;
+    let mut window = WindowSpec::default();
+    let (mut step, mut samples, mut every) = (INTERVAL, None, 0u64);
+    let (mut zone, mut host_zone, mut trace) = (None, false, false);
+    let numeric =
+        |option: char| format!("pmlogreduce: -{option} requires numeric argument\n{USAGE}");
+    for (option, value) in parsed.options {
+        let text = value.clone().unwrap_or_default();
+        match option {
+            'A' => window.align = value,
+            'D' => trace = text.split(',').any(|w| w == "appl0"),
+            'S' => window.start = value,
+            's' => samples = Some(text.parse::<i128>().map_err(|_| numeric('s'))?),
+            'T' => window.finish = value,
+            't' => {
+                step = interval(&text).map_err(|error| {
+                    format!("pmlogreduce: illegal -t argument\n{error}\n\n{USAGE}")
+                })?;
+            }
+            'v' => every = text.parse().map_err(|_| numeric('v'))?,
+            'Z' => zone = value,
+            'z' => host_zone = true,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let [input, output] = parsed.words.as_slice() else {
+        return Err(USAGE.to_owned());
+    };
+    let set = ArchiveSet::open(input).map_err(|error| {
+        format!(
+            "pmlogreduce: Cannot open archive \"{input}\": {}\n",
+            error.code()
+        )
+    })?;
+    let label = set.label().clone();
+    let mut note = String::new();
+    let zone = if host_zone {
+        note = format!(
+            "Note: timezone set to local timezone of host \"{}\" from archive\n\n",
+            label.hostname
+        );
+        Zone::new(&label.timezone.to_str())
+    } else if let Some(name) = zone {
+        note = format!("Note: timezone set to \"TZ={name}\"\n\n");
+        Zone::new(&name)
+    } else {
+        Zone::local()
+    };
+    let window = window
+        .window(label.start, set.end(), &zone)
+        .map_err(|error| format!("pmlogreduce: invalid time window.\n{error}\n\n"))?;
+    if trace {
+        eprintln!("Start time: {}", zone.civil(window.start.sec).ctime());
+        eprintln!("End time: {}", zone.civil(window.end.sec).ctime());
+    }
+    let mut reducer = Reducer::new(set, output, &label, &window, trace)?;
+    let samples = samples
+        .filter(|s| *s > 0)
+        .unwrap_or_else(|| samples_between(window.start, window.end, step));
+    let done = reducer.run(&window, step, samples, every);
+    let (meta, end) = reducer.out.offsets();
+    if let Err(message) = done {
+        reducer.out.abandon();
+        return Err(message);
+    }
+    let last = reducer.last;
+    reducer
+        .out
+        .index(last, (meta, end))
+        .and_then(|()| reducer.out.flush())
+        .map_err(|e| failed(&e))?;
+    print!("{note}");
+    Ok(())
+}
+
+fn failed(error: &io::Error) -> String {
+    format!("pmlogreduce: {}\n", ErrorCode::from(error))
+}
+
+fn describe(desc: &Desc) {
+    let units = desc.units.to_string();
+    let units = if units.is_empty() { "none" } else { &units };
+    eprintln!(
+        "    Data Type: {}  InDom: {} 0x{:x}\n    Semantics: {}  Units: {units}",
+        type_name(desc.ty),
+        desc.indom,
+        desc.indom.0,
+        desc.sem
+    );
+}
+
+struct Reducer {
+    context: ArchiveContext,
+    raw: SetCursor,
+    out: ArchiveWriter,
+    metrics: Vec<Metric>,
+    domains: HashMap<InDom, Timestamp>,
+    records: u64,
+    index_at: i64,
+    last: Timestamp,
+    trace: bool,
+}
+
+impl Reducer {
+    fn new(
+        set: std::sync::Arc<ArchiveSet>,
+        output: &str,
+        label: &Label,
+        window: &TimeWindow,
+        trace: bool,
+    ) -> Result<Reducer, String> {
+        let label = Label {
+            start: window.start,
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            ..label.clone()
+        };
+        let out = create(output, label).map_err(|text| text.replace("pmlogTOOL", "pmlogreduce"))?;
+        let raw = SetCursor::at_start(&set)
+            .map_err(|e| format!("pmlogreduce: pmFetch: {}\n", e.code()))?;
+        let mut reducer = Reducer {
+            context: ArchiveContext::over(set.clone()),
+            raw,
+            out,
+            metrics: Vec::new(),
+            domains: HashMap::new(),
+            records: 0,
+            index_at: INDEX_EVERY,
+            last: window.start,
+            trace,
+        };
+        let meta = set.meta();
+        for (name, pmid) in meta.names.leaves(b"").unwrap_or_default() {
+            let known = reducer.metrics.iter().any(|m| m.desc.pmid == pmid);
+            let Some(desc) = meta.descs.get(pmid.0).copied().filter(|_| !known) else {
+                continue;
+            };
+            if !desc.ty.is_numeric() && desc.ty != Type::String {
+                if desc.ty != Type::NoSupport {
+                    eprintln!(
+                        "pmlogreduce: Warning: skipping {}: {name} ({pmid})",
+                        type_name(desc.ty)
+                    );
+                }
+                continue;
+            }
+            let mut out = desc;
+            if desc.sem == Semantics::Counter {
+                out.ty = match desc.ty {
+                    Type::I32 => Type::I64,
+                    Type::U32 => Type::U64,
+                    Type::Float => Type::Double,
+                    ty => ty,
+                };
+            }
+            if trace {
+                eprintln!("metric: \"{name}\" ({pmid})\ninput descriptor:");
+                describe(&desc);
+                eprintln!("output descriptor (added to archive):");
+                describe(&out);
+            }
+            let record = MetaRecord::Desc {
+                desc: out,
+                names: meta.names.names_of(pmid),
+            };
+            let payload = record.encode(reducer.out.version());
+            reducer.out.meta(&payload).map_err(|e| failed(&e))?;
+            reducer.metrics.push(Metric {
+                desc,
+                out,
+                wraps: HashMap::new(),
+                written: None,
+            });
+        }
+        Ok(reducer)
+    }
+
+    fn run(
+        &mut self,
+        window: &TimeWindow,
+        step: Timestamp,
+        samples: i128,
+        every: u64,
+    ) -> Result<(), String> {
+        let pmids: Vec<Pmid> = self.metrics.iter().map(|m| m.desc.pmid).collect();
+        self.context
+            .set_mode(ArchiveMode::Interpolated(step.as_nanos()), window.start);
+        let mut done = 0;
+        while done < samples {
+            let fetched = match self.context.fetch(&pmids) {
+                Ok(fetched) => fetched,
+                Err(Error::Code(ErrorCode::EOL)) => return Ok(()),
+                Err(error) => return Err(format!("pmlogreduce: pmFetch: {}\n", error.code())),
+            };
+            if fetched.time > window.end {
+                return Ok(());
+            }
+            done += 1;
+            // An interval in which nothing was logged has nothing to say.
+            if !self.marks(fetched.time)? {
+                continue;
+            }
+            let sets = self.changed(fetched.sets);
+            if !sets.is_empty() {
+                if every > 0 && self.records > 0 && self.records.is_multiple_of(every) {
+                    let at = self.out.offsets();
+                    let next = self.out.index(self.last, at);
+                    next.and_then(|()| self.out.next_volume())
+                        .map_err(|e| failed(&e))?;
+                    self.index_at = INDEX_EVERY;
+                }
+                self.record(fetched.time, &sets)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the marks since the last sample; whether there was anything else.
+    fn marks(&mut self, until: Timestamp) -> Result<bool, String> {
+        let mut logged = false;
+        loop {
+            let mut ahead = self.raw.clone();
+            let Ok(Some(record)) = ahead.following() else {
+                return Ok(logged);
+            };
+            if record.time > until {
+                return Ok(logged);
+            }
+            self.raw = ahead;
+            logged |= !record.is_mark();
+            if record.is_mark() && self.records > 0 {
+                self.record(record.time, &[])?;
+            }
+        }
+    }
+
+    /// What of the values is to be written: all but discrete ones that are as they were.
+    fn changed(&mut self, sets: Vec<ValueSet>) -> Vec<ValueSet> {
+        let mut kept = Vec::new();
+        for (metric, mut set) in self.metrics.iter_mut().zip(sets) {
+            if metric.desc.sem == Semantics::Discrete && metric.written.as_ref() == Some(&set) {
+                continue;
+            }
+            metric.written = Some(set.clone());
+            if metric.desc.sem == Semantics::Counter
+                && let Ok(values) = &mut set.values
+            {
+                for value in values {
+                    let Ok(atom) = Atom::extract(&value.value, metric.desc.ty) else {
+                        continue;
+                    };
+                    let Some(number) = atom.as_f64() else {
+                        continue;
+                    };
+                    let wide = metric.out.ty != metric.desc.ty;
+                    let entry = metric.wraps.entry(value.inst).or_insert((number, 0.0));
+                    if wide && number < entry.0 {
+                        entry.1 += WRAP;
+                    }
+                    entry.0 = number;
+                    let promoted = if entry.1 > 0.0 {
+                        Atom::Double(number + entry.1).convert(metric.out.ty)
+                    } else {
+                        atom.convert(metric.out.ty)
+                    };
+                    if let Ok(promoted) = promoted {
+                        value.value = promoted.to_value();
+                    }
+                }
+            }
+            kept.push(set);
+        }
+        kept
+    }
+
+    fn record(&mut self, time: Timestamp, sets: &[ValueSet]) -> Result<(), String> {
+        let before = self.out.offsets();
+        let mut domain_changed = false;
+        for set in sets.iter().filter(|s| !s.instances().is_empty()) {
+            let Some(metric) = self.metrics.iter().find(|m| m.desc.pmid == set.pmid) else {
+                continue;
+            };
+            let indom = metric.desc.indom;
+            let entry = self.context.meta().instances_at(indom, time);
+            let Some(entry) = entry.filter(|_| !indom.is_null()) else {
+                continue;
+            };
+            if self.domains.get(&indom) == Some(&entry.time) {
+                continue;
+            }
+            if self.trace {
+                eprintln!("    indom {indom} -> (0x1)");
+                eprintln!(
+                    "Add metadata: indom {indom} for metric {}",
+                    metric.desc.pmid
+                );
+            }
+            let record = MetaRecord::Indom {
+                time,
+                indom,
+                instances: entry.instances.clone(),
+            };
+            self.domains.insert(indom, entry.time);
+            domain_changed = true;
+            let payload = record.encode(self.out.version());
+            self.out.meta(&payload).map_err(|e| failed(&e))?;
+        }
+        let payload = encode_data(self.out.version(), time, sets);
+        self.out.data(&payload).map_err(|e| failed(&e))?;
+        let after = self.out.offsets().1;
+        if self.records == 0 || domain_changed || after > self.index_at {
+            self.out.index(time, before).map_err(|e| failed(&e))?;
+            if after > self.index_at {
+                self.index_at = after + INDEX_EVERY;
+            }
+        }
+        self.records += 1;
+        self.last = time;
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! `pmprobe`: which metrics have values, and how many (pmprobe(1)).
+
+use std::io::{self, BufWriter, Write};
+
+use pcp::archive::ArchiveMode;
+use pcp::{Context, Desc, Error, ErrorCode, InDom, Pmid, Text, ValueSet};
+
+use crate::options::Spec;
+use crate::source::{self, Source};
+
+const USAGE: &str = "\
+Usage: pmprobe [options] [metricname ...]
+
+General options:
+  -a FILE, --archive=FILE
+                        metrics source is a PCP log archive
+  -h HOST, --host=HOST  metrics source is PMCD on host
+  --container=NAME      specify an individual container to be queried
+  --derived=FILE        load derived metric definitions from FILE(s)
+  -L, --local-PMDA      metrics source is local connection to a PMDA
+  -K SPEC, --spec-local=SPEC
+                        optional additional PMDA spec for local connection
+  -n FILE, --namespace=FILE
+                        use an alternative PMNS
+  -O TIME, --origin=TIME
+                        initial sample time within the time window
+  -Z TZ, --timezone=TZ  set reporting timezone
+  -z, --hostzone        set reporting timezone to local time of metrics source
+  -d, --version         display version number and exit
+  -?, --help            show this usage message and exit
+
+Protocol options:
+  -b N, --batch=N       fetch at most N metrics at a time [128]
+
+Reporting options:
+  -f, --force           report all pmGetIndom or pmGetInDomArchive instances
+  -F, --faster          assume given metric names are PMNS leaf nodes
+  -I, --external        list external instance names
+  -i, --internal        list internal instance numbers
+  -V, --verbose         report PDU operations (verbose)
+  -v, --values          list metric values
+";
+
+const LONG: &[(&str, char)] = &[
+    ("batch", 'b'),
+    ("force", 'f'),
+    ("faster", 'F'),
+    ("external", 'I'),
+    ("internal", 'i'),
+    ("values", 'v'),
+];
+
+#[derive(Default)]
+struct Wanted {
+    force: bool,
+    external: bool,
+    internal: bool,
+    values: bool,
+}
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let long = [source::LONG, LONG].concat();
+    let spec = Spec {
+        tool: "pmprobe",
+        short: "a:b:dD:fFh:IiK:Ln:O:vVzZ:?",
+        long: &long,
+        usage: USAGE,
+    };
+    let parsed = match spec.parse(args) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            eprint!("{message}");
+            return Ok(1);
+        }
+    };
+    let mut wanted = Wanted::default();
+    let mut source = Source::default();
+    let mut batch = 128usize;
+    for (option, value) in &parsed.options {
+        match option {
+            'f' => wanted.force = true,
+            'F' | 'V' => {}
+            'I' => wanted.external = true,
+            'i' => wanted.internal = true,
+            'v' => wanted.values = true,
+            'd' => {
+                println!("pmprobe version {}", source::VERSION);
+                return Ok(0);
+            }
+            'b' => match value.as_deref().and_then(|v| v.parse().ok()) {
+                Some(number) if number > 0 => batch = number,
+                _ => {
+                    eprint!("pmprobe: -b requires numeric argument\n{USAGE}");
+                    return Ok(1);
+                }
+            },
+            letter => match source.option("pmprobe", *letter, value.as_deref()) {
+                Ok(true) => {}
+                Ok(false) => {
+                    eprint!("{USAGE}");
+                    return Ok(1);
+                }
+                Err(refusal) => return Ok(refusal.report(USAGE)),
+            },
+        }
+    }
+    if wanted.values && (wanted.internal || wanted.external) {
+        eprint!("pmprobe: -v and -i or -I are mutually exclusive\n{USAGE}");
+        return Ok(1);
+    }
+    let opened = source
+        .check("pmprobe")
+        .and_then(|()| source.open("pmprobe"));
+    let mut opened = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => return Ok(refusal.report(USAGE)),
+    };
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    if let Some(note) = &opened.note {
+        writeln!(out, "{note}")?;
+    }
+    let mut names = Vec::new();
+    let roots = if parsed.words.is_empty() {
+        vec![String::new()]
+    } else {
+        parsed.words
+    };
+    for root in roots {
+        match opened.context.traverse(&root.as_str().into()) {
+            Ok(found) => names.extend(found),
+            Err(error) => {
+                let code = error.code();
+                writeln!(out, "{root} {} {code}", code.0)?;
+            }
+        }
+    }
+    let origin = opened.window.origin;
+    for names in names.chunks(batch) {
+        let pmids = match opened.context.lookup_names(names) {
+            Ok(pmids) => pmids,
+            Err(error) => {
+                out.flush()?;
+                eprintln!("pmprobe: pmLookupName: {}", error.code());
+                return Ok(1);
+            }
+        };
+        let known: Vec<Pmid> = pmids.iter().filter_map(|p| p.ok()).collect();
+        let sets = match values_of(&mut opened.context, &known, origin) {
+            Ok(sets) => sets,
+            Err(error) => {
+                out.flush()?;
+                eprintln!("pmprobe: pmFetch: {}", error.code());
+                return Ok(1);
+            }
+        };
+        let mut sets = sets.into_iter();
+        for (name, pmid) in names.iter().zip(pmids) {
+            match pmid {
+                Err(code) => writeln!(out, "{name} {} {code}", code.0)?,
+                Ok(pmid) => {
+                    let set = sets
+                        .next()
+                        .unwrap_or_else(|| ValueSet::new(pmid, Vec::new()));
+                    report(&mut out, &mut opened.context, &wanted, name, &set)?;
+                }
+            }
+        }
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+/// Values now, or in archives each metric's first from the origin on.
+pub(crate) fn values_of(
+    context: &mut Context,
+    pmids: &[Pmid],
+    origin: pcp::Timestamp,
+) -> pcp::Result<Vec<ValueSet>> {
+    let Context::Archive(archive) = context else {
+        if pmids.is_empty() {
+            return Ok(Vec::new());
+        }
+        return Ok(context.fetch(pmids)?.sets);
+    };
+    let mut sets = Vec::new();
+    for pmid in pmids {
+        archive.set_mode(ArchiveMode::Forward, origin);
+        let found = loop {
+            match archive.fetch(&[*pmid]) {
+                Ok(fetched) => {
+                    if let Some(set) = fetched.sets.into_iter().next() {
+                        break set;
+                    }
+                }
+                Err(Error::Code(ErrorCode::EOL)) => break ValueSet::new(*pmid, Vec::new()),
+                Err(Error::Code(code)) => break ValueSet::error(*pmid, code),
+                Err(error) => return Err(error),
+            }
+        };
+        sets.push(found);
+    }
+    Ok(sets)
+}
+
+fn instances(context: &mut Context, indom: InDom) -> Vec<pcp::Instance> {
+    let all = match context {
+        Context::Archive(archive) => archive.all_instances(indom),
+        host => host.instances(indom),
+    };
+    let mut all = all.unwrap_or_default();
+    all.sort_by_key(|i| i.inst);
+    all
+}
+
+fn report(
+    out: &mut impl Write,
+    context: &mut Context,
+    wanted: &Wanted,
+    name: &Text,
+    set: &ValueSet,
+) -> io::Result<()> {
+    out.write_all(name)?;
+    let values = match &set.values {
+        Err(code) => return writeln!(out, " {} {code}", code.0),
+        Ok(values) => values,
+    };
+    let desc: Desc = match context.desc(set.pmid) {
+        Ok(desc) => desc,
+        Err(error) => return writeln!(out, " {} {}", error.code().0, error.code()),
+    };
+    let listed = wanted.internal || wanted.external;
+    let known = if listed && !desc.indom.is_null() {
+        instances(context, desc.indom)
+    } else {
+        Vec::new()
+    };
+    let numbers: Vec<i32> = if wanted.force && !desc.indom.is_null() {
+        instances(context, desc.indom)
+            .iter()
+            .map(|i| i.inst)
+            .collect()
+    } else {
+        values.iter().map(|v| v.inst).collect()
+    };
+    let count = if wanted.force && listed {
+        numbers.len()
+    } else {
+        values.len()
+    };
+    write!(out, " {count}")?;
+    if wanted.values {
+        for value in values {
+            out.write_all(b" ")?;
+            out.write_all(&pcp::print_value(&value.value, desc.ty, 1))?;
+        }
+    } else if listed {
+        for inst in numbers {
+            if desc.indom.is_null() {
+                out.write_all(b" PM_IN_NULL")?;
+                continue;
+            }
+            if wanted.internal {
+                write!(out, " ?{inst}")?;
+            }
+            if wanted.external {
+                match known.iter().find(|i| i.inst == inst) {
+                    Some(instance) => {
+                        out.write_all(b" \"")?;
+                        out.write_all(&instance.name)?;
+                        out.write_all(b"\"")?;
+                    }
+                    None => write!(out, " ?{inst}?")?,
+                }
+            }
+        }
+    }
+    out.write_all(b"\n")
+}

@@ -1,0 +1,637 @@
+//! `pmval`: the values of one metric over time (pmval(1)).
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+
+use pcp::archive::ArchiveMode;
+use pcp::timewindow::{SECOND, samples_between};
+use pcp::{
+    Atom, Context, Desc, Error, ErrorCode, INST_NULL, Instance, InstanceValue, Semantics, TIME_SEC,
+    Text, Timestamp, Type, Units,
+};
+
+use crate::options::Spec;
+use crate::source::{self, Opened, Refusal, Source, VERSION};
+
+const USAGE: &str = "\
+Usage: pmval [options] metricname
+
+General options:
+  -A TIME, --align=TIME align sample times on natural boundaries
+  -a FILE, --archive=FILE
+                        metrics source is a PCP log archive
+  -g, --guimode         start in GUI mode with new time control
+  -h HOST, --host=HOST  metrics source is PMCD on host
+  -n FILE, --namespace=FILE
+                        use an alternative PMNS
+  -O TIME, --origin=TIME
+                        initial sample time within the time window
+  -p N, --guiport=N     port for connection to existing time control
+  -S TIME, --start=TIME start of the time window
+  -s N, --samples=N     terminate after this many samples
+  -T TIME, --finish=TIME
+                        end of the time window
+  -t DELTA, --interval=DELTA
+                        sampling interval
+  -Z TZ, --timezone=TZ  set reporting timezone
+  -z, --hostzone        set reporting timezone to local time of metrics source
+  -V, --version         display version number and exit
+  -?, --help            show this usage message and exit
+  -K SPEC, --spec-local=SPEC
+                        optional additional PMDA spec for local connection
+  -L, --local-PMDA      metrics source is local connection to a PMDA
+  --container=NAME      specify an individual container to be queried
+  --derived=FILE        load derived metric definitions from FILE(s)
+
+Reporting options:
+  -d, --delay           delay, pause between updates for archive replay
+  -f N, --precision=N   fixed output format with N digits precision
+  -i INST, --instances=INST
+                        comma-separated metrics instance list
+  -r, --raw             output raw counter values (no rate conversion)
+  -U FILE, --nointerp=FILE
+                        non-interpolated fetching; ignores interval
+  -v, --verbose         increase diagnostic output
+  -w N, --width=N       set the width of each column of output
+  -x VALUE, --filter=VALUE
+                        store to the metric before fetching (filter)
+  -X, --timestamp       include date and microseconds in reported timestamps
+";
+
+const LONG: &[(&str, char)] = &[
+    ("delay", 'd'),
+    ("precision", 'f'),
+    ("instances", 'i'),
+    ("raw", 'r'),
+    ("nointerp", 'U'),
+    ("verbose", 'v'),
+    ("width", 'w'),
+    ("filter", 'x'),
+    ("timestamp", 'X'),
+];
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let long = [source::LONG, LONG].concat();
+    let spec = Spec {
+        tool: "pmval",
+        short: "a:A:dD:f:gh:i:K:Ln:O:p:rs:S:t:T:U:vVw:x:XzZ:?",
+        long: &long,
+        usage: USAGE,
+    };
+    let parsed = match spec.parse(args) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            eprint!("{message}");
+            return Ok(1);
+        }
+    };
+    match Pmval::new(parsed) {
+        Ok(Some(mut pmval)) => pmval.run(),
+        Ok(None) => Ok(0),
+        Err(refusal) => Ok(refusal.report(USAGE)),
+    }
+}
+
+struct Pmval {
+    out: BufWriter<io::StdoutLock<'static>>,
+    opened: Opened,
+    source: Source,
+    name: String,
+    archive_name: String,
+    desc: Desc,
+    /// The columns.
+    instances: Vec<Instance>,
+    recorded: bool,
+    raw: bool,
+    delay: bool,
+    precision: Option<usize>,
+    width: usize,
+    dates: u32,
+    pmid: pcp::Pmid,
+    /// From a counter's difference per second to what is reported.
+    scale: f64,
+}
+
+/// Names separated by commas or spaces, any of them in quotes.
+fn instance_list(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut chars = text.chars().peekable();
+    while let Some(&c) = chars.peek() {
+        if c == ',' || c.is_whitespace() {
+            chars.next();
+            continue;
+        }
+        let mut name = String::new();
+        if c == '"' || c == '\'' {
+            chars.next();
+            name.extend(chars.by_ref().take_while(|&d| d != c));
+        } else {
+            while let Some(d) = chars.next_if(|d| *d != ',' && !d.is_whitespace()) {
+                name.push(d);
+            }
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// `[source:|archive/]metric[instances]` (PCPIntro(1)): what is in front, the metric, and the instances.
+fn metric_spec(text: &str) -> (Option<(char, &str)>, &str, Option<&str>) {
+    let (head, instances) = match text.split_once('[') {
+        Some((head, rest)) => (head, Some(rest.strip_suffix(']').unwrap_or(rest))),
+        None => (text, None),
+    };
+    if let Some((host, metric)) = head.rsplit_once(':') {
+        return (Some(('h', host)), metric, instances);
+    }
+    if let Some((archive, metric)) = head.rsplit_once('/') {
+        return (Some(('a', archive)), metric, instances);
+    }
+    (None, head, instances)
+}
+
+impl Pmval {
+    fn new(parsed: crate::options::Parsed) -> Result<Option<Pmval>, Refusal> {
+        let mut source = Source::default();
+        let (mut recorded, mut raw, mut delay, mut dates) = (false, false, false, 0);
+        let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
+        let mut filter = None;
+        let number = |option: char, value: &Option<String>| {
+            let number = value.as_deref().and_then(|v| v.parse::<usize>().ok());
+            number.ok_or_else(|| {
+                Refusal::Usage(format!("pmval: -{option} requires +ve numeric argument\n"))
+            })
+        };
+        for (option, value) in &parsed.options {
+            match option {
+                'd' => delay = true,
+                'f' => precision = Some(number('f', value)?),
+                'w' => width = Some(number('w', value)?),
+                'i' => wanted.extend(instance_list(value.as_deref().unwrap_or(""))),
+                'r' => raw = true,
+                'U' => {
+                    recorded = true;
+                    source.option("pmval", 'a', value.as_deref())?;
+                }
+                'v' => {}
+                'x' => filter = value.clone(),
+                'X' => dates += 1,
+                'V' => {
+                    println!("pmval version {VERSION}");
+                    return Ok(None);
+                }
+                '?' => return Err(Refusal::Usage(String::new())),
+                letter => {
+                    if !source.option("pmval", *letter, value.as_deref())? {
+                        return Err(Refusal::Failed(format!(
+                            "pmval: option -{letter} is not available\n"
+                        )));
+                    }
+                }
+            }
+        }
+        source.check("pmval")?;
+        let [word] = parsed.words.as_slice() else {
+            let what = if parsed.words.is_empty() {
+                "no metricname specified"
+            } else {
+                "too many arguments"
+            };
+            return Err(Refusal::Usage(format!("pmval: error - {what}\n")));
+        };
+        let (place, name, instances) = metric_spec(word);
+        if let Some((letter, place)) = place {
+            source.option("pmval", letter, Some(place))?;
+        }
+        if let Some(instances) = instances {
+            wanted.extend(instance_list(instances));
+        }
+        let mut opened = source.open("pmval")?;
+        let failed =
+            |what: &str, code: ErrorCode| Refusal::Failed(format!("pmval: {what}: {code}\n"));
+        let pmid = opened
+            .context
+            .lookup_name(name)
+            .map_err(|e| failed(&format!("pmLookupName({name})"), e.code()))?;
+        let desc = opened
+            .context
+            .desc(pmid)
+            .map_err(|e| failed("pmLookupDesc", e.code()))?;
+        if let Some(text) = filter {
+            let atom = Atom::parse(&text, desc.ty).map_err(|e| failed("pmStore", e))?;
+            let values = pcp::Fetched {
+                time: Timestamp::ZERO,
+                sets: vec![pcp::ValueSet::new(
+                    pmid,
+                    vec![InstanceValue {
+                        inst: INST_NULL,
+                        value: atom.to_value(),
+                    }],
+                )],
+            };
+            let stored = opened.context.store(&values);
+            stored.map_err(|e| failed("pmStore", e.code()))?;
+        }
+        let instances = columns(&mut opened.context, &desc, &wanted)?;
+        if !wanted.is_empty() && !desc.indom.is_null() {
+            let numbers: Vec<i32> = instances.iter().map(|i| i.inst).collect();
+            let profile = opened.context.profile_mut();
+            profile.remove(Some(desc.indom), &[]);
+            profile.add(Some(desc.indom), &numbers);
+        }
+        let rate = desc.sem == Semantics::Counter && !raw && desc.ty.is_numeric();
+        let scale = if rate && desc.units.dim_time == 1 {
+            let second = Units::new(0, 1, 0, 0, TIME_SEC, 0);
+            let own = Units::new(0, 1, 0, 0, desc.units.scale_time, 0);
+            own.conversion(second).unwrap_or(1.0)
+        } else {
+            1.0
+        };
+        let own_width = match desc.ty {
+            Type::I32 | Type::U32 => 11,
+            Type::Float => 13,
+            _ => 21,
+        };
+        Ok(Some(Pmval {
+            out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            archive_name: source.archives.clone().unwrap_or_default(),
+            name: name.to_owned(),
+            desc,
+            instances,
+            recorded,
+            raw: !rate,
+            delay,
+            precision,
+            width: width.unwrap_or(own_width),
+            dates,
+            pmid,
+            scale,
+            opened,
+            source,
+        }))
+    }
+
+    fn heading(&mut self, samples: Option<i128>, step: Timestamp) -> io::Result<()> {
+        if let Some(note) = &self.opened.note {
+            self.out.write_all(note.as_bytes())?;
+        }
+        let out = &mut self.out;
+        writeln!(out, "\nmetric:    {}", self.name)?;
+        let archive = matches!(self.opened.context, Context::Archive(_));
+        if archive {
+            writeln!(out, "archive:   {}", self.archive_name)?;
+        }
+        writeln!(out, "host:      {}", self.opened.hostname)?;
+        if archive {
+            let zone = &self.opened.zone;
+            let date = |t: Timestamp| zone.civil(t.sec).ctime();
+            writeln!(out, "start:     {}", date(self.opened.window.origin))?;
+            writeln!(out, "end:       {}", date(self.opened.window.end))?;
+        }
+        let sem = match self.desc.sem {
+            Semantics::Counter => "cumulative counter",
+            Semantics::Discrete => "discrete instantaneous value",
+            Semantics::Instant => "instantaneous value",
+            Semantics::Other(_) => "unknown",
+        };
+        write!(out, "semantics: {sem}")?;
+        let mut units = self.desc.units.to_string();
+        if units.is_empty() {
+            units = "none".to_owned();
+        }
+        if self.raw {
+            writeln!(out, "\nunits:     {units}")?;
+        } else {
+            writeln!(out, " (converting to rate)")?;
+            let rate = if self.desc.units.dim_time == 1 {
+                "time utilization".to_owned()
+            } else {
+                let mut rate = self.desc.units;
+                rate.dim_time -= 1;
+                if rate.dim_time == -1 {
+                    rate.scale_time = TIME_SEC;
+                }
+                rate.to_string().trim_start().to_owned()
+            };
+            writeln!(out, "units:     {units} (converting to {rate})")?;
+        }
+        match samples {
+            Some(samples) => writeln!(out, "samples:   {samples}")?,
+            None => writeln!(out, "samples:   all")?,
+        }
+        if samples.is_none_or(|n| n > 1) && !(self.recorded && archive) {
+            writeln!(out, "interval:  {:.2} sec", step.as_secs_f64())?;
+        }
+        let width = self.width;
+        if self.instances.iter().any(|i| i.name.len() > width) {
+            for (number, instance) in self.instances.iter().enumerate() {
+                write!(out, "full label for instance[{number}]: ")?;
+                out.write_all(&instance.name)?;
+                out.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> io::Result<u8> {
+        let step = self
+            .source
+            .interval
+            .filter(|t| *t > Timestamp::ZERO)
+            .unwrap_or(SECOND);
+        let window = self.opened.window;
+        let archive = matches!(self.opened.context, Context::Archive(_));
+        let mut samples = self.source.samples.map(i128::from);
+        if archive && samples.is_none() && !self.recorded {
+            samples = Some(samples_between(window.origin, window.end, step));
+        }
+        self.heading(samples, step)?;
+        if let Context::Archive(context) = &mut self.opened.context {
+            let mode = if self.recorded {
+                ArchiveMode::Forward
+            } else {
+                ArchiveMode::Interpolated(step.as_nanos())
+            };
+            context.set_mode(mode, window.origin);
+        }
+        let mut previous: Option<(Timestamp, HashMap<i32, f64>)> = None;
+        let (mut labelled, mut started, mut waited) = (false, false, false);
+        let mut done = 0;
+        let mut wake = Timestamp::now();
+        while samples.is_none_or(|n| done < n) {
+            if (done > 0 || waited) && (self.delay || !archive) {
+                self.out.flush()?;
+                wake = wake + step;
+                let wait = wake - Timestamp::now();
+                if wait > Timestamp::ZERO {
+                    let wait = u64::try_from(wait.as_nanos()).unwrap_or(0);
+                    std::thread::sleep(std::time::Duration::from_nanos(wait));
+                }
+            }
+            let fetched = match self.opened.context.fetch(&[self.pmid]) {
+                Ok(fetched) => fetched,
+                Err(Error::Code(ErrorCode::EOL)) => break,
+                Err(error) => {
+                    self.out.flush()?;
+                    eprintln!("\npmval: pmFetch: {}", error.code());
+                    return Ok(1);
+                }
+            };
+            if archive && fetched.time > window.end {
+                break;
+            }
+            if !self.raw
+                && !started
+                && let Some(set) = fetched.sets.first()
+                && !set.instances().is_empty()
+            {
+                // What the first rate is reckoned from.
+                previous = Some((fetched.time, self.numbers(set.instances())));
+                started = true;
+                waited = true;
+                if !self.desc.indom.is_null() {
+                    self.labels()?;
+                    labelled = true;
+                }
+                continue;
+            }
+            started = true;
+            done += 1;
+            let Some(set) = fetched.sets.first() else {
+                self.stamp(fetched.time)?;
+                self.out.write_all(b"  Archive logging suspended\n")?;
+                previous = None;
+                labelled = false;
+                done -= 1;
+                continue;
+            };
+            let values = set.instances();
+            if values.is_empty() {
+                self.stamp(fetched.time)?;
+                match &set.values {
+                    Err(code) => writeln!(self.out, "Error: {code}")?,
+                    Ok(_) => self.no_values()?,
+                }
+                previous = None;
+                labelled = false;
+                continue;
+            }
+            if !self.desc.indom.is_null() && !labelled {
+                self.labels()?;
+                labelled = true;
+            }
+            if self.raw {
+                self.stamp(fetched.time)?;
+                self.row(values)?;
+            } else {
+                let now = self.numbers(values);
+                self.stamp(fetched.time)?;
+                match &previous {
+                    None => self.no_values()?,
+                    Some((then, before)) => {
+                        let elapsed = (fetched.time - *then).as_secs_f64();
+                        self.rates(before, &now, elapsed)?;
+                    }
+                }
+                previous = Some((fetched.time, now));
+            }
+        }
+        self.out.flush()?;
+        Ok(0)
+    }
+
+    fn numbers(&self, values: &[InstanceValue]) -> HashMap<i32, f64> {
+        let number = |v: &InstanceValue| {
+            let atom = Atom::extract(&v.value, self.desc.ty).ok()?;
+            Some((v.inst, atom.as_f64()?))
+        };
+        values.iter().filter_map(number).collect()
+    }
+
+    /// Values of an archive have their times; those of a host are of now.
+    fn has_times(&self) -> bool {
+        matches!(self.opened.context, Context::Archive(_))
+    }
+
+    fn no_values(&mut self) -> io::Result<()> {
+        let indent = if self.has_times() { "  " } else { "" };
+        writeln!(self.out, "{indent}No values available")
+    }
+
+    fn stamp(&mut self, time: Timestamp) -> io::Result<()> {
+        if !self.has_times() {
+            return Ok(());
+        }
+        let zone = &self.opened.zone;
+        let text = match self.dates {
+            0 => zone.clock(time, 3),
+            1 => zone.date(time, 6),
+            _ => zone.date(time, 9),
+        };
+        self.out.write_all(text.as_bytes())
+    }
+
+    fn labels(&mut self) -> io::Result<()> {
+        self.out.write_all(b"\n")?;
+        let stamp = match self.dates {
+            _ if !self.has_times() => 0,
+            0 => 12,
+            1 => 31,
+            _ => 34,
+        };
+        write!(self.out, "{:stamp$}", "")?;
+        let width = self.width;
+        // The names of rates stand over the digits before the point.
+        let inner = if self.raw || self.precision.is_some() {
+            width
+        } else {
+            width.saturating_sub(3)
+        };
+        for instance in &self.instances {
+            let name = instance.name.to_str();
+            let shown: String = name.chars().take(width).collect();
+            let text = format!("{shown:>inner$}");
+            write!(self.out, "{text:<width$} ")?;
+        }
+        self.out.write_all(b"\n")
+    }
+
+    fn row(&mut self, values: &[InstanceValue]) -> io::Result<()> {
+        if self.desc.indom.is_null() {
+            if let Some(value) = values.first() {
+                self.value(value)?;
+            }
+            return self.out.write_all(b"\n");
+        }
+        for number in 0..self.instances.len() {
+            let inst = self.instances.get(number).map(|i| i.inst);
+            match values.iter().find(|v| Some(v.inst) == inst) {
+                Some(value) => self.value(value)?,
+                None => write!(self.out, "{:>width$}", "?", width = self.width)?,
+            }
+            self.out.write_all(b" ")?;
+        }
+        self.out.write_all(b"\n")
+    }
+
+    fn value(&mut self, value: &InstanceValue) -> io::Result<()> {
+        match Atom::extract(&value.value, self.desc.ty) {
+            Ok(Atom::Float(v)) => self.real(v.into()),
+            Ok(Atom::Double(v)) => self.real(v),
+            _ => {
+                let text = pcp::print_value(&value.value, self.desc.ty, self.width);
+                self.out.write_all(&text)
+            }
+        }
+    }
+
+    fn rates(
+        &mut self,
+        before: &HashMap<i32, f64>,
+        now: &HashMap<i32, f64>,
+        elapsed: f64,
+    ) -> io::Result<()> {
+        let wrap = match self.desc.ty {
+            Type::I32 | Type::U32 => 4_294_967_296.0,
+            _ => 0.0,
+        };
+        let scale = self.scale;
+        let rate = |inst: i32| {
+            let (then, now) = (before.get(&inst)?, now.get(&inst)?);
+            let mut delta = now - then;
+            if delta < 0.0 {
+                delta += wrap;
+            }
+            Some(delta / elapsed * scale)
+        };
+        if self.desc.indom.is_null() {
+            match now.keys().next().and_then(|inst| rate(*inst)) {
+                Some(rate) => self.real(rate)?,
+                None => write!(self.out, "{:>width$}", "?", width = self.width)?,
+            }
+            return self.out.write_all(b"\n");
+        }
+        let found: Vec<Option<f64>> = self.instances.iter().map(|i| rate(i.inst)).collect();
+        for rate in found {
+            match rate {
+                Some(rate) => self.real(rate)?,
+                None => write!(self.out, "{:>width$}", "?", width = self.width)?,
+            }
+            self.out.write_all(b" ")?;
+        }
+        self.out.write_all(b"\n")
+    }
+
+    /// A number with about four digits, its point in one column (the table in pmval(1)).
+    fn real(&mut self, value: f64) -> io::Result<()> {
+        let text = if let Some(precision) = self.precision {
+            pcp::cformat::f(value, precision)
+        } else if value < 0.0 {
+            "!".to_owned()
+        } else if value == 0.0 {
+            "0.0   ".to_owned()
+        } else if value < 0.1 {
+            pcp::cformat::e(value, 3).replace('e', "E")
+        } else if value <= 0.9999 {
+            pcp::cformat::f(value, 4)
+        } else if value < 9.999 {
+            format!("{} ", pcp::cformat::f(value, 3))
+        } else if value < 99.99 {
+            format!("{}  ", pcp::cformat::f(value, 2))
+        } else if value < 999.9 {
+            format!("{}   ", pcp::cformat::f(value, 1))
+        } else if value < 9999.0 {
+            format!("{}.    ", pcp::cformat::f(value, 0))
+        } else {
+            pcp::cformat::e(value, 3).replace('e', "E")
+        };
+        write!(self.out, "{text:>width$}", width = self.width)
+    }
+}
+
+/// The instances to show: those named, or all that the domain has ever had.
+fn columns(
+    context: &mut Context,
+    desc: &Desc,
+    wanted: &[String],
+) -> Result<Vec<Instance>, Refusal> {
+    if desc.indom.is_null() {
+        return Ok(Vec::new());
+    }
+    let all = match context {
+        Context::Archive(archive) => archive.all_instances(desc.indom),
+        host => host.instances(desc.indom),
+    };
+    let mut all = all.map_err(|error| {
+        Refusal::Failed(format!(
+            "pmval: pmGetInDom({}): {}\n",
+            desc.indom,
+            error.code()
+        ))
+    })?;
+    all.sort_by_key(|i| i.inst);
+    if wanted.is_empty() {
+        return Ok(all);
+    }
+    let mut columns = Vec::new();
+    for name in wanted {
+        let text = Text::from(name.as_str());
+        let found = all
+            .iter()
+            .find(|i| pcp::instance_name_matches(&i.name, &text));
+        let Some(found) = found else {
+            return Err(Refusal::Failed(format!(
+                "pmval: instance {name} not available\n"
+            )));
+        };
+        columns.push(Instance {
+            inst: found.inst,
+            name: text,
+        });
+    }
+    Ok(columns)
+}

@@ -1,0 +1,267 @@
+//! Where a tool's metrics come from and which time it looks at: the options that PCP's tools have in common (PCPIntro(1)).
+
+use pcp::archive::ArchiveContext;
+use pcp::derived::DerivedMetrics;
+use pcp::timewindow::{TimeWindow, WindowSpec, interval};
+use pcp::timezone::Zone;
+use pcp::{Context, Timestamp};
+
+/// The version of Performance Co-Pilot whose tools these are, for `--version`.
+pub const VERSION: &str = "6.0.3";
+
+/// The long names of the common options.
+pub const LONG: &[(&str, char)] = &[
+    ("align", 'A'),
+    ("archive", 'a'),
+    ("debug", 'D'),
+    ("host", 'h'),
+    ("spec-local", 'K'),
+    ("local-PMDA", 'L'),
+    ("namespace", 'n'),
+    ("origin", 'O'),
+    ("start", 'S'),
+    ("samples", 's'),
+    ("finish", 'T'),
+    ("interval", 't'),
+    ("timezone", 'Z'),
+    ("hostzone", 'z'),
+    ("version", 'V'),
+    ("help", '?'),
+];
+
+/// What the common options said.
+#[derive(Clone, Default, Debug)]
+pub struct Source {
+    /// `-a`, names joined by commas.
+    pub archives: Option<String>,
+    /// `-h`.
+    pub host: Option<String>,
+    /// `-S`, `-T`, `-O` and `-A`.
+    pub window: WindowSpec,
+    /// `-t`.
+    pub interval: Option<Timestamp>,
+    /// `-s`.
+    pub samples: Option<u64>,
+    /// `-Z`.
+    pub zone: Option<String>,
+    /// `-z`.
+    pub host_zone: bool,
+    /// `-n`.
+    pub pmns: Option<String>,
+    /// `-c`: files with derived metrics.
+    pub derived: Vec<String>,
+}
+
+/// Why a command line is refused.
+pub enum Refusal {
+    /// What is wrong with an option; the usage follows.
+    Usage(String),
+    /// What went wrong.
+    Failed(String),
+}
+
+impl Refusal {
+    /// Prints it to standard error and returns the exit status.
+    pub fn report(&self, usage: &str) -> u8 {
+        match self {
+            Refusal::Usage(text) => eprint!("{text}{usage}"),
+            Refusal::Failed(text) => eprint!("{text}"),
+        }
+        1
+    }
+}
+
+/// A context with its time window and zone.
+pub struct Opened {
+    /// The context, at the window's origin.
+    pub context: Context,
+    /// The window.
+    pub window: TimeWindow,
+    /// The zone for times.
+    pub zone: Zone,
+    /// What is to be said of the zone ahead of all output.
+    pub note: Option<String>,
+    /// The host's name.
+    pub hostname: String,
+}
+
+impl Source {
+    /// Takes a common option in; false when it is none.
+    ///
+    /// # Errors
+    /// Why its value is refused.
+    pub fn option(
+        &mut self,
+        tool: &str,
+        letter: char,
+        value: Option<&str>,
+    ) -> Result<bool, Refusal> {
+        let text = || Some(value.unwrap_or("").to_owned());
+        match letter {
+            'a' => {
+                self.archives = Some(match self.archives.take() {
+                    Some(before) => format!("{before},{}", value.unwrap_or("")),
+                    None => value.unwrap_or("").to_owned(),
+                });
+            }
+            'h' => self.host = text(),
+            'S' => self.window.start = text(),
+            'T' => self.window.finish = text(),
+            'O' => self.window.origin = text(),
+            'A' => self.window.align = text(),
+            'Z' => self.zone = text(),
+            'z' => self.host_zone = true,
+            'n' => self.pmns = text(),
+            'c' => self.derived.extend(value.map(str::to_owned)),
+            'L' | 'K' | 'D' => {}
+            's' => {
+                let number = value.and_then(|v| v.trim_start().parse().ok());
+                let Some(number) = number else {
+                    return Err(Refusal::Usage(format!(
+                        "{tool}: -s requires a positive numeric argument\n"
+                    )));
+                };
+                self.samples = Some(number);
+            }
+            't' => match interval(value.unwrap_or("")) {
+                Ok(time) => self.interval = Some(time),
+                Err(error) => {
+                    return Err(Refusal::Usage(format!(
+                        "{tool}: -t argument not in pmParseHighResInterval(3) format:\n{error}\n\n"
+                    )));
+                }
+            },
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Checks that the options go together.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn check(&self, tool: &str) -> Result<(), Refusal> {
+        if self.archives.is_some() && self.host.is_some() {
+            return Err(Refusal::Usage(format!(
+                "{tool}: only one host or archive allowed\n"
+            )));
+        }
+        if self.zone.is_some() && self.host_zone {
+            return Err(Refusal::Usage(format!(
+                "{tool}: at most one of -Z and -z allowed\n"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Opens the context.
+    ///
+    /// # Errors
+    /// The message for standard error.
+    pub fn open(&self, tool: &str) -> Result<Opened, Refusal> {
+        let (mut context, mut hostname);
+        let mut span = (Timestamp::now(), Timestamp::MAX);
+        match &self.archives {
+            Some(names) => {
+                let mut archive = ArchiveContext::open(names).map_err(|error| {
+                    Refusal::Failed(format!(
+                        "{tool}: Cannot open archive \"{names}\": {}\n",
+                        error.code()
+                    ))
+                })?;
+                if let Some(path) = &self.pmns {
+                    match pcp::pmns::Pmns::load(path.as_ref()) {
+                        Ok(names) => archive.use_names(names),
+                        Err(error) => {
+                            return Err(Refusal::Failed(format!(
+                                "{tool}: Cannot load namespace from \"{path}\": {}\n",
+                                error.code()
+                            )));
+                        }
+                    }
+                }
+                span = (archive.label().start, archive.end());
+                hostname = archive.label().hostname.to_string();
+                context = Context::Archive(Box::new(archive));
+            }
+            None => {
+                let host = self.host.as_deref().unwrap_or("local:");
+                context = Context::host(host).map_err(|error| {
+                    Refusal::Failed(format!(
+                        "{tool}: Cannot connect to PMCD on host \"{host}\": {}\n",
+                        error.code()
+                    ))
+                })?;
+                hostname = host.to_owned();
+                if let Some(name) = live_string(&mut context, "pmcd.hostname") {
+                    hostname = name;
+                }
+            }
+        }
+        self.derive(tool, &mut context)?;
+        let mut note = None;
+        let zone = if self.host_zone {
+            let name = match &context {
+                Context::Archive(archive) => {
+                    note = Some(format!(
+                        "Note: timezone set to local timezone of host \"{hostname}\" from archive\n"
+                    ));
+                    Some(archive.label().timezone.to_string())
+                }
+                Context::Host(_) => {
+                    note = Some(format!(
+                        "Note: timezone set to local timezone of host \"{hostname}\"\n"
+                    ));
+                    live_string(&mut context, "pmcd.timezone")
+                }
+            };
+            name.map_or_else(Zone::local, |name| Zone::new(&name))
+        } else if let Some(name) = &self.zone {
+            note = Some(format!("Note: timezone set to \"TZ={name}\"\n"));
+            Zone::new(name)
+        } else {
+            Zone::local()
+        };
+        let window = self.window.window(span.0, span.1, &zone).map_err(|error| {
+            Refusal::Failed(format!("{tool}: invalid time window.\n{error}\n\n"))
+        })?;
+        Ok(Opened {
+            context,
+            window,
+            zone,
+            note,
+            hostname,
+        })
+    }
+}
+
+impl Source {
+    /// Adds the derived metrics that are configured, and those of `-c`.
+    fn derive(&self, tool: &str, context: &mut Context) -> Result<(), Refusal> {
+        let (mut metrics, mut said) = DerivedMetrics::configured();
+        for path in &self.derived {
+            match metrics.load(path) {
+                Ok(more) => said.extend(more),
+                Err(error) => said.push(format!(
+                    "{tool}: derived configuration(s) error: {}\n",
+                    error.code()
+                )),
+            }
+        }
+        let bound = context.use_derived(&metrics);
+        said.extend(bound.map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?);
+        eprint!("{}", said.concat());
+        Ok(())
+    }
+}
+
+/// A metric of pmcd that is one string.
+fn live_string(context: &mut Context, name: &str) -> Option<String> {
+    let pmid = context.lookup_name(name).ok()?;
+    let fetched = context.fetch(&[pmid]).ok()?;
+    let value = fetched.sets.first()?.instances().first()?;
+    match pcp::Atom::extract(&value.value, pcp::Type::String).ok()? {
+        pcp::Atom::String(text) => Some(text.to_string()),
+        _ => None,
+    }
+}

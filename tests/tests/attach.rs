@@ -1,0 +1,302 @@
+//! Attaching to running programs: redis under load, detaching without a trace, tracers and targets that die.
+
+use spile_tests::{Scratch, is_root, line, need, run, spawn, spile_path, until};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+fn signal(pid: u32, name: &str) {
+    assert!(
+        Command::new("kill")
+            .args([name, &pid.to_string()])
+            .status()
+            .expect("kill")
+            .success()
+    );
+}
+
+/// Status field of a process.
+fn status(pid: u32, field: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    text.lines()
+        .find_map(|l| l.strip_prefix(field)?.strip_prefix(':'))
+        .map(|v| v.trim().to_string())
+        .unwrap_or_default()
+}
+
+/// The executable file mappings of a process whose memory differs from the file, and mappings that are no file's but
+/// executable.
+fn foreign_code(pid: u32) -> Vec<String> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("mem");
+    let mut foreign = Vec::new();
+    for map in maps.lines() {
+        let mut fields = map.split_whitespace();
+        let (range, permissions) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        let offset = u64::from_str_radix(fields.next().unwrap_or("0"), 16).expect("offset");
+        let path = fields.nth(2).unwrap_or("");
+        if !permissions.contains('x') || path.starts_with("[v") {
+            continue;
+        }
+        let (start, end) = range.split_once('-').expect("a range");
+        let number = |text| u64::from_str_radix(text, 16).expect("an address");
+        let mut mapped = vec![0; (number(end) - number(start)) as usize];
+        memory
+            .read_exact_at(&mut mapped, number(start))
+            .expect("memory");
+        let mut file = vec![0; mapped.len()];
+        let read = std::fs::File::open(path)
+            .and_then(|f| f.read_at(&mut file, offset))
+            .unwrap_or(0);
+        if read == 0 || mapped[..read] != file[..read] {
+            foreign.push(map.to_string());
+        }
+    }
+    foreign
+}
+
+const MALLOC: &str = r#"global n probe process.library("*").function("malloc") { n++ }
+    probe timer.ms(20) { println(n) } probe end { printf("end %d\n", n) }"#;
+
+/// Attaches, watches the count rise, checks that nobody is traced, interrupts.
+fn attach_once(pid: u32) {
+    let mut command = Command::new(spile_path());
+    command.args(["stap", "-x", &pid.to_string(), "-e", MALLOC]);
+    let (mut spile, mut output) = spawn(&mut command);
+    let mut first = 0;
+    until("the count rises", || {
+        let count: u64 = line(&mut output).parse().expect("a count");
+        if first == 0 {
+            first = count;
+        }
+        count > first + 1000
+    });
+    assert_eq!(status(pid, "TracerPid"), "0");
+    signal(spile.0.id(), "-INT");
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("the rest");
+    assert!(rest.contains("end "), "{rest}");
+    assert_eq!(spile.0.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn redis_under_load_is_probed_three_times_and_left_as_it_was() {
+    need("/usr/bin/redis-server");
+    need("/usr/bin/redis-benchmark");
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+        .port();
+    let port = port.to_string();
+    let scratch = Scratch::new("redis");
+    let mut server = Command::new("/usr/bin/redis-server");
+    server.args([
+        "--port",
+        &port,
+        "--save",
+        "",
+        "--io-threads",
+        "8",
+        "--dir",
+        &scratch.path("").to_string_lossy(),
+    ]);
+    let (server, mut log) = spawn(&mut server);
+    until("redis is ready", || {
+        line(&mut log).contains("Ready to accept connections")
+    });
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    let pid = server.0.id();
+    let mut load = Command::new("/usr/bin/redis-benchmark");
+    load.args([
+        "-p",
+        &port,
+        "-t",
+        "set,get,lpush,lpop",
+        "-n",
+        "150000",
+        "-c",
+        "20",
+        "-r",
+        "1000",
+        "-q",
+        "--threads",
+        "2",
+    ]);
+    load.args(["-l"]);
+    let (mut load, mut load_output) = spawn(&mut load);
+    std::thread::spawn(move || std::io::copy(&mut load_output, &mut std::io::sink()));
+    for _ in 0..3 {
+        attach_once(pid);
+        assert_eq!(foreign_code(pid), Vec::<String>::new());
+    }
+    assert!(
+        load.0.try_wait().expect("the load").is_none(),
+        "the load failed"
+    );
+    let mut ping = Command::new("redis-cli");
+    ping.args(["-p", &port, "ping"]);
+    assert_eq!(run(ping).ok().stdout, "PONG\n");
+}
+
+const COUNTER: &str = r#"
+#include <stdio.h>
+#include <unistd.h>
+__attribute__((noinline, noclone)) long step(long a) { __asm__ volatile("" ::: "memory"); return a + 1; }
+int main(void) {
+  puts("ready"); fflush(stdout);
+  volatile long i = 0;
+  char c;
+  for (;;) {
+    long before = i;
+    for (int k = 0; k < 1000; k++) i = step(i);
+    if (i != before + 1000) { puts("wrong"); return 1; }
+  }
+}"#;
+
+#[test]
+fn a_killed_tracer_leaves_the_target_running_right() {
+    let scratch = Scratch::new("killed-tracer");
+    let program = scratch.compile("counter.c", COUNTER, &["-O2", "-g"]);
+    let (mut target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id();
+    let script =
+        "global n probe process.function(\"step\") { n++ } probe timer.ms(5) { println(n) }";
+    let (mut spile, mut counts) =
+        spawn(Command::new(spile_path()).args(["stap", "-x", &pid.to_string(), "-e", script]));
+    until("a count", || {
+        line(&mut counts).parse::<u64>().is_ok_and(|n| n > 0)
+    });
+    spile.0.kill().expect("kill");
+    spile.0.wait().expect("an end");
+    // It checks its own results; a second of processor time is some hundred thousand of its rounds.
+    let ticks = |pid: u32| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .and_then(|s| s.split_whitespace().nth(11)?.parse().ok())
+            .unwrap_or(0)
+    };
+    let before = ticks(pid);
+    until("the target goes on", || {
+        assert!(
+            target.0.try_wait().expect("the target").is_none(),
+            "the target ended"
+        );
+        ticks(pid) > before + 50
+    });
+}
+
+#[test]
+fn a_killed_target_ends_the_session() {
+    let scratch = Scratch::new("killed-target");
+    let program = scratch.compile("counter.c", COUNTER, &["-O2", "-g"]);
+    let (mut target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let script = "global n probe process.function(\"step\") { n++ } probe timer.ms(5) { println(n) } probe end { println(\"end\") }";
+    let pid = target.0.id().to_string();
+    let (mut spile, mut counts) =
+        spawn(Command::new(spile_path()).args(["stap", "-x", &pid, "-e", script]));
+    until("a count", || {
+        line(&mut counts).parse::<u64>().is_ok_and(|n| n > 0)
+    });
+    target.0.kill().expect("kill");
+    target.0.wait().expect("an end");
+    let mut rest = String::new();
+    counts.read_to_string(&mut rest).expect("the rest");
+    assert!(rest.ends_with("end\n"), "{rest}");
+    assert_eq!(spile.0.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn an_ordinary_user_probes_programs_of_its_own() {
+    assert!(
+        is_root(),
+        "this test becomes another user, which needs root"
+    );
+    let scratch = Scratch::new("nobody");
+    let source = r#"
+        #include <stdio.h>
+        __attribute__((noinline, noclone)) int f(int a) { __asm__ volatile("" ::: "memory"); return a; }
+        int main(void) { for (int i = 0; i < 1000; i++) f(i); return 0; }"#;
+    let program = scratch.compile("f.c", source, &["-O2", "-g"]);
+    let spile = scratch.path("spile");
+    std::fs::copy(spile_path(), &spile).expect("a copy that everybody can run");
+    let as_nobody = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&spile)
+            .arg("stap")
+            .args(args);
+        run(command)
+    };
+    let script = "global s probe process.function(\"f\") { s <<< $a } probe end { println(@count(s), \" \", @sum(s)) }";
+    let outcome = as_nobody(&["-e", script, "-c", &program.to_string_lossy()]).ok();
+    assert_eq!(outcome.stdout, "1000 499500\n");
+    let (target, _output) = spawn(Command::new("sleep").arg("100"));
+    let outcome = as_nobody(&[
+        "-x",
+        &target.0.id().to_string(),
+        "-e",
+        "probe process.begin { exit() }",
+    ]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(
+        outcome.stderr.contains("permission denied"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_debugger_can_attach_while_probes_fire() {
+    need("/usr/bin/gdb");
+    let scratch = Scratch::new("gdb");
+    let program = scratch.compile("counter.c", COUNTER, &["-O2", "-g"]);
+    let (target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id().to_string();
+    let script =
+        "global n probe process.function(\"step\") { n++ } probe timer.ms(5) { println(n) }";
+    let (_spile, mut counts) =
+        spawn(Command::new(spile_path()).args(["stap", "-x", &pid, "-e", script]));
+    until("a count", || {
+        line(&mut counts).parse::<u64>().is_ok_and(|n| n > 0)
+    });
+    let mut gdb = Command::new("gdb");
+    gdb.args([
+        "-p",
+        &pid,
+        "-batch",
+        "-ex",
+        "info inferiors",
+        "-ex",
+        "detach",
+    ]);
+    let outcome = run(gdb);
+    assert!(
+        outcome.stdout.contains("detached"),
+        "{}\n{}",
+        outcome.stdout,
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_setuid_program_is_refused_to_an_ordinary_user() {
+    assert!(
+        is_root(),
+        "this test becomes another user, which needs root"
+    );
+    let scratch = Scratch::new("setuid");
+    let spile = scratch.path("spile");
+    std::fs::copy(spile_path(), &spile).expect("a copy that everybody can run");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.arg(&spile).args(["stap", "-c", "su --version"]);
+    command.args(["-e", "probe process.function(\"main\") { next }"]);
+    let outcome = run(command);
+    assert_eq!(outcome.status, Some(1), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("set-user-ID"), "{}", outcome.stderr);
+}

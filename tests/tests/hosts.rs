@@ -1,0 +1,186 @@
+//! Programs that do not live on glibc's terms: Go without a C library, static musl, node. A million hits, every one
+//! counted, in a second session after a first one came and went.
+
+use spile_tests::{Guard, Scratch, line, need, spawn, spile_path, stap};
+use std::io::{BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+
+/// Attaches to a program that waits for a byte, lets go, attaches again, sends the byte, and expects what the program
+/// prints at its end and a million hits.
+fn count_a_million(program: &mut Command, point: &str, printed: &str) {
+    let mut child: Child = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program:?}: {error}"));
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let pid = child.id().to_string();
+    let mut target = Guard(child);
+    assert_eq!(line(&mut output), "ready");
+
+    let short = format!("probe {point} {{ next }} probe timer.ms(1) {{ exit() }}");
+    stap(&["-x", &pid, "-e", &short]).ok();
+
+    let long = format!(
+        "global n, up probe {point} {{ n++ }} probe timer.ms(1) {{ if (!up++) println(\"up\") }}
+         probe end {{ println(n) }}"
+    );
+    let (_session, mut said) =
+        spawn(Command::new(spile_path()).args(["stap", "-x", &pid, "-e", &long]));
+    assert_eq!(line(&mut said), "up");
+    input.write_all(b"\n").expect("a byte");
+    drop(input);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("its output");
+    assert_eq!(rest.trim_end(), printed);
+    assert!(target.0.wait().expect("its end").success());
+    assert_eq!(line(&mut said), "1000000");
+}
+
+/// The handlers run on goroutines' stacks, which begin with a few KiB and move.
+#[test]
+fn a_million_calls_in_goroutines_are_counted() {
+    need("/usr/bin/go");
+    let scratch = Scratch::new("go");
+    let source = scratch.write(
+        "calls.go",
+        r#"package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+)
+
+//go:noinline
+func work(a, b int) int { return a*3 + b }
+
+//go:noinline
+func deep(n int) int {
+	var room [64]byte
+	if n == 0 {
+		return int(room[0])
+	}
+	return deep(n-1) + 1
+}
+
+func main() {
+	fmt.Println("ready")
+	os.Stdin.Read(make([]byte, 1))
+	var wait sync.WaitGroup
+	sums := make([]int, 10)
+	for g := range sums {
+		wait.Add(1)
+		go func(g int) {
+			defer wait.Done()
+			for i := 0; i < 100000; i++ {
+				sums[g] += work(i, g)
+				if i%1000 == 0 {
+					runtime.Gosched()
+					if deep(i/100) != i/100 {
+						os.Exit(1)
+					}
+				}
+				if i%20000 == 0 {
+					runtime.GC()
+				}
+			}
+		}(g)
+	}
+	wait.Wait()
+	total := 0
+	for _, sum := range sums {
+		total += sum
+	}
+	fmt.Println(total)
+}
+"#,
+    );
+    let program = scratch.path("calls");
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(&source)
+        .env("CGO_ENABLED", "0")
+        .env("GOCACHE", scratch.path("cache"))
+        .env("GOPATH", scratch.path("path"))
+        .status()
+        .expect("go");
+    assert!(built.success());
+    // 3 * 10 * (0 + … + 99999), and 100000 * (0 + … + 9).
+    let total = 30u64 * (99_999 * 100_000 / 2) + 100_000 * 45;
+    count_a_million(
+        &mut Command::new(&program),
+        "process.function(\"main.work\")",
+        &total.to_string(),
+    );
+}
+
+#[test]
+fn a_million_calls_in_a_static_musl_program_are_counted() {
+    need("/usr/bin/musl-gcc");
+    let scratch = Scratch::new("musl");
+    let source = scratch.write(
+        "calls.c",
+        r#"
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+__attribute__((noinline, noclone)) long work(long a) { __asm__ volatile("" ::: "memory"); return a + 1; }
+static void *run(void *p) {
+  long sum = 0;
+  for (long i = 0; i < 250000; i++) sum += work(i);
+  *(long *)p = sum;
+  return 0;
+}
+int main(void) {
+  pthread_t t[4];
+  long sums[4], total = 0;
+  char byte;
+  puts("ready"); fflush(stdout);
+  if (read(0, &byte, 1) != 1) return 1;
+  for (int i = 0; i < 4; i++) pthread_create(&t[i], 0, run, &sums[i]);
+  for (int i = 0; i < 4; i++) pthread_join(t[i], 0), total += sums[i];
+  printf("%ld\n", total);
+}"#,
+    );
+    let program = scratch.path("calls");
+    let built = Command::new("musl-gcc")
+        .args(["-static", "-O2", "-g", "-o"])
+        .arg(&program)
+        .arg(&source)
+        .status()
+        .expect("musl-gcc");
+    assert!(built.success());
+    let total = 4 * (250_000u64 * 250_001 / 2);
+    count_a_million(
+        &mut Command::new(&program),
+        "process.function(\"work\")",
+        &total.to_string(),
+    );
+}
+
+/// A native function of node's own that JavaScript calls by way of compiled and garbage-collected code.
+#[test]
+fn a_million_native_calls_of_node_are_counted() {
+    need("/usr/bin/node");
+    let scratch = Scratch::new("node");
+    let source = scratch.write(
+        "calls.js",
+        r#"
+console.log("ready");
+require("fs").readSync(0, Buffer.alloc(1));
+let same = 0;
+const parent = process.ppid;
+for (let i = 0; i < 999999; i++) if (process.ppid === parent) same++;
+console.log(same);
+"#,
+    );
+    count_a_million(
+        Command::new("node").arg(&source),
+        "process.function(\"uv_os_getppid\") ?, process.library(\"libuv.so*\").function(\"uv_os_getppid\") ?",
+        "999999",
+    );
+}

@@ -1,0 +1,41 @@
+//! `process.plt("NAME")`: calls that leave a module for another.
+
+use spile_tests::{Scratch, stap};
+
+const PROGRAM: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void) {
+  int n = 0;
+  for (int i = 0; i < 300; i++) n += getppid() > 0;
+  for (int i = 0; i < 20; i++) n += getenv("HOME") == 0;
+  return n == 0;
+}"#;
+
+#[test]
+fn calls_are_seen_where_they_leave_a_program_however_it_was_linked() {
+    let scratch = Scratch::new("plt");
+    let script = "global n probe process.plt(\"get*\") { n[$$name]++ }
+        probe end { printf(\"%d %d\\n\", n[\"getppid\"], n[\"getenv\"]) }";
+    for (name, flags) in [
+        ("lazy.c", &["-O2", "-Wl,-z,lazy"][..]),
+        (
+            "protected.c",
+            &["-O2", "-fcf-protection", "-Wl,-z,ibtplt", "-Wl,-z,lazy"],
+        ),
+        ("now.c", &["-O2", "-Wl,-z,now"]),
+        ("fixed.c", &["-O2", "-no-pie"]),
+        ("stripped.c", &["-O2", "-s"]),
+    ] {
+        let program = scratch.compile(name, PROGRAM, flags);
+        let outcome = stap(&["-e", script, "-c", &program.display().to_string()]).ok();
+        assert_eq!(outcome.stdout, "300 20\n", "{name}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn entries_are_listed_by_name() {
+    let outcome = stap(&["-l", "process(\"/bin/ls\").plt(\"getenv\")"]).ok();
+    assert_eq!(outcome.stdout, "process(\"/usr/bin/ls\").plt(\"getenv\")\n");
+}

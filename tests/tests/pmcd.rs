@@ -1,0 +1,291 @@
+//! `spile pmcd` with agents at the ends of pipes, and clients over both of its sockets.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use pcp::{
+    Atom, ErrorCode, Fetched, HostContext, HostSpec, InstanceValue, LabelLevel, Pmid, Text,
+    Timestamp, Type, ValueSet,
+};
+use spile_tests::{Guard, Scratch, spile_path, until};
+
+const NUMFETCH: Pmid = Pmid::new(253, 0, 0);
+const COLOR: Pmid = Pmid::new(253, 0, 1);
+const TRIVIAL: Pmid = Pmid::new(250, 0, 0);
+
+/// The names of PCP's agents simple and trivial, and some of pmcd's own.
+const NAMES: &str = "\
+root { pmcd simple trivial }
+pmcd { numagents 2:0:2  timezone 2:0:5  agent }
+pmcd.agent { status 2:4:1  fenced 2:4:2 }
+simple { numfetch 253:0:0  color 253:0:1  now 253:2:4  time }
+simple.time { user 253:1:2  sys 253:1:3 }
+trivial { time 250:0:0 }
+";
+
+struct Daemon {
+    scratch: Scratch,
+    process: Guard,
+    port: u16,
+}
+
+impl Daemon {
+    fn start(name: &str, access: &str, options: &[&str]) -> Daemon {
+        let scratch = Scratch::new(name);
+        let spile = spile_path();
+        let spile = spile.display();
+        let config = format!(
+            "pmcd 2 dso pmcd_init none.so\nsimple 253 pipe binary {spile} pmdasimple -d 253\n\
+             trivial 250 pipe binary {spile} pmdatrivial -d 250\n{access}"
+        );
+        let config = scratch.write("pmcd.conf", &config);
+        let names = scratch.write("root", NAMES);
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
+        let mut command = Command::new(spile_path());
+        command
+            .args(["pmcd", "-f", "-i", "127.0.0.1", "-p", &port.to_string()])
+            .arg("-c")
+            .arg(config)
+            .arg("-n")
+            .arg(names)
+            .arg("-s")
+            .arg(scratch.path("socket"))
+            .arg("-l")
+            .arg(scratch.path("log"))
+            .args(options)
+            .stdin(Stdio::null())
+            .env_remove("PCP_CONF");
+        let process = Guard(command.spawn().expect("pmcd"));
+        let socket = scratch.path("socket");
+        until("pmcd listens", || UnixStream::connect(&socket).is_ok());
+        Daemon {
+            scratch,
+            process,
+            port,
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path("log")).expect("a log")
+    }
+
+    fn local(&self) -> HostContext {
+        self.context(&format!("unix:{}", self.scratch.path("socket").display()))
+    }
+
+    fn remote(&self) -> HostContext {
+        self.context(&format!("127.0.0.1:{}", self.port))
+    }
+
+    fn context(&self, spec: &str) -> HostContext {
+        let parsed: HostSpec = spec.parse().expect(spec);
+        HostContext::new(parsed, spec).unwrap_or_else(|e| panic!("{spec}: {e}\n{}", self.log()))
+    }
+
+    /// The process of an agent, by its command's word.
+    fn agent(&self, word: &str) -> String {
+        let children = format!("/proc/{0}/task/{0}/children", self.process.0.id());
+        let children = std::fs::read_to_string(children).expect("children");
+        let found = children.split_whitespace().find(|pid| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|b| *b == 0).any(|w| w == word.as_bytes())
+        });
+        found.unwrap_or_else(|| panic!("no {word}")).to_owned()
+    }
+}
+
+fn signal(name: &str, pid: &str) {
+    let done = Command::new("kill").args(["-s", name, pid]).status();
+    assert!(done.expect("kill").success());
+}
+
+fn numbers(fetched: &Fetched, set: usize, ty: Type) -> Vec<(i32, Atom)> {
+    let values = fetched.sets[set].instances().iter();
+    values
+        .map(|v| (v.inst, Atom::extract(&v.value, ty).expect("a value")))
+        .collect()
+}
+
+fn store(pmid: Pmid, inst: i32, value: Atom) -> Fetched {
+    let value = InstanceValue {
+        inst,
+        value: value.to_value(),
+    };
+    Fetched {
+        time: Timestamp::default(),
+        sets: vec![ValueSet::new(pmid, vec![value])],
+    }
+}
+
+#[test]
+fn clients_get_what_agents_have() {
+    let daemon = Daemon::start("pmcd-values", "", &[]);
+    let mut context = daemon.remote();
+    let names = ["simple.color", "trivial.time", "simple.none"].map(Text::from);
+    let found = context.lookup_names(&names).expect("names");
+    assert_eq!(found, [Ok(COLOR), Ok(TRIVIAL), Err(ErrorCode::NAME)]);
+    let mut leaves = context.traverse(&Text::from("simple")).expect("leaves");
+    leaves.sort();
+    let expected = ["color", "now", "numfetch", "time.sys", "time.user"];
+    assert_eq!(leaves, expected.map(|n| Text::from(format!("simple.{n}"))));
+    assert_eq!(context.names_of(COLOR).expect("name"), ["simple.color"]);
+    let desc = context.desc(COLOR).expect("desc");
+    let instances = context.instances(desc.indom).expect("instances");
+    let instances: Vec<_> = instances.iter().map(|i| i.name.to_string()).collect();
+    assert_eq!(instances, ["red", "green", "blue"]);
+    // Each fetch adds one to what begins at 0, 100 and 200 (the agent's help text).
+    let fetched = context.fetch(&[TRIVIAL, COLOR, NUMFETCH]).expect("values");
+    let colors = numbers(&fetched, 1, Type::I32);
+    assert_eq!(
+        colors,
+        [(0, Atom::I32(1)), (1, Atom::I32(101)), (2, Atom::I32(201))]
+    );
+    context.profile_mut().remove(Some(desc.indom), &[]);
+    context.profile_mut().add(Some(desc.indom), &[1]);
+    let fetched = context.fetch(&[COLOR]).expect("values");
+    assert_eq!(numbers(&fetched, 0, Type::I32), [(1, Atom::I32(102))]);
+    // Another client that wants the same instances gets no others.
+    let mut other = daemon.local();
+    other.profile_mut().remove(Some(desc.indom), &[]);
+    other.profile_mut().add(Some(desc.indom), &[1]);
+    let fetched = other.fetch(&[COLOR]).expect("values");
+    assert_eq!(numbers(&fetched, 0, Type::I32), [(1, Atom::I32(103))]);
+    let labels = context
+        .labels(desc.indom.0, LabelLevel::InDom)
+        .expect("labels");
+    assert_eq!(
+        &labels[0].json[..],
+        br#"{"indom_name":"color","model":"RGB"}"#
+    );
+    // Without help texts where the agent looks for them, and without such an agent.
+    assert_eq!(
+        context.desc(Pmid::new(99, 0, 0)).map_err(|e| e.code()),
+        Err(ErrorCode::PMID)
+    );
+}
+
+#[test]
+fn rules_say_who_may_store() {
+    let access = "[access]\ndisallow \".*\" : store;\nallow \"unix:\" : all;\n";
+    let daemon = Daemon::start("pmcd-access", access, &[]);
+    let value = store(NUMFETCH, pcp::INST_NULL, Atom::U32(41));
+    let refused = daemon.remote().store(&value).map_err(|e| e.code());
+    assert_eq!(refused, Err(ErrorCode::PERMISSION));
+    let mut local = daemon.local();
+    local.store(&value).expect("stored");
+    let fetched = local.fetch(&[NUMFETCH]).expect("values");
+    assert_eq!(
+        numbers(&fetched, 0, Type::U32),
+        [(pcp::INST_NULL, Atom::U32(42))]
+    );
+    let bad = store(COLOR, 0, Atom::I32(500));
+    assert_eq!(
+        local.store(&bad).map_err(|e| e.code()),
+        Err(ErrorCode::BADSTORE)
+    );
+}
+
+#[test]
+fn rubbish_ends_its_own_connection_only() {
+    let daemon = Daemon::start("pmcd-rubbish", "", &[]);
+    let mut good = daemon.local();
+    for rubbish in [
+        &[0, 0, 0, 4, 0, 0, 0x70, 3, 0, 0, 0, 0][..],
+        &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0x70, 3, 0, 0, 0, 0],
+        &[0, 0, 0, 16, 0, 0, 0x70, 0x99, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[
+            0, 0, 0, 28, 0, 0, 0x70, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff,
+            0xff, 0xff,
+        ],
+    ] {
+        let mut bad = TcpStream::connect(("127.0.0.1", daemon.port)).expect("a connection");
+        let mut greeting = [0; 20];
+        bad.read_exact(&mut greeting).expect("a greeting");
+        // An extended ERROR PDU: no error, version 2, licensed.
+        assert_eq!(
+            greeting[..18],
+            [0, 0, 0, 20, 0, 0, 0x70, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1]
+        );
+        bad.write_all(rubbish).expect("rubbish");
+        let mut rest = Vec::new();
+        // It ends, by an end of file or a reset.
+        let _ = bad.read_to_end(&mut rest);
+        assert_eq!(rest, [0; 0], "{rubbish:?}");
+    }
+    assert!(good.fetch(&[NUMFETCH]).is_ok());
+}
+
+#[test]
+fn an_agent_that_dies_is_told_of_and_started_again() {
+    let daemon = Daemon::start("pmcd-agents", "", &[]);
+    let mut context = daemon.local();
+    assert!(
+        context.fetch(&[NUMFETCH]).expect("values").sets[0]
+            .values
+            .is_ok()
+    );
+    signal("KILL", &daemon.agent("pmdasimple"));
+    let mut seen = Vec::new();
+    until("the agent is missed", || {
+        let fetched = context.fetch(&[NUMFETCH, TRIVIAL]).expect("values");
+        assert!(fetched.sets[1].values.is_ok());
+        seen.extend(fetched.sets[0].values.clone().err());
+        seen.last() == Some(&ErrorCode::NOAGENT)
+    });
+    assert!(
+        seen.iter()
+            .all(|c| [ErrorCode::AGAIN, ErrorCode::NOAGENT].contains(c)),
+        "{seen:?}"
+    );
+    // PMCD_DROP_AGENT of pmFetch(3).
+    assert_eq!(context.take_changes(), 4);
+    signal("HUP", &daemon.process.0.id().to_string());
+    until("the agent is back", || {
+        let fetched = context.fetch(&[NUMFETCH]).expect("values");
+        fetched.sets[0].values.is_ok()
+    });
+    // PMCD_RESTART_AGENT and PMCD_NAMES_CHANGE.
+    assert_eq!(context.take_changes(), 2 | 16);
+}
+
+#[test]
+fn a_stopped_agent_keeps_nobody_else_waiting() {
+    let daemon = Daemon::start("pmcd-stopped", "", &["-t", "0"]);
+    let mut one = daemon.local();
+    let mut other = daemon.local();
+    let agent = daemon.agent("pmdasimple");
+    signal("STOP", &agent);
+    let (tell, told) = mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let fetched = one.fetch(&[NUMFETCH]).expect("values");
+        let _ = tell.send(());
+        fetched.sets[0].values.is_ok()
+    });
+    for _ in 0..100 {
+        let fetched = other.fetch(&[TRIVIAL]).expect("values");
+        assert!(fetched.sets[0].values.is_ok());
+    }
+    assert!(told.try_recv().is_err());
+    signal("CONT", &agent);
+    assert!(waiting.join().expect("the waiting client"));
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused() {
+    let scratch = Scratch::new("pmcd-verify");
+    let config = scratch.write("pmcd.conf", "a 1 pipe binary x\nb 1 pipe binary y\n");
+    let out = spile_tests::run({
+        let mut command = Command::new(spile_path());
+        command.args(["pmcd", "-v", "-c"]).arg(&config);
+        command
+    });
+    assert_eq!(out.status, Some(1));
+    let expected = format!("{}:2: agent \"b\" (domain 1)", config.display());
+    assert!(out.stderr.contains(&expected), "{}", out.stderr);
+}

@@ -1,0 +1,288 @@
+//! Hard cases of getting hold of processes: tracers and targets killed at any moment, children, confinement, limits.
+
+use spile_tests::{Scratch, is_root, line, run, spawn, spile_path, stap, until};
+use std::io::Read;
+use std::process::Command;
+
+/// Four threads that count their calls of `step`, and end with "wrong" when one went astray.
+const WORKERS: &str = r#"
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((noinline, noclone)) long step(long a) { __asm__ volatile("" ::: "memory"); return a * 3 + 1; }
+static void *work(void *unused) {
+  for (;;) {
+    long sum = 0;
+    for (int k = 0; k < 1000; k++) sum += (step(k) - 1) / 3;
+    free(malloc(100));
+    if (sum != 499500) { puts("wrong"); abort(); }
+  }
+  return unused;
+}
+int main(void) {
+  pthread_t threads[3];
+  for (int i = 0; i < 3; i++) pthread_create(threads + i, 0, work, 0);
+  puts("ready"); fflush(stdout);
+  work(0);
+}"#;
+
+/// A number between 0 and `below`, another one each time.
+fn next(state: &mut u64, below: u64) -> u64 {
+    *state = state
+        .wrapping_mul(6364136223846793005)
+        .wrapping_add(1442695040888963407);
+    (*state >> 33) % below
+}
+
+const COUNT_STEPS: &str =
+    "global n probe process.function(\"*\") { n++ } probe timer.ms(1) { println(n) }";
+
+/// Lets `child` run for a time that it measures itself: the processor time that it has used, in clock ticks of the
+/// scheduler's own account (`/proc/PID/schedstat`, nanoseconds).
+fn let_use(pid: u32, nanoseconds: u64) {
+    until("the process works", || {
+        let used = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+        used.split_whitespace()
+            .next()
+            .and_then(|n| n.parse::<u64>().ok())
+            .is_none_or(|used| used >= nanoseconds)
+            || std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .map_or(true, |s| s.contains(") Z"))
+    });
+}
+
+#[test]
+fn a_tracer_killed_at_any_moment_leaves_the_target_right_and_its_patches_are_replaced() {
+    let scratch = Scratch::new("killed-anywhere");
+    let program = scratch.compile("workers.c", WORKERS, &["-O2", "-g", "-pthread"]);
+    let (mut target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id().to_string();
+    let mut state = 1;
+    for _ in 0..30 {
+        let (mut spile, _counts) =
+            spawn(Command::new(spile_path()).args(["stap", "-x", &pid, "-e", COUNT_STEPS]));
+        let_use(spile.0.id(), next(&mut state, 12_000_000));
+        spile.0.kill().expect("kill");
+        spile.0.wait().expect("an end");
+        assert!(
+            target.0.try_wait().expect("the target").is_none(),
+            "the target ended"
+        );
+    }
+    let script = "global n probe process.function(\"step\") { n++ } probe timer.ms(1) { if (n > 1000) { println(\"enough\") exit() } }";
+    let outcome = stap(&["-x", &pid, "-e", script]).ok();
+    assert_eq!(outcome.stdout, "enough\n", "{}", outcome.stderr);
+    assert!(
+        target.0.try_wait().expect("the target").is_none(),
+        "the target ended"
+    );
+}
+
+#[test]
+fn a_target_killed_at_any_moment_ends_the_session() {
+    let scratch = Scratch::new("target-killed-anywhere");
+    let program = scratch.compile("workers.c", WORKERS, &["-O2", "-g", "-pthread"]);
+    let mut state = 2;
+    for _ in 0..20 {
+        let (mut target, mut output) = spawn(&mut Command::new(&program));
+        assert_eq!(line(&mut output), "ready");
+        let pid = target.0.id().to_string();
+        let (mut spile, mut counts) =
+            spawn(Command::new(spile_path()).args(["stap", "-x", &pid, "-e", COUNT_STEPS]));
+        let_use(spile.0.id(), next(&mut state, 12_000_000));
+        target.0.kill().expect("kill");
+        target.0.wait().expect("an end");
+        let mut rest = String::new();
+        counts.read_to_string(&mut rest).expect("the rest");
+        assert!(
+            spile
+                .0
+                .wait()
+                .expect("an end")
+                .code()
+                .is_some_and(|code| code <= 1)
+        );
+    }
+}
+
+#[test]
+fn a_second_session_does_not_disturb_the_first() {
+    let scratch = Scratch::new("two-sessions");
+    let program = scratch.compile("workers.c", WORKERS, &["-O2", "-g", "-pthread"]);
+    let (_target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = _target.0.id().to_string();
+    let (_first, mut counts) =
+        spawn(Command::new(spile_path()).args(["stap", "-x", &pid, "-e", COUNT_STEPS]));
+    until("a count", || {
+        line(&mut counts).parse::<u64>().is_ok_and(|n| n > 0)
+    });
+    let outcome = stap(&[
+        "-x",
+        &pid,
+        "-e",
+        "global n probe process.function(\"step\") { n++ } probe timer.ms(1) { exit() }",
+    ]);
+    outcome.ok();
+    let before: u64 = line(&mut counts).parse().expect("a count");
+    until("the first goes on", || {
+        line(&mut counts).parse::<u64>().is_ok_and(|n| n > before)
+    });
+}
+
+#[test]
+fn children_by_fork_are_counted_and_programs_by_exec_are_clean() {
+    let scratch = Scratch::new("children");
+    let source = r#"
+        #include <sys/wait.h>
+        #include <unistd.h>
+        __attribute__((noinline, noclone)) int f(int a) { __asm__ volatile("" ::: "memory"); return a * 2; }
+        int main(void) {
+          for (int i = 0; i < 20; i++)
+            if (fork() == 0) { for (int k = 0; k < 1000; k++) f(k); _exit(0); }
+          int status;
+          while (wait(&status) > 0) if (status) return 2;
+          for (int i = 0; i < 10; i++) {
+            pid_t child = vfork();
+            if (child == 0) { f(1); execl("/bin/true", "true", (char *)0); _exit(1); }
+            if (waitpid(child, &status, 0) != child || status) return 3;
+          }
+          return 0;
+        }"#;
+    let program = scratch.compile("children.c", source, &["-O2", "-g"]);
+    let script = "global n, s, c probe process.function(\"f\") { n++ s <<< $a c[pid()]++ }
+        probe end { foreach (p in c) { k++ t += c[p] } println(n, \" \", @count(s), \" \", @sum(s), \" \", k, \" \", t) } global k, t";
+    let outcome = stap(&["-e", script, "-c", &program.to_string_lossy()]).ok();
+    // 20 children of 1000 calls each, whose arguments add up to 499500, and ten calls of f(1) under the parent's number
+    // or the vfork child's.
+    let words: Vec<u64> = outcome
+        .stdout
+        .split_whitespace()
+        .map(|w| w.parse().expect("a number"))
+        .collect();
+    assert_eq!(
+        (words[0], words[1], words[2], words[4]),
+        (20_010, 20_010, 20 * 499_500 + 10, 20_010)
+    );
+    assert!(words[3] >= 20, "{}", outcome.stdout);
+}
+
+#[test]
+fn a_shell_with_every_function_of_libc_probed_does_its_work() {
+    let script = "global n probe process.library(\"*libc.so*\").function(\"*\") { n++ } probe end { printf(\"%d\\n\", n > 100) }";
+    let command = "sh -c 'echo b; (echo c; echo a) | sort; true & wait; exec echo done'";
+    let outcome = stap(&["-e", script, "-c", command]).ok();
+    assert_eq!(outcome.stdout, "b\na\nc\ndone\n1\n");
+}
+
+#[test]
+fn a_confined_program_is_refused_and_lives_on() {
+    assert!(is_root(), "seeing a program's seccomp filters needs root");
+    let scratch = Scratch::new("confined");
+    let source = r#"
+        #include <linux/filter.h>
+        #include <linux/seccomp.h>
+        #include <stddef.h>
+        #include <sys/prctl.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        __attribute__((noinline, noclone)) int f(int a) { __asm__ volatile("" ::: "memory"); return a * 2; }
+        int main(void) {
+          struct sock_filter filter[] = {
+            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 1, 0),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+          struct sock_fprog program = {4, filter};
+          prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+          prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+          write(1, "ready\n", 6);
+          for (volatile int i = 0;; i++) f(i);
+        }"#;
+    let program = scratch.compile("confined.c", source, &["-O2", "-g"]);
+    let (mut target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let outcome = stap(&[
+        "-x",
+        &target.0.id().to_string(),
+        "-e",
+        "global n probe process.function(\"f\") { n++ }",
+    ]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(
+        outcome
+            .stderr
+            .contains("seccomp filter that forbids the system call getpid"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        target.0.try_wait().expect("the target").is_none(),
+        "the target ended"
+    );
+}
+
+#[test]
+fn a_program_short_of_address_space_is_refused_with_the_way_out() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 100000; echo ready; exec sleep 100"]);
+    let (target, mut output) = spawn(&mut command);
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id();
+    // clock_nanosleep: its libraries are there.
+    until("sleep sleeps", || {
+        std::fs::read_to_string(format!("/proc/{pid}/syscall"))
+            .is_ok_and(|call| call.starts_with("230 "))
+    });
+    let script = "global n probe process.library(\"*libc.so*\").function(\"malloc\") { n++ } probe timer.ms(1) { exit() }";
+    let outcome = stap(&["-x", &pid.to_string(), "-e", script]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(
+        outcome.stderr.contains("SPILE_THREADS"),
+        "{}",
+        outcome.stderr
+    );
+    let small = [
+        "-D",
+        "SPILE_THREADS=4",
+        "-D",
+        "SPILE_RING=65536",
+        "-D",
+        "SPILE_PROCESSES=1",
+    ];
+    let mut args = vec!["-x", "", "-e", script];
+    let pid = pid.to_string();
+    args[1] = &pid;
+    args.extend(small);
+    stap(&args).ok();
+}
+
+#[test]
+fn what_cannot_be_traced_is_named() {
+    let script = "probe process.begin { exit() }";
+    let refusal = |pid: &str| {
+        let outcome = stap(&["-x", pid, "-e", script]);
+        assert_eq!(outcome.status, Some(1));
+        outcome.stderr
+    };
+    assert!(refusal("4194304").contains("no process 4194304"));
+    let (target, _output) = spawn(Command::new("sleep").arg("100"));
+    let pid = target.0.id().to_string();
+    let (_tracer, _output) = spawn(Command::new("strace").args(["-o", "/dev/null", "-p", &pid]));
+    until("strace has it", || {
+        std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|s| !s.contains("TracerPid:\t0\n"))
+    });
+    assert!(refusal(&pid).contains("(strace)"));
+    let mut zombie = Command::new("true").spawn().expect("true");
+    let pid = zombie.id().to_string();
+    until("its end", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z"))
+    });
+    assert!(refusal(&pid).contains("has already ended"));
+    zombie.wait().expect("an end");
+    let mut command = Command::new(spile_path());
+    command.args(["stap", "-c", "/etc/passwd", "-e", script]);
+    assert!(run(command).stderr.contains("cannot run /etc/passwd"));
+}

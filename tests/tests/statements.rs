@@ -1,0 +1,372 @@
+//! Statement probes and the other places in a function's code: lines, labels, inlined copies, addresses.
+
+use spile_tests::{Scratch, run, stap};
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+
+/// Lines are counted from 1: `bump` begins at 2, `work` at 6, `main` at 17.
+const SOURCE: &str = "int sink;
+static inline __attribute__((always_inline)) int bump(int by) {
+  int twice = by * 2;
+  return twice + 1;
+}
+__attribute__((noinline)) int work(int n) {
+  int sum = 0;
+  for (int i = 0; i < n; i++) {
+    sum += i;
+    if (sum > 5) {
+      sink++; goto out; }
+    sum += bump(i);
+  }
+out:
+  return sum;
+}
+int main(void) {
+  sink = bump(3);
+
+  sink += work(2);
+  sink += work(10);
+  return 0;
+}
+";
+
+fn program(scratch: &Scratch, flags: &[&str]) -> String {
+    let path = scratch.compile("lines.c", SOURCE, flags);
+    path.to_string_lossy().into_owned()
+}
+
+/// What `-l` or `-L` lists for a point of a program, without what all lines have in common.
+fn list(program: &str, option: &str, point: &str) -> Vec<String> {
+    let outcome = stap(&[option, &format!("process(\"{program}\").{point}")]);
+    let directory = Path::new(program).parent().unwrap().to_string_lossy();
+    outcome
+        .stdout
+        .lines()
+        .map(|line| {
+            line.replace(&format!("process(\"{program}\")."), "")
+                .replace(&format!("{directory}/"), "")
+        })
+        .collect()
+}
+
+/// The message of a point that means nothing.
+fn refusal(program: &str, point: &str) -> String {
+    let script = format!("probe process(\"{program}\").{point} {{ next }}");
+    let outcome = stap(&["-p2", "-e", &script]);
+    assert_eq!(outcome.status, Some(1), "{point}: {}", outcome.stdout);
+    let directory = Path::new(program).parent().unwrap().to_string_lossy();
+    outcome.stderr.replace(&format!("{directory}/"), "")
+}
+
+#[test]
+fn lines_are_listed_as_stap_lists_them() {
+    let scratch = Scratch::new("statement-list");
+    let program = program(&scratch, &["-O0", "-g"]);
+    let lines = |point: &str| {
+        let listed = list(&program, "-l", point);
+        listed
+            .iter()
+            .map(|l| {
+                l.replace("statement(\"", "")
+                    .replace("@lines.c", "")
+                    .replace("\")", "")
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    // What stap 4.8 prints for the same program.
+    for (point, expected) in [
+        (r#"statement("work@lines.c:9")"#, "work:9"),
+        (
+            r#"statement("*@lines.c:7-12")"#,
+            "work:10 work:11 work:12 work:7 work:8 work:9",
+        ),
+        (
+            r#"statement("work@lines.c:7,9-10")"#,
+            "work:10 work:7 work:9",
+        ),
+        (r#"statement("work@lines.c+1")"#, "work:7"),
+        (
+            r#"statement("main@lines.c:*")"#,
+            "main:17 main:18 main:20 main:21 main:22 main:23",
+        ),
+        (r#"statement("*@lines.c:19")"#, ""),
+        (r#"statement("*@lines.c:19").nearest"#, "main:19.nearest"),
+        (r#"statement("work")"#, "work:6"),
+        (r#"statement("nobody@lines.c:7")"#, ""),
+    ] {
+        assert_eq!(lines(point), expected, "{point}");
+    }
+}
+
+#[test]
+fn variables_of_blocks_are_listed_where_they_live() {
+    let scratch = Scratch::new("statement-variables");
+    let program = program(&scratch, &["-O0", "-g"]);
+    assert_eq!(
+        list(&program, "-L", r#"statement("work@lines.c:9,15")"#),
+        [
+            r#"statement("work@lines.c:15") $n:int $sum:int"#,
+            r#"statement("work@lines.c:9") $i:int $n:int $sum:int"#,
+        ]
+    );
+    assert_eq!(
+        list(&program, "-L", r#"function("work").label("*")"#),
+        [r#"function("work@lines.c:14").label("out") $n:int $sum:int"#]
+    );
+}
+
+#[test]
+fn each_line_is_hit_as_often_as_it_runs() {
+    let scratch = Scratch::new("statement-hits");
+    let program = program(&scratch, &["-O0", "-g"]);
+    let script = r#"global hits
+        probe process.statement("work@lines.c:*") { hits[pp()]++ }
+        probe process.function("work").label("out") { hits["label"]++ }
+        probe end { foreach (p+ in hits) printf("%s %d\n", p, hits[p]) }"#;
+    let outcome = stap(&["-e", script, "-c", &program]).ok();
+    let mut hits = Vec::new();
+    for line in outcome.stdout.lines() {
+        let (place, count) = line.rsplit_once(' ').unwrap();
+        let place = place.rsplit([':', '/']).next().unwrap();
+        hits.push(format!("{} {count}", place.trim_end_matches("\")")));
+    }
+    hits.sort();
+    // work(2): i = 0, 1, the test fails at 2; sum 0 +1, +1 +3. work(10): sum 0 +1, +1 +3, +2 > 5.
+    assert_eq!(
+        hits,
+        [
+            "10 5", "11 1", "12 4", "15 2", "16 2", "6 2", "7 2", "8 2", "9 5", "label 2"
+        ],
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn inlined_copies_are_probed_with_their_parameters() {
+    let scratch = Scratch::new("statement-inlined");
+    let script = r#"probe process.function("bump") { printf("%d ", $by) }
+        probe process.function("bump").inline { n++ } global n
+        probe end { println(n) }"#;
+    for flags in [["-O0", "-g"], ["-O1", "-g"]] {
+        let program = program(&scratch, &flags);
+        let outcome = stap(&["-e", script, "-c", &program]);
+        if flags[0] == "-O0" {
+            // At their entry copies without optimisation have not stored their parameters yet.
+            let outcome = outcome.ok();
+            let count = outcome.stdout.trim().rsplit(' ').next();
+            assert_eq!(count, Some("5"), "{}{}", outcome.stdout, outcome.stderr);
+        }
+    }
+    let program = program(&scratch, &["-O0", "-g"]);
+    let script = r#"probe process.statement("bump@lines.c:4") { printf("%d ", $twice) }"#;
+    let outcome = stap(&["-e", script, "-c", &program]).ok();
+    assert_eq!(outcome.stdout, "6 0 2 0 2 ", "{}", outcome.stderr);
+}
+
+#[test]
+fn addresses_are_probed_where_statements_begin() {
+    let scratch = Scratch::new("statement-address");
+    // At a fixed address, so that the file's addresses are the process's.
+    let program = program(&scratch, &["-O0", "-g", "-no-pie"]);
+    let script = r#"probe process.statement("work@lines.c:9") { printf("%d", uaddr()) exit() }"#;
+    let outcome = stap(&["-e", script, "-c", &program]).ok();
+    let address: u64 = outcome.stdout.trim().parse().unwrap();
+    let script = format!(
+        r#"probe process.statement({address:#x}) {{ printf("%s %d %d\n", pn(), $i, $sum) }}"#
+    );
+    let outcome = stap(&["-e", &script, "-c", &program]).ok();
+    let values: Vec<_> = outcome
+        .stdout
+        .lines()
+        .map(|l| l.split_once(' ').unwrap().1)
+        .collect();
+    assert_eq!(values, ["0 0", "1 1", "0 0", "1 1", "2 5"]);
+    assert_eq!(
+        list(&program, "-l", &format!("function({:#x})", address)),
+        [format!("function({address:#x})")]
+    );
+    let inside = refusal(&program, &format!("statement({:#x})", address + 1));
+    assert!(
+        inside.contains(&format!(
+            "does not match the beginning of a statement (try {address:#x})"
+        )),
+        "{inside}"
+    );
+}
+
+#[test]
+fn what_has_no_code_is_told_with_the_nearest_that_has() {
+    let scratch = Scratch::new("statement-missing");
+    let program = program(&scratch, &["-O0", "-g"]);
+    for (point, expected) in [
+        (
+            r#"statement("*@lines.c:19")"#,
+            "no line records for lines.c:19 [man error::dwarf] (try :18 or :20)",
+        ),
+        (
+            r#"statement("work@lines.c:30")"#,
+            "no line records for lines.c:30 [man error::dwarf] (try :16)",
+        ),
+        (
+            r#"statement("worm@lines.c:7")"#,
+            "no match (similar functions: work",
+        ),
+        (
+            r#"statement("*@line.c:7")"#,
+            "no match (similar files: lines.c",
+        ),
+        (
+            r#"statement("work@lines.c:x")"#,
+            "malformed specification 'work@lines.c:x'",
+        ),
+        (r#"function("work").inline"#, "no match"),
+        (r#"statement(0x10)"#, "0x10 is not in the code"),
+    ] {
+        let stderr = refusal(&program, point);
+        assert!(stderr.contains(expected), "{point}: {stderr}");
+    }
+}
+
+#[test]
+fn a_program_is_known_by_its_build_id() {
+    let scratch = Scratch::new("build-id");
+    let id = format!("0123456789abcdef{:016x}", std::process::id());
+    let program = program(&scratch, &["-O0", "-g", &format!("-Wl,--build-id=0x{id}")]);
+    let script =
+        format!(r#"probe process("{id}").statement("work@lines.c:7") {{ printf("%d ", $n) }}"#);
+    let outcome = stap(&["-e", &script, "-c", &program]).ok();
+    assert_eq!(outcome.stdout, "2 10 ", "{}", outcome.stderr);
+}
+
+#[test]
+fn callees_are_probed_when_their_caller_calls_them() {
+    let scratch = Scratch::new("callees");
+    let source = r#"
+        int sink;
+        __attribute__((noinline, noclone)) int leaf(int a) { __asm__ volatile("" ::: "memory"); return a + 1; }
+        __attribute__((noinline, noclone)) int one(int a) { sink += leaf(a); return leaf(a + 1) + sink; }
+        __attribute__((noinline, noclone)) int two(int a) { sink += leaf(a) * leaf(a); return sink; }
+        int main(void) { for (int i = 0; i < 3; i++) sink += one(i) + two(i + 10); return 0; }"#;
+    let script = r#"probe process.function("one").callee("leaf") { printf("%d ", $a) }
+        probe process.function("main").callees { n[ppfunc()]++ } global n
+        probe end { printf("one %d two %d all %d\n", n["one"], n["two"], n["leaf"]) }"#;
+    for level in ["-O0", "-O2"] {
+        let program = scratch.compile("callees.c", source, &[level, "-g"]);
+        let program = program.to_string_lossy();
+        let outcome = stap(&["-e", script, "-c", &program]).ok();
+        assert_eq!(
+            outcome.stdout, "0 1 1 2 2 3 one 3 two 3 all 0\n",
+            "{level}: {}",
+            outcome.stderr
+        );
+        assert_eq!(
+            list(&program, "-L", r#"function("two").callees"#),
+            [r#"function("two@callees.c:5").callee("leaf@callees.c:3") $a:int"#],
+            "{level}"
+        );
+    }
+}
+
+#[test]
+fn lines_of_sqlite_are_hit_as_often_as_gcov_counts() {
+    let scratch = Scratch::new("gcov");
+    let source = env!("SQLITE_SOURCE");
+    let (include, amalgamation) = (format!("-I{source}"), format!("{source}/sqlite3.c"));
+    let driver = include_str!("../targets/sqlite_speed.c");
+    let flags = [
+        "-O0",
+        "-g",
+        "--coverage",
+        "-fprofile-update=single",
+        &include,
+        &amalgamation,
+        "-lpthread",
+        "-ldl",
+        "-lm",
+    ];
+    let program = scratch.compile("lines.c", driver, &flags);
+    // A function without loops or conditional expressions on one line, of which gcov would add up the parts.
+    let script = r#"global hits
+        probe process.statement("sqlite3BtreeIndexMoveto@sqlite3.c:*") { hits[pp()]++ }
+        probe end { foreach (p in hits) printf("hit %s %d\n", p, hits[p]) }"#;
+    let outcome = stap(&["-e", script, "-c", &program.to_string_lossy()]).ok();
+    let mut gcov = Command::new("gcov");
+    gcov.current_dir(scratch.path(""))
+        .arg("-t")
+        .arg("lines-sqlite3.gcda");
+    let counted = run(gcov).ok().stdout;
+    let counted: HashMap<u64, u64> = counted
+        .lines()
+        .filter_map(|line| {
+            let (count, rest) = line.split_once(':')?;
+            let number = rest.split(':').next()?.trim().parse().ok()?;
+            Some((number, count.trim().trim_end_matches('*').parse().ok()?))
+        })
+        .collect();
+    let mut compared = 0;
+    for line in outcome.stdout.lines().filter(|l| l.starts_with("hit ")) {
+        let (place, count) = line.rsplit_once(' ').unwrap();
+        let number = place.trim_end_matches("\")").rsplit(':').next().unwrap();
+        let number: u64 = number.parse().unwrap();
+        if let Some(counted) = counted.get(&number) {
+            assert_eq!(count.parse(), Ok(*counted), "line {number}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 40, "{compared} lines: {}", outcome.stderr);
+}
+
+#[test]
+fn qualified_names_are_matched_part_by_part() {
+    let scratch = Scratch::new("qualified");
+    let source = r#"
+namespace ns {
+struct Base { virtual int run(int a) { return a + 1; } };
+struct Derived : Base { int run(int a) override { return a * 3; } };
+__attribute__((noinline)) int plain(int a) { return a; }
+}
+template <typename T> __attribute__((noinline)) T add(T a, T b) { return a + b; }
+int main(int argc, char **) {
+  ns::Derived d;
+  ns::Base b, &r = argc > 5 ? b : d;
+  return r.run(1) + ns::plain(2) + add(3, 4) + (int)add(1.0, 2.0);
+}
+"#;
+    let program = scratch.compile("names.cc", source, &["-O0", "-g"]);
+    let program = program.to_string_lossy();
+    // What stap 4.8 prints.
+    for (pattern, expected) in [
+        (
+            "Derived::run",
+            &[r#"function("Derived::run@names.cc:4")"#][..],
+        ),
+        (
+            "ns::*::run",
+            &[
+                r#"function("ns::Base::run@names.cc:3")"#,
+                r#"function("ns::Derived::run@names.cc:4")"#,
+            ],
+        ),
+        ("ns::*", &[r#"function("ns::plain@names.cc:5")"#]),
+        (
+            "add<*>",
+            &[
+                r#"function("add<double>@names.cc:7")"#,
+                r#"function("add<int>@names.cc:7")"#,
+            ],
+        ),
+        (
+            "run",
+            &[
+                r#"function("run@names.cc:3")"#,
+                r#"function("run@names.cc:4")"#,
+            ],
+        ),
+    ] {
+        let listed = list(&program, "-l", &format!("function(\"{pattern}\")"));
+        assert_eq!(listed, expected, "{pattern}");
+    }
+}

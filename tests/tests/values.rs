@@ -1,0 +1,136 @@
+//! Values of C++ programs, types of other modules and of headers, enumerators, and assignments. What is expected is what
+//! the program itself put there.
+
+use spile_tests::{Scratch, stap};
+
+const SHOP: &str = r#"
+#include <string>
+#include <vector>
+#include <map>
+#include <memory>
+namespace shop {
+enum class Kind : unsigned char { Fruit = 3, Nut };
+struct Base { int id; virtual ~Base() {} };
+struct Left : virtual Base { int left = 11; };
+struct Right : virtual Base { int right = 22; };
+struct Both : Left, Right { int own = 33; static int shared; };
+int Both::shared = 44;
+class Cart {
+ public:
+  std::string name; std::vector<int> counts; std::map<int, std::string> labels; Kind kind; std::unique_ptr<int> p;
+  double rate; int &ref;
+  Cart(int &r) : name("basket"), counts{1, 2, 3}, kind(Kind::Nut), p(new int(77)), rate(2.5), ref(r) { labels[5] = "five"; }
+  __attribute__((noinline, noclone)) int total(const std::string &s, Both &both) {
+    asm volatile("" :: "r"(this), "r"(&s), "r"(&both) : "memory");
+    return counts[0] + s.size() + both.own;
+  }
+};
+}
+thread_local int own = 99;
+int main(int argc, char **argv) {
+  int x = 5; own += argc;
+  shop::Cart cart(x); shop::Both both; both.id = 66;
+  return cart.total(std::string("a string that is too long for its object"), both) == 0;
+}"#;
+
+#[test]
+fn members_of_cpp_objects() {
+    let scratch = Scratch::new("values-cpp");
+    let script = r#"probe process.function("total") {
+        printf("%s %d\n", user_string($this->name->_M_dataplus->_M_p), $this->name->_M_string_length)
+        printf("%d %d\n", $this->counts->_M_impl->_M_start[0], $this->counts->_M_impl->_M_start[2])
+        printf("%d\n", $this->labels->_M_t->_M_impl->_M_node_count)
+        node = $this->labels->_M_t->_M_impl->_M_header->_M_left
+        printf("%d\n", user_int(node + 32))
+        printf("%d %s %x %d\n", $this->kind, @enumname($this->kind), $this->rate, user_int($this->ref))
+        printf("%d %d %d %d %d\n", $both->own, $both->left, $both->right, $both->id, $both->shared)
+        printf("%s\n", user_string($s->_M_dataplus->_M_p))
+        printf("%d %d %s\n", @enum("Nut"), @var("own"), @enumname(3, "shop::Kind"))
+        printf("%d\n", @cast($this, "shop::Cart")->kind)
+    }"#;
+    for flags in [["-O0", "-gdwarf-4"], ["-O2", "-gdwarf-5"]] {
+        let program = scratch.compile("shop.cc", SHOP, &flags);
+        let outcome = stap(&["-w", "-e", script, "-c", &program.to_string_lossy()]).ok();
+        assert_eq!(
+            outcome.stdout,
+            "basket 6\n1 3\n1\n5\n4 Nut 4004000000000000 5\n33 11 22 66 44\n\
+             a string that is too long for its object\n4 100 Fruit\n4\n",
+            "{flags:?}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+const PLAIN: &str = r#"
+#include <stdio.h>
+#include <sys/stat.h>
+struct bits { unsigned a : 3; int b : 7; long d : 40; };
+__attribute__((noinline, noclone)) long sum(int a, signed char b, long c, int d, int e, int f, int on_stack, struct bits *s,
+                                            void *status) {
+  __asm__ volatile("" ::: "memory");
+  return a * 1000000L + b * 10000 + c * 100 + d + e + f + on_stack + s->a + s->b + (s->d >> 30);
+}
+int main(int argc, char **argv) {
+  struct bits bits = { 5, -3, 1L << 36 };
+  struct stat status;
+  stat("/", &status);
+  status.st_size = 4242;
+  printf("%ld\n", sum(argc, 2, 3, 4, 0, 0, 0, &bits, &status));
+  return 0;
+}"#;
+
+#[test]
+fn registers_memory_and_bit_fields_are_assigned_to() {
+    let scratch = Scratch::new("values-assign");
+    let script = r#"
+        probe process.function("sum") {
+            $a = 9; $b = -1; $c = 5; $on_stack = 50; $s->a = 10; $s->b = -64; $s->d = 3 << 30
+            printf("%d %d %d %d %d %d %d\n", $a, $b, $c, $on_stack, $s->a, $s->b, $s->d >> 30)
+        }
+        probe process.function("sum").return { $return = $return + 1 }"#;
+    for level in ["-O0", "-O2"] {
+        let program = scratch.compile("sum.c", PLAIN, &[level, "-g"]);
+        let program = program.to_string_lossy();
+        let outcome = stap(&["-g", "-w", "-e", script, "-c", &program]).ok();
+        // 9000000 - 10000 + 500 + 4 + 50 + 2 - 64 + 3 + 1
+        assert_eq!(
+            outcome
+                .stdout
+                .lines()
+                .collect::<std::collections::BTreeSet<_>>(),
+            ["9 -1 5 50 2 -64 3", "8990496"].into(),
+            "{level}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn types_of_headers_and_other_modules() {
+    let scratch = Scratch::new("values-modules");
+    let program = scratch.compile("sum.c", PLAIN, &["-O0", "-g"]);
+    let library = scratch.compile(
+        "library.c",
+        "struct elsewhere { char c; int wanted; }; struct elsewhere kept;",
+        &["-g", "-shared", "-fPIC"],
+    );
+    let (program, library) = (program.to_string_lossy(), library.to_string_lossy());
+    let script = format!(
+        r#"probe process.function("sum") {{
+            printf("%d\n", @cast($status, "struct stat", "<sys/stat.h>")->st_size)
+            printf("%d\n", &@cast(0, "struct elsewhere", "nosuch:{library}")->wanted)
+            printf("%d\n", @defined(@cast(0, "struct nowhere", "<sys/stat.h>")->x))
+        }}
+        probe begin {{ printf("%d\n", &@cast(0, "struct elsewhere", "{library}")->wanted) }}"#
+    );
+    let outcome = stap(&["-w", "-e", &script, "-c", &program]).ok();
+    // The program prints a number of its own.
+    let lines: Vec<&str> = outcome.stdout.lines().filter(|l| l.len() < 7).collect();
+    assert_eq!(lines, ["4", "4242", "4", "0"], "{}", outcome.stderr);
+    let script =
+        r#"probe process.function("sum") { println(@cast($status, "struct s", "<nosuch.h>")->x) }"#;
+    let outcome = stap(&["-w", "-e", script, "-c", &program]);
+    assert_ne!(outcome.status, Some(0));
+    let wanted = "nosuch.h: No such file or directory";
+    assert!(outcome.stderr.contains(wanted), "{}", outcome.stderr);
+}

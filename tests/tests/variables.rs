@@ -1,0 +1,70 @@
+//! Target variables of real programs: members, elements, globals, casts and text, unoptimised and optimised. Expected
+//! values are what the program itself put there; the text's form is that of stap's pass 2.
+
+use spile_tests::{Scratch, stap};
+
+const PROGRAM: &str = r#"
+#include <stdio.h>
+#include <string.h>
+enum color { RED, GREEN = 5 };
+struct inner { int a; char name[16]; double d; };
+struct node {
+  struct node *next; const char *name; int vals[4]; struct inner in;
+  union { int u; float f; }; unsigned flag : 3; int sf : 5; enum color c; unsigned long big; char ch;
+};
+struct node *head;
+int counter = 7;
+__thread int own = 3;
+__attribute__((noinline, noclone)) int work(struct node *n, int k) {
+  __asm__ volatile("" ::: "memory");
+  return counter + k + n->vals[2];
+}
+int main(int argc, char **argv) {
+  struct node a, b;
+  memset(&a, 0, sizeof a);
+  memset(&b, 0, sizeof b);
+  a.next = &b; a.name = "first"; b.name = "second"; a.vals[2] = 42; a.in.a = -3; strcpy(a.in.name, "inner");
+  a.u = 9; a.flag = 5; a.sf = -2; a.c = GREEN; a.big = 1UL << 40; a.ch = 'x';
+  b.name = "second"; head = &a; own = argc + 10;
+  return work(&a, argc) == 0;
+}"#;
+
+const SCRIPT: &str = r#"probe process.function("work") {
+  printf("%s %s %d %d %d\n", user_string($n->name), user_string($n->next->name), $n->vals[2], $n->vals[$k + 1], $n->in->a)
+  printf("%d %d %d %d %d\n", $n->u, $n->flag, $n->sf, $n->c, $n->big)
+  printf("%d %d %d\n", @var("counter"), @var("own"), &$n->name - $n)
+  printf("%s %d %d\n", @cast($n, "struct node")->next->name$, @defined($n->vals), @defined($n->nothing))
+  printf("%s %s\n", $head->in->name$, $n->vals$)
+  printf("%s\n", $n->in$$)
+  printf("%s\n", $n->in$)
+}"#;
+
+const EXPECTED: &str = "first second 42 42 -3
+9 5 -2 5 1099511627776
+7 11 8
+\"second\" 1 0
+\"inner\" [0, ...]
+{.a=-3, .name=\"inner\", .d=?}
+{.a=-3, .name=[...], .d=?}
+";
+
+#[test]
+fn members_elements_globals_and_text() {
+    let scratch = Scratch::new("variables");
+    for level in ["-O0", "-O2"] {
+        let program = scratch.compile("variables.c", PROGRAM, &[level, "-g"]);
+        let outcome = stap(&["-e", SCRIPT, "-c", &program.to_string_lossy()]).ok();
+        assert_eq!(outcome.stdout, EXPECTED, "{level}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_member_that_is_not_there_is_named_with_those_that_are() {
+    let scratch = Scratch::new("nomember");
+    let program = scratch.compile("variables.c", PROGRAM, &["-O0", "-g"]);
+    let script = r#"probe process.function("work") { println($n->in->nope) }"#;
+    let outcome = stap(&["-e", script, "-c", &program.to_string_lossy()]);
+    assert_ne!(outcome.status, Some(0));
+    let wanted = "unable to find member 'nope' for struct inner (alternatives: a, name, d)";
+    assert!(outcome.stderr.contains(wanted), "{}", outcome.stderr);
+}

@@ -1,0 +1,153 @@
+//! What is measured: the probes, and how each contender writes them.
+
+/// One kind of probe.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Probe {
+    /// A counter at a function's entry.
+    Count,
+    /// A statistic of an argument.
+    Statistics,
+    /// An array with an integer key.
+    Map,
+    /// A line with an argument.
+    Print,
+    /// A line with an argument and a string of the program's.
+    PrintString,
+    /// A statistic of a mark's argument.
+    Mark,
+    /// A counter at a function's return.
+    Return,
+    /// A counter in another function than the one that is timed.
+    Elsewhere,
+}
+
+/// How the target runs: it prints the time of one function, called without a pause or at a
+/// rate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Loop {
+    /// The target's first argument.
+    pub mode: &'static str,
+    /// One million calls a second by all threads together, so that what is recorded can be
+    /// taken away meanwhile.
+    pub paced: bool,
+}
+
+impl Probe {
+    /// In the order of the report.
+    pub const ALL: [Self; 8] = [
+        Self::Count,
+        Self::Statistics,
+        Self::Map,
+        Self::Print,
+        Self::PrintString,
+        Self::Mark,
+        Self::Return,
+        Self::Elsewhere,
+    ];
+
+    /// What the report calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Count => "`n++`",
+            Self::Statistics => "`s <<< $a`",
+            Self::Map => "`c[$a & 7]++`",
+            Self::Print => "`printf(\"%d\\n\", $a)`, 1 M/s",
+            Self::PrintString => "`printf(\"%d %s\\n\", $a, user_string($s))`, 1 M/s",
+            Self::Mark => "mark, `s <<< $arg1`",
+            Self::Return => "`.return`, `n++`",
+            Self::Elsewhere => "a function that is not probed",
+        }
+    }
+
+    /// The goal in nanoseconds over the unprobed call, one thread.
+    pub fn goal(self) -> Option<f64> {
+        match self {
+            Self::Count => Some(3.0),
+            Self::Statistics | Self::Mark => Some(8.0),
+            Self::Map => Some(20.0),
+            Self::Print | Self::PrintString => Some(40.0),
+            Self::Elsewhere => Some(0.0),
+            Self::Return => None,
+        }
+    }
+
+    /// The loop that is timed while the probe is in.
+    pub fn timed_loop(self) -> Loop {
+        let mode = match self {
+            Self::Count | Self::Statistics | Self::Map | Self::Print | Self::Return => "function",
+            Self::PrintString => "string",
+            Self::Mark | Self::Elsewhere => "mark",
+        };
+        Loop {
+            mode,
+            paced: matches!(self, Self::Print | Self::PrintString),
+        }
+    }
+
+    /// The word by which `frida_probe.py` knows it.
+    pub fn frida(self) -> Option<&'static str> {
+        match self {
+            Self::Count => Some("count"),
+            Self::Statistics => Some("statistics"),
+            Self::Map => Some("map"),
+            Self::Return => Some("return"),
+            Self::Print | Self::PrintString | Self::Mark | Self::Elsewhere => None,
+        }
+    }
+
+    /// The SystemTap script. Those that do not print say at the end how many hits they saw.
+    pub fn script(self) -> &'static str {
+        match self {
+            Self::Count => {
+                "global n probe process.function(\"work\") { n++ } \
+                 probe end { printf(\"hits %d\\n\", n) }"
+            }
+            Self::Statistics => {
+                "global s probe process.function(\"work\") { s <<< $a } \
+                 probe end { printf(\"hits %d\\n\", @count(s)) }"
+            }
+            Self::Map => {
+                "global c probe process.function(\"work\") { c[$a & 7]++ } \
+                 probe end { foreach (k in c) t += c[k]; printf(\"hits %d\\n\", t) }"
+            }
+            Self::Print => "probe process.function(\"work\") { printf(\"%d\\n\", $a) }",
+            Self::PrintString => {
+                "probe process.function(\"named\") \
+                 { printf(\"%d %s\\n\", $a, user_string($s)) }"
+            }
+            Self::Mark => {
+                "global s probe process.mark(\"hit\") { s <<< $arg1 } \
+                 probe end { printf(\"hits %d\\n\", @count(s)) }"
+            }
+            Self::Return => {
+                "global n probe process.function(\"work\").return { n++ } \
+                 probe end { printf(\"hits %d\\n\", n) }"
+            }
+            Self::Elsewhere => {
+                "global n probe process.function(\"work\") { n++ } \
+                 probe end { printf(\"hits %d\\n\", n) }"
+            }
+        }
+    }
+
+    /// The bpftrace program, for a target at `path`.
+    pub fn bpftrace(self, path: &str) -> Option<String> {
+        Some(match self {
+            Self::Count => format!("uprobe:{path}:work {{ @ = count() }}"),
+            Self::Statistics => format!("uprobe:{path}:work {{ @ = stats(arg0) }}"),
+            Self::Map => format!("uprobe:{path}:work {{ @[arg0 & 7] = count() }}"),
+            Self::Print => format!("uprobe:{path}:work {{ printf(\"%d\\n\", arg0) }}"),
+            Self::PrintString => {
+                format!("uprobe:{path}:named {{ printf(\"%d %s\\n\", arg0, str(arg1)) }}")
+            }
+            Self::Mark => format!("usdt:{path}:bench:hit {{ @ = stats(arg0) }}"),
+            Self::Return => format!("uretprobe:{path}:work {{ @ = count() }}"),
+            Self::Elsewhere => return None,
+        })
+    }
+
+    /// Every hit makes one line of output.
+    pub fn prints(self) -> bool {
+        matches!(self, Self::Print | Self::PrintString)
+    }
+}

@@ -1,0 +1,264 @@
+//! The Debian packages that tests and benchmarks need, and their installation.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// A Debian package.
+pub struct Package {
+    /// Debian's name.
+    pub name: &'static str,
+    /// A file that says, on systems without dpkg, that it is there: a program in `PATH`, or an
+    /// absolute path.
+    pub proof: &'static str,
+    /// What it is needed for.
+    pub reason: &'static str,
+}
+
+/// What `cargo xtask test` needs beyond Rust.
+pub const FOR_TESTS: &[Package] = &[
+    Package {
+        name: "gcc",
+        proof: "gcc",
+        reason: "compiles the C programs that are probed",
+    },
+    Package {
+        name: "g++",
+        proof: "g++",
+        reason: "compiles the C++ program that throws exceptions",
+    },
+    Package {
+        name: "neovim",
+        proof: "nvim",
+        reason: "an editor that speaks to the language server",
+    },
+    Package {
+        name: "bsdutils",
+        proof: "script",
+        reason: "gives the line editor a terminal (script)",
+    },
+    Package {
+        name: "binutils",
+        proof: "strip",
+        reason: "strips programs, and names their symbols independently (nm)",
+    },
+    Package {
+        name: "xz-utils",
+        proof: "xz",
+        reason: "compresses the symbols that a stripped program carries",
+    },
+    Package {
+        name: "libc6-dev",
+        proof: "/usr/include/stdio.h",
+        reason: "headers for those programs",
+    },
+    Package {
+        name: "musl-tools",
+        proof: "musl-gcc",
+        reason: "links static and musl programs to be probed",
+    },
+    Package {
+        name: "golang-go",
+        proof: "go",
+        reason: "builds a program without a C library, on stacks of its own",
+    },
+    Package {
+        name: "nodejs",
+        proof: "node",
+        reason: "a real program that makes code while it runs",
+    },
+    Package {
+        name: "systemtap-sdt-dev",
+        proof: "/usr/include/x86_64-linux-gnu/sys/sdt.h",
+        reason: "<sys/sdt.h>, the marks of probed C programs",
+    },
+    Package {
+        name: "python3.11",
+        proof: "python3.11",
+        reason: "a real program with marks in one very large function",
+    },
+    Package {
+        name: "redis-server",
+        proof: "redis-server",
+        reason: "a real threaded server to attach to",
+    },
+    Package {
+        name: "redis-tools",
+        proof: "redis-benchmark",
+        reason: "the load on that server",
+    },
+    Package {
+        name: "bpftrace",
+        proof: "bpftrace",
+        reason: "counts the same hits independently (root only)",
+    },
+    Package {
+        name: "gdb",
+        proof: "gdb",
+        reason: "must be able to attach to a probed process",
+    },
+    Package {
+        name: "strace",
+        proof: "strace",
+        reason: "must be able to attach to a probed process",
+    },
+    Package {
+        name: "libpcp3",
+        proof: "/usr/lib/libpcp.so.3",
+        reason: "Performance Co-Pilot's own tools, which tests unpack, need it",
+    },
+    Package {
+        name: "libpcp-archive1",
+        proof: "/usr/lib/libpcp_archive.so.1",
+        reason: "its tools that write archives need it",
+    },
+];
+
+/// What `cargo xtask bench` needs besides [`FOR_TESTS`]: the peers.
+pub const FOR_BENCH: &[Package] = &[
+    Package {
+        name: "lttng-tools",
+        proof: "lttng",
+        reason: "records LTTng's events",
+    },
+    Package {
+        name: "liblttng-ust-dev",
+        proof: "/usr/include/lttng/tracepoint.h",
+        reason: "compiles LTTng's tracepoint into the target",
+    },
+    Package {
+        name: "pkg-config",
+        proof: "pkg-config",
+        reason: "finds LTTng's libraries",
+    },
+    Package {
+        name: "uftrace",
+        proof: "uftrace",
+        reason: "a peer",
+    },
+    Package {
+        name: "python3-venv",
+        proof: "/usr/lib/python3/dist-packages/setuptools/__init__.py",
+        reason: "holds Frida's Python package apart from the system's",
+    },
+];
+
+/// The packages of a list that are not installed.
+pub fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
+    packages
+        .iter()
+        .filter(|package| !is_installed(package))
+        .collect()
+}
+
+/// Installs what is missing of a list; an error says what a person must do where we can't.
+pub fn ensure(packages: &'static [Package]) -> Result<()> {
+    let absent = missing(packages);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = absent.iter().map(|package| package.name).collect();
+    let listing: String = absent
+        .iter()
+        .map(|package| format!("  {:<18} {}\n", package.name, package.reason))
+        .collect();
+    if workspace::find_program("apt-get").is_none() {
+        bail!(
+            "this is not Debian; install what corresponds to these Debian 12 packages:\n{listing}"
+        );
+    }
+    let line = format!(
+        "apt-get update && apt-get install --no-install-recommends {}",
+        names.join(" ")
+    );
+    if !workspace::is_root() {
+        bail!("these Debian packages are missing:\n{listing}install them as root:\n  {line}");
+    }
+    println!("installing {}", names.join(" "));
+    let _policy = NoServices::new()?;
+    apt_get(&["update"])?;
+    let mut words = vec!["install", "--yes", "--no-install-recommends"];
+    words.extend(&names);
+    apt_get(&words)?;
+    let still: Vec<&str> = absent
+        .iter()
+        .filter(|package| !is_installed(package))
+        .map(|package| package.name)
+        .collect();
+    if !still.is_empty() {
+        bail!("apt-get succeeded, yet not installed: {}", still.join(" "));
+    }
+    Ok(())
+}
+
+fn is_installed(package: &Package) -> bool {
+    if workspace::find_program("dpkg-query").is_some() {
+        let output = Command::new("dpkg-query")
+            .args(["--show", "--showformat=${db:Status-Status}\n", package.name])
+            .stderr(Stdio::null())
+            .output();
+        return output.is_ok_and(|output| {
+            output.status.success()
+                && String::from_utf8_lossy(&output.stdout)
+                    .lines()
+                    .any(|line| line == "installed")
+        });
+    }
+    if package.proof.starts_with('/') {
+        Path::new(package.proof).exists()
+    } else {
+        workspace::find_program(package.proof).is_some()
+    }
+}
+
+fn apt_get(words: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        .args(["-o", "DPkg::Lock::Timeout=120", "--quiet"])
+        .args(words)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .context("can't run apt-get")?;
+    if !output.status.success() {
+        bail!(
+            "apt-get {} failed ({}):\n{}{}",
+            words.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// While it lives, packages that are installed start no service: the tests start their own
+/// servers on ports of their own. See policy-rc.d in invoke-rc.d(8).
+struct NoServices {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n").context(POLICY)?;
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)).context(POLICY)?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}
