@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every check and test, each with a time limit.
 //!
 //! Tests are run one process each, so that one that hangs, or is killed by what it probes,
-//! fails alone and its limit is its own.
+//! fails alone and its limit is its own. One that fails while others run beside it is run once more, alone: if it
+//! passes then, it counts as passed, but is named at the end with what it said first.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ struct Test {
 struct Tally {
     passed: usize,
     failures: Vec<(String, String)>,
+    /// Those that failed beside others and passed alone, with what the failure said.
+    unsteady: Vec<(String, String)>,
     ignored: usize,
 }
 
@@ -95,8 +98,17 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     for (name, reason) in &tally.failures {
         println!("\n---- {name} ----\n{}", reason.trim_end());
     }
+    for (name, reason) in &tally.unsteady {
+        println!(
+            "\n---- {name}: failed at first, passed alone ----\n{}",
+            reason.trim_end()
+        );
+    }
     if tally.ignored > 0 {
         println!("\n{} ignored", tally.ignored);
+    }
+    if !tally.unsteady.is_empty() {
+        println!("\n{} passed only alone, see above", tally.unsteady.len());
     }
     println!();
     println!("{} passed, {} failed", tally.passed, tally.failures.len());
@@ -208,7 +220,8 @@ fn run_tests(tally: &mut Tally, binaries: &[Binary], filter: Option<&str>) -> Re
     }
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let queue = Mutex::new(queue);
-    let shared = Mutex::new(tally);
+    let shared = Mutex::new(&mut *tally);
+    let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
@@ -220,14 +233,30 @@ fn run_tests(tally: &mut Tally, binaries: &[Binary], filter: Option<&str>) -> Re
                     let Some(test) = next else { break };
                     let started = Instant::now();
                     let result = run_one(&test, &binaries[test.binary], &spile);
-                    shared
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .record(&test.full_name, result, started.elapsed());
+                    match result {
+                        Ok(()) => shared
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .record(&test.full_name, result, started.elapsed()),
+                        Err(reason) => failed
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push((test, reason)),
+                    }
                 }
             });
         }
     });
+    for (test, reason) in failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let started = Instant::now();
+        let result = run_one(&test, &binaries[test.binary], &spile);
+        match &result {
+            Ok(()) => tally.unsteady.push((test.full_name.clone(), reason)),
+            Err(again) if *again != reason => println!("{}: at first: {reason}", test.full_name),
+            Err(_) => {}
+        }
+        tally.record(&test.full_name, result, started.elapsed());
+    }
     Ok(())
 }
 
