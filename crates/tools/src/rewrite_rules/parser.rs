@@ -1,0 +1,224 @@
+//! From a configuration file to rules: the grammar's frame, and the rules that concern the whole archive.
+
+use pcp::Timestamp;
+use pcp::archive::{Archive, Version};
+
+use super::Rules;
+use super::tokens::{Token, tokens};
+
+/// A configuration file on the way to rules.
+pub struct Parser<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) version: Version,
+    pub(super) warnings: bool,
+    pub(super) rescale: bool,
+    file: String,
+    tokens: Vec<(Token, usize)>,
+    pub(super) at: usize,
+    /// What was understood.
+    pub rules: Rules,
+}
+
+impl<'a> Parser<'a> {
+    /// For the metrics of an archive.
+    pub fn new(
+        archive: &'a Archive,
+        version: Version,
+        warnings: bool,
+        rescale: bool,
+    ) -> Parser<'a> {
+        Parser {
+            archive,
+            version,
+            warnings,
+            rescale,
+            file: String::new(),
+            tokens: Vec::new(),
+            at: 0,
+            rules: Rules::default(),
+        }
+    }
+
+    pub(super) fn line(&self) -> usize {
+        let at = self.at.saturating_sub(1);
+        self.tokens.get(at).map_or(1, |t| t.1)
+    }
+
+    pub(super) fn syntax(&self) -> String {
+        format!(
+            "Specification error in configuration file ({})\n[line {}] syntax error\n",
+            self.file,
+            self.line()
+        )
+    }
+
+    pub(super) fn semantic(&self, what: &str) -> String {
+        format!(
+            "Semantic error in configuration file ({})\n[line {}] {what}\n",
+            self.file,
+            self.line()
+        )
+    }
+
+    pub(super) fn warn(&self, what: &str) {
+        eprintln!("Warning [{}, line {}]\n{what}", self.file, self.line());
+    }
+
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        if self.warnings {
+            self.warn(&what());
+        }
+    }
+
+    pub(super) fn peek(&self) -> &Token {
+        self.tokens.get(self.at).map_or(&Token::End, |t| &t.0)
+    }
+
+    pub(super) fn next(&mut self) -> Token {
+        let token = self.peek().clone();
+        self.at += 1;
+        token
+    }
+
+    pub(super) fn take(&mut self, token: &Token) -> bool {
+        let found = self.peek() == token;
+        self.at += usize::from(found);
+        found
+    }
+
+    pub(super) fn expect(&mut self, token: &Token) -> Result<(), String> {
+        if self.take(token) {
+            Ok(())
+        } else {
+            self.at += 1;
+            Err(self.syntax())
+        }
+    }
+
+    pub(super) fn keyword(&mut self, word: &str) -> bool {
+        let found = matches!(self.peek(), Token::Word(w) if w.eq_ignore_ascii_case(word));
+        self.at += usize::from(found);
+        found
+    }
+
+    pub(super) fn word(&mut self) -> Result<String, String> {
+        match self.next() {
+            Token::Word(word) => Ok(word),
+            _ => Err(self.syntax()),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, String> {
+        match self.next() {
+            Token::Word(word) | Token::Quoted(word) => Ok(word),
+            _ => Err(self.syntax()),
+        }
+    }
+
+    pub(super) fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
+        let word = self.word()?;
+        word.parse().map_err(|_| self.syntax())
+    }
+
+    /// Reads a file.
+    pub fn read(&mut self, path: &str, text: &str) -> Result<(), String> {
+        self.file = path.to_owned();
+        self.at = 0;
+        self.tokens = tokens(text).map_err(|line| {
+            format!(
+                "Specification error in configuration file ({path})\n[line {line}] syntax error\n"
+            )
+        })?;
+        while *self.peek() != Token::End {
+            let kind = self.word()?.to_ascii_lowercase();
+            match kind.as_str() {
+                "global" => self.global()?,
+                "indom" => self.indom()?,
+                "metric" => self.metric()?,
+                "text" => self.help_text()?,
+                "label" => self.label()?,
+                _ => return Err(self.syntax()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn global(&mut self) -> Result<(), String> {
+        self.expect(&Token::Mark('{'))?;
+        while !self.take(&Token::Mark('}')) {
+            let key = self.word()?.to_ascii_lowercase();
+            self.expect(&Token::Arrow)?;
+            match key.as_str() {
+                "hostname" => {
+                    let name = self.text()?;
+                    if self.archive.label.hostname.as_bytes() == name.as_bytes() {
+                        self.note(|| format!("Global hostname (\"{name}\"): No change"));
+                    } else {
+                        self.rules.hostname = Some(name);
+                    }
+                }
+                "tz" | "timezone" => {
+                    let zone = self.text()?;
+                    if self.archive.label.timezone.as_bytes() == zone.as_bytes() {
+                        self.note(|| format!("Global timezone (\"{zone}\"): No change"));
+                    } else {
+                        self.rules.timezone = Some(zone);
+                    }
+                }
+                "zoneinfo" | "features" if self.version == Version::V2 => {
+                    return Err(self.semantic(&format!(
+                        "{key} only allowed for version 3 or later archives"
+                    )));
+                }
+                "zoneinfo" => self.rules.zoneinfo = Some(self.text()?),
+                "features" => {
+                    let word = self.word()?;
+                    self.rules.features = Some(if word.eq_ignore_ascii_case("bits") {
+                        self.expect(&Token::Mark('('))?;
+                        let mut bits = 0;
+                        while !self.take(&Token::Mark(')')) {
+                            let bit: u32 = self.number()?;
+                            bits |= 1u32.checked_shl(bit).unwrap_or(0);
+                            self.take(&Token::Mark(','));
+                        }
+                        bits
+                    } else {
+                        word.parse().map_err(|_| self.syntax())?
+                    });
+                }
+                "time" => {
+                    let word = self.word()?;
+                    let delta = delta(&word).ok_or_else(|| self.syntax())?;
+                    if delta == 0 {
+                        self.note(|| "Global time: No change".to_owned());
+                    }
+                    self.rules.delta = Some(delta);
+                }
+                _ => return Err(self.syntax()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number, or a star for the old one.
+pub(super) fn part(word: &str, old: u32) -> Option<u32> {
+    if word == "*" {
+        Some(old)
+    } else {
+        word.parse().ok()
+    }
+}
+
+/// `[+-][[HH:]MM:]SS[.FRACTION]` in nanoseconds.
+fn delta(word: &str) -> Option<i128> {
+    let (sign, rest) = match word.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, word.strip_prefix('+').unwrap_or(word)),
+    };
+    let mut seconds = 0f64;
+    for field in rest.split(':') {
+        seconds = seconds * 60.0 + field.parse::<f64>().ok()?;
+    }
+    Some(sign * Timestamp::from_secs_f64(seconds).as_nanos())
+}
