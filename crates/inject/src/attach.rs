@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::InjectError;
+use crate::priority::Hurry;
 use crate::process::{Pid, Process, State};
 use crate::ptrace;
 
@@ -32,6 +33,17 @@ impl Process {
     /// [`Yama`](InjectError::Yama), [`ForeignArchitecture`](InjectError::ForeignArchitecture),
     /// [`Unstoppable`](InjectError::Unstoppable).
     pub fn attach(pid: Pid) -> Result<Process, InjectError> {
+        let mut process = Process::find(pid)?;
+        process.stop_when_free(false)?;
+        Ok(process)
+    }
+
+    /// Finds a running process, and leaves it running: it can be looked at, and its memory read. The number of any thread
+    /// stands for its process.
+    ///
+    /// # Errors
+    /// As [`Process::attach`], as far as the reason can be seen without stopping it.
+    pub fn find(pid: Pid) -> Result<Process, InjectError> {
         let status = Status::read(pid)?;
         let pid = status.leader;
         if status.state == 'Z' || status.state == 'X' {
@@ -43,20 +55,24 @@ impl Process {
                 name: command_name(pid),
             });
         }
-        let mut process = Process::new(pid, false).map_err(|error| explain(pid, error))?;
+        let process = Process::new(pid, false).map_err(|error| explain(pid, error))?;
         check_architecture(pid)?;
-        process.stop_when_free()?;
         Ok(process)
     }
 
-    /// Stops every thread as soon as no other tracer is in the way, which is waited for within reason.
-    fn stop_when_free(&mut self) -> Result<(), InjectError> {
+    /// Stops every thread, or only `one`, as soon as no other tracer is in the way, which is waited for within reason.
+    fn stop_when_free(&mut self, one: bool) -> Result<(), InjectError> {
         let started = Instant::now();
         // Since when it is not one of ours that is in the way.
         let mut foreign: Option<Instant> = None;
         let mut pause = Duration::from_micros(200);
         loop {
-            let Err(error) = self.stop_all_threads(ptrace::HELD_OPTIONS) else {
+            let stopped = if one {
+                self.stop_first_thread(ptrace::HELD_OPTIONS)
+            } else {
+                self.stop_all_threads(ptrace::HELD_OPTIONS)
+            };
+            let Err(error) = stopped else {
                 return Ok(());
             };
             // Some threads may be ours already.
@@ -82,7 +98,7 @@ impl Process {
     }
 
     /// Stops a released process again, the same one for certain (its number cannot have passed to
-    /// another). No-op when it is held already.
+    /// another), and those of a held one's threads that run. No-op when all are stopped already.
     ///
     /// If the program has been replaced by exec since, [`Process::exec_count`] grows, and
     /// insertions and mappings are forgotten: they went with the old program.
@@ -90,10 +106,97 @@ impl Process {
     /// # Errors
     /// [`InjectError::Exited`] when it is gone; otherwise as [`Process::attach`].
     pub fn stop_again(&mut self) -> Result<(), InjectError> {
-        match self.state {
-            State::Held(_) => return self.require_held(),
-            State::Exited(_) => return Err(self.exited()),
-            State::Free => {}
+        if self.is_held() {
+            return self.stop_running();
+        }
+        self.stop_free(false)
+    }
+
+    /// Stops one thread of a process that runs free, the leader if it lives, and leaves the others running: enough to
+    /// have memory mapped and code written to it ahead of time. What needs all threads stopped, such as
+    /// [`Process::insert`], stops the others itself, only for as long as code is changed, which in a process with many
+    /// threads is a small part of the whole; they stay stopped then, until [`Process::let_others_run`] or
+    /// [`Process::release`].
+    ///
+    /// # Errors
+    /// As [`Process::stop_again`], and later [`InjectError::Replaced`] from any operation, when another thread runs
+    /// another program meanwhile.
+    pub fn stop_one_thread(&mut self) -> Result<(), InjectError> {
+        if self.is_held() {
+            return self.require_held();
+        }
+        self.stop_free(true)
+    }
+
+    /// Lets all threads of a held process run but one, as [`Process::stop_one_thread`] leaves it.
+    ///
+    /// # Errors
+    /// As [`Process::release`].
+    pub fn let_others_run(&mut self) -> Result<(), InjectError> {
+        self.require_held()?;
+        if self.others_run || self.kill_on_drop {
+            return Ok(());
+        }
+        let threads = self.thread_ids();
+        let kept = threads
+            .iter()
+            .copied()
+            .find(|&tid| tid == self.pid)
+            .or_else(|| threads.first().copied());
+        for tid in threads {
+            if Some(tid) != kept {
+                let detached = ptrace::detach(tid, 0);
+                self.or_death(detached)?;
+                self.threads.remove(&tid);
+                self.others_run = true;
+            }
+        }
+        self.hurry = None;
+        Ok(())
+    }
+
+    /// Stops those threads of a held process that run.
+    pub(crate) fn stop_running(&mut self) -> Result<(), InjectError> {
+        self.require_held()?;
+        if !self.others_run {
+            return Ok(());
+        }
+        let kept = self.thread_ids();
+        let started = Instant::now();
+        self.hurry = Hurry::new();
+        // As the thread that is held keeps other sessions out.
+        let reconciled = self.reconciled;
+        loop {
+            let Err(error) = self.stop_all_threads(self.held_options()) else {
+                self.reconciled = reconciled;
+                return Ok(());
+            };
+            if !self.is_held() {
+                return Err(error);
+            }
+            for tid in self.thread_ids() {
+                if !kept.contains(&tid) {
+                    let deadline = Instant::now() + SHORT_PATIENCE;
+                    let _ = self.await_stop(tid, deadline);
+                    let _ = ptrace::detach(tid, 0);
+                    self.threads.remove(&tid);
+                }
+            }
+            self.hurry = None;
+            let is_traced = matches!(
+                error,
+                InjectError::AlreadyTraced { .. } | InjectError::PermissionDenied { .. }
+            );
+            if !is_traced || started.elapsed() > SHORT_PATIENCE {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn stop_free(&mut self, one: bool) -> Result<(), InjectError> {
+        if matches!(self.state, State::Exited(_)) {
+            return Err(self.exited());
         }
         if let Some(status) = self.try_wait()? {
             return Err(InjectError::Exited {
@@ -101,7 +204,10 @@ impl Process {
                 status,
             });
         }
-        self.stop_when_free()?;
+        if !one {
+            self.hurry = Hurry::new();
+        }
+        self.stop_when_free(one)?;
         // Threads were seized by number. The pidfd proves that the number was still that of our
         // process: it is alive.
         if self.has_ended() {

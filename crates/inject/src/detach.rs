@@ -53,6 +53,8 @@ impl Process {
             return Err(self.exited());
         }
         self.threads.clear();
+        self.others_run = false;
+        self.hurry = None;
         self.state = State::Free;
         self.kill_on_drop = false;
         if std::mem::take(&mut self.owes_stop) {

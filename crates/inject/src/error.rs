@@ -115,6 +115,12 @@ pub enum InjectError {
         /// What it is instead.
         what: String,
     },
+    /// Another thread of a process of which one was held ran another program.
+    #[error("process {pid} has begun to run another program meanwhile")]
+    Replaced {
+        /// The process.
+        pid: Pid,
+    },
     /// The process ended.
     #[error("process {pid} {status}")]
     Exited {

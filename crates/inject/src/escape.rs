@@ -151,7 +151,11 @@ impl Process {
         };
         places.sort_by_key(|place| (!is_zero(place), std::cmp::Reverse(place.size)));
         for place in places {
-            if !self.is_any_thread_in(&(place.address..place.address + place.size))? {
+            // Nobody has a reason to be there but a thread whose tracer was killed.
+            let code = self.read_vec(place.instruction(), CODE.len());
+            if code.is_ok_and(|code| code != CODE)
+                || !self.is_any_thread_in(&(place.address..place.address + place.size))?
+            {
                 return Ok(Some(place));
             }
         }
@@ -187,6 +191,7 @@ impl Process {
 
     /// Whether a thread executes in a range.
     pub(crate) fn is_any_thread_in(&mut self, range: &Range<u64>) -> Result<bool, InjectError> {
+        self.stop_running()?;
         for tid in self.thread_ids() {
             let registers = ptrace::registers(tid);
             if range.contains(&self.or_death(registers)?.rip) {

@@ -59,6 +59,7 @@ mod notice_board;
 mod owner;
 mod patcher;
 mod point;
+mod priority;
 mod process;
 mod ptrace;
 mod reconcile;

@@ -1,7 +1,7 @@
 //! Inserting snippets at points of a held process, and removing them.
 //!
 //! Order of writes: trampolines first, jumps last, so that the process is correct at every instant
-//! and stays so if we are killed. Everything happens while all threads are stopped.
+//! and stays so if we are killed. Only for the jumps all threads have to be stopped.
 //!
 //! A return address can never point into a patch: a call is displaced only as the last instruction
 //! (it returns behind the patch) or emulated with its real return address. A signal handler may
@@ -442,7 +442,7 @@ impl Process {
         mut drafts: BTreeMap<u64, Draft>,
     ) -> Result<Vec<(u64, String)>, InjectError> {
         let mut refusals = Vec::new();
-        self.refuse_unsafe(&mut drafts, &mut refusals)?;
+        self.refuse_changed(&mut drafts, &mut refusals);
         let mut built: Built = BTreeMap::new();
         for (site, draft) in drafts {
             match self.build(&draft)? {
@@ -452,7 +452,16 @@ impl Process {
                 Err(reason) => refusals.push((site, reason)),
             }
         }
+        if built.is_empty() {
+            return Ok(refusals);
+        }
         self.write_trampolines(&built)?;
+        let others_ran = self.others_run;
+        self.stop_running()?;
+        if others_ran {
+            self.refuse_unmapped(&mut built, &mut refusals)?;
+        }
+        self.refuse_entered(&mut built, &mut refusals)?;
         self.move_threads(&mut built, &mut refusals)?;
         let jumps: Vec<&[Write]> = built.values().map(|(_, _, w)| w.as_slice()).collect();
         if let Err(error) = self.write_lists(&jumps) {
@@ -497,49 +506,79 @@ impl Process {
     }
 
     /// Takes out new sites whose code is not what the file has (unless a session that has ended
-    /// left its patch there), and those that a stack points into.
-    fn refuse_unsafe(
+    /// left its patch there).
+    fn refuse_changed(&self, drafts: &mut BTreeMap<u64, Draft>, refusals: &mut Vec<(u64, String)>) {
+        let mut pages = CodePages::default();
+        let mut owners = Owners::default();
+        drafts.retain(|&site, draft| {
+            let same = !draft.new
+                || pages
+                    .bytes(self, site, draft.plan.displaced.len())
+                    .is_some_and(|bytes| bytes == draft.plan.displaced)
+                    && draft
+                        .plan
+                        .originals()
+                        .iter()
+                        .all(|original| pages.holds(self, original));
+            if same {
+                return true;
+            }
+            let checked = owners.check(self, &mut pages, &draft.plan);
+            let is_left = checked.is_ok();
+            refusals.extend(checked.err().map(|reason| (site, reason)));
+            is_left
+        });
+    }
+
+    /// Takes out sites in modules that were unmapped while threads ran.
+    fn refuse_unmapped(
+        &self,
+        built: &mut Built,
+        refusals: &mut Vec<(u64, String)>,
+    ) -> Result<(), InjectError> {
+        let maps = self.maps()?;
+        let is_mapped = |site: u64, image: &Image| {
+            let at = maps.partition_point(|mapping| mapping.end <= site);
+            maps.get(at).is_some_and(|mapping| {
+                mapping.start <= site && mapping.path.as_deref() == Some(image.path())
+            })
+        };
+        built.retain(|&site, (draft, ..)| {
+            let is_left = is_mapped(site, &draft.image);
+            if !is_left {
+                refusals.push((site, "its module was unloaded meanwhile".to_owned()));
+            }
+            is_left
+        });
+        Ok(())
+    }
+
+    /// Takes out new sites that a stack points into.
+    fn refuse_entered(
         &mut self,
-        drafts: &mut BTreeMap<u64, Draft>,
+        built: &mut Built,
         refusals: &mut Vec<(u64, String)>,
     ) -> Result<(), InjectError> {
         let mut interior = Interior::default();
-        let mut pages = CodePages::default();
-        let mut owners = Owners::default();
-        let mut refused = Vec::new();
-        for (&site, draft) in drafts.iter().filter(|(_, draft)| draft.new) {
-            let same = pages
-                .bytes(self, site, draft.plan.displaced.len())
-                .is_some_and(|bytes| bytes == draft.plan.displaced)
-                && draft
-                    .plan
-                    .originals()
-                    .iter()
-                    .all(|original| pages.holds(self, original));
-            if !same && let Err(reason) = owners.check(self, &mut pages, &draft.plan) {
-                refused.push((site, reason));
-                continue;
-            }
+        for (&site, (draft, ..)) in built.iter().filter(|(_, (draft, ..))| draft.new) {
             for &boundary in draft.plan.boundaries.iter().skip(1) {
                 interior.add(boundary, site);
             }
         }
-        if !interior.is_empty() {
-            let maps = self.maps()?;
-            for tid in self.thread_ids() {
-                let registers = ptrace::registers(tid);
-                let registers = self.or_death(registers)?;
-                for site in interior.found_on_stack(self, &maps, registers.rsp) {
-                    refused.push((
+        if interior.is_empty() {
+            return Ok(());
+        }
+        let maps = self.maps()?;
+        for tid in self.thread_ids() {
+            let registers = ptrace::registers(tid);
+            let registers = self.or_death(registers)?;
+            for site in interior.found_on_stack(self, &maps, registers.rsp) {
+                if built.remove(&site).is_some() {
+                    refusals.push((
                         site,
                         "a thread may return into the middle of the patch".to_owned(),
                     ));
                 }
-            }
-        }
-        for (site, reason) in refused {
-            if drafts.remove(&site).is_some() {
-                refusals.push((site, reason));
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ use crate::escape::Escape;
 use crate::near::CodePools;
 use crate::owner::Owner;
 use crate::patcher::Patches;
+use crate::priority::Hurry;
 use crate::ptrace;
 use crate::record::Mapped;
 use crate::stop::{Thread, thread_state};
@@ -67,7 +68,8 @@ pub(crate) enum State {
 ///
 /// It is either *held* (all threads stopped, ptrace attached) or *free*. Memory can be read and
 /// written in both states; everything else that changes it needs it held and answers
-/// [`InjectError::NotHeld`] otherwise.
+/// [`InjectError::NotHeld`] otherwise. One thread is enough for what is done before code is changed:
+/// [`Process::stop_one_thread`].
 ///
 /// Dropping a held process releases it: it is never left stopped. Patches stay in place when it
 /// is dropped, complete ones only.
@@ -77,6 +79,10 @@ pub struct Process {
     pub(crate) child: bool,
     pub(crate) state: State,
     pub(crate) threads: BTreeMap<Pid, Thread>,
+    /// Only the first of the threads is stopped; the others run.
+    pub(crate) others_run: bool,
+    /// Kept while threads that ran before are all stopped.
+    pub(crate) hurry: Option<Hurry>,
     pub(crate) memory: File,
     /// Address of a `syscall` instruction in the process.
     pub(crate) syscall_instruction: Option<u64>,
@@ -131,6 +137,8 @@ impl Process {
             child,
             state: State::Free,
             threads: BTreeMap::new(),
+            others_run: false,
+            hurry: None,
             memory,
             syscall_instruction: None,
             escape: None,
@@ -168,9 +176,15 @@ impl Process {
         self.child
     }
 
-    /// The threads, known exactly while the process is held.
+    /// The threads that are stopped: all, unless [`Process::stop_one_thread`] was asked for.
     pub fn thread_ids(&self) -> Vec<Pid> {
         self.threads.keys().copied().collect()
+    }
+
+    /// Whether the process has a single thread now.
+    pub fn has_one_thread(&self) -> bool {
+        let entries = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        entries.is_ok_and(|entries| entries.count() == 1)
     }
 
     /// How often an exec was noticed: when this grows, all insertions and mappings are gone with
@@ -278,5 +292,9 @@ pub(crate) fn open_memory(pid: Pid) -> Result<File, InjectError> {
         .read(true)
         .write(true)
         .open(&path)
-        .map_err(|source| InjectError::Proc { path, source })
+        .map_err(|source| match source.raw_os_error() {
+            // Gone, or no more than a zombie.
+            Some(libc::ENOENT | libc::ESRCH) => InjectError::NoSuchProcess { pid },
+            _ => InjectError::Proc { path, source },
+        })
 }

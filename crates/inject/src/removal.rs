@@ -36,7 +36,7 @@ impl Process {
     /// # Errors
     /// [`InjectError::NotHeld`], [`InjectError::Exited`], [`InjectError::Write`].
     pub fn remove(&mut self, ids: &[InsertedId]) -> Result<Removal, InjectError> {
-        self.require_held()?;
+        self.stop_running()?;
         let images = self.images()?;
         self.reconcile(&images)?;
         let mut touched = BTreeSet::new();
@@ -79,6 +79,17 @@ impl Process {
         Ok(removal)
     }
 
+    /// Looks at what is in the held process and what others have done there, ahead of [`Process::remove_all_and_unmap`],
+    /// so that this has less to do: one stopped thread is enough.
+    ///
+    /// # Errors
+    /// As [`Process::remove`].
+    pub fn prepare_removal(&mut self) -> Result<(), InjectError> {
+        self.require_held()?;
+        let images = self.images()?;
+        self.reconcile(&images)
+    }
+
     /// Removes everything that was inserted, and unmaps all memory of ours (trampolines, code,
     /// shared and private mappings) once no thread can be inside it: none executes there or will
     /// return there, and `is_busy` says of no thread that it is in a handler. (Snippets must
@@ -91,7 +102,7 @@ impl Process {
         &mut self,
         is_busy: &mut dyn FnMut(Pid) -> bool,
     ) -> Result<Removal, InjectError> {
-        self.require_held()?;
+        self.stop_running()?;
         let mut removal = Removal::default();
         let images = self.images()?;
         self.reconcile(&images)?;
@@ -137,7 +148,8 @@ impl Process {
                 self.release()?;
                 std::thread::sleep(pause);
                 pause *= 2;
-                self.stop_again()?;
+                self.stop_one_thread()?;
+                self.stop_running()?;
                 if self.execs != execs {
                     removal.unmapped = true;
                     return Ok(removal);
@@ -149,6 +161,8 @@ impl Process {
             if self.anybody_inside(&elsewhere, is_busy)? || is_left {
                 continue;
             }
+            // Nothing leads to our code any more.
+            self.let_others_run()?;
             if self.escape.is_none() && self.mappings.is_empty() && self.pools.is_empty() {
                 removal.unmapped = true;
                 return Ok(removal);
@@ -201,6 +215,9 @@ impl Process {
 
     /// Puts the original bytes of sites back; answers with those whose bytes are not ours.
     pub(crate) fn restore(&mut self, addresses: &[u64]) -> Result<Vec<u64>, InjectError> {
+        if !addresses.is_empty() {
+            self.stop_running()?;
+        }
         let mut pages = CodePages::default();
         let mut left = Vec::new();
         let mut sites: Vec<Site> = Vec::new();
@@ -259,6 +276,7 @@ impl Process {
         known: &[Trampoline],
         images: &[Image],
     ) -> Result<(), InjectError> {
+        self.stop_running()?;
         let mut written: Option<Vec<SiteRecord>> = None;
         for tid in self.thread_ids() {
             let registers = ptrace::registers(tid);
@@ -330,6 +348,7 @@ impl Process {
         code: &[Range<u64>],
         stacks: &[Range<u64>],
     ) -> Result<bool, InjectError> {
+        self.stop_running()?;
         let (maps, called) = self.what_is_called()?;
         for tid in self.thread_ids() {
             if self.is_thread_in(tid, &maps, &called, code, stacks)? {
@@ -344,7 +363,7 @@ impl Process {
     /// # Errors
     /// [`InjectError::NotHeld`], [`InjectError::Exited`].
     pub fn thread_pointers(&mut self) -> Result<Vec<(Pid, u64, bool)>, InjectError> {
-        self.require_held()?;
+        self.stop_running()?;
         let range = |(start, len)| start..start + len;
         let code: Vec<Range<u64>> = self.pools.mappings().map(range).collect();
         let mappings = self.mappings.values().map(|(m, _)| (m.start, m.len));

@@ -29,6 +29,7 @@ impl Process {
             let Some(trampoline) = table.returns else {
                 continue;
             };
+            self.stop_running()?;
             let mut is_lost = false;
             for (slot, returns_to) in self.calls_of(table) {
                 match self.read_u64(slot) {

@@ -3,7 +3,7 @@
 //! Code placed into a process may make system calls that its author never allowed, and a filter's answer can be death.
 
 use crate::error::InjectError;
-use crate::process::Process;
+use crate::process::{Pid, Process};
 use crate::ptrace;
 
 /// What happens to a process that makes a system call.
@@ -36,33 +36,51 @@ const RET_ERRNO: u32 = 0x0005_0000;
 const ACTION: u32 = 0xffff_0000;
 
 impl Process {
-    /// What the filters of the held process answer to a system call with unknown arguments (taken
-    /// as 0). `None` when it has no filters, or when they are not shown to us: that needs
+    /// What the filters of the held process answer to system calls with unknown arguments (taken
+    /// as 0), one answer for each number. `None` when it has no filters, or when they are not shown to us: that needs
     /// `CAP_SYS_ADMIN` (ptrace(2), `PTRACE_SECCOMP_GET_FILTER`).
     ///
     /// # Errors
     /// [`InjectError::NotHeld`], [`InjectError::Exited`].
-    pub fn seccomp_verdict(&self, number: i64) -> Result<Option<SeccompVerdict>, InjectError> {
+    pub fn seccomp_verdicts(
+        &mut self,
+        numbers: &[i64],
+    ) -> Result<Vec<Option<SeccompVerdict>>, InjectError> {
         self.require_held()?;
         const STRICT: u32 = 1;
-        let mut worst = None;
-        for tid in self.thread_ids() {
-            let (mode, filters) = crate::syscall::seccomp_status(&tid.to_string());
-            if mode == STRICT {
-                // read, write, exit and sigreturn are what is left (seccomp(2)).
-                let allowed = [libc::SYS_read, libc::SYS_write, libc::SYS_exit];
-                let verdict = if allowed.contains(&number) {
-                    SeccompVerdict::Allowed
-                } else {
-                    SeccompVerdict::Stopped
-                };
-                worst = worse(worst, verdict);
-            }
-            for index in 0..filters {
-                let Ok(program) = ptrace::seccomp_filter(tid, index as usize) else {
-                    break;
-                };
-                worst = worse(worst, verdict(&program, number as u32));
+        let mut worst = vec![None; numbers.len()];
+        let confined = |tids: Vec<Pid>| {
+            let statuses = tids
+                .into_iter()
+                .map(|tid| (tid, crate::syscall::seccomp_status(&tid.to_string())));
+            statuses
+                .filter(|(_, (mode, _))| *mode != 0)
+                .collect::<Vec<_>>()
+        };
+        let mut threads = confined(self.list_threads()?);
+        if !threads.is_empty() {
+            // Filters are shown of stopped threads only.
+            self.stop_running()?;
+            threads = confined(self.thread_ids());
+        }
+        for (tid, (mode, filters)) in threads {
+            let programs: Vec<_> = (0..filters)
+                .map_while(|index| ptrace::seccomp_filter(tid, index as usize).ok())
+                .collect();
+            for (worst, &number) in worst.iter_mut().zip(numbers) {
+                if mode == STRICT {
+                    // read, write, exit and sigreturn are what is left (seccomp(2)).
+                    let allowed = [libc::SYS_read, libc::SYS_write, libc::SYS_exit];
+                    let verdict = if allowed.contains(&number) {
+                        SeccompVerdict::Allowed
+                    } else {
+                        SeccompVerdict::Stopped
+                    };
+                    *worst = worse(*worst, verdict);
+                }
+                for program in &programs {
+                    *worst = worse(*worst, verdict(program, number as u32));
+                }
             }
         }
         Ok(worst)

@@ -86,10 +86,9 @@ pub(crate) fn interrupted_in(
 
 /// The aligned words of a stack from its red zone upwards.
 fn words(process: &Process, maps: &[Mapping], stack_pointer: u64) -> Vec<u64> {
-    let Some(stack) = maps
-        .iter()
-        .find(|m| (m.start..m.end).contains(&stack_pointer))
-    else {
+    // In the order of their addresses.
+    let at = maps.partition_point(|m| m.end <= stack_pointer);
+    let Some(stack) = maps.get(at).filter(|m| m.start <= stack_pointer) else {
         return Vec::new();
     };
     let start = (stack_pointer & !7)

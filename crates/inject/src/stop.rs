@@ -55,17 +55,86 @@ impl Process {
                     },
                 }
             }
-            for tid in self.thread_ids() {
-                if self.threads.get(&tid) == Some(&Thread::Stopping) {
-                    self.await_stop(tid, deadline)?;
-                }
-            }
+            self.await_stops(deadline)?;
             if !found_new {
                 break;
             }
         }
         if self.threads.is_empty() {
             return Err(self.note_death());
+        }
+        self.others_run = false;
+        Ok(())
+    }
+
+    /// Seizes and stops one thread, the leader unless it has ended. The others run, and no other session comes in, as it
+    /// would have to have this thread, too.
+    pub(crate) fn stop_first_thread(&mut self, options: i32) -> Result<(), InjectError> {
+        self.state = State::Held(std::thread::current().id());
+        self.reconciled = false;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut threads = self.list_threads()?;
+        threads.sort_unstable_by_key(|&tid| (tid != self.pid, tid));
+        self.others_run = threads.len() > 1;
+        for tid in threads {
+            match ptrace::seize(tid, options) {
+                Ok(()) => {
+                    self.threads.insert(tid, Thread::Stopping);
+                    match ptrace::interrupt(tid) {
+                        Err(error) if !is_gone(&error) => return Err(error),
+                        _ => {}
+                    }
+                    self.await_stop(tid, deadline)?;
+                    if self.threads.contains_key(&tid) {
+                        // One that it made before it stopped.
+                        self.others_run = self.list_threads()?.len() > 1;
+                        return Ok(());
+                    }
+                }
+                Err(error) => match thread_state(self.pid, tid) {
+                    None | Some('Z' | 'X') => {}
+                    Some(_) => return Err(self.explain_refusal(tid, error)),
+                },
+            }
+        }
+        Err(self.note_death())
+    }
+
+    /// Waits until all threads that were asked to stop have. They do so in any order, so that all are looked at before
+    /// any is waited for.
+    fn await_stops(&mut self, deadline: Instant) -> Result<(), InjectError> {
+        let is_stopping =
+            |(&tid, &state): (&Pid, &Thread)| (state == Thread::Stopping).then_some(tid);
+        let mut stopping: Vec<Pid> = self.threads.iter().filter_map(is_stopping).collect();
+        let mut progress = Instant::now();
+        while !stopping.is_empty() {
+            let before = stopping.len();
+            let mut left = Vec::new();
+            for tid in stopping {
+                match ptrace::poll_event(tid) {
+                    Ok(None) => left.push(tid),
+                    Ok(Some(event)) => {
+                        if !self.take_stop(tid, event)? {
+                            left.push(tid);
+                        }
+                    }
+                    Err(_) => {
+                        self.threads.remove(&tid);
+                        self.fail_if_dead()?;
+                    }
+                }
+            }
+            // An exec has taken the others away.
+            left.retain(|tid| self.threads.contains_key(tid));
+            stopping = left;
+            if stopping.len() < before {
+                progress = Instant::now();
+            } else if progress.elapsed() < Duration::from_millis(20) {
+                std::thread::sleep(Duration::from_micros(20));
+            } else if let Some(&first) = stopping.first() {
+                self.await_stop(first, deadline)?;
+                stopping.remove(0);
+            }
         }
         Ok(())
     }
@@ -105,36 +174,43 @@ impl Process {
                     });
                 }
             };
-            let resumed = match event {
-                Event::Interrupted | Event::GroupStop => {
-                    self.threads.insert(tid, Thread::Stopped);
-                    return match restart::keep_restartable(tid) {
-                        Err(error) if is_gone(&error) => Err(self.note_death()),
-                        other => other,
-                    };
-                }
-                Event::Exited(status) => {
-                    self.threads.remove(&tid);
-                    if tid == self.pid {
-                        self.state = State::Exited(status);
-                        self.reap_threads();
-                        return Err(self.exited());
-                    }
-                    return Ok(());
-                }
-                Event::Signal(signal) => ptrace::resume(tid, signal),
-                Event::Exec => {
-                    // The other threads are gone and the leader's number has passed to this one.
-                    self.forget_address_space()?;
-                    self.threads.retain(|&other, _| other == tid);
-                    ptrace::resume(tid, 0)
-                }
-                Event::Syscall | Event::Clone | Event::Fork => ptrace::resume(tid, 0),
-            };
-            match resumed {
-                Err(error) if !is_gone(&error) => return Err(error),
-                _ => {}
+            if self.take_stop(tid, event)? {
+                return Ok(());
             }
+        }
+    }
+
+    /// Deals with an event of a thread that was asked to stop. True when it has, or has ended; else it runs on.
+    fn take_stop(&mut self, tid: Pid, event: Event) -> Result<bool, InjectError> {
+        let resumed = match event {
+            Event::Interrupted | Event::GroupStop => {
+                self.threads.insert(tid, Thread::Stopped);
+                return match restart::keep_restartable(tid) {
+                    Err(error) if is_gone(&error) => Err(self.note_death()),
+                    other => other.map(|()| true),
+                };
+            }
+            Event::Exited(status) => {
+                self.threads.remove(&tid);
+                if tid == self.pid {
+                    self.state = State::Exited(status);
+                    self.reap_threads();
+                    return Err(self.exited());
+                }
+                return Ok(true);
+            }
+            Event::Signal(signal) => ptrace::resume(tid, signal),
+            Event::Exec => {
+                // The other threads are gone and the leader's number has passed to this one.
+                self.forget_address_space()?;
+                self.threads.retain(|&other, _| other == tid);
+                ptrace::resume(tid, 0)
+            }
+            Event::Syscall | Event::Clone | Event::Fork => ptrace::resume(tid, 0),
+        };
+        match resumed {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => Ok(false),
         }
     }
 
@@ -183,10 +259,34 @@ impl Process {
                 }
                 let _ = ptrace::resume(self.pid, 0);
             }
+            if status == ExitStatus::Unknown && self.others_run && self.is_replaced() {
+                self.threads.clear();
+                self.state = State::Free;
+                self.others_run = false;
+                self.hurry = None;
+                return match self.forget_address_space() {
+                    Ok(()) => InjectError::Replaced { pid: self.pid },
+                    Err(error) => error,
+                };
+            }
             self.state = State::Exited(status);
         }
+        self.hurry = None;
         self.threads.clear();
         self.exited()
+    }
+
+    /// Whether the process lives though the thread of it that was held is gone: another one has called exec.
+    fn is_replaced(&self) -> bool {
+        // An end takes a moment to be seen.
+        let deadline = Instant::now() + Duration::from_millis(50);
+        while !self.has_ended() {
+            if Instant::now() > deadline {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
     }
 
     /// Collects the ends of all threads but the leader: until its tracer has done so, the process

@@ -133,19 +133,15 @@ impl Run<'_> {
             self.adopt(pid, None);
             return;
         }
-        match Process::attach(Pid(pid)) {
-            Ok(process) => self.take_in(process),
+        match Process::find(Pid(pid)) {
+            Ok(process) => self.take_in(process, false),
             Err(error) => self.leave_alone(pid, &error.into()),
         }
     }
 
-    /// Begins to probe a process, which is held: a program that was found.
-    fn take_in(&mut self, process: Process) {
-        self.take_in_program(process, false);
-    }
-
-    /// The same; one that is `new` has run none of its code yet, and stays held while probes are compiled.
-    pub(crate) fn take_in_program(&mut self, process: Process, new: bool) {
+    /// Begins to probe a process. One that is `new` has run none of its code yet, and stays held while probes are
+    /// compiled; one that was found runs.
+    pub(crate) fn take_in(&mut self, mut process: Process, new: bool) {
         let pid = process.pid().0;
         let Some(record) = self.records.take() else {
             let count = self.options.limits.processes;
@@ -153,6 +149,11 @@ impl Run<'_> {
             return;
         };
         self.names.begin(record);
+        // One that has just started is stopped at once, so that little of it is missed.
+        if !new && process.has_one_thread() {
+            // What stands in the way will be told when it is probed.
+            let _ = process.stop_one_thread();
+        }
         let taken = Tracee::new(process, record).and_then(|mut tracee| {
             if !new && !tracee.is_known(&self.plan) {
                 tracee.let_run()?;
@@ -182,7 +183,11 @@ impl Run<'_> {
     /// Says why a process is not probed, unless it has ended.
     pub(crate) fn leave_alone(&mut self, pid: i32, error: &TraceeError) {
         self.unwanted.insert(pid);
-        if !error.is_exit() {
+        let has_ended = matches!(
+            error,
+            TraceeError::Inject(InjectError::Zombie { .. } | InjectError::NoSuchProcess { .. })
+        );
+        if !error.is_exit() && !has_ended {
             self.output
                 .warn(&format!("process {pid} is not probed: {error}"));
         }
@@ -230,12 +235,14 @@ impl Run<'_> {
     /// it makes no more of them, so that none is missed.
     pub(crate) fn withdraw_all(&mut self) {
         self.close_board();
-        let mut looked_at = HashSet::new();
+        // So that there is less to look at while a process is held.
+        let mut looked_at: HashSet<i32> = processes().filter(|pid| !self.is_heir(*pid)).collect();
         let mut left: Vec<i32> = self.tracees.keys().copied().collect();
         while let Some(pid) = left.pop() {
             let Some(tracee) = self.tracees.get_mut(&pid) else {
                 continue;
             };
+            tracee.prepare_withdrawal();
             if !matches!(tracee.hold(), Ok(false)) {
                 let me = std::process::id() as i32;
                 let children: Vec<i32> = processes()

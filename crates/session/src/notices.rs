@@ -205,7 +205,7 @@ impl Run<'_> {
         }
         self.forget_program(pid);
         self.unwanted.remove(&pid);
-        self.take_in_program(process, true);
+        self.take_in(process, true);
     }
 
     /// The program that a process ran has come to its end. With the target's own end the session ends, whatever it runs.

@@ -40,7 +40,13 @@ const NAMES_INTERVAL: Duration = Duration::from_millis(100);
 pub fn hold_target(target: &Target) -> Result<Option<Tracee>, SessionError> {
     let process = match target {
         Target::None => return Ok(None),
-        Target::Process(pid) => Process::attach(inject::Pid(*pid)).map_err(TraceeError::from)?,
+        Target::Process(pid) => {
+            let mut process = Process::find(inject::Pid(*pid)).map_err(TraceeError::from)?;
+            // What stands in the way is said before anything else is done.
+            process.stop_one_thread().map_err(TraceeError::from)?;
+            process.release().map_err(TraceeError::from)?;
+            process
+        }
         Target::Command(words) => {
             let mut words = words.iter().map(|w| OsStr::from_bytes(w));
             let program = words.next().ok_or(SessionError::EmptyCommand)?;
@@ -52,11 +58,7 @@ pub fn hold_target(target: &Target) -> Result<Option<Tracee>, SessionError> {
             process
         }
     };
-    let mut tracee = Tracee::new(process, Records::TARGET)?;
-    if matches!(target, Target::Process(_)) {
-        tracee.let_run()?;
-    }
-    Ok(Some(tracee))
+    Ok(Some(Tracee::new(process, Records::TARGET)?))
 }
 
 /// What a wait ended with.

@@ -56,6 +56,11 @@ impl Run<'_> {
         let Some(tracee) = self.tracees.get_mut(&pid) else {
             return Ok(());
         };
+        if self.samplers.probes.is_empty() {
+            return Ok(());
+        }
+        // So that none is made unseen.
+        tracee.process().stop_again()?;
         let threads = tracee.process().thread_ids();
         let Some(owner) = tracee.owner() else {
             return Ok(());
@@ -72,9 +77,7 @@ impl Run<'_> {
             }
         }
         // Its samples may be taken when it is no more, and its modules can't be asked for.
-        if !self.samplers.probes.is_empty() {
-            self.look_for_modules(pid as u32);
-        }
+        self.look_for_modules(pid as u32);
         Ok(())
     }
 

@@ -305,7 +305,8 @@ impl Tracee {
     }
 
     /// Maps arena and handlers into the process, where that was not done before, and patches the sites. Held when it
-    /// returns; after a failure of the first time there is nothing of ours in the process.
+    /// returns, by one of its threads if it has several; after a failure of the first time there is nothing of ours in
+    /// the process.
     ///
     /// # Errors
     /// [`TraceeError::Changed`] when the process is no longer what it was when the work was looked up, and is held now.
@@ -331,17 +332,26 @@ impl Tracee {
             // No thread can be in a handler: the process has not run. The first failure is the one to report.
             let _ = self.process.remove_all_and_unmap(&mut |_| false);
         }
-        placed
+        if placed.is_ok() {
+            self.process.let_others_run()?;
+        }
+        match placed {
+            Err(TraceeError::Inject(InjectError::Replaced { .. })) => {
+                Err(TraceeError::Changed(self.pid()))
+            }
+            placed => placed,
+        }
     }
 
-    /// Stops the process, having looked at the code that is to be patched, which takes longer than all the rest.
+    /// Stops a thread of the process, having looked at the code that is to be patched, which takes longer than all the
+    /// rest.
     fn hold_again(&mut self, work: &[Work]) -> Result<(), TraceeError> {
         let used = || work.iter().filter(|(_, placements)| !placements.is_empty());
         for (image, _) in used() {
             image.analyse();
         }
         let execs = self.process.exec_count();
-        self.process.stop_again()?;
+        self.process.stop_one_thread()?;
         let now = self.process.images()?;
         let same = |a: &Image| {
             now.iter()
@@ -354,7 +364,7 @@ impl Tracee {
     }
 
     /// Fails when a filter of the process would kill it for a system call that handlers make.
-    fn check_confinement(&self) -> Result<(), TraceeError> {
+    fn check_confinement(&mut self) -> Result<(), TraceeError> {
         // All of them may be made where a slot is taken, memory is read and locks are waited for.
         const MADE: [(&str, i64); 6] = [
             ("getpid", libc::SYS_getpid),
@@ -364,13 +374,18 @@ impl Tracee {
             ("futex", libc::SYS_futex),
             ("sched_yield", libc::SYS_sched_yield),
         ];
-        for (call, number) in MADE {
-            if self.process.seccomp_verdict(number)? == Some(inject::SeccompVerdict::Stopped) {
+        let verdicts = self
+            .process
+            .seccomp_verdicts(&MADE.map(|(_, number)| number))?;
+        let stopped = Some(inject::SeccompVerdict::Stopped);
+        let forbidden = MADE.iter().zip(verdicts).find(|(_, v)| *v == stopped);
+        match forbidden {
+            Some(((call, _), _)) => {
                 let pid = self.pid();
-                return Err(TraceeError::Confined { pid, call });
+                Err(TraceeError::Confined { pid, call })
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn place_held(
@@ -586,6 +601,14 @@ impl Tracee {
             .extend(work.iter().map(|(image, _)| place_of(image)));
     }
 
+    /// Stops a thread of the process, if it lives, and finds out what is to be removed.
+    pub fn prepare_withdrawal(&mut self) {
+        if self.installed.is_some() && self.process.stop_one_thread().is_ok() {
+            // What is in the way will be told when it is withdrawn.
+            let _ = self.process.prepare_removal();
+        }
+    }
+
     /// Stops the process, if it still lives. `Ok(false)`: it had ended.
     pub fn hold(&mut self) -> Result<bool, TraceeError> {
         match self.process.stop_again() {
@@ -600,7 +623,7 @@ impl Tracee {
         &mut self,
         is_busy: &mut dyn FnMut(inject::Pid) -> bool,
     ) -> Result<bool, TraceeError> {
-        if !self.process.is_held() && !self.hold()? {
+        if !self.hold()? {
             return Ok(false);
         }
         self.lower_semaphores();
