@@ -3,6 +3,7 @@
 use std::env;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -187,6 +188,16 @@ pub struct Connection {
     input: BytesMut,
     output: Vec<u8>,
     info: Info,
+}
+
+/// The socket, to wait on it: it is readable when the server has something to say, or has gone.
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Tcp(s) => s.as_fd(),
+            Stream::Unix(s) => s.as_fd(),
+        }
+    }
 }
 
 fn seconds(variable: &str, default: f64) -> Duration {

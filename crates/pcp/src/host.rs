@@ -1,5 +1,7 @@
 //! A context over a live host: requests to pmcd.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use crate::connection::{Connection, HostSpec};
 use crate::derived::DerivedSet;
 use crate::desc::Desc;
@@ -63,6 +65,12 @@ impl HostContext {
     /// The connection, for requests that this type has no method for.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
+    }
+
+    /// The socket, to wait on it.
+    #[must_use]
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
     }
 
     /// The profile; the next fetch sends it if it was changed.

@@ -26,10 +26,16 @@ Performance Co-Pilot's:
   pmdasimple    an agent to test with
   pmdatrivial   the least that an agent can be
   pcp           run one of its commands on a host or an archive
+  pmdiff        which averages differ between archives
   pmdumplog     what is in an archive
+  pmerr         what error codes mean
+  pmie          watch metrics by rules
   pminfo        what metrics there are, and what they say
+  pmjson        lay out JSON
+  pmlc          ask and tell loggers what they log
   pmlogcheck    look for damage in an archive
   pmlogextract  merge archives, and take metrics and times out of them
+  pmlogger      write archives of a host's metrics
   pmloglabel    check and repair an archive's labels
   pmlogreduce   make an archive smaller
   pmlogrewrite  change what an archive says, by rules

@@ -5,10 +5,16 @@ mod logconfig;
 mod logmerge;
 mod options;
 mod pcp_command;
+mod pmdiff;
 mod pmdumplog;
+mod pmerr;
+mod pmie;
 mod pminfo;
+mod pmjson;
+mod pmlc;
 mod pmlogcheck;
 mod pmlogextract;
+mod pmlogger;
 mod pmloglabel;
 mod pmlogreduce;
 mod pmlogrewrite;
@@ -16,6 +22,7 @@ mod pmlogsummary;
 mod pmprobe;
 mod pmstore;
 mod pmval;
+mod preprocess;
 mod rewrite_rules;
 mod source;
 
@@ -25,9 +32,15 @@ use std::io;
 pub const NAMES: &[&str] = &[
     "pcp",
     "pmdumplog",
+    "pmdiff",
+    "pmerr",
+    "pmjson",
+    "pmlc",
+    "pmie",
     "pminfo",
     "pmlogcheck",
     "pmlogextract",
+    "pmlogger",
     "pmloglabel",
     "pmlogreduce",
     "pmlogrewrite",
@@ -46,9 +59,15 @@ pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
     Some(match name {
         "pmdumplog" => pmdumplog::run(args),
         "pcp" => pcp_command::run(args),
+        "pmdiff" => pmdiff::run(args),
+        "pmerr" => pmerr::run(args),
+        "pmjson" => pmjson::run(args),
+        "pmlc" => pmlc::run(args),
+        "pmie" => pmie::run(args),
         "pminfo" => pminfo::run(args),
         "pmlogcheck" => pmlogcheck::run(args),
         "pmlogextract" => pmlogextract::run(args),
+        "pmlogger" => pmlogger::run(args),
         "pmloglabel" => pmloglabel::run(args),
         "pmlogreduce" => pmlogreduce::run(args),
         "pmlogrewrite" => pmlogrewrite::run(args),

@@ -570,7 +570,13 @@ impl<W: Write> Dump<'_, W> {
         } else {
             "\t\t"
         };
-        writeln!(self.out, "{tabs}Log Vol    end(meta)     end(log)")?;
+        // Times with nanoseconds are a column longer.
+        let more = if self.archive.label.version == Version::V3 {
+            "\t"
+        } else {
+            ""
+        };
+        writeln!(self.out, "{more}{tabs}Log Vol    end(meta)     end(log)")?;
         let archive = self.archive.clone();
         for entry in &archive.index {
             let stamp = self.stamp(entry.time);

@@ -1,0 +1,565 @@
+//! Evaluating expressions: sets of values over hosts, instances and samples.
+
+use std::collections::HashMap;
+
+use pcp::timezone::Zone;
+use pcp::{Text, Timestamp};
+
+use super::ast::{ClockPart, Dimension, Expr, Form, Kind, Operator, Reduction};
+use super::show;
+use super::source::{Metric, Sources};
+
+/// One value.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Val {
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+    /// True or false.
+    Truth(bool),
+    /// Not known.
+    Missing,
+}
+
+/// The samples of an instance on a host.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Row {
+    /// The host, unless hosts were put together.
+    pub host: Option<usize>,
+    /// The instance, unless there is none, or instances were put together.
+    pub inst: Option<(i32, Text)>,
+    /// Newest first.
+    pub values: Vec<Val>,
+}
+
+/// What an expression yields.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Set {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// How many values there would be if there were any.
+    pub expected: usize,
+}
+
+impl Set {
+    fn single(value: Val) -> Set {
+        Set {
+            rows: vec![Row {
+                host: None,
+                inst: None,
+                values: vec![value],
+            }],
+            expected: 1,
+        }
+    }
+
+    /// Whether anything in it is known.
+    pub fn is_valid(&self) -> bool {
+        self.rows
+            .iter()
+            .any(|row| row.values.iter().any(|v| *v != Val::Missing))
+    }
+
+    /// The first value.
+    pub fn first(&self) -> &Val {
+        self.rows
+            .first()
+            .and_then(|row| row.values.first())
+            .unwrap_or(&Val::Missing)
+    }
+
+    fn is_singular(&self) -> bool {
+        self.rows.len() == 1
+            && self
+                .rows
+                .iter()
+                .all(|row| row.inst.is_none() && row.host.is_none())
+    }
+}
+
+/// Evaluates, and remembers what was.
+pub struct Evaluator {
+    /// What each expression yielded this time, by its number.
+    results: HashMap<usize, Set>,
+    before: HashMap<usize, (Timestamp, Set)>,
+    zone: Zone,
+}
+
+/// For one row: what is said of it, and the value that it is said of.
+pub struct Binding {
+    /// The host.
+    pub host: Option<usize>,
+    /// The instance.
+    pub inst: Option<Text>,
+    /// The value.
+    pub value: Val,
+}
+
+impl Evaluator {
+    /// Dates are read in that zone.
+    pub fn new(zone: Zone) -> Evaluator {
+        Evaluator {
+            results: HashMap::new(),
+            before: HashMap::new(),
+            zone,
+        }
+    }
+
+    /// What an expression yielded at the last evaluation.
+    pub fn result(&self, expr: &Expr) -> Option<&Set> {
+        self.results.get(&expr.id)
+    }
+
+    /// Evaluates an expression at a time.
+    pub fn evaluate(&mut self, expr: &Expr, sources: &Sources, time: Timestamp) -> Set {
+        let set = self.form(expr, sources, time);
+        self.results.insert(expr.id, set.clone());
+        set
+    }
+
+    fn form(&mut self, expr: &Expr, sources: &Sources, time: Timestamp) -> Set {
+        match &expr.form {
+            Form::Number(value) => Set::single(Val::Number(*value)),
+            Form::Text(text) => Set::single(Val::Text(text.clone())),
+            Form::Clock(part) => {
+                let civil = self.zone.civil(time.sec);
+                Set::single(Val::Number(match part {
+                    ClockPart::Minute => civil.minute.into(),
+                    ClockPart::Hour => civil.hour.into(),
+                    ClockPart::Day => civil.day.into(),
+                    ClockPart::Month => f64::from(civil.month) - 1.0,
+                    ClockPart::Year => civil.year as f64,
+                    ClockPart::DayOfWeek => civil.weekday.into(),
+                }))
+            }
+            Form::Fetch {
+                metrics,
+                samples,
+                instant,
+            } => fetch(sources, metrics, *samples, *instant, expr.kind),
+            Form::Negate(operand) => {
+                let set = self.evaluate(operand, sources, time);
+                map(set, |value| match value {
+                    Val::Number(n) => Val::Number(-n),
+                    _ => Val::Missing,
+                })
+            }
+            Form::Not(operand) => {
+                let set = self.evaluate(operand, sources, time);
+                map(set, |value| match value {
+                    Val::Truth(t) => Val::Truth(!t),
+                    _ => Val::Missing,
+                })
+            }
+            Form::Rate(operand) => {
+                let now = self.evaluate(operand, sources, time);
+                self.against_before(expr.id, now, time, |now, before, seconds| {
+                    match (now, before) {
+                        (Val::Number(a), Val::Number(b)) if seconds > 0.0 => {
+                            Val::Number((a - b) / seconds)
+                        }
+                        _ => Val::Missing,
+                    }
+                })
+            }
+            Form::Rising(operand) | Form::Falling(operand) => {
+                let rising = matches!(expr.form, Form::Rising(_));
+                let now = self.evaluate(operand, sources, time);
+                self.against_before(expr.id, now, time, |now, before, _| match (now, before) {
+                    (Val::Truth(now), Val::Truth(before)) => {
+                        Val::Truth(*now == rising && *before != rising)
+                    }
+                    _ => Val::Missing,
+                })
+            }
+            Form::Binary(operator, left, right) => {
+                let left = self.evaluate(left, sources, time);
+                let right = self.evaluate(right, sources, time);
+                combine(&left, &right, |a, b| apply(*operator, a, b))
+            }
+            Form::Reduce(reduction, dimension, operand) => {
+                let set = self.evaluate(operand, sources, time);
+                reduce(&set, *reduction, *dimension)
+            }
+            Form::Match(regex, wanted, operand) => {
+                let mut set = self.evaluate(operand, sources, time);
+                for row in &mut set.rows {
+                    let name = row.inst.as_ref().map(|(_, name)| name.to_string());
+                    let matches = name.is_some_and(|name| regex.is_match(&name));
+                    if matches != *wanted {
+                        row.values.fill(Val::Truth(false));
+                    }
+                }
+                set
+            }
+        }
+    }
+
+    /// A set against what it was the last time, row by row.
+    fn against_before(
+        &mut self,
+        id: usize,
+        now: Set,
+        time: Timestamp,
+        with: impl Fn(&Val, &Val, f64) -> Val,
+    ) -> Set {
+        let before = self.before.insert(id, (time, now.clone()));
+        let mut set = now;
+        for row in &mut set.rows {
+            let old = before.as_ref().and_then(|(_, set)| {
+                let same = |r: &&Row| {
+                    r.host == row.host
+                        && r.inst.as_ref().map(|i| i.0) == row.inst.as_ref().map(|i| i.0)
+                };
+                set.rows.iter().find(same)
+            });
+            let seconds = before
+                .as_ref()
+                .map_or(0.0, |(then, _)| (time - *then).as_secs_f64());
+            for (at, value) in row.values.iter_mut().enumerate() {
+                let was = old.and_then(|r| r.values.get(at)).unwrap_or(&Val::Missing);
+                *value = with(value, was, seconds);
+            }
+        }
+        set
+    }
+
+    /// The rows that make a condition true, with the values of its left-most expression.
+    pub fn bindings(&self, condition: &Expr) -> Vec<Binding> {
+        let mut truth = condition;
+        while has_quantifier(truth) {
+            truth = match &truth.form {
+                Form::Reduce(_, _, e)
+                | Form::Not(e)
+                | Form::Rising(e)
+                | Form::Falling(e)
+                | Form::Match(_, _, e)
+                | Form::Binary(_, e, _) => e,
+                _ => break,
+            };
+        }
+        let values = leftmost(truth);
+        let (Some(filter), Some(values)) = (self.result(truth), self.result(values)) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for row in &filter.rows {
+            let Some(at) = row.values.iter().position(|v| *v == Val::Truth(true)) else {
+                continue;
+            };
+            let Some(source) = partner(values, row) else {
+                continue;
+            };
+            let value = source.values.get(at).or(source.values.first());
+            found.push(Binding {
+                host: source.host.or(row.host),
+                inst: source.inst.as_ref().or(row.inst.as_ref()).map(|i| i.1.clone()),
+                value: value.cloned().unwrap_or(Val::Missing),
+            });
+        }
+        found
+    }
+}
+
+/// Whether a truth comes out of many by a quantifier.
+fn has_quantifier(expr: &Expr) -> bool {
+    match &expr.form {
+        Form::Reduce(Reduction::Some | Reduction::All | Reduction::Percent(_), _, _) => true,
+        Form::Not(e) | Form::Rising(e) | Form::Falling(e) | Form::Match(_, _, e) => {
+            has_quantifier(e)
+        }
+        Form::Binary(Operator::And | Operator::Or, left, _) => has_quantifier(left),
+        _ => false,
+    }
+}
+
+/// The expression whose values a truth is about: the left side of its left-most relation.
+fn leftmost(truth: &Expr) -> &Expr {
+    match &truth.form {
+        Form::Binary(_, left, _) if truth.kind == Kind::Truth => {
+            if left.kind == Kind::Truth {
+                leftmost(left)
+            } else {
+                left
+            }
+        }
+        Form::Not(e) | Form::Rising(e) | Form::Falling(e) | Form::Match(_, _, e) => leftmost(e),
+        _ => truth,
+    }
+}
+
+fn map(mut set: Set, with: impl Fn(&Val) -> Val) -> Set {
+    for value in set.rows.iter_mut().flat_map(|row| &mut row.values) {
+        *value = with(value);
+    }
+    set
+}
+
+fn fetch(
+    sources: &Sources,
+    metrics: &[usize],
+    (newest, oldest): (usize, usize),
+    instant: bool,
+    kind: Kind,
+) -> Set {
+    let mut set = Set::default();
+    for metric in metrics.iter().filter_map(|m| sources.metrics.get(*m)) {
+        let samples = oldest - newest + 1;
+        set.expected += metric.instance_count().unwrap_or(1).max(1) * samples;
+        for (inst, name) in metric.rows((newest, oldest)) {
+            let values = (newest..=oldest)
+                .map(|sample| {
+                    if kind == Kind::Text {
+                        metric.text(sample, inst).map_or(Val::Missing, Val::Text)
+                    } else {
+                        number(metric, sample, inst, instant).map_or(Val::Missing, Val::Number)
+                    }
+                })
+                .collect();
+            set.rows.push(Row {
+                host: Some(metric.host),
+                inst: name.map(|name| (inst, name)),
+                values,
+            });
+        }
+    }
+    set
+}
+
+/// A sample, or how fast it grew since the sample before when the metric is a counter.
+fn number(metric: &Metric, sample: usize, inst: i32, instant: bool) -> Option<f64> {
+    let (time, value) = metric.number(sample, inst)?;
+    if instant || !metric.is_counter() {
+        return Some(value);
+    }
+    let (then, before) = metric.number(sample + 1, inst)?;
+    let seconds = (time - then).as_secs_f64();
+    // A counter that went back began anew.
+    (value >= before && seconds > 0.0).then(|| (value - before) / seconds)
+}
+
+/// The row of a set that goes with a row of another: the same instance of the same host, or what stands for all.
+fn partner<'a>(set: &'a Set, row: &Row) -> Option<&'a Row> {
+    let inst = row.inst.as_ref().map(|i| &i.1);
+    let by = |host: bool, instance: bool| {
+        set.rows.iter().find(|r| {
+            (if host { r.host == row.host } else { r.host.is_none() || row.host.is_none() })
+                && (if instance {
+                    r.inst.as_ref().map(|i| &i.1) == inst
+                } else {
+                    r.inst.is_none() || inst.is_none()
+                })
+        })
+    };
+    by(true, true)
+        .or_else(|| by(true, false))
+        .or_else(|| by(false, true))
+        .or_else(|| by(false, false))
+}
+
+fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val) -> Set {
+    // The set with more dimensions says which rows there are.
+    let weight = |set: &Set| {
+        let row = set.rows.first();
+        if set.is_singular() {
+            return (0, 0);
+        }
+        let instances = row.is_none_or(|r| r.inst.is_some());
+        (1 + usize::from(instances), set.rows.len())
+    };
+    let left_leads = weight(left) >= weight(right);
+    let (leader, other) = if left_leads { (left, right) } else { (right, left) };
+    let mut used_hosts: HashMap<Option<usize>, usize> = HashMap::new();
+    let rows = leader.rows.iter().map(|row| {
+        let place = used_hosts.entry(row.host).or_insert(0);
+        let at = *place;
+        *place += 1;
+        let mine = other.rows.iter().filter(|r| r.host == row.host);
+        let same_shape = row.inst.is_some() && mine.clone().all(|r| r.inst.is_some());
+        let found = partner(other, row).or_else(|| {
+            // Instances of different domains go together by their order.
+            same_shape.then(|| mine.clone().nth(at)).flatten()
+        });
+        let empty = Vec::new();
+        let values = found.map_or(&empty, |r| &r.values);
+        let count = row.values.len().max(values.len());
+        let sample = |values: &[Val], at: usize| -> Val {
+            let value = if values.len() == 1 {
+                values.first()
+            } else {
+                values.get(at)
+            };
+            value.cloned().unwrap_or(Val::Missing)
+        };
+        let values = (0..count)
+            .map(|at| {
+                let (a, b) = (sample(&row.values, at), sample(values, at));
+                if left_leads { with(&a, &b) } else { with(&b, &a) }
+            })
+            .collect();
+        Row {
+            host: row.host.or(found.and_then(|r| r.host)),
+            inst: row.inst.clone(),
+            values,
+        }
+    });
+    Set {
+        rows: rows.collect(),
+        expected: left.expected.max(right.expected),
+    }
+}
+
+fn apply(operator: Operator, left: &Val, right: &Val) -> Val {
+    use Operator::{And, Or};
+    match (operator, left, right) {
+        // Kleene's logic: what is decided by one side needs not know the other.
+        (And, Val::Truth(false), _) | (And, _, Val::Truth(false)) => Val::Truth(false),
+        (Or, Val::Truth(true), _) | (Or, _, Val::Truth(true)) => Val::Truth(true),
+        (And | Or, Val::Truth(a), Val::Truth(b)) => {
+            Val::Truth(if operator == And { *a && *b } else { *a || *b })
+        }
+        (_, Val::Number(a), Val::Number(b)) => numbers(operator, *a, *b),
+        (Operator::Equal, Val::Text(a), Val::Text(b)) => Val::Truth(a == b),
+        (Operator::NotEqual, Val::Text(a), Val::Text(b)) => Val::Truth(a != b),
+        _ => Val::Missing,
+    }
+}
+
+fn numbers(operator: Operator, a: f64, b: f64) -> Val {
+    match operator {
+        Operator::Add => Val::Number(a + b),
+        Operator::Subtract => Val::Number(a - b),
+        Operator::Multiply => Val::Number(a * b),
+        Operator::Divide => Val::Number(a / b),
+        Operator::Less => Val::Truth(a < b),
+        Operator::LessOrEqual => Val::Truth(a <= b),
+        Operator::Equal => Val::Truth(a == b),
+        Operator::GreaterOrEqual => Val::Truth(a >= b),
+        Operator::Greater => Val::Truth(a > b),
+        Operator::NotEqual => Val::Truth(a != b),
+        Operator::And | Operator::Or => Val::Missing,
+    }
+}
+
+fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
+    let missing = |host| Row {
+        host,
+        inst: None,
+        values: vec![Val::Missing],
+    };
+    let mut rows = Vec::new();
+    match dimension {
+        Dimension::Sample => {
+            for row in &set.rows {
+                let value = fold(reduction, &row.values.iter().collect::<Vec<_>>());
+                rows.push(Row {
+                    values: vec![value],
+                    ..row.clone()
+                });
+            }
+            let expected = set.rows.len().max(1);
+            return Set { rows, expected };
+        }
+        Dimension::Instance => {
+            let mut hosts: Vec<Option<usize>> = Vec::new();
+            for row in &set.rows {
+                if !hosts.contains(&row.host) {
+                    hosts.push(row.host);
+                }
+            }
+            for host in hosts {
+                let of: Vec<&Row> = set.rows.iter().filter(|r| r.host == host).collect();
+                rows.push(Row {
+                    host,
+                    inst: None,
+                    values: by_sample(reduction, &of),
+                });
+            }
+        }
+        Dimension::Host => {
+            let mut instances: Vec<Option<Text>> = Vec::new();
+            let name = |row: &Row| row.inst.as_ref().map(|i| i.1.clone());
+            for row in &set.rows {
+                if !instances.contains(&name(row)) {
+                    instances.push(name(row));
+                }
+            }
+            for instance in instances {
+                let of: Vec<&Row> = set.rows.iter().filter(|r| name(r) == instance).collect();
+                rows.push(Row {
+                    host: None,
+                    inst: of.first().and_then(|r| r.inst.clone()),
+                    values: by_sample(reduction, &of),
+                });
+            }
+        }
+    }
+    if rows.is_empty() {
+        rows.push(missing(None));
+    }
+    let expected = rows.len();
+    Set { rows, expected }
+}
+
+fn by_sample(reduction: Reduction, rows: &[&Row]) -> Vec<Val> {
+    let count = rows.iter().map(|r| r.values.len()).max().unwrap_or(0);
+    (0..count)
+        .map(|at| {
+            let values: Vec<&Val> = rows.iter().filter_map(|r| r.values.get(at)).collect();
+            fold(reduction, &values)
+        })
+        .collect()
+}
+
+fn fold(reduction: Reduction, values: &[&Val]) -> Val {
+    let truths = values.iter().filter(|v| ***v == Val::Truth(true)).count();
+    let unknown = values.iter().filter(|v| ***v == Val::Missing).count();
+    let numbers: Vec<f64> = values
+        .iter()
+        .filter_map(|v| match v {
+            Val::Number(n) => Some(*n),
+            _ => None,
+        })
+        .collect();
+    match reduction {
+        Reduction::Some if truths > 0 => Val::Truth(true),
+        Reduction::Some | Reduction::All | Reduction::Percent(_) if values.is_empty() => {
+            Val::Missing
+        }
+        Reduction::Some if unknown > 0 => Val::Missing,
+        Reduction::Some => Val::Truth(false),
+        Reduction::All if truths + unknown < values.len() => Val::Truth(false),
+        Reduction::All if unknown > 0 => Val::Missing,
+        Reduction::All => Val::Truth(true),
+        Reduction::Percent(percent) => {
+            let needed = percent / 100.0 * values.len() as f64;
+            if truths as f64 >= needed {
+                Val::Truth(true)
+            } else if ((truths + unknown) as f64) < needed {
+                Val::Truth(false)
+            } else {
+                Val::Missing
+            }
+        }
+        Reduction::Count if unknown == values.len() => Val::Missing,
+        Reduction::Count => Val::Number(truths as f64),
+        _ if numbers.is_empty() => Val::Missing,
+        Reduction::Min => Val::Number(numbers.iter().copied().fold(f64::INFINITY, f64::min)),
+        Reduction::Max => Val::Number(numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+        Reduction::Sum => Val::Number(numbers.iter().sum()),
+        Reduction::Average => Val::Number(numbers.iter().sum::<f64>() / numbers.len() as f64),
+    }
+}
+
+/// A value in words.
+pub fn shown(value: &Val, kind: Kind) -> String {
+    match value {
+        Val::Number(n) => show::number(*n),
+        Val::Text(text) => format!("\"{text}\""),
+        Val::Truth(true) => "true".to_owned(),
+        Val::Truth(false) => "false".to_owned(),
+        Val::Missing if kind == Kind::Truth => "unknown".to_owned(),
+        Val::Missing => "?".to_owned(),
+    }
+}

@@ -1,0 +1,316 @@
+//! Evaluation over time: tasks by their intervals, and what is printed of them.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use pcp::Timestamp;
+use pcp::timewindow::TimeWindow;
+use pcp::timezone::Zone;
+
+use super::action::Actor;
+use super::ast::{Body, Expr, Form, Kind, Statement};
+use super::eval::{Binding, Evaluator, Set, Val, shown};
+use super::source::Sources;
+
+/// What is printed of expressions.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Verbosity {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// `-v`: values.
+    Values,
+    /// `-V`: values with hosts and instances.
+    Annotated,
+    /// `-W`: as `-V`, but of truths what makes them true.
+    Satisfying,
+}
+
+/// Statements that are evaluated together.
+struct Task {
+    delta: Timestamp,
+    next: Timestamp,
+    statements: Vec<usize>,
+    metrics: Vec<usize>,
+}
+
+/// Everything that evaluation needs.
+pub struct Engine {
+    /// Where values come from.
+    pub sources: Sources,
+    /// What is evaluated.
+    pub statements: Vec<Statement>,
+    /// From when to when.
+    pub window: TimeWindow,
+    /// In which times are told.
+    pub zone: Zone,
+    /// What is printed.
+    pub verbosity: Verbosity,
+    stamped: bool,
+    live: bool,
+    stomp: Option<String>,
+}
+
+fn metrics_of(expr: &Expr, found: &mut Vec<usize>) {
+    match &expr.form {
+        Form::Fetch { metrics, .. } => found.extend(metrics),
+        Form::Negate(e)
+        | Form::Not(e)
+        | Form::Rate(e)
+        | Form::Rising(e)
+        | Form::Falling(e)
+        | Form::Reduce(_, _, e)
+        | Form::Match(_, _, e) => metrics_of(e, found),
+        Form::Binary(_, left, right) => {
+            metrics_of(left, found);
+            metrics_of(right, found);
+        }
+        Form::Number(_) | Form::Text(_) | Form::Clock(_) => {}
+    }
+}
+
+impl Statement {
+    fn metrics(&self, found: &mut Vec<usize>) {
+        match &self.body {
+            Body::Expr(expr) | Body::Rule(expr, _) => metrics_of(expr, found),
+            Body::Rules { rules, .. } => {
+                for (expr, _) in rules {
+                    metrics_of(expr, found);
+                }
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// An engine that stands at the start of its window.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        sources: Sources,
+        statements: Vec<Statement>,
+        window: TimeWindow,
+        zone: Zone,
+        verbosity: Verbosity,
+        stamped: bool,
+        live: bool,
+        stomp: Option<String>,
+    ) -> Engine {
+        Engine {
+            sources,
+            statements,
+            window,
+            zone,
+            verbosity,
+            stamped,
+            live,
+            stomp,
+        }
+    }
+
+    /// Whether there is nothing to evaluate.
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        let mut tasks: Vec<Task> = Vec::new();
+        for (at, statement) in self.statements.iter().enumerate() {
+            let mut metrics = Vec::new();
+            statement.metrics(&mut metrics);
+            match tasks.iter_mut().find(|t| t.delta == statement.delta) {
+                Some(task) => {
+                    task.statements.push(at);
+                    task.metrics.extend(metrics);
+                }
+                None => tasks.push(Task {
+                    delta: statement.delta,
+                    next: self.window.origin,
+                    statements: vec![at],
+                    metrics,
+                }),
+            }
+        }
+        tasks
+    }
+
+    /// Evaluates until the window ends.
+    pub fn run(&mut self) {
+        let mut tasks = self.tasks();
+        let mut evaluator = Evaluator::new(self.zone.clone());
+        let mut actor = Actor::new(!self.live, self.zone.clone(), self.stomp.clone());
+        loop {
+            // Of tasks that are due at the same time, the one that came first.
+            let due = tasks
+                .iter()
+                .enumerate()
+                .min_by_key(|(at, task)| (task.next, *at))
+                .map(|(at, _)| at);
+            let Some(task) = due.and_then(|at| tasks.get_mut(at)) else {
+                return;
+            };
+            let time = task.next;
+            if time > self.window.end {
+                if self.live && self.window.end != Timestamp::MAX {
+                    wait_until(self.window.end);
+                }
+                return;
+            }
+            if self.live {
+                wait_until(time);
+            }
+            self.sources.update(&task.metrics, time);
+            for at in &task.statements {
+                let Some(statement) = self.statements.get(*at) else {
+                    continue;
+                };
+                evaluate(&mut evaluator, &mut actor, statement, &self.sources, time);
+            }
+            if self.verbosity != Verbosity::Silent {
+                for at in &task.statements {
+                    if let Some(statement) = self.statements.get(*at) {
+                        self.print(&evaluator, statement, time);
+                    }
+                }
+                println!();
+            }
+            // Whoever reads has had enough.
+            if std::io::stdout().flush().is_err() {
+                return;
+            }
+            task.next = time + task.delta;
+            if self.live && task.next < Timestamp::now() {
+                // What was missed is left out.
+                let late = (Timestamp::now() - task.next).as_nanos();
+                let steps = late / task.delta.as_nanos().max(1);
+                task.next =
+                    task.next + Timestamp::from_nanos(steps.max(0) * task.delta.as_nanos());
+            }
+        }
+    }
+
+    fn print(&self, evaluator: &Evaluator, statement: &Statement, time: Timestamp) {
+        let stamp = if self.live && !self.stamped {
+            String::new()
+        } else {
+            format!(" ({})", self.zone.civil(time.sec).ctime())
+        };
+        print!("{}{stamp}: ", statement.name);
+        let expr = match &statement.body {
+            Body::Expr(expr) | Body::Rule(expr, _) => expr,
+            Body::Rules { rules, .. } => {
+                let truth = rules_truth(evaluator, rules);
+                println!("{}", shown(&truth, Kind::Truth));
+                return;
+            }
+        };
+        let empty = Set::default();
+        let set = evaluator.result(expr).unwrap_or(&empty);
+        if !set.is_valid() {
+            let word = shown(&Val::Missing, expr.kind);
+            println!("{}", vec![word; set.expected.max(1)].join(" "));
+            return;
+        }
+        if self.verbosity == Verbosity::Values || set.rows.iter().all(|row| row.host.is_none()) {
+            let values = set.rows.iter().flat_map(|row| &row.values);
+            let words: Vec<String> = values.map(|v| shown(v, expr.kind)).collect();
+            println!("{}", words.join(" "));
+            return;
+        }
+        println!();
+        if self.verbosity == Verbosity::Satisfying && expr.kind == Kind::Truth {
+            for binding in evaluator.bindings(expr) {
+                let value = shown(&binding.value, Kind::Number);
+                println!("{}{value}", self.row(binding.host, binding.inst.as_ref()));
+            }
+            return;
+        }
+        for row in &set.rows {
+            let words: Vec<String> = row.values.iter().map(|v| shown(v, expr.kind)).collect();
+            let inst = row.inst.as_ref().map(|i| &i.1);
+            println!("{}{}", self.row(row.host, inst), words.join(" "));
+        }
+    }
+
+    /// What stands in front of a value: its host and instance.
+    fn row(&self, host: Option<usize>, inst: Option<&pcp::Text>) -> String {
+        let host = host.and_then(|h| self.sources.host(h));
+        let mut text = format!("    {}: ", host.map_or("", |h| &h.name));
+        if let Some(inst) = inst {
+            text.push_str(&format!("[{inst}] "));
+        }
+        text
+    }
+}
+
+/// The truth of rules as a whole: of the first that is decided to be true, otherwise of all.
+fn rules_truth(evaluator: &Evaluator, rules: &[(Expr, super::ast::Action)]) -> Val {
+    let truths: Vec<&Val> = rules
+        .iter()
+        .map(|(expr, _)| evaluator.result(expr).map_or(&Val::Missing, Set::first))
+        .collect();
+    if truths.contains(&&Val::Truth(true)) {
+        Val::Truth(true)
+    } else if truths.iter().all(|v| **v == Val::Missing) {
+        Val::Missing
+    } else {
+        Val::Truth(false)
+    }
+}
+
+fn wait_until(time: Timestamp) {
+    let wait = (time - Timestamp::now()).as_nanos();
+    if let Ok(wait @ 1..) = u64::try_from(wait) {
+        std::thread::sleep(Duration::from_nanos(wait));
+    }
+}
+
+fn evaluate(
+    evaluator: &mut Evaluator,
+    actor: &mut Actor,
+    statement: &Statement,
+    sources: &Sources,
+    time: Timestamp,
+) {
+    match &statement.body {
+        Body::Expr(expr) => {
+            evaluator.evaluate(expr, sources, time);
+        }
+        Body::Rule(condition, action) => {
+            let set = evaluator.evaluate(condition, sources, time);
+            if *set.first() == Val::Truth(true) {
+                let bindings = evaluator.bindings(condition);
+                actor.act(action, &bindings, sources, time);
+            }
+        }
+        Body::Rules {
+            rules,
+            unknown,
+            otherwise,
+        } => {
+            let mut all_unknown = true;
+            let mut followed: Option<(&super::ast::Action, Vec<Binding>)> = None;
+            // All conditions are evaluated, so that each knows what was before.
+            for (condition, action) in rules {
+                let set = evaluator.evaluate(condition, sources, time);
+                all_unknown &= *set.first() == Val::Missing;
+                if followed.is_none() && *set.first() == Val::Truth(true) {
+                    followed = Some((action, evaluator.bindings(condition)));
+                }
+            }
+            if let Some((action, bindings)) = followed {
+                actor.act(action, &bindings, sources, time);
+            } else if let (true, Some(action)) = (all_unknown, unknown) {
+                actor.act(action, &[], sources, time);
+            } else if let Some(action) = otherwise {
+                actor.act(action, &[], sources, time);
+            }
+        }
+    }
+}
+
+/// Statements by name, for the listing.
+pub fn names(statements: &[Statement]) -> BTreeMap<&str, usize> {
+    let all = statements.iter().enumerate();
+    all.map(|(at, s)| (s.name.as_str(), at)).collect()
+}

@@ -1,0 +1,584 @@
+//! Where values come from: hosts or archives, and the metrics that expressions name.
+
+use std::collections::VecDeque;
+
+use pcp::archive::{ArchiveContext, ArchiveMode};
+use pcp::derived::DerivedMetrics;
+use pcp::{
+    Atom, Context, Desc, Error, Instance, Pmid, Semantics, Text, Timestamp, Type, Units, Value,
+    instance_name_matches,
+};
+
+use super::ast::{Dimension, Expr, Form, Kind};
+
+/// A host, or the archives of one.
+pub struct Host {
+    /// What leads there: a host specification, or archives.
+    pub spec: String,
+    /// Its own name.
+    pub name: String,
+    is_archive: bool,
+    context: Option<Context>,
+    next_attempt: Timestamp,
+}
+
+/// A metric of a host with the instances that are wanted, and its last values.
+pub struct Metric {
+    /// The host.
+    pub host: usize,
+    name: String,
+    desc: Option<Desc>,
+    /// The instances that were named, with the names as they were written.
+    chosen: Option<Vec<(i32, Text)>>,
+    known: Vec<Instance>,
+    factor: f64,
+    depth: usize,
+    ring: VecDeque<(Timestamp, Vec<(i32, Value)>)>,
+}
+
+/// All hosts and metrics.
+pub struct Sources {
+    hosts: Vec<Host>,
+    /// The metrics by number.
+    pub metrics: Vec<Metric>,
+    archives: Vec<String>,
+    default_host: Option<String>,
+    derived: DerivedMetrics,
+    names: Option<pcp::pmns::Pmns>,
+    tool_log: fn(&str, &str),
+    said: String,
+}
+
+impl Sources {
+    /// For archives, or for live hosts when there are none. `default_host` is where metrics come from that name no host.
+    pub fn new(
+        archives: Vec<String>,
+        default_host: Option<String>,
+        names: Option<pcp::pmns::Pmns>,
+        tool_log: fn(&str, &str),
+    ) -> Sources {
+        let (derived, said) = DerivedMetrics::configured();
+        Sources {
+            hosts: Vec::new(),
+            metrics: Vec::new(),
+            archives,
+            default_host,
+            derived,
+            names,
+            tool_log,
+            said: said.concat(),
+        }
+    }
+
+    /// What there is to say on standard error.
+    pub fn take_said(&mut self) -> String {
+        std::mem::take(&mut self.said)
+    }
+
+    /// The host of that number.
+    pub fn host(&self, at: usize) -> Option<&Host> {
+        self.hosts.get(at)
+    }
+
+    /// Opens all archives. Returns the times that they span, and the first one's time zone.
+    ///
+    /// # Errors
+    /// The message for standard error.
+    pub fn open_archives(&mut self) -> Result<(Timestamp, Timestamp, String), String> {
+        let mut span: Option<(Timestamp, Timestamp, String)> = None;
+        for names in self.archives.clone() {
+            let mut archive = ArchiveContext::open(&names).map_err(|error| {
+                format!("pmie: cannot open archive {names}\npmNewContext failed: {}\n", error.code())
+            })?;
+            if let Some(space) = &self.names {
+                archive.use_names(space.clone());
+            }
+            let (start, end) = (archive.label().start, archive.end());
+            let zone = archive.label().timezone.to_string();
+            let name = archive.label().hostname.to_string();
+            if self.hosts.iter().any(|h| h.name == name) {
+                return Err(format!(
+                    "pmie: Error: archive {names} and archive {} are from the same host \"{name}\"\n",
+                    self.hosts.iter().find(|h| h.name == name).map_or("", |h| &h.spec)
+                ));
+            }
+            let mut context = Context::Archive(Box::new(archive));
+            self.derive(&mut context);
+            self.hosts.push(Host {
+                spec: names,
+                name,
+                is_archive: true,
+                context: Some(context),
+                next_attempt: Timestamp::ZERO,
+            });
+            span = Some(match span {
+                Some((s, e, zone)) => (s.min(start), e.max(end), zone),
+                None => (start, end, zone),
+            });
+        }
+        span.ok_or_else(|| "pmie: no archive\n".to_owned())
+    }
+
+    fn derive(&mut self, context: &mut Context) {
+        if let Ok(said) = context.use_derived(&self.derived) {
+            self.said.push_str(&said.concat());
+        }
+    }
+
+    /// The time zone of the default host.
+    pub fn live_zone(&mut self) -> Option<(String, String)> {
+        let at = self.host_of(None)?;
+        let host = self.hosts.get_mut(at)?;
+        let zone = string(host.context.as_mut()?, "pmcd.timezone")?;
+        Some((zone, host.name.clone()))
+    }
+
+    /// The number of a host; `None` when no archive is of it.
+    fn host_of(&mut self, name: Option<&str>) -> Option<usize> {
+        if !self.archives.is_empty() {
+            let Some(name) = name.or(self.default_host.as_deref()) else {
+                return (!self.hosts.is_empty()).then_some(0);
+            };
+            let found = self.hosts.iter().position(|h| h.name == name);
+            if found.is_none() {
+                self.said.push_str(&format!(
+                    "pmie: no archive for host {name}\n"
+                ));
+            }
+            return found;
+        }
+        let spec = name
+            .or(self.default_host.as_deref())
+            .unwrap_or("local:")
+            .to_owned();
+        if let Some(at) = self.hosts.iter().position(|h| h.spec == spec) {
+            return Some(at);
+        }
+        let mut host = Host {
+            name: spec.clone(),
+            spec,
+            is_archive: false,
+            context: None,
+            next_attempt: Timestamp::ZERO,
+        };
+        if host.connect() {
+            if let Some(mut context) = host.context.take() {
+                self.derive(&mut context);
+                host.context = Some(context);
+            }
+        } else {
+            (self.tool_log)("Info", &format!("Cannot connect to pmcd {}", host.spec));
+            self.said.push_str(&format!(
+                "pmie: warning - pmcd via {} is unreachable\n",
+                host.spec
+            ));
+        }
+        self.hosts.push(host);
+        Some(self.hosts.len() - 1)
+    }
+
+    /// The metric on hosts, with instances by name. Returns the metrics and what their values are; `None` when it cannot
+    /// be had, which is said.
+    pub fn fetch(
+        &mut self,
+        name: &str,
+        hosts: &[String],
+        instances: &[String],
+        oldest: usize,
+    ) -> Option<(Vec<usize>, Kind)> {
+        let mut found = Vec::new();
+        let mut kind = Kind::Number;
+        let hosts: Vec<Option<&str>> = if hosts.is_empty() {
+            vec![None]
+        } else {
+            hosts.iter().map(|h| Some(h.as_str())).collect()
+        };
+        for host in hosts {
+            let at = self.host_of(host)?;
+            let metric = self.metric(at, name, instances, oldest)?;
+            if metric.desc.is_some_and(|d| d.ty == Type::String) {
+                kind = Kind::Text;
+            }
+            self.metrics.push(metric);
+            found.push(self.metrics.len() - 1);
+        }
+        Some((found, kind))
+    }
+
+    fn metric(
+        &mut self,
+        at: usize,
+        name: &str,
+        instances: &[String],
+        oldest: usize,
+    ) -> Option<Metric> {
+        let host = self.hosts.get_mut(at)?;
+        let place = if host.is_archive {
+            format!("archive {} (host {})", host.spec, host.name)
+        } else {
+            format!("pmcd {} (host {})", host.spec, host.name)
+        };
+        let mut metric = Metric {
+            host: at,
+            name: name.to_owned(),
+            desc: None,
+            chosen: None,
+            known: Vec::new(),
+            factor: 1.0,
+            depth: oldest + 2,
+            ring: VecDeque::new(),
+        };
+        let Some(context) = &mut host.context else {
+            return Some(metric);
+        };
+        let pmid = match (&self.names, host.is_archive) {
+            (Some(space), false) => match space.lookup(name.as_bytes()) {
+                Ok(pcp::pmns::Place::Leaf(pmid)) => Ok(pmid),
+                Ok(_) => Err(pcp::ErrorCode::NONLEAF.into()),
+                Err(code) => Err(code.into()),
+            },
+            _ => context.lookup_name(name),
+        };
+        let pmid = match pmid {
+            Ok(pmid) => pmid,
+            Err(error) => {
+                self.said.push_str(&format!(
+                    "pmie: metric {name} not in namespace for {place}\npmLookupName failed: {}\n",
+                    error.code()
+                ));
+                return None;
+            }
+        };
+        let desc = match context.desc(pmid) {
+            Ok(desc) => desc,
+            Err(error) => {
+                self.said.push_str(&format!(
+                    "pmie: metric {name} not currently available from {place}\npmLookupDesc failed: {}\n",
+                    error.code()
+                ));
+                return Some(metric);
+            }
+        };
+        if !desc.ty.is_numeric() && !matches!(desc.ty, Type::String | Type::NoSupport) {
+            self.said
+                .push_str(&format!("pmie: metric {name} has inappropriate type\n"));
+            return None;
+        }
+        metric.describe(desc);
+        if desc.indom.is_null() {
+            if !instances.is_empty() {
+                self.said
+                    .push_str(&format!("pmie: metric {name} has no instance domain\n"));
+                return None;
+            }
+            return Some(metric);
+        }
+        metric.known = context.instances(desc.indom).unwrap_or_default();
+        if instances.is_empty() {
+            return Some(metric);
+        }
+        let ever = match context {
+            Context::Archive(archive) => archive.all_instances(desc.indom).unwrap_or_default(),
+            Context::Host(_) => Vec::new(),
+        };
+        let mut chosen = Vec::new();
+        for wanted in instances {
+            let known = metric.known.iter().chain(&ever);
+            let inst = known
+                .clone()
+                .find(|i| instance_name_matches(&i.name, wanted.as_bytes()))
+                .or_else(|| {
+                    // A name whose first word is that of an instance is taken for it.
+                    let word = wanted.split(' ').next().unwrap_or(wanted);
+                    known.clone().find(|i| &*i.name == word.as_bytes())
+                });
+            match inst {
+                Some(inst) => chosen.push((inst.inst, Text::from(wanted.as_str()))),
+                None => {
+                    (self.tool_log)(
+                        "Error",
+                        &format!(
+                            "metric {name} from {place} does not (currently) have instance \"{wanted}\""
+                        ),
+                    );
+                    return None;
+                }
+            }
+        }
+        metric.chosen = Some(chosen);
+        Some(metric)
+    }
+
+    /// How many instances an expression's values have, `None` when it has none.
+    pub fn instances(&self, expr: &Expr) -> Option<usize> {
+        match &expr.form {
+            Form::Number(_) | Form::Text(_) | Form::Clock(_) => None,
+            Form::Fetch { metrics, .. } => {
+                let metric = self.metrics.get(*metrics.first()?)?;
+                metric.instance_count()
+            }
+            Form::Negate(e)
+            | Form::Not(e)
+            | Form::Rate(e)
+            | Form::Rising(e)
+            | Form::Falling(e)
+            | Form::Match(_, _, e) => self.instances(e),
+            Form::Binary(_, left, right) => self.instances(left).or_else(|| self.instances(right)),
+            Form::Reduce(_, Dimension::Instance, _) => None,
+            Form::Reduce(_, _, e) => self.instances(e),
+        }
+    }
+
+    /// Whether an expression has more values than one by its form: of instances, hosts or samples.
+    pub fn is_set(&self, expr: &Expr) -> bool {
+        self.dimensions(expr) != [false; 3]
+    }
+
+    fn dimensions(&self, expr: &Expr) -> [bool; 3] {
+        match &expr.form {
+            Form::Number(_) | Form::Text(_) | Form::Clock(_) => [false; 3],
+            Form::Fetch {
+                metrics, samples, ..
+            } => {
+                let many = metrics.iter().any(|m| {
+                    let metric = self.metrics.get(*m);
+                    let count = metric.and_then(Metric::instance_count);
+                    count.is_some_and(|c| {
+                        metric.is_some_and(|m| m.chosen.is_none()) || c > 1
+                    })
+                });
+                [metrics.len() > 1, many, samples.0 != samples.1]
+            }
+            Form::Negate(e)
+            | Form::Not(e)
+            | Form::Rate(e)
+            | Form::Rising(e)
+            | Form::Falling(e)
+            | Form::Match(_, _, e) => self.dimensions(e),
+            Form::Binary(_, left, right) => {
+                let (a, b) = (self.dimensions(left), self.dimensions(right));
+                [a[0] || b[0], a[1] || b[1], a[2] || b[2]]
+            }
+            Form::Reduce(_, dimension, e) => {
+                let mut found = self.dimensions(e);
+                let at = match dimension {
+                    Dimension::Host => 0,
+                    Dimension::Instance => 1,
+                    Dimension::Sample => 2,
+                };
+                found[at] = false;
+                found
+            }
+        }
+    }
+
+    /// Fetches metrics; in archives for a time.
+    pub fn update(&mut self, wanted: &[usize], time: Timestamp) {
+        for (at, host) in self.hosts.iter_mut().enumerate() {
+            let mine: Vec<usize> = wanted
+                .iter()
+                .copied()
+                .filter(|m| self.metrics.get(*m).is_some_and(|m| m.host == at))
+                .collect();
+            if mine.is_empty() {
+                continue;
+            }
+            if host.context.is_none() && host.next_attempt <= time && host.connect() {
+                (self.tool_log)("Info", &format!("Re-established connection to pmcd {}", host.spec));
+            }
+            let mut pmids: Vec<Pmid> = Vec::new();
+            for index in &mine {
+                let Some(metric) = self.metrics.get_mut(*index) else {
+                    continue;
+                };
+                if metric.desc.is_none() {
+                    metric.find(host.context.as_mut());
+                }
+                if let Some(desc) = metric.desc
+                    && !pmids.contains(&desc.pmid)
+                    && desc.ty != Type::NoSupport
+                {
+                    pmids.push(desc.pmid);
+                }
+            }
+            let fetched = host.fetch(&pmids, time);
+            if let Some(problem) = host.take_loss(&fetched) {
+                (self.tool_log)("Info", &problem);
+            }
+            let fetched = fetched.ok();
+            let when = fetched.as_ref().map_or(time, |f| f.time);
+            for index in mine {
+                let Some(metric) = self.metrics.get_mut(index) else {
+                    continue;
+                };
+                let set = metric.desc.and_then(|desc| {
+                    let sets = &fetched.as_ref()?.sets;
+                    sets.iter().find(|s| s.pmid == desc.pmid)
+                });
+                let values = set.map(|s| s.instances()).unwrap_or_default();
+                let values: Vec<(i32, Value)> =
+                    values.iter().map(|v| (v.inst, v.value.clone())).collect();
+                let strange = values
+                    .iter()
+                    .any(|(inst, _)| !metric.known.iter().any(|k| k.inst == *inst));
+                if let (true, Some(desc), Some(context)) =
+                    (strange, metric.desc, host.context.as_mut())
+                    && !desc.indom.is_null()
+                    && let Ok(known) = context.instances(desc.indom)
+                {
+                    metric.known = known;
+                }
+                metric.ring.push_front((when, values));
+                metric.ring.truncate(metric.depth);
+            }
+        }
+    }
+}
+
+/// One string of pmcd's.
+fn string(context: &mut Context, name: &str) -> Option<String> {
+    let pmid = context.lookup_name(name).ok()?;
+    let fetched = context.fetch(&[pmid]).ok()?;
+    let value = fetched.sets.first()?.instances().first()?;
+    match Atom::extract(&value.value, Type::String).ok()? {
+        Atom::String(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+impl Host {
+    fn connect(&mut self) -> bool {
+        self.next_attempt = Timestamp::now() + Timestamp::new(5, 0);
+        let Ok(mut context) = Context::host(&self.spec) else {
+            return false;
+        };
+        if let Some(name) = string(&mut context, "pmcd.hostname") {
+            self.name = name;
+        }
+        self.context = Some(context);
+        true
+    }
+
+    fn fetch(&mut self, pmids: &[Pmid], time: Timestamp) -> Result<pcp::Fetched, Error> {
+        let Some(context) = &mut self.context else {
+            return Err(pcp::ErrorCode::NOTCONN.into());
+        };
+        if pmids.is_empty() {
+            return Ok(pcp::Fetched {
+                time,
+                sets: Vec::new(),
+            });
+        }
+        if let Context::Archive(archive) = context {
+            archive.set_mode(ArchiveMode::Interpolated(1), time);
+        }
+        context.fetch(pmids)
+    }
+
+    /// Forgets a connection that was lost; what to say of it.
+    fn take_loss(&mut self, fetched: &Result<pcp::Fetched, Error>) -> Option<String> {
+        let lost = match fetched {
+            Err(Error::Io(_) | Error::Malformed { .. }) => true,
+            Err(error) => matches!(
+                error.code(),
+                pcp::ErrorCode::EOF | pcp::ErrorCode::IPC | pcp::ErrorCode::TIMEOUT
+            ),
+            Ok(_) => false,
+        };
+        if !lost || self.is_archive {
+            return None;
+        }
+        self.context = None;
+        self.next_attempt = Timestamp::now() + Timestamp::new(5, 0);
+        Some(format!("Lost connection to pmcd {}", self.spec))
+    }
+}
+
+impl Metric {
+    fn describe(&mut self, desc: Desc) {
+        let units = desc.units;
+        let canonical = Units::new(
+            units.dim_space,
+            units.dim_time,
+            units.dim_count,
+            0,
+            pcp::TIME_SEC,
+            0,
+        );
+        self.factor = units.conversion(canonical).unwrap_or(1.0);
+        self.desc = Some(desc);
+    }
+
+    /// Looks again for what was not there.
+    fn find(&mut self, context: Option<&mut Context>) {
+        let Some(context) = context else { return };
+        let pmid = context.lookup_name(&self.name);
+        if let Ok(desc) = pmid.and_then(|pmid| context.desc(pmid)) {
+            self.describe(desc);
+            if !desc.indom.is_null() {
+                self.known = context.instances(desc.indom).unwrap_or_default();
+            }
+        }
+    }
+
+    /// How many instances are wanted or known; `None` when the metric has none.
+    pub fn instance_count(&self) -> Option<usize> {
+        let desc = self.desc?;
+        if desc.indom.is_null() {
+            return None;
+        }
+        Some(self.chosen.as_ref().map_or(self.known.len(), Vec::len))
+    }
+
+    /// Whether values are turned into rates.
+    pub fn is_counter(&self) -> bool {
+        self.desc.is_some_and(|d| d.sem == Semantics::Counter && d.ty.is_numeric())
+    }
+
+    /// The instances that have a row: those that were named, or those with a value in one of the samples.
+    pub fn rows(&self, samples: (usize, usize)) -> Vec<(i32, Option<Text>)> {
+        let Some(desc) = self.desc else {
+            return Vec::new();
+        };
+        if desc.indom.is_null() {
+            return vec![(pcp::INST_NULL, None)];
+        }
+        if let Some(chosen) = &self.chosen {
+            return chosen.iter().map(|(i, n)| (*i, Some(n.clone()))).collect();
+        }
+        let _ = samples;
+        let newest = self.ring.front().map(|(_, values)| values.as_slice());
+        let newest = newest.unwrap_or_default();
+        let has = |inst: i32| newest.iter().any(|(i, _)| *i == inst);
+        let mut rows: Vec<(i32, Option<Text>)> = self
+            .known
+            .iter()
+            .filter(|k| has(k.inst))
+            .map(|k| (k.inst, Some(k.name.clone())))
+            .collect();
+        for (inst, _) in newest {
+            if !self.known.iter().any(|k| k.inst == *inst) {
+                rows.push((*inst, Some(inst.to_string().into())));
+            }
+        }
+        rows
+    }
+
+    /// A sample of an instance in canonical units, and when it was taken.
+    pub fn number(&self, sample: usize, inst: i32) -> Option<(Timestamp, f64)> {
+        let (time, values) = self.ring.get(sample)?;
+        let value = &values.iter().find(|(i, _)| *i == inst)?.1;
+        let number = Atom::extract(value, self.desc?.ty).ok()?.as_f64()?;
+        Some((*time, number * self.factor))
+    }
+
+    /// A sample of an instance that is a text.
+    pub fn text(&self, sample: usize, inst: i32) -> Option<String> {
+        let (_, values) = self.ring.get(sample)?;
+        let value = &values.iter().find(|(i, _)| *i == inst)?.1;
+        match Atom::extract(value, Type::String).ok()? {
+            Atom::String(text) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+}

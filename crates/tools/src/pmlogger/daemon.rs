@@ -1,0 +1,963 @@
+//! The logger at work: fetches when they are due, clients, signals, and the source of metrics that comes and goes.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use pcp::archive::Label;
+use pcp::pdu::log::{REQUEST_NEW_VOLUME, REQUEST_STATUS, REQUEST_SYNC};
+use pcp::pdu::{LogControl, LogStatus, Pdu};
+use pcp::timezone::Zone;
+use pcp::{
+    Atom, Context, Error, ErrorCode, INST_NULL, Instance, InstanceValue, Pmid, Text, Timestamp,
+    Type, ValueSet,
+};
+
+use super::access::{Access, Operations};
+use super::control::{Client, Control};
+use super::limits::Limit;
+use super::log::{Log, hostname};
+use super::recorder::{OwnMetric, RecordError, Recorder};
+use super::resolve::Resolver;
+use super::states::{Group, Task, log_once};
+use super::{Options, REEXEC, request};
+
+/// Seconds before each attempt to reach pmcd again (pmReconnectContext(3)).
+const BACKOFF: [i64; 5] = [5, 10, 20, 40, 80];
+
+/// What pmcd says of its agents ahead of values: any of these makes it ask for the metrics again.
+const AGENTS_CHANGED: i32 = 1 | 2 | 4;
+/// Labels changed.
+const LABELS_CHANGED: i32 = 8;
+/// Names changed.
+const NAMES_CHANGED: i32 = 16;
+
+/// Why logging ends.
+enum End {
+    /// With what is to be said of it.
+    Said(String),
+    /// To begin again with an archive of another name.
+    Again,
+    /// The archive cannot be written.
+    Failed(String),
+}
+
+pub(super) struct Daemon<'a> {
+    options: &'a Options,
+    log: &'a mut Log,
+    host: String,
+    source: String,
+    context: Context,
+    connected: bool,
+    attempts: usize,
+    next_attempt: Timestamp,
+    resolver: Resolver,
+    access: Access,
+    tasks: Vec<Task>,
+    recorder: Recorder,
+    control: Control,
+    client: Option<(Client, Operations)>,
+    signals: SignalFd,
+    recording: Option<File>,
+    begun: Instant,
+    end: Option<Timestamp>,
+    count: u64,
+    volume_count: u64,
+    volume_begun: Timestamp,
+    instance: Instance,
+    archive_path: PathBuf,
+    own_descs: Vec<(Text, pcp::Desc)>,
+    zone: (String, String),
+}
+
+/// One string of pmcd's.
+fn string(context: &mut Context, name: &str) -> Option<String> {
+    let pmid = context.lookup_name(name).ok()?;
+    let fetched = context.fetch(&[pmid]).ok()?;
+    let value = fetched.sets.first()?.instances().first()?;
+    match Atom::extract(&value.value, Type::String).ok()? {
+        Atom::String(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// The name that this host has first in its own list of hosts.
+fn canonical_hostname() -> String {
+    let own = hostname();
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let line = hosts.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace().skip(1);
+        let first = words.clone().next()?;
+        words.any(|word| word == own).then(|| first.to_owned())
+    });
+    // The first address of a host decides, and its first name.
+    let address = hosts.lines().find_map(|line| {
+        let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
+        let known = words.iter().skip(1).any(|word| *word == own);
+        known.then(|| words.first().map(|w| (*w).to_owned()))?
+    });
+    let by_address = address.and_then(|address| {
+        hosts.lines().find_map(|line| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            (words.next()? == address).then(|| words.next().map(str::to_owned))?
+        })
+    });
+    by_address.or(line).unwrap_or(own)
+}
+
+/// This process's time zone in the form of `$TZ`.
+fn own_timezone() -> String {
+    if let Some(zone) = std::env::var("TZ").ok().filter(|zone| !zone.is_empty()) {
+        return zone;
+    }
+    // Hours behind Greenwich stand behind the name, with the sign that POSIX has.
+    let now = jiff::Zoned::now();
+    let west = -now.offset().seconds();
+    let name = now.strftime("%Z").to_string();
+    match (west / 3600, (west % 3600).abs() / 60) {
+        (0, 0) => "UTC".to_owned(),
+        (hours, 0) => format!("{name}{hours:+}"),
+        (hours, minutes) => format!("{name}{hours:+}:{minutes:02}"),
+    }
+}
+
+impl<'a> Daemon<'a> {
+    /// Creates the archive and begins to listen; `None` when there is nothing to do.
+    ///
+    /// # Errors
+    /// The message for the log.
+    pub fn start(
+        options: &'a Options,
+        source: &str,
+        mut context: Context,
+        resolver: Resolver,
+        access: Access,
+        log: &'a mut Log,
+    ) -> Result<Option<Daemon<'a>>, String> {
+        let host = string(&mut context, "pmcd.hostname").unwrap_or_else(hostname);
+        let kind = if options.primary { "primary " } else { "" };
+        log.say(&format!(
+            "Starting {kind}logger for host \"{host}\" via \"{source}\"\n"
+        ));
+        let mut tasks = Vec::new();
+        resolver.states.schedule(&mut tasks, Timestamp::ZERO, true);
+        if tasks.is_empty() && !options.primary && !options.linger {
+            log.say("Nothing to log, and not the primary logger instance ... good-bye\n");
+            return Ok(None);
+        }
+        let (mut zone, mut zoneinfo) = (own_timezone(), String::new());
+        if !options.local_zone {
+            zone = string(&mut context, "pmcd.timezone").unwrap_or(zone);
+            zoneinfo = string(&mut context, "pmcd.zoneinfo").unwrap_or_default();
+        }
+        let begun = Timestamp::now();
+        let label_host = options.label_host.as_deref().unwrap_or(&host);
+        let label = Label {
+            version: options.version,
+            pid: std::process::id() as i32,
+            start: begun,
+            volume: 0,
+            features: 0,
+            hostname: label_host.into(),
+            timezone: zone.as_str().into(),
+            zoneinfo: zoneinfo.as_str().into(),
+        };
+        let base = Path::new(&options.archive);
+        let exists = ["index", "meta", "0"].into_iter().find(|suffix| {
+            let mut name = base.as_os_str().to_owned();
+            name.push(".");
+            name.push(suffix);
+            Path::new(&name).exists()
+        });
+        if let Some(suffix) = exists {
+            // PCP creates the index first, and finds there what is in its way.
+            let suffix = if suffix == "meta" { "index" } else { suffix };
+            return Err(format!(
+                "__pmLogNewFile: \"{0}.{suffix}\" already exists, not over-written\n\
+                 __pmLogCreate({host}, {0}, ...): File exists\n",
+                options.archive
+            ));
+        }
+        let recorder = Recorder::create(base, label).map_err(|error| {
+            format!(
+                "__pmLogCreate({host}, {}, ...): {}\n",
+                options.archive,
+                ErrorCode::from(&error)
+            )
+        })?;
+        let local = Zone::new(&zone);
+        let end = match &options.finish {
+            Some(text) => {
+                let zone = if options.local_zone {
+                    Zone::local()
+                } else {
+                    local
+                };
+                Some(super::end_time(text, &zone)?)
+            }
+            None => None,
+        };
+        log.say(&format!("Archive basename: {}\n", options.archive));
+        if options.primary
+            && let Some((pid, link)) = Control::other_primary()
+        {
+            return Err(format!(
+                "pmlogger: ERROR: there is already a primary pmlogger running, pid {pid} linkfile={}\n",
+                link.display()
+            ));
+        }
+        let mut control = Control::listen();
+        let archive_path = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        let note = options.note.as_deref();
+        if let Err((path, error)) = control.publish(&host, &archive_path, note, options.primary) {
+            log.say(&format!(
+                "pmlogger: error creating port map file {}: {}.  Exiting.\n",
+                path.display(),
+                ErrorCode::from(&error)
+            ));
+        }
+        let mut set = SigSet::empty();
+        for signal in [
+            Signal::SIGHUP,
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
+        ] {
+            set.add(signal);
+        }
+        let signals = set
+            .thread_block()
+            .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC))
+            .map_err(|e| format!("pmlogger: signals: {e}\n"))?;
+        let recording = match options.recording {
+            Some(fd) => {
+                let file = File::open(format!("/dev/fd/{fd}"));
+                Some(file.map_err(|e| format!("pmlogger: -x {fd}: {}\n", ErrorCode::from(&e)))?)
+            }
+            None => None,
+        };
+        let pid = std::process::id() as i32;
+        let mut daemon = Daemon {
+            options,
+            log,
+            host,
+            source: source.to_owned(),
+            context,
+            connected: true,
+            attempts: 0,
+            next_attempt: Timestamp::ZERO,
+            resolver,
+            access,
+            tasks,
+            recorder,
+            control,
+            client: None,
+            signals,
+            recording,
+            begun: Instant::now(),
+            end,
+            count: 0,
+            volume_count: 0,
+            volume_begun: Timestamp::ZERO,
+            instance: Instance {
+                inst: pid,
+                name: pid.to_string().into(),
+            },
+            archive_path,
+            own_descs: Vec::new(),
+            zone: (zone, zoneinfo),
+        };
+        daemon.find_own_metrics();
+        daemon
+            .own_record(begun)
+            .map_err(|e| format!("pmlogger: {}\n", ErrorCode::from(&e)))?;
+        if options.notify {
+            notify_ready();
+        }
+        Ok(Some(daemon))
+    }
+
+    fn find_own_metrics(&mut self) {
+        for name in [
+            "pmcd.pmlogger.host",
+            "pmcd.pmlogger.port",
+            "pmcd.pmlogger.archive",
+            "pmcd.pid",
+            "pmcd.seqnum",
+        ] {
+            let pmid = self.context.lookup_name(name);
+            if let Ok(desc) = pmid.and_then(|pmid| self.context.desc(pmid)) {
+                self.own_descs.push((name.into(), desc));
+            }
+        }
+    }
+
+    /// The record that an archive begins and ends with.
+    fn own_record(&mut self, time: Timestamp) -> std::io::Result<()> {
+        let fetched: Vec<Pmid> = self
+            .own_descs
+            .iter()
+            .filter(|(_, desc)| desc.indom.is_null())
+            .map(|(_, desc)| desc.pmid)
+            .collect();
+        let mut sets = Vec::new();
+        if self.connected && !fetched.is_empty() {
+            *self.context.profile_mut() = pcp::pdu::Profile::default();
+            sets = self.context.fetch(&fetched).map(|f| f.sets).unwrap_or_default();
+        }
+        let mut metrics = Vec::new();
+        for (name, desc) in &self.own_descs {
+            let text = |text: &str| Atom::String(text.into());
+            let own = match &*name.to_str() {
+                "pmcd.pmlogger.host" => Some(text(&canonical_hostname())),
+                "pmcd.pmlogger.port" => Some(Atom::U32(self.control.port.into())),
+                "pmcd.pmlogger.archive" => Some(text(&self.archive_path.to_string_lossy())),
+                _ => None,
+            };
+            let set = match own {
+                Some(atom) => {
+                    let inst = if desc.indom.is_null() {
+                        INST_NULL
+                    } else {
+                        self.instance.inst
+                    };
+                    let value = atom.to_value();
+                    ValueSet::new(desc.pmid, vec![InstanceValue { inst, value }])
+                }
+                None => match sets.iter().find(|s| s.pmid == desc.pmid) {
+                    Some(set) => set.clone(),
+                    None => continue,
+                },
+            };
+            metrics.push(OwnMetric {
+                name: name.clone(),
+                desc: *desc,
+                set,
+            });
+        }
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        self.recorder.own_record(time, &metrics, &self.instance)
+    }
+
+    /// Time since logging began, by a clock that nobody sets.
+    fn clock(&self) -> Timestamp {
+        let since = self.begun.elapsed();
+        Timestamp::new(since.as_secs() as i64, since.subsec_nanos() as i32)
+    }
+
+    /// Runs until something ends it. Returns the exit status.
+    pub fn run(mut self) -> u8 {
+        let end = loop {
+            match self.turn() {
+                Ok(()) => {}
+                Err(end) => break end,
+            }
+        };
+        let (text, status) = match end {
+            End::Failed(text) => {
+                self.log.say(&text);
+                return 1;
+            }
+            End::Said(text) => (text, 0),
+            End::Again => (String::new(), 0),
+        };
+        // The last record says how far this archive reaches.
+        let time = Timestamp::now().max(self.recorder.last());
+        if let Err(error) = self.own_record(time) {
+            let code = ErrorCode::from(&error);
+            self.log.say(&format!("pmlogger: {code}\n"));
+        }
+        if text.is_empty() {
+            return self.execute_again();
+        }
+        self.log.notify("Info", &format!("pmlogger: {text}, exiting"));
+        status
+    }
+
+    /// Becomes a new logger with the same command line, whose archive has another name.
+    fn execute_again(self) -> u8 {
+        let Daemon {
+            options,
+            log,
+            control,
+            client,
+            ..
+        } = self;
+        drop(client);
+        drop(control);
+        let mut words = options.words.clone();
+        let note = format!("-m{REEXEC}");
+        if !words.contains(&note) {
+            let at = words.len().saturating_sub(1);
+            words.insert(at, note);
+        }
+        log.notify("Info", "pmlogger: Caught signal 12, reexec");
+        log.say(&format!(
+            "\n=== pmlogger: reexec cmdlne: pmlogger {}\n",
+            words.join(" ")
+        ));
+        let program = std::env::current_exe();
+        let error = match program {
+            Ok(program) => std::process::Command::new(program)
+                .arg0("pmlogger")
+                .args(&words)
+                .exec(),
+            Err(error) => error,
+        };
+        log.say(&format!(
+            "pmlogger: reexec failed: {}\n",
+            ErrorCode::from(&error)
+        ));
+        1
+    }
+
+    /// Does what is due, then waits for the next thing.
+    fn turn(&mut self) -> Result<(), End> {
+        self.limits_of_time()?;
+        if self.connected {
+            self.due()?;
+        } else if self.clock() >= self.next_attempt {
+            self.reconnect()?;
+        }
+        let timeout = self.timeout();
+        let mut ready = Vec::new();
+        {
+            let mut sockets: Vec<(Ready, BorrowedFd<'_>)> =
+                vec![(Ready::Signal, self.signals.as_fd())];
+            sockets.extend(self.control.sockets().map(|s| (Ready::NewClient, s)));
+            if let Some((client, _)) = &self.client {
+                sockets.push((Ready::Client, client.socket()));
+            }
+            if let (true, Context::Host(host)) = (self.connected, &self.context) {
+                sockets.push((Ready::Source, host.socket()));
+            }
+            if let Some(recording) = &self.recording {
+                sockets.push((Ready::Recording, recording.as_fd()));
+            }
+            let mut polled: Vec<PollFd<'_>> = sockets
+                .iter()
+                .map(|(_, socket)| PollFd::new(*socket, PollFlags::POLLIN))
+                .collect();
+            // An interruption is a turn without anything ready.
+            if ppoll(&mut polled, Some(timeout), None).is_ok() {
+                for ((what, _), polled) in sockets.iter().zip(&polled) {
+                    if polled.any() == Some(true) {
+                        ready.push(*what);
+                    }
+                }
+            }
+        }
+        ready.dedup();
+        for what in ready {
+            match what {
+                Ready::Signal => self.signal()?,
+                Ready::NewClient => self.new_client(),
+                Ready::Client => self.serve()?,
+                Ready::Source => self.source_speaks()?,
+                Ready::Recording => self.recording_speaks()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> TimeSpec {
+        let now = self.clock();
+        let mut next = now + Timestamp::new(3600, 0);
+        if self.connected {
+            next = self.tasks.iter().map(|t| t.next).fold(next, Timestamp::min);
+        } else {
+            next = next.min(self.next_attempt);
+        }
+        if let Some(Limit::Time(after)) = self.options.exit_limit {
+            next = next.min(after);
+        }
+        if let Some(Limit::Time(after)) = self.options.volume_limit {
+            next = next.min(self.volume_begun + after);
+        }
+        if let Some(end) = self.end {
+            next = next.min(now + (end - Timestamp::now()));
+        }
+        if self.options.watched.is_some() {
+            next = next.min(now + Timestamp::new(1, 0));
+        }
+        let wait = (next - now).max(Timestamp::ZERO);
+        TimeSpec::new(wait.sec, wait.nsec.into())
+    }
+
+    fn limits_of_time(&mut self) -> Result<(), End> {
+        let now = self.clock();
+        let over = matches!(self.options.exit_limit, Some(Limit::Time(after)) if now >= after)
+            || self.end.is_some_and(|end| Timestamp::now() >= end);
+        if over {
+            return Err(End::Said("End of run time".to_owned()));
+        }
+        if let Some(pid) = self.options.watched
+            && !Path::new(&format!("/proc/{pid}")).exists()
+        {
+            return Err(End::Said("process from -p has vanished".to_owned()));
+        }
+        if matches!(self.options.volume_limit, Some(Limit::Time(after)) if now >= self.volume_begun + after)
+        {
+            self.next_volume("sample time")?;
+        }
+        Ok(())
+    }
+
+    fn next_volume(&mut self, via: &str) -> Result<(), End> {
+        if let Err(error) = self.recorder.next_volume() {
+            return Err(self.unwritable(&error));
+        }
+        self.volume_count = 0;
+        self.volume_begun = self.clock();
+        let (volume, date) = (self.recorder.label().volume, self.log.date());
+        self.log
+            .say(&format!("New log volume {volume}, via {via} at {date}\n"));
+        Ok(())
+    }
+
+    fn unwritable(&self, error: &std::io::Error) -> End {
+        End::Failed(format!(
+            "pmlogger: cannot write archive {}: {}\n",
+            self.recorder.base().display(),
+            ErrorCode::from(error)
+        ))
+    }
+
+    fn due(&mut self) -> Result<(), End> {
+        let now = self.clock();
+        for at in 0..self.tasks.len() {
+            let Some(task) = self.tasks.get_mut(at).filter(|t| t.next <= now) else {
+                continue;
+            };
+            if let Some(interval) = task.interval() {
+                let missed = (now - task.next).as_nanos() / interval.as_nanos().max(1);
+                let steps = (missed + 1) * interval.as_nanos();
+                task.next = task.next + Timestamp::from_nanos(steps);
+            }
+            let level = task.level;
+            let groups: Vec<Group> = task.groups.clone();
+            for (index, group) in groups.iter().enumerate() {
+                match self.fetch(group) {
+                    Ok(Some(bytes)) if self.options.report && !group.reported => {
+                        self.report(group, level.on.unwrap_or(0), bytes);
+                        if let Some(group) = self.tasks.get_mut(at).and_then(|t| t.groups.get_mut(index))
+                        {
+                            group.reported = true;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(RecordError::Archive(error)) => return Err(self.unwritable(&error)),
+                    Err(RecordError::Source(_)) => {
+                        self.lost()?;
+                        return Ok(());
+                    }
+                }
+            }
+            if let Some(task) = self.tasks.get_mut(at)
+                && task.interval().is_none()
+            {
+                task.groups.clear();
+            }
+            self.count += 1;
+            self.volume_count += 1;
+            self.limits_of_size()?;
+        }
+        self.tasks.retain(|task| !task.groups.is_empty());
+        Ok(())
+    }
+
+    fn limits_of_size(&mut self) -> Result<(), End> {
+        match self.options.exit_limit {
+            Some(Limit::Records(count)) if self.count >= count => {
+                return Err(End::Said("Sample limit reached".to_owned()));
+            }
+            Some(Limit::Bytes(bytes)) if self.recorder.bytes() >= bytes => {
+                return Err(End::Said("Byte limit reached".to_owned()));
+            }
+            _ => {}
+        }
+        match self.options.volume_limit {
+            Some(Limit::Records(count)) if self.volume_count >= count => {
+                self.next_volume("sample counter")
+            }
+            Some(Limit::Bytes(bytes)) if self.recorder.volume_bytes() >= bytes => {
+                self.next_volume("sample byte size")
+            }
+            _ if self.recorder.is_full() => self.next_volume("max data volume size"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fetches and records; the bytes of the record, or `None` when there was nothing to record.
+    fn fetch(&mut self, group: &Group) -> Result<Option<usize>, RecordError> {
+        if *self.context.profile_mut() != group.profile {
+            *self.context.profile_mut() = group.profile.clone();
+        }
+        let fetched = match self.context.fetch(&group.pmids) {
+            Ok(fetched) => fetched,
+            Err(error) if super::is_lost(&error) => return Err(error.into()),
+            Err(error) => {
+                let code = error.code();
+                self.log.say(&format!("pmlogger: pmFetch: {code}\n"));
+                return Ok(None);
+            }
+        };
+        self.agents_changed()?;
+        let in_part = |indom| group.profile.indoms.iter().any(|e| e.indom == indom);
+        let bytes = self
+            .recorder
+            .record(&mut self.context, &fetched, in_part)?;
+        for set in &fetched.sets {
+            let states = &mut self.resolver.states;
+            let indom = states.get(set.pmid).map(|m| m.desc.indom);
+            let entry = group.profile.indoms.iter().find(|e| Some(e.indom) == indom);
+            let asked = entry.map(|e| e.instances.as_slice());
+            states.logged(set.pmid, asked, set.instances().iter().map(|v| v.inst));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Takes notice of what pmcd said ahead of values.
+    fn agents_changed(&mut self) -> Result<(), RecordError> {
+        let changes = match &mut self.context {
+            Context::Host(host) => host.take_changes(),
+            Context::Archive(_) => 0,
+        };
+        if changes & LABELS_CHANGED != 0 {
+            self.recorder.labels_changed(&mut self.context)?;
+        }
+        if changes & AGENTS_CHANGED != 0 {
+            self.validate()?;
+        }
+        if changes & (NAMES_CHANGED | AGENTS_CHANGED) != 0
+            && self.resolver.refresh(&mut self.context)?
+        {
+            self.reschedule();
+        }
+        Ok(())
+    }
+
+    fn reschedule(&mut self) {
+        let now = self.clock();
+        self.resolver.states.schedule(&mut self.tasks, now, false);
+    }
+
+    /// Asks whether the metrics are still what they were.
+    fn validate(&mut self) -> Result<(), Error> {
+        let date = self.log.date();
+        self.log.say(&format!(
+            "pmlogger: Validating metrics after PMCD state changed at {date}\n"
+        ));
+        let known: Vec<(String, pcp::Desc)> = self
+            .resolver
+            .states
+            .metrics()
+            .iter()
+            .map(|m| (m.name.clone(), m.desc))
+            .collect();
+        for (name, desc) in known {
+            match self.context.desc(desc.pmid) {
+                Ok(now) if now == desc => {}
+                Ok(_) => {
+                    self.log.say(&format!(
+                        "Error: metric \"{name}\" has changed ... it is not logged any more\n"
+                    ));
+                    self.resolver.states.remove(desc.pmid);
+                    self.reschedule();
+                }
+                Err(error) if super::is_lost(&error) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The source of metrics does not answer any more.
+    fn lost(&mut self) -> Result<(), End> {
+        self.connected = false;
+        self.attempts = 0;
+        self.next_attempt = self.clock() + Timestamp::new(BACKOFF[0], 0);
+        let date = self.log.date();
+        self.log.say(&format!(
+            "pmlogger: Lost connection to PMCD on \"{}\" at {date}\n",
+            self.host
+        ));
+        match self.recorder.mark() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.unwritable(&error)),
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), End> {
+        let Context::Host(host) = &mut self.context else {
+            return Ok(());
+        };
+        if host.reconnect().is_err() {
+            self.attempts += 1;
+            let wait = BACKOFF.get(self.attempts).or(BACKOFF.last());
+            let wait = wait.copied().unwrap_or(80);
+            self.next_attempt = self.clock() + Timestamp::new(wait, 0);
+            return Ok(());
+        }
+        host.take_changes();
+        self.connected = true;
+        let date = self.log.date();
+        self.log.say(&format!(
+            "pmlogger: re-established connection to PMCD on \"{}\" at {date}\n",
+            self.host
+        ));
+        // What was due meanwhile is due now.
+        if self.validate().is_err() {
+            return self.lost();
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, group: &Group, delta: u32, bytes: usize) {
+        let names: Vec<String> = group
+            .pmids
+            .iter()
+            .map(|pmid| {
+                let metric = self.resolver.states.get(*pmid);
+                metric.map_or_else(|| pmid.to_string(), |m| m.name.clone())
+            })
+            .collect();
+        let what = match names.as_slice() {
+            [name] => format!("\nMetric {name}"),
+            names => format!(
+                "\nGroup [{} metrics] {{\n\t{}\n}}",
+                names.len(),
+                names.join("\n\t")
+            ),
+        };
+        let how = if delta == 0 {
+            format!("logged once: {bytes} bytes")
+        } else {
+            let every = if delta.is_multiple_of(1000) {
+                (delta / 1000).to_string()
+            } else {
+                format!("{:.3}", f64::from(delta) / 1000.0)
+            };
+            let per_day = bytes as f64 * 86_400_000.0 / f64::from(delta) / f64::from(1 << 20);
+            format!("logged every {every} sec: {bytes} bytes or {per_day:.2} Mbytes/day")
+        };
+        self.log.say(&format!("{what} {how}\n"));
+    }
+
+    fn signal(&mut self) -> Result<(), End> {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            match i32::try_from(info.ssi_signo) {
+                Ok(number) if number == Signal::SIGHUP as i32 => self.next_volume("SIGHUP")?,
+                Ok(number) if number == Signal::SIGUSR2 as i32 => return Err(End::Again),
+                _ => return Err(End::Said(format!("Caught signal {}", info.ssi_signo))),
+            }
+        }
+        Ok(())
+    }
+
+    /// pmcd speaks unasked: it has gone, or tells of its agents.
+    fn source_speaks(&mut self) -> Result<(), End> {
+        let Context::Host(host) = &mut self.context else {
+            return Ok(());
+        };
+        match host.connection().receive() {
+            Ok(_) => Ok(()),
+            Err(_) => self.lost(),
+        }
+    }
+
+    /// The program that records a session with this logger speaks (pmRecordControl(3)).
+    fn recording_speaks(&mut self) -> Result<(), End> {
+        let Some(recording) = &mut self.recording else {
+            return Ok(());
+        };
+        let mut buffer = [0; 1024];
+        let got = recording.read(&mut buffer).unwrap_or(0);
+        let text = String::from_utf8_lossy(buffer.get(..got).unwrap_or_default()).into_owned();
+        if got == 0 || text.lines().any(|line| line.starts_with('Q')) {
+            return Err(End::Said("Recording session terminated".to_owned()));
+        }
+        if text.lines().any(|line| line.starts_with('D')) {
+            self.recording = None;
+        }
+        Ok(())
+    }
+
+    fn new_client(&mut self) {
+        while let Some(mut client) = self.control.accept() {
+            let operations = self.access.operations(client.address);
+            let pid = std::process::id() as i32;
+            let code = if operations == Operations::NONE {
+                ErrorCode::PERMISSION
+            } else if self.client.is_some() {
+                ErrorCode::ISCONN
+            } else {
+                ErrorCode(self.options.control_version)
+            };
+            let greeting = Pdu::Error { code, info: None };
+            if client.send(&greeting, pid).is_ok() && !code.is_error() {
+                self.client = Some((client, operations));
+            }
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), End> {
+        let Some((mut client, operations)) = self.client.take() else {
+            return Ok(());
+        };
+        // Whoever sends rubbish, or nothing more, goes.
+        let Ok(pdus) = client.receive() else {
+            return Ok(());
+        };
+        for pdu in pdus {
+            let answer = match pdu {
+                Pdu::Creds(creds) => {
+                    let version = creds.iter().find(|c| c.ty == pcp::pdu::Cred::VERSION);
+                    client.version = version.map(|c| c.bytes[0]);
+                    continue;
+                }
+                Pdu::LogRequest(kind) => self.answer_request(kind, &client, operations)?,
+                Pdu::LogControl(control) => self.answer_control(&control, &client, operations)?,
+                _ => return Ok(()),
+            };
+            if client.send(&answer, 0).is_err() {
+                return Ok(());
+            }
+        }
+        self.client = Some((client, operations));
+        Ok(())
+    }
+
+    fn answer_request(
+        &mut self,
+        kind: i32,
+        client: &Client,
+        operations: Operations,
+    ) -> Result<Pdu, End> {
+        let code = match kind {
+            REQUEST_STATUS => {
+                let status = self.status();
+                let newer = client.version.is_some_and(|v| i32::from(v) >= pcp::pdu::log::VERSION)
+                    && self.options.control_version >= pcp::pdu::log::VERSION;
+                return Ok(if newer {
+                    Pdu::LogStatus(status)
+                } else {
+                    Pdu::LogStatusV2(status)
+                });
+            }
+            REQUEST_NEW_VOLUME if !operations.meets(Operations::MANDATORY) => ErrorCode::PERMISSION,
+            REQUEST_NEW_VOLUME => {
+                self.next_volume("pmlc request")?;
+                ErrorCode(self.recorder.label().volume)
+            }
+            REQUEST_SYNC => ErrorCode::OK,
+            _ => ErrorCode::IPC,
+        };
+        Ok(Pdu::Error { code, info: None })
+    }
+
+    fn status(&self) -> LogStatus {
+        LogStatus {
+            state: 1,
+            start: self.recorder.label().start,
+            last: self.recorder.last(),
+            now: Timestamp::now(),
+            volume: self.recorder.label().volume,
+            size: self.recorder.volume_bytes(),
+            hostname: self.host.as_str().into(),
+            fqdn: self.source.as_str().into(),
+            timezone: self.zone.0.as_str().into(),
+            zoneinfo: self.zone.1.as_str().into(),
+            logger_timezone: own_timezone().into(),
+            logger_zoneinfo: Text::default(),
+        }
+    }
+
+    fn answer_control(
+        &mut self,
+        control: &LogControl,
+        client: &Client,
+        operations: Operations,
+    ) -> Result<Pdu, End> {
+        let error = |code| Pdu::Error { code, info: None };
+        let Some(operation) = request::operation(control) else {
+            return Ok(error(ErrorCode::IPC));
+        };
+        let changes = operation != Operations::ALL;
+        let mut said = String::new();
+        if changes {
+            said = format!(
+                "\n{}\npmlc request from {}: {}\n",
+                self.log.date(),
+                client.name,
+                request::describe(control)
+            );
+        }
+        if !operations.meets(operation) {
+            said.push_str(&format!("Error: {}\n", ErrorCode::PERMISSION));
+            self.log.say(&said);
+            return Ok(error(ErrorCode::PERMISSION));
+        }
+        if !self.connected {
+            return Ok(error(ErrorCode::NOTCONN));
+        }
+        let states = &mut self.resolver.states;
+        let answer = match request::carry_out(control, states, &mut self.context) {
+            Ok(answer) => answer,
+            Err(problem) => {
+                self.lost()?;
+                return Ok(error(problem.code()));
+            }
+        };
+        if changes {
+            said.push_str(&answer.said);
+            self.log.say(&said);
+        }
+        if answer.changed {
+            self.reschedule();
+        }
+        if !answer.once.is_empty() {
+            let mandatory = operation == Operations::MANDATORY;
+            let task = log_once(mandatory, &answer.once, self.clock());
+            self.tasks.push(task);
+        }
+        Ok(Pdu::Result(answer.result))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    Signal,
+    NewClient,
+    Client,
+    Source,
+    Recording,
+}
+
+/// Tells a service manager that logging began (sd_notify(3)).
+fn notify_ready() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Ok(name) = std::env::var("NOTIFY_SOCKET") else {
+        return;
+    };
+    let address = match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    };
+    // A manager that does not listen need not know.
+    if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
+        let _ = socket.send_to_addr(b"READY=1", &address);
+    }
+}

@@ -1,0 +1,431 @@
+//! `pmlogger`: writes archives of a host's metrics (pmlogger(1)).
+
+mod access;
+mod config;
+mod control;
+mod daemon;
+mod limits;
+mod log;
+mod recorder;
+mod request;
+mod resolve;
+mod states;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use pcp::archive::Version;
+use pcp::derived::DerivedMetrics;
+use pcp::pmns::Pmns;
+use pcp::timewindow::interval;
+use pcp::{Context, Error, ErrorCode, Timestamp};
+
+use crate::options::Spec;
+use crate::preprocess::preprocess;
+use config::Config;
+pub(crate) use config::unit as time_unit;
+pub(crate) use control::socket_path;
+use limits::Limit;
+use log::Log;
+
+const USAGE: &str = "\
+Usage: pmlogger [options] archive
+
+Options:
+  -c FILE, --config=FILE
+                        file to load configuration from
+  -C, --check           parse configuration and exit
+  -h HOST, --host=HOST  metrics source is PMCD on host
+  -H LABELHOST, --labelhost=LABELHOST
+                        override the hostname written into the label
+  -I VERSION, --pmlc-ipc-version=VERSION
+                        set IPC version for pmlc port [defaily LOG_PDU_VERSION]
+  -l FILE, --log=FILE   redirect diagnostics and trace output
+  -L, --linger          run even if not primary logger instance and nothing to log
+  -m MSG, --note=MSG    descriptive note to be added to the port map file
+  -K SPEC, --spec-local=SPEC
+                        optional additional PMDA spec for local connection
+  -o, --local-PMDA      metrics sourced without connecting to pmcd
+  -n FILE, --namespace=FILE
+                        use an alternative PMNS
+  -N, --notify          notify service manager (if any) when started and ready
+  -p PID, --PID=PID     Log specified metric for the lifetime of the pid
+  -P, --primary         execute as primary logger instance
+  -r, --report          report record sizes and archive growth rate
+  -s SIZE, --size=SIZE  terminate after endsize has been accumulated
+  -t DELTA, --interval=DELTA
+                        default logging interval [default 60.0 seconds]
+  -T TIME, --finish=TIME
+                        end of the time window
+  -u                    output is unbuffered [default now, so -u is a no-op]
+  -U USER, --username=USER
+                        in daemon mode, run as named user [default pcp]
+  -v SIZE, --volsize=SIZE
+                        switch log volumes after size has been accumulated
+  -V NUM, --version=NUM version for archive (default and only version is 2)
+  -x FD                 control file descriptor for running from pmRecordControl(3)
+  -y                    set timezone for times to local time rather than from PMCD host
+  -?, --help            show this usage message and exit
+";
+
+const LONG: &[(&str, char)] = &[
+    ("config", 'c'),
+    ("check", 'C'),
+    ("debug", 'D'),
+    ("host", 'h'),
+    ("labelhost", 'H'),
+    ("pmlc-ipc-version", 'I'),
+    ("log", 'l'),
+    ("linger", 'L'),
+    ("note", 'm'),
+    ("spec-local", 'K'),
+    ("local-PMDA", 'o'),
+    ("namespace", 'n'),
+    ("notify", 'N'),
+    ("PID", 'p'),
+    ("primary", 'P'),
+    ("report", 'r'),
+    ("size", 's'),
+    ("interval", 't'),
+    ("finish", 'T'),
+    ("username", 'U'),
+    ("volsize", 'v'),
+    ("version", 'V'),
+    ("help", '?'),
+];
+
+/// The note of a logger that executed itself anew.
+const REEXEC: &str = "reexec";
+
+/// What the command line says.
+struct Options {
+    config: Option<String>,
+    check: bool,
+    host: Option<String>,
+    label_host: Option<String>,
+    control_version: i32,
+    log: String,
+    linger: bool,
+    note: Option<String>,
+    local: bool,
+    namespace: Option<String>,
+    notify: bool,
+    watched: Option<i32>,
+    primary: bool,
+    report: bool,
+    exit_limit: Option<Limit>,
+    delta: u32,
+    finish: Option<String>,
+    user: Option<String>,
+    volume_limit: Option<Limit>,
+    version: Version,
+    recording: Option<i32>,
+    local_zone: bool,
+    archive: String,
+    /// The words of the command line, to execute it again.
+    words: Vec<String>,
+}
+
+/// Whether an error says that the source of metrics is not there any more.
+fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Code(code) => matches!(*code, ErrorCode::IPC | ErrorCode::EOF | ErrorCode::TIMEOUT),
+        Error::Malformed { .. } | Error::Io(_) => true,
+    }
+}
+
+impl Options {
+    fn new(args: &[String]) -> Result<Options, String> {
+        let spec = Spec {
+            tool: "pmlogger",
+            short: "c:CD:h:H:I:l:K:Lm:Nn:op:Prs:T:t:uU:v:V:x:y?",
+            long: LONG,
+            usage: USAGE,
+        };
+        let usage = |text: &str| format!("pmlogger: {text}\n{USAGE}");
+        let parsed = spec.parse(args.iter().cloned())?;
+        let mut options = Options {
+            config: None,
+            check: false,
+            host: None,
+            label_host: None,
+            control_version: pcp::pdu::log::VERSION,
+            log: "pmlogger.log".to_owned(),
+            linger: false,
+            note: None,
+            local: false,
+            namespace: None,
+            notify: false,
+            watched: None,
+            primary: false,
+            report: false,
+            exit_limit: None,
+            delta: default_delta(),
+            finish: None,
+            user: None,
+            volume_limit: None,
+            version: default_version(),
+            recording: None,
+            local_zone: false,
+            archive: String::new(),
+            words: args.to_vec(),
+        };
+        for (option, value) in parsed.options {
+            let text = value.clone().unwrap_or_default();
+            match option {
+                'c' => options.config = value,
+                'C' => options.check = true,
+                'h' => options.host = value,
+                'H' => options.label_host = value,
+                'I' => {
+                    options.control_version = match text.parse() {
+                        Ok(version @ (2 | 3)) => version,
+                        _ => {
+                            return Err(usage(&format!("-I requires a version of 2 or 3, not {text}")));
+                        }
+                    };
+                }
+                'l' => options.log = text,
+                'L' => options.linger = true,
+                'm' => options.note = value,
+                'o' => options.local = true,
+                'n' => options.namespace = value,
+                'N' => options.notify = true,
+                'p' => {
+                    let pid = text.parse::<i32>().ok();
+                    let alive = pid.filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists());
+                    if alive.is_none() {
+                        return Err(usage(&format!("PID error - no such process ({text})")));
+                    }
+                    options.watched = alive;
+                }
+                'P' => options.primary = true,
+                'r' => options.report = true,
+                's' => {
+                    let limit = text.parse();
+                    options.exit_limit = Some(limit.map_err(|()| {
+                        usage(&format!("illegal size argument '{text}' for exit size"))
+                    })?);
+                }
+                't' => {
+                    let delta = interval(&text)
+                        .map_err(|error| usage(&format!("illegal -t argument\n{error}")))?;
+                    options.delta = u32::try_from(delta.as_nanos() / 1_000_000).unwrap_or(u32::MAX);
+                }
+                'T' => options.finish = value,
+                'U' => options.user = value,
+                'v' => {
+                    let limit = text.parse();
+                    options.volume_limit = Some(limit.map_err(|()| {
+                        usage(&format!("illegal size argument '{text}' for volume size"))
+                    })?);
+                }
+                'V' => {
+                    options.version = match text.as_str() {
+                        "2" => Version::V2,
+                        "3" => Version::V3,
+                        _ => return Err(usage("-V requires a version number of 2 or 3")),
+                    };
+                }
+                'x' => {
+                    let fd = text.parse().ok().filter(|fd| *fd >= 0);
+                    options.recording = Some(fd.ok_or_else(|| {
+                        usage("-x requires a non-negative numeric argument")
+                    })?);
+                }
+                'y' => options.local_zone = true,
+                '?' => return Err(USAGE.to_owned()),
+                _ => {}
+            }
+        }
+        if options.primary && options.host.is_some() {
+            return Err(usage(
+                "-P and -h are mutually exclusive; use -P only when running\n\
+                 pmlogger on the same (local) host as the PMCD to which it connects.",
+            ));
+        }
+        match parsed.words.as_slice() {
+            [archive] => options.archive = expand_date(archive),
+            [] if options.check => {}
+            [] => return Err(usage("insufficient arguments")),
+            _ => return Err(usage("too many arguments")),
+        }
+        Ok(options)
+    }
+}
+
+/// The interval that `default` means unless `-t` says another, in milliseconds.
+fn default_delta() -> u32 {
+    let seconds = std::env::var("PMLOGGER_INTERVAL").ok();
+    let seconds = seconds.and_then(|s| s.trim().parse::<u32>().ok());
+    seconds.unwrap_or(60).saturating_mul(1000)
+}
+
+fn default_version() -> Version {
+    match pcp::config("PCP_ARCHIVE_VERSION").as_deref() {
+        Some("3") => Version::V3,
+        _ => Version::V2,
+    }
+}
+
+/// Puts the date in the place of strftime(3)'s conversions.
+fn expand_date(name: &str) -> String {
+    if !name.contains('%') {
+        return name.to_owned();
+    }
+    let now = jiff::Zoned::now();
+    jiff::fmt::strtime::format(name, &now).unwrap_or_else(|_| name.to_owned())
+}
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// None: a log that cannot be written has nobody to complain to.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let options = match Options::new(&args) {
+        Ok(options) => options,
+        Err(text) => {
+            eprint!("{text}");
+            return Ok(1);
+        }
+    };
+    let mut log = if options.check {
+        Log::on_error("pmlogger")
+    } else {
+        let again = options.note.as_deref() == Some(REEXEC);
+        Log::open("pmlogger", &options.log, again)
+    };
+    let status = match start(&options, &mut log) {
+        Ok(status) => status,
+        Err(text) => {
+            log.say(&text);
+            1
+        }
+    };
+    log.finish();
+    Ok(status)
+}
+
+/// The folder with PCP's own configurations.
+fn config_folder() -> PathBuf {
+    control::folder("PCP_VAR_DIR", "/var/lib/pcp").join("config/pmlogger")
+}
+
+/// The configuration's name and text.
+fn read_config(options: &Options) -> Result<(String, String), String> {
+    let Some(name) = &options.config else {
+        let mut text = Vec::new();
+        let read = io::stdin().lock().read_to_end(&mut text);
+        read.map_err(|e| format!("pmlogger: Cannot read <stdin>: {}\n", ErrorCode::from(&e)))?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        return Ok(("<stdin>".to_owned(), text));
+    };
+    let mut path = PathBuf::from(name);
+    let mut text = std::fs::read(&path);
+    if text.is_err() && path.is_relative() {
+        let other = config_folder().join(name);
+        if let Ok(found) = std::fs::read(&other) {
+            path = other;
+            text = Ok(found);
+        }
+    }
+    match text {
+        Ok(text) => Ok((
+            path.display().to_string(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )),
+        Err(error) => Err(format!(
+            "pmlogger: Cannot open config file \"{name}\": {}\n",
+            ErrorCode::from(&error)
+        )),
+    }
+}
+
+fn become_user(name: &str) -> Result<(), String> {
+    use nix::unistd::{Uid, User, setgid, setuid};
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let failed = |what: &dyn std::fmt::Display| format!("pmlogger: cannot run as user {name}: {what}\n");
+    let user = User::from_name(name).map_err(|e| failed(&e))?;
+    let user = user.ok_or_else(|| failed(&"no such user"))?;
+    if user.uid.is_root() {
+        return Ok(());
+    }
+    setgid(user.gid)
+        .and_then(|()| setuid(user.uid))
+        .map_err(|e| failed(&e))
+}
+
+fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
+    log.notify("Info", "Start");
+    if let Some(user) = &options.user {
+        become_user(user)?;
+    }
+    if options.local {
+        return Err(
+            "pmlogger: Cannot make standalone local connection: agents that are shared objects are not supported\n"
+                .to_owned(),
+        );
+    }
+    let (file, text) = read_config(options)?;
+    let host = options.host.as_deref().unwrap_or("local:");
+    let mut context = Context::host(host).map_err(|error| {
+        format!(
+            "pmlogger: Cannot connect to PMCD on host \"{host}\": {}\n",
+            error.code()
+        )
+    })?;
+    let (derived, said) = DerivedMetrics::configured();
+    log.say(&said.concat());
+    let said = context.use_derived(&derived);
+    log.say(&said.map_err(|e| format!("pmlogger: {}\n", e.code()))?.concat());
+    let names = match &options.namespace {
+        Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
+            format!("pmlogger: Cannot load namespace from \"{path}\": {}\n", error.code())
+        })?),
+        None => None,
+    };
+    let folders = [
+        config_folder(),
+        control::folder("PCP_VAR_DIR", "/var/lib/pcp").join("pmns"),
+    ];
+    let lines = preprocess(&file, &text, &folders);
+    if let Some(error) = &lines.error {
+        log.say(error);
+    }
+    let config = config::parse(&lines.lines, lines.end, options.delta);
+    let mut resolver = resolve::Resolver::new(&file, names);
+    for statement in &config.statements {
+        let said = resolver.statement(&mut context, statement);
+        log.say(&said.map_err(|e| format!("pmlogger: {}\n", e.code()))?);
+    }
+    if let Some(error) = &config.error {
+        return Err(format!(
+            "Specification error in configuration file ({file})\n[line {}] {}\n",
+            error.line, error.what
+        ));
+    }
+    log.say("Config parsed\n");
+    if options.check {
+        return Ok(0);
+    }
+    let Config { access, .. } = config;
+    let started = daemon::Daemon::start(options, host, context, resolver, access, log)?;
+    let Some(daemon) = started else {
+        return Ok(1);
+    };
+    Ok(daemon.run())
+}
+
+/// The time that `-T` means, read in a zone.
+fn end_time(text: &str, zone: &pcp::timezone::Zone) -> Result<Timestamp, String> {
+    let spec = pcp::timewindow::WindowSpec {
+        finish: Some(text.to_owned()),
+        ..pcp::timewindow::WindowSpec::default()
+    };
+    match spec.window(Timestamp::now(), Timestamp::MAX, zone) {
+        Ok(window) => Ok(window.end),
+        Err(error) => Err(format!("pmlogger: illegal -T argument\n{error}\n")),
+    }
+}

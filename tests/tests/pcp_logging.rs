@@ -1,0 +1,314 @@
+//! `spile pmlogger` and `spile pmlc` against `spile pmcd`; what they write is read by Debian's tools, too.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use pcp::archive::ArchiveContext;
+use spile_tests::{Guard, Outcome, Scratch, finish, run, spile_path, until};
+
+/// Where Debian's package is unpacked: its installation asks for a service manager.
+fn peer() -> &'static Path {
+    static PEER: OnceLock<PathBuf> = OnceLock::new();
+    PEER.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pcp-logging-peer");
+        if root.join("complete").exists() {
+            return root;
+        }
+        let _ = std::fs::remove_dir_all(&root);
+        std::fs::create_dir_all(&root).expect("a folder");
+        let shell =
+            "apt-get download pcp && for d in *.deb; do dpkg -x $d . && rm $d; done && touch complete";
+        let mut command = Command::new("sh");
+        command.args(["-ec", shell]).current_dir(&root);
+        run(command).ok();
+        root
+    })
+}
+
+/// The names of PCP's agents simple and trivial, and some of pmcd's own.
+const NAMES: &str = "\
+root { pmcd simple trivial }
+pmcd { pid 2:0:23  seqnum 2:0:24  timezone 2:0:5  hostname 2:0:21  pmlogger }
+pmcd.pmlogger { port 2:3:0  archive 2:3:2  host 2:3:3 }
+simple { numfetch 253:0:0  color 253:0:1  now 253:2:4  time }
+simple.time { user 253:1:2  sys 253:1:3 }
+trivial { time 250:0:0 }
+";
+
+/// A host of its own: a daemon with two agents, and a folder for all files.
+struct Host {
+    scratch: Scratch,
+    pmcd: Option<Guard>,
+    port: u16,
+}
+
+impl Host {
+    fn new(name: &str) -> Host {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
+        let mut host = Host {
+            scratch: Scratch::new(name),
+            pmcd: None,
+            port,
+        };
+        host.start();
+        host
+    }
+
+    fn start(&mut self) {
+        let spile = spile_path();
+        let spile = spile.display();
+        let config = format!(
+            "pmcd 2 dso pmcd_init none.so\nsimple 253 pipe binary {spile} pmdasimple -d 253\n\
+             trivial 250 pipe binary {spile} pmdatrivial -d 250\n"
+        );
+        let socket = self.scratch.path("pmcd.socket");
+        let mut command = self.command("pmcd");
+        command
+            .args(["-f", "-i", "127.0.0.1", "-p", &self.port.to_string(), "-c"])
+            .arg(self.scratch.write("pmcd.conf", &config))
+            .arg("-n")
+            .arg(self.scratch.write("root", NAMES))
+            .arg("-s")
+            .arg(&socket)
+            .arg("-l")
+            .arg(self.scratch.path("pmcd.log"))
+            .stdin(Stdio::null());
+        self.pmcd = Some(Guard(command.spawn().expect("pmcd")));
+        until("pmcd listens", || UnixStream::connect(&socket).is_ok());
+    }
+
+    /// A tool whose files are those of this host.
+    fn command(&self, tool: &str) -> Command {
+        let mut command = Command::new(spile_path());
+        command
+            .arg(tool)
+            .current_dir(self.scratch.path(""))
+            .env("TZ", "UTC")
+            .env("PMCD_SOCKET", self.scratch.path("pmcd.socket"))
+            .env("PCP_RUN_DIR", self.scratch.path(""))
+            .env("PCP_TMP_DIR", self.scratch.path("tmp"))
+            .env("PMLOGGER_LOCAL", "1")
+            .env_remove("PCP_CONF");
+        command
+    }
+
+    fn pmlogger(&self, args: &[&str]) -> Guard {
+        let mut command = self.command("pmlogger");
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Guard(command.spawn().expect("pmlogger"))
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path("log")).unwrap_or_default()
+    }
+
+    fn own(&self, tool: &str, args: &[&str]) -> Outcome {
+        let mut command = self.command(tool);
+        command.args(args);
+        run(command)
+    }
+
+    fn debian(&self, tool: &str, args: &[&str]) -> Outcome {
+        let places = ["usr/bin", "usr/lib/pcp/bin"].map(|p| peer().join(p).join(tool));
+        let program = places.iter().find(|p| p.exists());
+        let mut command = Command::new(program.unwrap_or_else(|| panic!("no {tool}")));
+        command
+            .args(args)
+            .current_dir(self.scratch.path(""))
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C")
+            .env("PCP_DIR", "");
+        run(command)
+    }
+
+    /// Records with values of the agents', by our reader.
+    fn records(&self, archive: &str) -> usize {
+        let text = self.own("pmdumplog", &["-m", archive]).ok().stdout;
+        text.matches("simple.numfetch").count()
+    }
+}
+
+fn ends(mut guard: Guard, what: &str) -> Outcome {
+    // The guard's child is taken out of it: it ends by itself.
+    let child = std::mem::replace(
+        &mut guard.0,
+        Command::new("true").spawn().expect("a process"),
+    );
+    finish(child, what)
+}
+
+#[test]
+fn both_versions_are_sound_and_read_alike() {
+    let host = Host::new("pmlogger-versions");
+    let config = "log mandatory on once { simple.time, pmcd.timezone }\n\
+        log mandatory on 20 msec { simple.numfetch simple.color [ \"red\" 2 ] }\n\
+        log advisory on 30 msec { trivial simple.color nonesuch }\n";
+    host.scratch.write("config", config);
+    for (version, archive) in [("2", "two"), ("3", "three")] {
+        let args = ["-V", version, "-c", "config", "-l", "log", "-s", "12", "-v", "5", archive];
+        ends(host.pmlogger(&args), "pmlogger").ok();
+        let log = host.log();
+        assert!(log.starts_with("Log for pmlogger on "), "{log}");
+        assert!(
+            log.contains(
+                "Warning [config, line 3]\nProblem with lookup for metric \"nonesuch\" ... logging not activated\n\
+                 Reason: Unknown metric name\n"
+            ),
+            "{log}"
+        );
+        assert!(log.contains("New log volume 1, via sample counter at "), "{log}");
+        assert!(log.contains("Info: pmlogger: Sample limit reached, exiting\n"), "{log}");
+        let checked = host.debian("pmlogcheck", &[archive]).ok();
+        assert_eq!(checked.stderr, "", "version {version}");
+        let theirs = host.debian("pmdumplog", &["-a", archive]).ok();
+        let ours = host.own("pmdumplog", &["-a", archive]).ok();
+        assert_eq!(ours.stdout, theirs.stdout, "version {version}");
+        // What begins and ends an archive, and instances that were picked.
+        assert_eq!(theirs.stdout.matches("(pmcd.pid): value").count(), 2);
+        assert!(theirs.stdout.contains("inst [0 or \"red\"]"), "{}", theirs.stdout);
+    }
+    // What is there is not written over.
+    let args = ["-c", "config", "-l", "log", "-s", "1", "two"];
+    let again = ends(host.pmlogger(&args), "pmlogger");
+    assert_eq!(again.status, Some(1));
+    assert!(host.log().contains("\"two.index\" already exists, not over-written"));
+}
+
+/// Whatever the moment at which it is killed, all that it wrote is read.
+#[test]
+fn nothing_is_lost_when_it_is_killed() {
+    let host = Host::new("pmlogger-killed");
+    host.scratch
+        .write("config", "log mandatory on 1 msec { simple trivial }\n");
+    for round in 0..15u64 {
+        let archive = format!("killed{round}");
+        let version = if round % 2 == 0 { "2" } else { "3" };
+        let args = ["-V", version, "-c", "config", "-l", "log", &archive];
+        let mut logger = host.pmlogger(&args);
+        let volume = host.scratch.path(&format!("{archive}.0"));
+        // Moments that differ: after so many bytes.
+        let wanted = 400 + round * 1237;
+        until("the archive grows", || {
+            std::fs::metadata(&volume).is_ok_and(|m| m.len() > wanted)
+        });
+        logger.0.kill().expect("killed");
+        logger.0.wait().expect("ended");
+        let written = std::fs::metadata(&volume).expect("a volume").len();
+        let base = host.scratch.path(&archive);
+        ArchiveContext::open(base.to_str().expect("UTF-8")).expect("an archive");
+        let theirs = host.debian("pmdumplog", &["-m", &archive]).ok();
+        let ours = host.own("pmdumplog", &["-m", &archive]).ok();
+        assert_eq!(ours.stdout, theirs.stdout, "{archive}");
+        // A record of these metrics is shorter than 400 bytes, and the first is shorter still.
+        let records = host.records(&archive) as u64;
+        assert!(records >= (written - 1200) / 400, "{records} in {written} bytes");
+    }
+}
+
+#[test]
+fn a_daemon_that_comes_and_goes_leaves_a_mark() {
+    let mut host = Host::new("pmlogger-mark");
+    host.scratch
+        .write("config", "log mandatory on 10 msec simple.numfetch\n");
+    let mut logger = host.pmlogger(&["-c", "config", "-l", "log", "marked"]);
+    until("values are logged", || host.scratch.path("marked.0").exists() && host.records("marked") > 2);
+    host.pmcd = None;
+    until("the loss is noticed", || host.log().contains("Lost connection to PMCD"));
+    host.start();
+    until("the daemon is found again", || {
+        host.log().contains("re-established connection to PMCD")
+    });
+    let pid = logger.0.id().to_string();
+    let before = host.records("marked");
+    until("values are logged again", || host.records("marked") > before);
+    run({
+        let mut kill = Command::new("kill");
+        kill.args(["-TERM", &pid]);
+        kill
+    })
+    .ok();
+    assert!(logger.0.wait().expect("an end").success());
+    let theirs = host.debian("pmdumplog", &["marked"]).ok();
+    assert_eq!(theirs.stdout.matches("<mark>").count(), 1, "{}", theirs.stdout);
+    assert!(host.log().contains("Caught signal 15, exiting"), "{}", host.log());
+    assert!(!host.scratch.path("tmp/pmlogger").join(&pid).exists());
+}
+
+#[test]
+fn pmlc_asks_and_tells() {
+    let host = Host::new("pmlogger-pmlc");
+    host.scratch.write(
+        "config",
+        "log mandatory on 1 hour simple.color\nlog advisory on 2 hours { simple.numfetch }\n",
+    );
+    let logger = host.pmlogger(&["-c", "config", "-l", "log", "-s", "4", "told"]);
+    let pid = logger.0.id();
+    let socket = host.scratch.path(&format!("pmlogger.{pid}.socket"));
+    until("the logger listens", || UnixStream::connect(&socket).is_ok());
+    until("its first values are logged", || host.records("told") > 0);
+    let commands = format!(
+        "connect {pid}\nquery {{ simple.color simple.numfetch\n trivial.time }}\n\
+         log advisory on 90 sec simple.color\nlog mandatory off simple.color[\"red\"]\n\
+         log mandatory maybe simple.color\nlog advisory on 1500 msec simple.color[\"red\", 1]\n\
+         query simple.color\nnew volume\nquery nonesuch\nlog frob\nlog mandatory on once trivial.time\n"
+    );
+    let commands = host.scratch.write("commands", &commands);
+    let mut command = host.command("pmlc");
+    command
+        .stdin(std::fs::File::open(commands).expect("commands"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let told = finish(command.spawn().expect("pmlc"), "pmlc").ok();
+    // Columns and words as Debian's pmlc prints them.
+    let expected = "\
+simple.color
+    mand on           1 hour [0 or \"red\"]
+    mand on           1 hour [1 or \"green\"]
+    mand on           1 hour [2 or \"blue\"]
+
+simple.numfetch
+    adv  on           2 hour
+
+trivial.time
+    adv  off nl             
+
+Warning: unable to change logging state for:
+simple.color instance(s):
+    [0 or \"red\"]
+    [1 or \"green\"]
+    [2 or \"blue\"]
+
+Warning: unable to change logging state for:
+simple.color instance(s):
+    [0 or \"red\"]
+
+simple.color
+    adv  on        1.5 sec  [0 or \"red\"]
+    adv  on        1.5 sec  [1 or \"green\"]
+    adv  off                 [2 or \"blue\"]
+
+New log volume 1
+";
+    assert_eq!(told.stdout, expected);
+    assert_eq!(
+        told.stderr,
+        "Warning [<stdin>, line 10]\nProblem with lookup for metric \"nonesuch\" ...\n\
+         Reason: Unknown metric name\nLogging statement ignored due to error(s)\n\
+         Error [<stdin>, line 11]\nsyntax error\n"
+    );
+    // What it was told to log once and every second and a half makes its fourth record.
+    ends(logger, "pmlogger").ok();
+    let text = host.own("pmdumplog", &["told", "trivial.time"]).ok().stdout;
+    assert_eq!(text.matches("trivial.time").count(), 1, "{text}");
+    assert!(host.log().contains("via pmlc request at "), "{}", host.log());
+}
