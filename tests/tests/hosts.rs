@@ -1,4 +1,4 @@
-//! Programs that do not live on glibc's terms: Go without a C library, static musl, node. A million hits, every one
+//! Programs that do not live on glibc's terms: Go without a C library, static musl, node, a JVM. A million hits, every one
 //! counted, in a second session after a first one came and went.
 
 use spile_tests::{Guard, Scratch, line, need, spawn, spile_path, stap};
@@ -182,5 +182,41 @@ console.log(same);
         Command::new("node").arg(&source),
         "process.function(\"uv_os_getppid\") ?, process.library(\"libuv.so*\").function(\"uv_os_getppid\") ?",
         "999999",
+    );
+}
+
+/// A native function of the class library that Java calls by way of interpreted and compiled code.
+#[test]
+fn a_million_native_calls_of_java_are_counted() {
+    need("/usr/bin/javac");
+    let scratch = Scratch::new("java");
+    let source = scratch.write(
+        "Calls.java",
+        r#"
+public class Calls {
+  public static void main(String[] words) throws java.io.IOException {
+    System.out.println("ready");
+    System.in.read();
+    Runtime runtime = Runtime.getRuntime();
+    int positive = 0;
+    byte[] garbage = null;
+    for (int i = 0; i < 1000000; i++) {
+      if (runtime.freeMemory() > 0) positive++;
+      if (i % 1000 == 0) garbage = new byte[1 << 20];
+    }
+    System.out.println(positive + (garbage == null ? 1 : 0));
+  }
+}
+"#,
+    );
+    let built = Command::new("javac").arg(&source).status().expect("javac");
+    assert!(built.success());
+    count_a_million(
+        Command::new("java")
+            .args(["-Xmx64m", "-cp"])
+            .arg(scratch.path(""))
+            .arg("Calls"),
+        "process.library(\"libjava.so\").function(\"Java_java_lang_Runtime_freeMemory\")",
+        "1000000",
     );
 }

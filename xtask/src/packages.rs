@@ -93,6 +93,21 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "the load on that server",
     },
     Package {
+        name: "libpython3.11-testsuite",
+        proof: "/usr/lib/python3.11/test/test_json/__init__.py",
+        reason: "Python's own tests, run with every function probed",
+    },
+    Package {
+        name: "postgresql-15",
+        proof: "/usr/lib/postgresql/15/bin/postgres",
+        reason: "a real server of many processes, with marks, and its load (pgbench)",
+    },
+    Package {
+        name: "openjdk-17-jdk-headless",
+        proof: "javac",
+        reason: "a real program that makes code while it runs, and its compiler",
+    },
+    Package {
         name: "bpftrace",
         proof: "bpftrace",
         reason: "counts the same hits independently (root only)",

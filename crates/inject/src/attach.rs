@@ -176,6 +176,8 @@ impl Process {
             }
             for tid in self.thread_ids() {
                 if !kept.contains(&tid) {
+                    // It may have been seized only.
+                    let _ = ptrace::interrupt(tid);
                     let deadline = Instant::now() + SHORT_PATIENCE;
                     let _ = self.await_stop(tid, deadline);
                     let _ = ptrace::detach(tid, 0);

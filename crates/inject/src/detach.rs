@@ -30,6 +30,14 @@ impl Process {
         let _ = self.publish();
         let deadline = Instant::now() + LAST_WAIT;
         let mut failure = None;
+        for (&tid, _) in self
+            .threads
+            .iter()
+            .filter(|(_, state)| **state == Thread::Stopping)
+        {
+            // It may have been seized only; then it would never stop.
+            let _ = ptrace::interrupt(tid);
+        }
         for tid in self.thread_ids() {
             if self.threads.get(&tid) == Some(&Thread::Stopping)
                 && let Err(error) = self.await_stop(tid, deadline)

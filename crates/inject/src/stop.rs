@@ -32,7 +32,8 @@ impl Process {
         self.reconciled = false;
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
-            let mut found_new = false;
+            let mut found = Vec::new();
+            // Being seized stops nobody, and is over with before anybody is stopped.
             for tid in self.list_threads()? {
                 if self.threads.contains_key(&tid) {
                     continue;
@@ -40,13 +41,7 @@ impl Process {
                 match ptrace::seize(tid, options) {
                     Ok(()) => {
                         self.threads.insert(tid, Thread::Stopping);
-                        found_new = true;
-                        match ptrace::interrupt(tid) {
-                            Ok(()) => {}
-                            // It ended in between; the wait below learns of it.
-                            Err(error) if is_gone(&error) => {}
-                            Err(error) => return Err(error),
-                        }
+                        found.push(tid);
                     }
                     // A thread that is ending (EPERM once it is a zombie) needs no stopping.
                     Err(error) => match thread_state(self.pid, tid) {
@@ -55,8 +50,15 @@ impl Process {
                     },
                 }
             }
+            for &tid in &found {
+                match ptrace::interrupt(tid) {
+                    // It ended in between; the wait below learns of it.
+                    Err(error) if !is_gone(&error) => return Err(error),
+                    _ => {}
+                }
+            }
             self.await_stops(deadline)?;
-            if !found_new {
+            if found.is_empty() {
                 break;
             }
         }
