@@ -63,8 +63,8 @@ impl Context {
         Ok(Context::Archive(Box::new(ArchiveContext::open(names)?)))
     }
 
-    /// Adds derived metrics, in the place of those that it has. The texts say which of them make no sense here; those
-    /// whose metrics are not there are left out.
+    /// Adds derived metrics, in the place of those that it has. The texts say which of them make no sense here. These, and
+    /// those whose metrics are not there, have a name and nothing else (`PM_ERR_BADDERIVE`).
     ///
     /// # Errors
     /// What the connection says.
@@ -173,7 +173,7 @@ impl Context {
     /// `PM_ERR_PMID`, `PM_ERR_NOAGENT` and what the agent says.
     pub fn desc(&mut self, pmid: Pmid) -> Result<Desc> {
         if let Some(desc) = self.derived().as_ref().and_then(|d| d.desc(pmid)) {
-            return Ok(desc);
+            return Ok(desc?);
         }
         dispatch!(self, c => c.desc(pmid))
     }
@@ -186,7 +186,8 @@ impl Context {
         let Some(derived) = self.derived() else {
             return dispatch!(self, c => c.descs(pmids));
         };
-        let own: Vec<Option<Desc>> = pmids.iter().map(|p| derived.desc(*p)).collect();
+        let own: Vec<Option<std::result::Result<Desc, ErrorCode>>> =
+            pmids.iter().map(|p| derived.desc(*p)).collect();
         let others: Vec<Pmid> = pmids
             .iter()
             .zip(&own)
@@ -198,7 +199,7 @@ impl Context {
         }
         let mut found = found.into_iter();
         let both = own.into_iter().map(|own| match own {
-            Some(desc) => Ok(desc),
+            Some(desc) => desc,
             None => found.next().unwrap_or(Err(ErrorCode::PMID)),
         });
         Ok(both.collect())

@@ -41,6 +41,7 @@ Performance Co-Pilot's:
   pmlogrewrite  change what an archive says, by rules
   pmlogsummary  averages and extremes of an archive
   pmprobe       which metrics have values
+  pmrep         metrics over time, in columns, as CSV or into an archive
   pmstore       change values of a metric
   pmval         one metric over time
 

@@ -1,5 +1,6 @@
 //! The client commands of Performance Co-Pilot: the words, output and exit statuses of its manual pages.
 
+mod background;
 mod labelset;
 mod logconfig;
 mod logmerge;
@@ -20,11 +21,13 @@ mod pmlogreduce;
 mod pmlogrewrite;
 mod pmlogsummary;
 mod pmprobe;
+mod pmrep;
 mod pmstore;
 mod pmval;
 mod preprocess;
 mod rewrite_rules;
 mod source;
+mod strftime;
 
 use std::io;
 
@@ -46,6 +49,7 @@ pub const NAMES: &[&str] = &[
     "pmlogrewrite",
     "pmlogsummary",
     "pmprobe",
+    "pmrep",
     "pmstore",
     "pmval",
 ];
@@ -73,6 +77,7 @@ pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
         "pmlogrewrite" => pmlogrewrite::run(args),
         "pmlogsummary" => pmlogsummary::run(args),
         "pmprobe" => pmprobe::run(args),
+        "pmrep" => pmrep::run(args),
         "pmstore" => pmstore::run(args),
         "pmval" => pmval::run(args),
         _ => return None,

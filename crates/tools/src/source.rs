@@ -159,68 +159,41 @@ impl Source {
     /// # Errors
     /// The message for standard error.
     pub fn open(&self, tool: &str) -> Result<Opened, Refusal> {
-        let (mut context, mut hostname);
+        let (mut context, hostname) = self.context().map_err(|error| {
+            let code = error.code();
+            Refusal::Failed(match (&self.archives, &self.host) {
+                (Some(names), _) => format!("{tool}: Cannot open archive \"{names}\": {code}\n"),
+                (None, host) => {
+                    let host = host.as_deref().unwrap_or("local:");
+                    format!("{tool}: Cannot connect to PMCD on host \"{host}\": {code}\n")
+                }
+            })
+        })?;
         let mut span = (Timestamp::now(), Timestamp::MAX);
-        match &self.archives {
-            Some(names) => {
-                let mut archive = ArchiveContext::open(names).map_err(|error| {
-                    Refusal::Failed(format!(
-                        "{tool}: Cannot open archive \"{names}\": {}\n",
-                        error.code()
-                    ))
-                })?;
-                if let Some(path) = &self.pmns {
-                    match pcp::pmns::Pmns::load(path.as_ref()) {
-                        Ok(names) => archive.use_names(names),
-                        Err(error) => {
-                            return Err(Refusal::Failed(format!(
-                                "{tool}: Cannot load namespace from \"{path}\": {}\n",
-                                error.code()
-                            )));
-                        }
+        if let Context::Archive(archive) = &mut context {
+            if let Some(path) = &self.pmns {
+                match pcp::pmns::Pmns::load(path.as_ref()) {
+                    Ok(names) => archive.use_names(names),
+                    Err(error) => {
+                        return Err(Refusal::Failed(format!(
+                            "{tool}: Cannot load namespace from \"{path}\": {}\n",
+                            error.code()
+                        )));
                     }
                 }
-                span = (archive.label().start, archive.end());
-                hostname = archive.label().hostname.to_string();
-                context = Context::Archive(Box::new(archive));
             }
-            None => {
-                let host = self.host.as_deref().unwrap_or("local:");
-                context = Context::host(host).map_err(|error| {
-                    Refusal::Failed(format!(
-                        "{tool}: Cannot connect to PMCD on host \"{host}\": {}\n",
-                        error.code()
-                    ))
-                })?;
-                hostname = host.to_owned();
-                if let Some(name) = live_string(&mut context, "pmcd.hostname") {
-                    hostname = name;
-                }
-            }
+            span = (archive.label().start, archive.end());
         }
         self.derive(tool, &mut context)?;
-        let mut note = None;
-        let zone = if self.host_zone {
-            let name = match &context {
-                Context::Archive(archive) => {
-                    note = Some(format!(
-                        "Note: timezone set to local timezone of host \"{hostname}\" from archive\n"
-                    ));
-                    Some(archive.label().timezone.to_string())
-                }
-                Context::Host(_) => {
-                    note = Some(format!(
-                        "Note: timezone set to local timezone of host \"{hostname}\"\n"
-                    ));
-                    live_string(&mut context, "pmcd.timezone")
-                }
-            };
-            name.map_or_else(Zone::local, |name| Zone::new(&name))
-        } else if let Some(name) = &self.zone {
-            note = Some(format!("Note: timezone set to \"TZ={name}\"\n"));
-            Zone::new(name)
+        let zone = self.zone(&mut context);
+        let note = if self.host_zone {
+            let from = if self.archives.is_some() { " from archive" } else { "" };
+            Some(format!(
+                "Note: timezone set to local timezone of host \"{hostname}\"{from}\n"
+            ))
         } else {
-            Zone::local()
+            let zone = self.zone.as_ref();
+            zone.map(|name| format!("Note: timezone set to \"TZ={name}\"\n"))
         };
         let window = self.window.window(span.0, span.1, &zone).map_err(|error| {
             Refusal::Failed(format!("{tool}: invalid time window.\n{error}\n\n"))
@@ -236,6 +209,34 @@ impl Source {
 }
 
 impl Source {
+    /// The context, without derived metrics, and the name of the host whose metrics it has.
+    ///
+    /// # Errors
+    /// What the archive or the connection says.
+    pub fn context(&self) -> pcp::Result<(Context, String)> {
+        if let Some(names) = &self.archives {
+            let archive = ArchiveContext::open(names)?;
+            let hostname = archive.label().hostname.to_string();
+            return Ok((Context::Archive(Box::new(archive)), hostname));
+        }
+        let host = self.host.as_deref().unwrap_or("local:");
+        let mut context = Context::host(host)?;
+        let hostname = live_string(&mut context, "pmcd.hostname");
+        Ok((context, hostname.unwrap_or_else(|| host.to_owned())))
+    }
+
+    /// The zone that times are shown in.
+    pub fn zone(&self, context: &mut Context) -> Zone {
+        if self.host_zone {
+            let name = match context {
+                Context::Archive(archive) => Some(archive.label().timezone.to_string()),
+                host => live_string(host, "pmcd.timezone"),
+            };
+            return name.map_or_else(Zone::local, |name| Zone::new(&name));
+        }
+        self.zone.as_deref().map_or_else(Zone::local, Zone::new)
+    }
+
     /// Adds the derived metrics that are configured, and those of `-c`.
     fn derive(&self, tool: &str, context: &mut Context) -> Result<(), Refusal> {
         let (mut metrics, mut said) = DerivedMetrics::configured();

@@ -294,7 +294,8 @@ fn files_below(path: &Path, files: &mut Vec<PathBuf>, depth: usize) -> Result<()
 struct Metric {
     name: Text,
     pmid: Pmid,
-    bound: Bound,
+    /// What it means in the context; nothing when it makes no sense there.
+    bound: Option<Bound>,
     oneline: Option<Text>,
     help: Option<Text>,
 }
@@ -307,7 +308,7 @@ pub(crate) struct DerivedSet {
 
 impl DerivedSet {
     /// Binds definitions to a context. The texts are of those that make no sense; those whose metrics are not there are
-    /// left out without a word.
+    /// not mentioned. Either have a name, and neither a descriptor nor values.
     pub(crate) fn new(
         metrics: &DerivedMetrics,
         context: &mut Context,
@@ -320,20 +321,24 @@ impl DerivedSet {
         let mut set = DerivedSet::default();
         let mut said = Vec::new();
         for (definition, index) in metrics.definitions.iter().zip(1u32..) {
-            match Bound::new(&definition.expression, &operands) {
-                Ok(bound) => set.metrics.push(Metric {
-                    name: definition.name.as_str().into(),
-                    pmid: Pmid::new(Pmid::DYNAMIC_DOMAIN, index >> 10, index),
-                    bound,
-                    oneline: definition.oneline.as_deref().map(Text::from),
-                    help: definition.help.as_deref().map(Text::from),
-                }),
-                Err(BindError::Operand) => {}
-                Err(BindError::Semantic(what)) => said.push(format!(
-                    "Semantic error: derived metric {}: {what}\n",
-                    definition.name
-                )),
-            }
+            let bound = match Bound::new(&definition.expression, &operands) {
+                Ok(bound) => Some(bound),
+                Err(BindError::Operand) => None,
+                Err(BindError::Semantic(what)) => {
+                    said.push(format!(
+                        "Semantic error: derived metric {}: {what}\n",
+                        definition.name
+                    ));
+                    None
+                }
+            };
+            set.metrics.push(Metric {
+                name: definition.name.as_str().into(),
+                pmid: Pmid::new(Pmid::DYNAMIC_DOMAIN, index >> 10, index),
+                bound,
+                oneline: definition.oneline.as_deref().map(Text::from),
+                help: definition.help.as_deref().map(Text::from),
+            });
         }
         Ok((set, said))
     }
@@ -373,11 +378,10 @@ impl DerivedSet {
     }
 
     /// The descriptor of a metric.
-    pub(crate) fn desc(&self, pmid: Pmid) -> Option<Desc> {
+    pub(crate) fn desc(&self, pmid: Pmid) -> Option<std::result::Result<Desc, ErrorCode>> {
         let metric = self.metric(pmid)?;
-        let mut desc = metric.bound.desc;
-        desc.pmid = pmid;
-        Some(desc)
+        let bound = metric.bound.as_ref().ok_or(ErrorCode::BADDERIVE);
+        Some(bound.map(|bound| Desc { pmid, ..bound.desc }))
     }
 
     /// The help text of a metric.
@@ -396,7 +400,11 @@ impl DerivedSet {
         let mut wanted: Vec<Pmid> = Vec::with_capacity(pmids.len());
         for pmid in pmids {
             match self.metric(*pmid) {
-                Some(metric) => metric.bound.collect(&mut wanted),
+                Some(metric) => {
+                    if let Some(bound) = &metric.bound {
+                        bound.collect(&mut wanted);
+                    }
+                }
                 None if wanted.contains(pmid) => {}
                 None => wanted.push(*pmid),
             }
@@ -430,7 +438,10 @@ impl DerivedSet {
                     Some(set) => set.clone(),
                     None => ValueSet::error(*pmid, ErrorCode::VALUE),
                 },
-                Some(metric) => match metric.bound.values(&mut sample) {
+                Some(Metric { bound: None, .. }) => ValueSet::error(*pmid, ErrorCode::BADDERIVE),
+                Some(Metric {
+                    bound: Some(bound), ..
+                }) => match bound.values(&mut sample) {
                     Ok(values) => {
                         let values = values.into_iter().map(|(inst, value)| InstanceValue {
                             inst,

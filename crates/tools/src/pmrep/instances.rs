@@ -1,0 +1,137 @@
+//! Which instances of a metric are reported: filters of names (`-i`), as pmrep(1) has them.
+
+use fancy_regex::Regex;
+use pcp::{InDom, Text};
+
+use crate::source::Refusal;
+
+/// The domain of the agent whose instances are processes.
+const PROC: u32 = 3;
+
+/// Patterns that names are held against.
+#[derive(Debug, Default)]
+pub struct Filter {
+    patterns: Vec<Regex>,
+}
+
+/// The words that Python has for what is wrong with a pattern; the position counts the two characters that pmrep puts
+/// ahead of it.
+fn complaint(pattern: &str, error: &fancy_regex::Error) -> String {
+    let at = |needle: char| pattern.find(needle).unwrap_or(0) + 2;
+    if let Some(open) = unclosed(pattern, '(', ')') {
+        return format!("missing ), unterminated subpattern at position {}", open + 2);
+    }
+    if pattern.contains("[]") && !pattern.get(at('[') ..).unwrap_or("").contains(']') {
+        return format!("bad escape \\Z at position {}", pattern.len() + 2);
+    }
+    let bytes = pattern.as_bytes();
+    let range = bytes.windows(3).position(|w| w[1] == b'-' && w[0] > w[2]);
+    if let Some(range) = range {
+        let text = pattern.get(range..range + 3).unwrap_or("");
+        return format!("bad character range {text} at position {}", range + 2);
+    }
+    if pattern.contains('[') {
+        return format!("bad escape \\Z at position {}", pattern.len() + 2);
+    }
+    if pattern.starts_with(['*', '+', '?']) {
+        return "nothing to repeat at position 2".to_owned();
+    }
+    error.to_string()
+}
+
+fn unclosed(pattern: &str, open: char, close: char) -> Option<usize> {
+    let mut stack = Vec::new();
+    let mut escaped = false;
+    for (at, c) in pattern.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == open => stack.push(at),
+            c if c == close => {
+                stack.pop();
+            }
+            _ => {}
+        }
+    }
+    stack.pop()
+}
+
+impl Filter {
+    /// A filter of patterns, each of which may match.
+    ///
+    /// # Errors
+    /// A pattern that is no regular expression.
+    pub fn new(patterns: &[String]) -> Result<Filter, Refusal> {
+        let compile = |pattern: &String| {
+            // What an alternation leaves open stays open, as with PCP.
+            Regex::new(&format!(r"\A(?:\A{pattern}\z)")).map_err(|error| {
+                let what = complaint(pattern, &error);
+                Refusal::Failed(format!("Invalid regex '{pattern}': {what}.\n"))
+            })
+        };
+        Ok(Filter {
+            patterns: patterns.iter().map(compile).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether everything passes.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether an instance of a domain passes: by its name, and a process also by its number or its command's name.
+    pub fn passes(&self, indom: InDom, name: &Text) -> bool {
+        let name = name.to_str();
+        let mut names = vec![name.as_ref()];
+        if indom.domain() == PROC {
+            let mut words = name.split_whitespace();
+            if let Some(pid) = words.next() {
+                names.push(pid.trim_start_matches('0'));
+            }
+            if let Some(command) = words.next() {
+                names.push(command.rsplit('/').next().unwrap_or(command));
+            }
+        }
+        let matches = |pattern: &Regex| names.iter().any(|n| pattern.is_match(n).unwrap_or(false));
+        self.is_empty() || self.patterns.iter().any(matches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(patterns: &[&str], indom: InDom, name: &str) -> bool {
+        let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+        let filter = Filter::new(&patterns).ok().expect("patterns");
+        filter.passes(indom, &Text::from(name))
+    }
+
+    #[test]
+    fn names_numbers_and_commands() {
+        let disks = InDom::new(60, 1);
+        assert!(passes(&["sd.*"], disks, "sda"));
+        assert!(!passes(&["sd"], disks, "sda"));
+        assert!(passes(&["x", "(?!sdb)sd."], disks, "sda"));
+        let processes = InDom::new(3, 9);
+        for pattern in ["29922", "pmcd", ".*pmcd.*"] {
+            assert!(passes(&[pattern], processes, "029922 /usr/lib/pcp/bin/pmcd -A"));
+        }
+        assert!(!passes(&["1"], InDom::new(60, 1), "000001 init"));
+    }
+
+    #[test]
+    fn complaints_are_python_s() {
+        for (pattern, what) in [
+            ("(", "missing ), unterminated subpattern at position 2"),
+            (".[]*", "bad escape \\Z at position 6"),
+            (".[z-a]", "bad character range z-a at position 4"),
+        ] {
+            let refused = Filter::new(&[pattern.to_owned()]).err();
+            let Some(Refusal::Failed(text)) = refused else {
+                panic!("{pattern}");
+            };
+            assert_eq!(text, format!("Invalid regex '{pattern}': {what}.\n"));
+        }
+    }
+}
