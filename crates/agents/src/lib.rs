@@ -1,38 +1,88 @@
-//! Agents of Performance Co-Pilot, as programs that a pmcd starts with a pair of pipes. Each has the names, identifiers
-//! and meanings of PCP's agent of that name.
+//! Agents of Performance Co-Pilot, as programs that a pmcd starts with a pair of pipes or connects to, or in a pmcd's own
+//! process. Each has the names, identifiers and meanings of PCP's agent of that name.
 
+mod linux;
+pub mod logger;
+mod options;
 mod simple;
 mod trivial;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pmda::Help;
+use pmda::{Agent, Help};
+
+use options::Options;
+
+/// An agent by the name of PCP's program.
+struct Entry {
+    name: &'static str,
+    /// The domain unless said otherwise.
+    domain: u32,
+    /// What its arguments are, beside the options that all have.
+    usage: &'static str,
+    open: fn(&Options, &Path) -> Result<Box<dyn Agent>, String>,
+}
+
+const AGENTS: &[Entry] = &[
+    Entry {
+        name: "pmdalinux",
+        domain: linux::DOMAIN,
+        usage: "[-A]",
+        open: |options, folder| Ok(Box::new(linux::Linux::new(options.domain, folder))),
+    },
+    Entry {
+        name: "pmdalogger",
+        domain: logger::DOMAIN,
+        usage: "[-m MEMORY] [-s INTERVAL] [CONFIGFILE]",
+        open: open_logger,
+    },
+    Entry {
+        name: "pmdasimple",
+        domain: simple::DOMAIN,
+        usage: "",
+        open: |options, folder| Ok(Box::new(simple::Simple::new(options.domain, folder))),
+    },
+    Entry {
+        name: "pmdatrivial",
+        domain: trivial::DOMAIN,
+        usage: "",
+        open: |options, folder| Ok(Box::new(trivial::Trivial::new(options.domain, folder))),
+    },
+];
 
 /// The agents by the names of PCP's programs.
-pub const NAMES: &[&str] = &["pmdasimple", "pmdatrivial"];
+pub const NAMES: &[&str] = &{
+    let mut names = [""; AGENTS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = AGENTS[at].name;
+        at += 1;
+    }
+    names
+};
 
-/// The options that every agent has (PMDA(3)).
-struct Options {
-    /// `-d`: the domain.
-    domain: u32,
-    /// `-l`: the log file, which standard error is otherwise.
-    log: Option<PathBuf>,
+/// The agent of that name with the words of its command line, to be asked in this process; `None` when there is no such agent.
+///
+/// # Errors
+/// What is wrong with its arguments or its configuration.
+#[must_use]
+pub fn open(name: &str, args: &[String]) -> Option<Result<Box<dyn Agent>, String>> {
+    let entry = AGENTS.iter().find(|a| a.name == name)?;
+    let options = options::parse(args, entry.domain);
+    Some(options.and_then(|options| (entry.open)(&options, &agent_folder(name))))
 }
 
 /// Runs the agent of that name with the words behind it until its pmcd goes; `None` when there is no such agent. The
 /// result is the exit status.
 #[must_use]
 pub fn run(name: &str, args: &[String]) -> Option<u8> {
-    let default = match name {
-        "pmdasimple" => simple::DOMAIN,
-        "pmdatrivial" => trivial::DOMAIN,
-        _ => return None,
-    };
-    let options = match parse(args, default) {
+    let entry = AGENTS.iter().find(|a| a.name == name)?;
+    let options = match options::parse(args, entry.domain) {
         Ok(options) => options,
         Err(error) => {
-            eprintln!("{name}: {error}\nUsage: {name} [-d DOMAIN] [-l LOGFILE] [-U USER]");
+            let usage = [options::USAGE, entry.usage].join(" ");
+            eprintln!("{name}: {error}\nUsage: {name} {}", usage.trim_end());
             return Some(1);
         }
     };
@@ -41,11 +91,9 @@ pub fn run(name: &str, args: &[String]) -> Option<u8> {
     {
         eprintln!("{name}: {}: {error}", log.display());
     }
-    let folder = agent_folder(name.trim_start_matches("pmda"));
-    let served = match name {
-        "pmdasimple" => pmda::serve(&mut simple::Simple::new(options.domain, &folder)),
-        _ => pmda::serve(&mut trivial::Trivial::new(options.domain, &folder)),
-    };
+    let served = (entry.open)(&options, &agent_folder(name)).and_then(|mut agent| {
+        pmda::serve_at(&mut *agent, &options.endpoint).map_err(|error| error.to_string())
+    });
     Some(match served {
         Ok(()) => 0,
         Err(error) => {
@@ -55,44 +103,25 @@ pub fn run(name: &str, args: &[String]) -> Option<u8> {
     })
 }
 
+fn open_logger(options: &Options, folder: &Path) -> Result<Box<dyn Agent>, String> {
+    let default = folder.join("logger.conf");
+    let config = options.words.first().map_or(default, PathBuf::from);
+    let sources = logger::Logger::load(&config)?;
+    let memory = options.memory.unwrap_or(logger::MEMORY);
+    let interval = options.interval.unwrap_or(logger::INTERVAL);
+    let logger = logger::Logger::new(options.domain, sources, memory, interval);
+    Ok(Box::new(logger))
+}
+
 /// Where an agent's files are.
-fn agent_folder(name: &str) -> PathBuf {
+fn agent_folder(program: &str) -> PathBuf {
     let all = pcp::config("PCP_PMDAS_DIR").unwrap_or("/var/lib/pcp/pmdas".to_owned());
-    Path::new(&all).join(name)
+    Path::new(&all).join(program.trim_start_matches("pmda"))
 }
 
 /// The help texts that stand in an agent's folder; none when PCP is not installed.
 fn help_in(folder: &Path) -> Help {
     Help::open(&folder.join("help")).unwrap_or_default()
-}
-
-fn parse(args: &[String], domain: u32) -> Result<Options, String> {
-    let mut options = Options { domain, log: None };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let (letter, value) = match arg.strip_prefix('-').map(|a| a.split_at(a.len().min(1))) {
-            Some((letter, value)) if "dlU".contains(letter) && !letter.is_empty() => {
-                (letter, value)
-            }
-            _ => return Err(format!("unexpected word '{arg}'")),
-        };
-        let value = if value.is_empty() {
-            let next = args.next().map(String::as_str);
-            next.ok_or(format!("option requires an argument -- '{letter}'"))?
-        } else {
-            value
-        };
-        match letter {
-            "d" => {
-                let number = value.parse().ok().filter(|d| (1..511).contains(d));
-                options.domain = number.ok_or(format!("-d {value}: a domain was due"))?;
-            }
-            "l" => options.log = Some(value.into()),
-            // An agent runs as whoever started it.
-            _ => {}
-        }
-    }
-    Ok(options)
 }
 
 fn log_to(path: &Path) -> io::Result<()> {

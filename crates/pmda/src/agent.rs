@@ -1,6 +1,7 @@
 //! What an agent must be able to do, and what it may.
 
 use pcp::pdu::Profile;
+use pcp::pmns::{Place, Pmns};
 use pcp::{Atom, Desc, ErrorCode, INST_NULL, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
 
 /// Whom a request is for.
@@ -99,36 +100,51 @@ pub trait Agent {
         Ok(Vec::new())
     }
 
+    /// The names of the agent's dynamic subtrees as they are now, which the four methods below look into.
+    fn names(&mut self) -> Option<&Pmns> {
+        None
+    }
+
     /// The metrics behind names of a dynamic subtree.
     ///
     /// # Errors
     /// `PM_ERR_NAME`; `PM_ERR_NONLEAF` for a node.
-    fn lookup(&mut self, _name: &[u8]) -> Result<Pmid, ErrorCode> {
-        Err(ErrorCode::NAME)
+    fn lookup(&mut self, name: &[u8]) -> Result<Pmid, ErrorCode> {
+        match self.names().ok_or(ErrorCode::NAME)?.lookup(name)? {
+            Place::Leaf(pmid) => Ok(pmid),
+            Place::Node => Err(ErrorCode::NONLEAF),
+        }
     }
 
     /// The names of a metric in a dynamic subtree.
     ///
     /// # Errors
     /// `PM_ERR_PMID`.
-    fn names_of(&mut self, _pmid: Pmid) -> Result<Vec<Text>, ErrorCode> {
-        Err(ErrorCode::PMID)
+    fn names_of(&mut self, pmid: Pmid) -> Result<Vec<Text>, ErrorCode> {
+        let names = self.names().map(|names| names.names_of(pmid));
+        names.filter(|n| !n.is_empty()).ok_or(ErrorCode::PMID)
     }
 
     /// What is directly below a node of a dynamic subtree.
     ///
     /// # Errors
     /// `PM_ERR_NAME`.
-    fn children(&mut self, _name: &[u8]) -> Result<Vec<Name>, ErrorCode> {
-        Err(ErrorCode::NAME)
+    fn children(&mut self, name: &[u8]) -> Result<Vec<Name>, ErrorCode> {
+        let found = self.names().ok_or(ErrorCode::NAME)?.children(name)?;
+        let found = found.into_iter().map(|(name, place)| Name {
+            name,
+            is_node: matches!(place, Place::Node),
+        });
+        Ok(found.collect())
     }
 
     /// All leaves at and below a node of a dynamic subtree.
     ///
     /// # Errors
     /// `PM_ERR_NAME`.
-    fn traverse(&mut self, _name: &[u8]) -> Result<Vec<Text>, ErrorCode> {
-        Err(ErrorCode::NAME)
+    fn traverse(&mut self, name: &[u8]) -> Result<Vec<Text>, ErrorCode> {
+        let found = self.names().ok_or(ErrorCode::NAME)?.leaves(name)?;
+        Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Who a client is: a key of [`pcp::pdu::attr`] and its value.

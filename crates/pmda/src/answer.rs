@@ -3,7 +3,7 @@
 use pcp::pdu::{Pdu, Profile};
 use pcp::{
     Atom, Desc, ErrorCode, Fetched, INST_NULL, InDom, Instance, InstanceValue, LabelLevel, Pmid,
-    Text, Timestamp, ValueSet, instance_name_matches,
+    Text, Timestamp, Type, ValueSet, instance_name_matches,
 };
 
 use crate::agent::{Agent, Caller};
@@ -117,7 +117,7 @@ fn error(code: ErrorCode) -> Pdu {
 }
 
 fn format_of(desc: &Desc) -> i32 {
-    i32::from(!matches!(desc.ty, pcp::Type::I32 | pcp::Type::U32))
+    i32::from(!matches!(desc.ty, Type::I32 | Type::U32))
 }
 
 fn encode(desc: &Desc, profile: &Profile, values: Vec<(i32, Atom)>) -> Vec<InstanceValue> {
@@ -164,7 +164,12 @@ fn store(agent: &mut dyn Agent, client: i32, fetched: &Fetched) -> Result<(), Er
         let desc = agent.desc(set.pmid)?;
         let values = set.values.as_ref().map_err(|code| *code)?;
         for value in values {
-            let atom = Atom::extract(&value.value, desc.ty)?;
+            // What is stored into events is a filter: text.
+            let ty = match desc.ty {
+                Type::Event | Type::HighResEvent => Type::String,
+                ty => ty,
+            };
+            let atom = Atom::extract(&value.value, ty)?;
             agent.store(client, &desc, value.inst, &atom)?;
         }
     }

@@ -34,12 +34,16 @@
 
 mod agent;
 mod answer;
+mod event_queue;
 mod help;
+mod instances;
 mod labels;
 mod serve;
 
 pub use agent::{Agent, Caller, Name, Values};
 pub use answer::Answerer;
+pub use event_queue::{EventFilter, EventQueue};
+pub use instances::InstanceCache;
 pub use help::{Help, HelpError};
 pub use labels::label_set;
-pub use serve::{serve, serve_over};
+pub use serve::{Endpoint, serve, serve_at, serve_over};

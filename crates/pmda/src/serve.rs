@@ -1,6 +1,11 @@
-//! The loop of an agent that pmcd started with a pair of pipes.
+//! The loop of an agent, over the pipes that pmcd started it with or a socket that pmcd connects to.
 
+use std::fs;
 use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 
 use bytes::BytesMut;
 use pcp::SERVER_LIMIT;
@@ -15,6 +20,45 @@ use crate::answer::Answerer;
 /// What the system says, or that what came were no PDUs.
 pub fn serve(agent: &mut dyn Agent) -> io::Result<()> {
     serve_over(agent, &mut io::stdin().lock(), &mut io::stdout().lock())
+}
+
+/// Where an agent meets its pmcd (pmdaConnect(3)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Standard input and output.
+    #[default]
+    Pipe,
+    /// A TCP port of this host, by IPv4.
+    Inet(u16),
+    /// The same by IPv6.
+    Inet6(u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Serves the pmcd at an endpoint until it goes. On a socket, the first that connects is taken to be it.
+///
+/// # Errors
+/// As [`serve`], or that there can't be listened.
+pub fn serve_at(agent: &mut dyn Agent, endpoint: &Endpoint) -> io::Result<()> {
+    let listener = match endpoint {
+        Endpoint::Pipe => return serve(agent),
+        Endpoint::Unix(path) => {
+            // One that an earlier agent left; a file that is no socket stays and is an error.
+            if UnixStream::connect(path).is_err()
+                && fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
+            {
+                fs::remove_file(path)?;
+            }
+            let (stream, _) = UnixListener::bind(path)?.accept()?;
+            return serve_over(agent, &mut &stream, &mut &stream);
+        }
+        Endpoint::Inet(port) => TcpListener::bind((Ipv4Addr::LOCALHOST, *port))?,
+        Endpoint::Inet6(port) => TcpListener::bind((Ipv6Addr::LOCALHOST, *port))?,
+    };
+    let (stream, _) = listener.accept()?;
+    stream.set_nodelay(true)?;
+    serve_over(agent, &mut &stream, &mut &stream)
 }
 
 /// The same over any pair of streams.

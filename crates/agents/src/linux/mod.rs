@@ -1,0 +1,288 @@
+//! `linux`: the kernel's metrics from /proc and /sys (pmdalinux(1)), as a table of metrics and collectors of what is in a file.
+
+mod disk;
+mod filesystem;
+mod ipc;
+mod kernel;
+mod labels;
+mod memory;
+mod network;
+mod nfs;
+mod processor;
+mod system;
+mod table;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use pcp::pdu::attr;
+use pcp::{Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
+use pmda::{Agent, Caller, Help, Values};
+
+use system::{Rows, System};
+use table::Metric;
+
+/// The domain that PCP gives it.
+pub const DOMAIN: u32 = 60;
+
+/// Reads what a group of metrics needs.
+type Collector = fn(&mut System) -> Rows;
+
+/// The groups of values: instances with numbers or texts by name.
+const COLLECTORS: &[(&str, Collector)] = &[
+    ("buddyinfo", memory::buddyinfo),
+    ("cpu", processor::all),
+    ("cpu_state", processor::cpu_state),
+    ("cpuinfo", processor::info),
+    ("disk", disk::disks),
+    ("disk_all", disk::all),
+    ("dm", disk::dm),
+    ("fchost", disk::fibre_channel),
+    ("filesys", filesystem::filesystems),
+    ("hinv", kernel::inventory),
+    ("icmpmsg", network::icmp_messages),
+    ("interrupts", processor::interrupts),
+    ("interrupts_all", processor::interrupts_all),
+    ("interrupts_cpu", processor::interrupts_by_cpu),
+    ("interrupts_percpu", processor::interrupts_per_cpu),
+    ("ipc_info", ipc::info),
+    ("ipc_limits", ipc::limits),
+    ("ipc_msg", ipc::messages),
+    ("ipc_sem", ipc::semaphores),
+    ("ipc_shm", ipc::shared_memory),
+    ("kernel_limits", kernel::limits),
+    ("ksm", memory::ksm),
+    ("load", processor::load),
+    ("loadavg", processor::load_all),
+    ("locks", filesystem::locks),
+    ("logins", kernel::logins),
+    ("md", disk::md),
+    ("meminfo", memory::meminfo),
+    ("net", network::interfaces),
+    ("net_address", network::addresses),
+    ("net_all", network::all_interfaces),
+    ("netstat", network::netstat),
+    ("nfs3_client_reqs", nfs::nfs3_client),
+    ("nfs3_server_reqs", nfs::nfs3_server),
+    ("nfs4_client_reqs", nfs::nfs4_client),
+    ("nfs4_server_reqs", nfs::nfs4_server),
+    ("nfs_client_reqs", nfs::nfs_client),
+    ("nfs_server_reqs", nfs::nfs_server),
+    ("node", memory::node),
+    ("node_state", processor::node_state),
+    ("partition", disk::partitions),
+    ("percpu", processor::per_cpu),
+    ("pernode", processor::per_node),
+    ("pressure", kernel::pressure),
+    ("pressure_all", kernel::pressure_all),
+    ("protection", memory::protection),
+    ("rpc", nfs::rpc),
+    ("scsi", disk::scsi),
+    ("shm_info", ipc::shared_memory_info),
+    ("slab", memory::slab),
+    ("snmp", network::snmp),
+    ("snmp6", network::snmp6),
+    ("sockets", network::sockets),
+    ("sockstat", network::sockstat),
+    ("softirqs", processor::softirqs),
+    ("softirqs_cpu", processor::softirqs_by_cpu),
+    ("softirqs_percpu", processor::softirqs_per_cpu),
+    ("softnet", network::softnet),
+    ("softnet_cpu", network::softnet_per_cpu),
+    ("stat", processor::stat),
+    ("swapdev", memory::swapdev),
+    ("sysfs", kernel::sysfs),
+    ("tape", disk::tapes),
+    ("tcpconn", network::tcp_connections),
+    ("tcpconn6", network::tcp6_connections),
+    ("tmpfs", filesystem::tmpfs),
+    ("tty", filesystem::tty),
+    ("uname", kernel::uname),
+    // Kernels before 2.6 had it.
+    ("unsupported", |_| Err(ErrorCode::APPVERSION)),
+    ("uptime", processor::uptime),
+    ("vfs", filesystem::vfs),
+    ("vmstat", memory::vmstat),
+    ("wwid", disk::wwid),
+    ("zoneinfo", memory::zoneinfo),
+    ("zram", disk::zram),
+    ("zram_stat", disk::zram_statistics),
+];
+
+fn collector(group: &str) -> Option<Collector> {
+    let at = COLLECTORS.binary_search_by_key(&group, |(name, _)| name);
+    at.ok().and_then(|at| COLLECTORS.get(at)).map(|(_, c)| *c)
+}
+
+/// The groups that say what instances a domain has, by its serial number.
+const INDOMS: &[(u32, &str)] = &[
+    (0, "percpu"),
+    (1, "disk"),
+    (2, "load"),
+    (3, "net"),
+    (4, "interrupts"),
+    (5, "filesys"),
+    (6, "swapdev"),
+    (7, "nfs_client_reqs"),
+    (8, "nfs3_client_reqs"),
+    (10, "partition"),
+    (11, "scsi"),
+    (12, "slab"),
+    (14, "nfs4_client_reqs"),
+    (15, "nfs4_server_reqs"),
+    (17, "net_address"),
+    (18, "tmpfs"),
+    (19, "node_state"),
+    (23, "icmpmsg"),
+    (24, "dm"),
+    (25, "md"),
+    (28, "ipc_shm"),
+    (29, "ipc_msg"),
+    (30, "ipc_sem"),
+    (31, "buddyinfo"),
+    (32, "zoneinfo"),
+    (33, "protection"),
+    (34, "tape"),
+    (35, "tty"),
+    (36, "softirqs"),
+    (37, "pressure"),
+    (38, "zram"),
+    (39, "fchost"),
+    (40, "interrupts_percpu"),
+    (41, "softirqs_percpu"),
+    (42, "wwid"),
+];
+
+/// Groups whose files the kernel shows to root only. The agent, which is root, shows them to root only, too.
+const ROOT_ONLY: [&str; 2] = ["slab", "tty"];
+
+/// The agent.
+pub struct Linux {
+    domain: u32,
+    help: Help,
+    metrics: HashMap<Pmid, Metric>,
+    system: System,
+    /// What was read for the present fetch.
+    groups: HashMap<&'static str, Rows>,
+    /// Clients that are known to be root's.
+    roots: HashSet<i32>,
+}
+
+impl Linux {
+    /// With the help texts of a folder, when it has any.
+    pub fn new(domain: u32, folder: &Path) -> Linux {
+        Linux {
+            domain,
+            help: crate::help_in(folder),
+            metrics: table::load(domain),
+            system: System::new(domain),
+            groups: HashMap::new(),
+            roots: HashSet::new(),
+        }
+    }
+
+    fn rows(&mut self, group: &'static str) -> &Rows {
+        let system = &mut self.system;
+        self.groups.entry(group).or_insert_with(|| {
+            let collect = collector(group).ok_or(ErrorCode::PMID)?;
+            collect(system)
+        })
+    }
+
+    /// The rows that say what instances a domain has.
+    fn instance_rows(&mut self, indom: InDom) -> Result<&Rows, ErrorCode> {
+        let found = INDOMS.iter().find(|(serial, _)| *serial == indom.serial());
+        let (_, group) = found.ok_or(ErrorCode::INDOM)?;
+        self.groups.remove(group);
+        Ok(self.rows(group))
+    }
+}
+
+impl Agent for Linux {
+    fn domain(&self) -> u32 {
+        self.domain
+    }
+
+    fn desc(&mut self, pmid: Pmid) -> Result<Desc, ErrorCode> {
+        let metric = self.metrics.get(&pmid).ok_or(ErrorCode::PMID)?;
+        Ok(metric.desc)
+    }
+
+    fn begin_fetch(&mut self, _: &Caller<'_>, _: &[Pmid]) {
+        self.groups.clear();
+    }
+
+    fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
+        let metric = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
+        let (group, field) = (metric.group, metric.field);
+        if ROOT_ONLY.contains(&group) && !self.roots.contains(&caller.client) {
+            return Ok(Values::default());
+        }
+        let rows = match self.rows(group) {
+            Ok(rows) => rows,
+            // A file that this kernel does not have.
+            Err(ErrorCode(-2 | -13)) => return Ok(Values::default()),
+            Err(code) => return Err(*code),
+        };
+        let mut values = Vec::new();
+        for row in rows {
+            if !desc.indom.is_null() && !caller.profile.includes(desc.indom, row.inst) {
+                continue;
+            }
+            if let Some(raw) = row.get(field) {
+                values.push((row.inst, raw.atom(desc.ty)?));
+            }
+        }
+        self.system.save();
+        Ok(Values(values))
+    }
+
+    fn instances(&mut self, _: i32, indom: InDom) -> Result<Vec<Instance>, ErrorCode> {
+        // What can't be read has no instances.
+        let rows = self.instance_rows(indom)?.as_deref().unwrap_or_default();
+        let instances = rows.iter().map(|row| Instance {
+            inst: row.inst,
+            name: row.name.as_str().into(),
+        });
+        Ok(instances.collect())
+    }
+
+    fn metric_text(&mut self, pmid: Pmid, one_line: bool) -> Result<Text, ErrorCode> {
+        // PCP's texts where they are installed; ours say where a value comes from.
+        self.help.metric(pmid, one_line).or_else(|_| {
+            let metric = self.metrics.get(&pmid).ok_or(ErrorCode::TEXT)?;
+            Ok(labels::help(metric.name, metric.group, metric.field).into())
+        })
+    }
+
+    fn indom_text(&mut self, indom: InDom, one_line: bool) -> Result<Text, ErrorCode> {
+        self.help.indom(indom, one_line)
+    }
+
+    fn labels(&mut self, ident: u32, level: LabelLevel) -> Result<Vec<LabelSet>, ErrorCode> {
+        Ok(match level {
+            LabelLevel::Domain => labels::domain(),
+            LabelLevel::InDom => labels::indom(InDom(ident)),
+            LabelLevel::Item => {
+                let metric = self.metrics.get(&Pmid(ident)).ok_or(ErrorCode::PMID)?;
+                labels::metric(metric)
+            }
+            LabelLevel::Instances => {
+                let indom = InDom(ident);
+                let rows = self.instance_rows(indom)?.as_deref().unwrap_or_default();
+                labels::instances(indom, rows)
+            }
+            LabelLevel::Context | LabelLevel::Cluster => Vec::new(),
+        })
+    }
+
+    fn attribute(&mut self, client: i32, attribute: u32, value: &[u8]) {
+        if attribute == attr::USERID && value == b"0" {
+            self.roots.insert(client);
+        }
+    }
+
+    fn client_ended(&mut self, client: i32) {
+        self.roots.remove(&client);
+    }
+}

@@ -1,0 +1,232 @@
+//! The files of the kernel, and what was read from them.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pcp::{Atom, ErrorCode, INST_NULL, InDom, Type};
+use pmda::InstanceCache;
+
+/// A value as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Raw {
+    /// A whole number; negative ones are as C's conversion makes them.
+    Number(u64),
+    /// A number with a fraction.
+    Real(f64),
+    /// Characters.
+    Text(String),
+}
+
+impl Raw {
+    /// As a metric's type has it; what is too large is cut as C's conversion cuts it.
+    pub fn atom(&self, ty: Type) -> Result<Atom, ErrorCode> {
+        Ok(match (self, ty) {
+            (Raw::Number(n), Type::I32) => Atom::I32(*n as i32),
+            (Raw::Number(n), Type::U32) => Atom::U32(*n as u32),
+            (Raw::Number(n), Type::I64) => Atom::I64(*n as i64),
+            (Raw::Number(n), Type::U64) => Atom::U64(*n),
+            (Raw::Number(n), Type::Float) => Atom::Float(*n as f32),
+            (Raw::Number(n), Type::Double) => Atom::Double(*n as f64),
+            (Raw::Real(n), Type::Float) => Atom::Float(*n as f32),
+            (Raw::Real(n), Type::Double) => Atom::Double(*n),
+            (Raw::Text(text), Type::String) => Atom::String(text.as_str().into()),
+            _ => return Err(ErrorCode::TYPE),
+        })
+    }
+}
+
+impl From<u64> for Raw {
+    fn from(number: u64) -> Raw {
+        Raw::Number(number)
+    }
+}
+
+impl From<f64> for Raw {
+    fn from(number: f64) -> Raw {
+        Raw::Real(number)
+    }
+}
+
+impl From<&str> for Raw {
+    fn from(text: &str) -> Raw {
+        Raw::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Raw {
+    fn from(text: String) -> Raw {
+        Raw::Text(text)
+    }
+}
+
+/// The values of one instance in a group.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// The instance, [`INST_NULL`] in a group without.
+    pub inst: i32,
+    /// Its name.
+    pub name: String,
+    fields: HashMap<Cow<'static, str>, Raw>,
+}
+
+impl Row {
+    /// An instance without values.
+    pub fn new(inst: i32, name: impl Into<String>) -> Row {
+        Row {
+            inst,
+            name: name.into(),
+            fields: HashMap::new(),
+        }
+    }
+
+    /// The row of a group without instances.
+    pub fn single() -> Row {
+        Row::new(INST_NULL, "")
+    }
+
+    /// Adds a value.
+    pub fn set(&mut self, field: impl Into<Cow<'static, str>>, value: impl Into<Raw>) {
+        self.fields.insert(field.into(), value.into());
+    }
+
+    /// Adds a value if there is one.
+    pub fn set_some(
+        &mut self,
+        field: impl Into<Cow<'static, str>>,
+        value: Option<impl Into<Raw>>,
+    ) {
+        if let Some(value) = value {
+            self.set(field, value);
+        }
+    }
+
+    /// A value.
+    pub fn get(&self, field: &str) -> Option<&Raw> {
+        self.fields.get(field)
+    }
+
+    /// A whole number.
+    pub fn number(&self, field: &str) -> Option<u64> {
+        match self.fields.get(field) {
+            Some(Raw::Number(n)) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// The sum of all numbers whose names are such.
+    pub fn sum(&self, is_such: impl Fn(&str) -> bool) -> u64 {
+        let such = self.fields.keys().filter(|name| is_such(name));
+        such.filter_map(|name| self.number(name))
+            .fold(0, u64::wrapping_add)
+    }
+}
+
+/// The rows of a group.
+pub type Rows = Result<Vec<Row>, ErrorCode>;
+
+/// Where the kernel's files are, and the numbers of instances.
+pub struct System {
+    root: PathBuf,
+    domain: u32,
+    /// Where numbers of instances are kept.
+    kept: Option<PathBuf>,
+    caches: HashMap<u32, InstanceCache>,
+    /// Ticks in a second, as the kernel counts processor time.
+    pub hertz: u64,
+    /// Bytes of a page.
+    pub page: u64,
+}
+
+impl System {
+    /// The system that runs. With LINUX_STATSPATH set, one whose files are below that folder.
+    pub fn new(domain: u32) -> System {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let root = std::env::var_os("LINUX_STATSPATH");
+        let kept = pcp::config("PCP_VAR_DIR").map(|folder| Path::new(&folder).join("config/pmda"));
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+        let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+        let known = |value: nix::Result<Option<i64>>| {
+            let value = value.ok().flatten();
+            value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0)
+        };
+        System {
+            kept: kept.filter(|folder| root.is_none() && folder.is_dir()),
+            root: PathBuf::from(root.unwrap_or_else(|| OsString::from("/"))),
+            domain,
+            caches: HashMap::new(),
+            hertz: number("LINUX_HERTZ").or_else(|| known(hertz)).unwrap_or(100),
+            page: number("LINUX_PAGESIZE")
+                .or_else(|| known(page))
+                .unwrap_or(4096),
+        }
+    }
+
+    /// A file's place.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// A file's text.
+    pub fn read(&self, path: &str) -> Result<String, ErrorCode> {
+        let bytes = fs::read(self.path(path)).map_err(|error| {
+            // PCP counts errors of the system downwards from 0.
+            ErrorCode(-error.raw_os_error().unwrap_or(5))
+        })?;
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// The number that a file has.
+    pub fn number(&self, path: &str) -> Option<u64> {
+        self.read(path).ok().and_then(|text| number(text.trim()))
+    }
+
+    /// The first line of a file.
+    pub fn line(&self, path: &str) -> Option<String> {
+        let text = self.read(path).ok()?;
+        Some(text.lines().next().unwrap_or_default().trim().to_owned())
+    }
+
+    /// The names in a folder, in no order; none when it is not there.
+    pub fn names(&self, path: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path(path)) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.collect()
+    }
+
+    /// The number of an instance of a domain by its name.
+    pub fn instance(&mut self, serial: u32, name: &str) -> i32 {
+        let (domain, kept) = (self.domain, &self.kept);
+        let cache = self.caches.entry(serial).or_insert_with(|| match kept {
+            Some(folder) => InstanceCache::kept(folder, InDom::new(domain, serial)),
+            None => InstanceCache::new(),
+        });
+        cache.number(name)
+    }
+
+    /// Keeps the numbers of instances that are new.
+    pub fn save(&mut self) {
+        for cache in self.caches.values_mut() {
+            // The numbers hold as long as this agent runs in any case.
+            let _ = cache.save();
+        }
+    }
+}
+
+/// A number as C's strtoull reads it: a negative one wraps.
+pub fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix('-') {
+        Some(rest) => rest.parse().ok().map(u64::wrapping_neg),
+        None => text.parse().ok(),
+    }
+}
+
+/// The number at a place among words.
+pub fn word(words: &[&str], at: usize) -> Option<u64> {
+    words.get(at).and_then(|w| number(w))
+}

@@ -1,0 +1,93 @@
+//! The metrics: a table of what each is and where its values are found.
+
+use std::collections::HashMap;
+
+use pcp::{Desc, InDom, Pmid, Semantics, Type, Units};
+
+/// A line for each metric, by tabs: name, cluster and item, type, instance domain, semantics, units, and the group and field of
+/// its values.
+const TABLE: &str = include_str!("metrics.tsv");
+
+/// A metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// The name that PCP's name space gives it.
+    pub name: &'static str,
+    /// What it is.
+    pub desc: Desc,
+    /// The group of values that it is one of.
+    pub group: &'static str,
+    /// Its name in the group.
+    pub field: &'static str,
+}
+
+/// All metrics of a domain by their identifiers. A line that is not understood is left out, which a test sees.
+pub fn load(domain: u32) -> HashMap<Pmid, Metric> {
+    let metrics = TABLE.lines().filter_map(|line| metric(domain, line));
+    metrics.map(|metric| (metric.desc.pmid, metric)).collect()
+}
+
+fn metric(domain: u32, line: &'static str) -> Option<Metric> {
+    let mut columns = line.split('\t');
+    let mut column = || columns.next();
+    let name = column()?;
+    let (cluster, item) = column()?.split_once('.')?;
+    let ty = match column()? {
+        "32" => Type::I32,
+        "u32" => Type::U32,
+        "64" => Type::I64,
+        "u64" => Type::U64,
+        "float" => Type::Float,
+        "double" => Type::Double,
+        "string" => Type::String,
+        _ => return None,
+    };
+    let indom = match column()? {
+        "-" => InDom::NULL,
+        serial => InDom::new(domain, serial.parse().ok()?),
+    };
+    let sem = match column()? {
+        "counter" => Semantics::Counter,
+        "instant" => Semantics::Instant,
+        "discrete" => Semantics::Discrete,
+        _ => return None,
+    };
+    let units = match column()? {
+        "-" => Units::NONE,
+        units => units.parse::<pcp::ScaledUnits>().ok()?.units,
+    };
+    let (group, field) = column()?.split_once(' ')?;
+    let pmid = Pmid::new(domain, cluster.parse().ok()?, item.parse().ok()?);
+    let desc = Desc {
+        pmid,
+        ty,
+        indom,
+        sem,
+        units,
+    };
+    Some(Metric {
+        name,
+        desc,
+        group,
+        field,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_metric_of_a_group_that_is_collected() {
+        let metrics = load(60);
+        assert_eq!(metrics.len(), TABLE.lines().count());
+        for metric in metrics.values() {
+            assert!(
+                super::super::collector(metric.group).is_some(),
+                "{}: no group {}",
+                metric.name,
+                metric.group
+            );
+        }
+    }
+}
