@@ -1,5 +1,7 @@
 //! What the end-to-end tests in `tests/tests` share: running `spile` with a limit, and making targets to run it on.
 
+pub mod pcp_peer;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};

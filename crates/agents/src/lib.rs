@@ -4,7 +4,9 @@
 mod linux;
 pub mod logger;
 mod options;
+mod sample;
 mod simple;
+mod table;
 mod trivial;
 
 use std::io;
@@ -36,6 +38,12 @@ const AGENTS: &[Entry] = &[
         domain: logger::DOMAIN,
         usage: "[-m MEMORY] [-s INTERVAL] [CONFIGFILE]",
         open: open_logger,
+    },
+    Entry {
+        name: "pmdasample",
+        domain: sample::DOMAIN,
+        usage: "",
+        open: |options, folder| Ok(Box::new(sample::Sample::new(options.domain, folder))),
     },
     Entry {
         name: "pmdasimple",

@@ -6,8 +6,7 @@ use std::time::Duration;
 use pmda::Endpoint;
 
 /// What all agents take.
-pub const USAGE: &str =
-    "[-d DOMAIN] [-l LOGFILE] [-U USER] [-p | -i PORT | -6 PORT | -u SOCKET]";
+pub const USAGE: &str = "[-d DOMAIN] [-l LOGFILE] [-U USER] [-p | -i PORT | -6 PORT | -u SOCKET]";
 
 /// A command line's meaning.
 pub struct Options {

@@ -34,7 +34,8 @@ impl InstanceCache {
         for line in text.lines().skip(1) {
             let mut words = line.splitn(3, ' ');
             let number = words.next().and_then(|n| n.parse().ok());
-            if let (Some(number @ 0..), Some(_), Some(name)) = (number, words.next(), words.next()) {
+            if let (Some(number @ 0..), Some(_), Some(name)) = (number, words.next(), words.next())
+            {
                 // Behind the name a key may stand in brackets, which only agents with keys of their own write.
                 cache.numbers.insert(name.to_owned(), number);
                 cache.next = cache.next.max(number.saturating_add(1));

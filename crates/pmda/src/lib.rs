@@ -43,7 +43,7 @@ mod serve;
 pub use agent::{Agent, Caller, Name, Values};
 pub use answer::Answerer;
 pub use event_queue::{EventFilter, EventQueue};
-pub use instances::InstanceCache;
 pub use help::{Help, HelpError};
+pub use instances::InstanceCache;
 pub use labels::label_set;
 pub use serve::{Endpoint, serve, serve_at, serve_over};

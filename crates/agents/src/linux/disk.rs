@@ -60,7 +60,10 @@ fn kind(system: &System, name: &str) -> Kind {
         Kind::Zram
     } else if starts(&["md"]) {
         Kind::Md
-    } else if system.path(&format!("/sys/class/block/{name}/partition")).exists() {
+    } else if system
+        .path(&format!("/sys/class/block/{name}/partition"))
+        .exists()
+    {
         Kind::Partition
     } else {
         Kind::Disk
@@ -128,12 +131,13 @@ pub fn disks(system: &mut System) -> Rows {
         let schedulers = system.line(&format!("{folder}/queue/scheduler"));
         let chosen = schedulers.as_deref().map(|line| {
             // The chosen one of several stands in brackets.
-            let inner = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+            let inner = line
+                .split_once('[')
+                .and_then(|(_, rest)| rest.split_once(']'));
             inner.map_or(line, |(chosen, _)| chosen).to_owned()
         });
         row.set("scheduler", chosen.unwrap_or_else(|| "unknown".to_owned()));
-        let id = ["wwid", "device/wwid", "serial"];
-        let id = id.iter().find_map(|file| system.line(&format!("{folder}/{file}")));
+        let id = system.line(&format!("{folder}/device/wwid"));
         row.set(
             "scsi_id",
             id.filter(|id| !id.is_empty())
@@ -236,7 +240,13 @@ pub fn zram_statistics(system: &mut System) -> Rows {
         ];
         for ((name, kb), value) in names.into_iter().zip(mm) {
             // Sizes are in bytes, counts in pages.
-            let scaled = value.map(|v| if kb == 0 { v / 1024 } else { v.wrapping_mul(kb) });
+            let scaled = value.map(|v| {
+                if kb == 0 {
+                    v / 1024
+                } else {
+                    v.wrapping_mul(kb)
+                }
+            });
             row.set_some(name, scaled);
         }
         // In units of 4 KB.

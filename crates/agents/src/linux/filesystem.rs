@@ -19,7 +19,9 @@ fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|d| d.iter().all(|b| (b'0'..b'8').contains(b)));
+        let digits = after
+            .get(..3)
+            .filter(|d| d.iter().all(|b| (b'0'..b'8').contains(b)));
         match digits {
             Some(&[a, b, c]) if *first == b'\\' => {
                 out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
@@ -129,7 +131,9 @@ pub fn vfs(system: &mut System) -> Rows {
         ("aio-nr", &[("aio_count", 0)]),
         ("aio-max-nr", &[("aio_max", 0)]),
     ] {
-        let text = system.read(&format!("/proc/sys/fs/{file}")).unwrap_or_default();
+        let text = system
+            .read(&format!("/proc/sys/fs/{file}"))
+            .unwrap_or_default();
         let words: Vec<&str> = text.split_whitespace().collect();
         for (field, at) in fields {
             row.set_some(*field, word(&words, *at));

@@ -6,7 +6,11 @@ use super::system::{Row, Rows, System, number, word};
 fn table(system: &System, kind: &str) -> Result<Vec<Vec<(String, String)>>, pcp::ErrorCode> {
     let text = system.read(&format!("/proc/sysvipc/{kind}"))?;
     let mut lines = text.lines();
-    let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    let names: Vec<&str> = lines
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     let rows = lines.map(|line| {
         let values = line.split_whitespace().map(str::to_owned);
         names.iter().map(|n| (*n).to_owned()).zip(values).collect()
@@ -32,9 +36,9 @@ fn owner(row: &[(String, String)]) -> String {
 }
 
 /// What segments, queues and sets have in common.
-fn one(row: &[(String, String)], id: &str) -> Option<Row> {
-    let id: i32 = field(row, id)?.parse().ok()?;
-    let mut out = Row::new(id, id.to_string());
+fn one(system: &mut System, indom: u32, row: &[(String, String)], id: &str) -> Option<Row> {
+    let id = field(row, id)?;
+    let mut out = Row::new(system.instance(indom, id), id);
     let key = field(row, "key").and_then(|key| key.parse::<i64>().ok());
     out.set("key", format!("0x{:08x}", key.unwrap_or(0) as u32));
     out.set("owner", owner(row));
@@ -48,7 +52,7 @@ fn one(row: &[(String, String)], id: &str) -> Option<Row> {
 pub fn shared_memory(system: &mut System) -> Rows {
     let rows = table(system, "shm")?;
     let rows = rows.iter().filter_map(|row| {
-        let mut out = one(row, "shmid")?;
+        let mut out = one(system, 28, row, "shmid")?;
         out.set("segsz", count(row, "size"));
         out.set("nattch", count(row, "nattch"));
         out.set("creator_pid", count(row, "cpid"));
@@ -72,7 +76,7 @@ pub fn shared_memory(system: &mut System) -> Rows {
 pub fn messages(system: &mut System) -> Rows {
     let rows = table(system, "msg")?;
     let rows = rows.iter().filter_map(|row| {
-        let mut out = one(row, "msqid")?;
+        let mut out = one(system, 29, row, "msqid")?;
         out.set("msgsz", count(row, "cbytes"));
         out.set("messages", count(row, "qnum"));
         out.set("last_send_pid", count(row, "lspid"));
@@ -85,7 +89,7 @@ pub fn messages(system: &mut System) -> Rows {
 pub fn semaphores(system: &mut System) -> Rows {
     let rows = table(system, "sem")?;
     let rows = rows.iter().filter_map(|row| {
-        let mut out = one(row, "semid")?;
+        let mut out = one(system, 30, row, "semid")?;
         out.set("nsems", count(row, "nsems"));
         Some(out)
     });
@@ -97,11 +101,20 @@ pub fn info(system: &mut System) -> Rows {
     let mut out = Row::single();
     let sem = table(system, "sem")?;
     out.set("sem_used_sem", sem.len() as u64);
-    out.set("sem_tot_sem", sem.iter().map(|row| count(row, "nsems")).sum::<u64>());
+    out.set(
+        "sem_tot_sem",
+        sem.iter().map(|row| count(row, "nsems")).sum::<u64>(),
+    );
     let msg = table(system, "msg")?;
     out.set("msg_used_queues", msg.len() as u64);
-    out.set("msg_tot_msg", msg.iter().map(|row| count(row, "qnum")).sum::<u64>());
-    out.set("msg_tot_bytes", msg.iter().map(|row| count(row, "cbytes")).sum::<u64>());
+    out.set(
+        "msg_tot_msg",
+        msg.iter().map(|row| count(row, "qnum")).sum::<u64>(),
+    );
+    out.set(
+        "msg_tot_bytes",
+        msg.iter().map(|row| count(row, "cbytes")).sum::<u64>(),
+    );
     Ok(vec![out])
 }
 
@@ -111,7 +124,10 @@ pub fn shared_memory_info(system: &mut System) -> Rows {
     let shm = table(system, "shm")?;
     let page = system.page;
     let whole = |bytes: u64| bytes.div_ceil(page).wrapping_mul(page);
-    out.set("tot", shm.iter().map(|row| whole(count(row, "size"))).sum::<u64>());
+    out.set(
+        "tot",
+        shm.iter().map(|row| whole(count(row, "size"))).sum::<u64>(),
+    );
     out.set("rss", shm.iter().map(|row| count(row, "rss")).sum::<u64>());
     out.set("swp", shm.iter().map(|row| count(row, "swap")).sum::<u64>());
     out.set("used_ids", shm.len() as u64);

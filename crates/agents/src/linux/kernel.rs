@@ -30,12 +30,18 @@ fn distribution(system: &System) -> String {
     if let Some(version) = system.line("/etc/debian_version") {
         return format!("Debian {version}");
     }
-    let release = ["/etc/fedora-release", "/etc/redhat-release", "/etc/SuSE-release"];
+    let release = [
+        "/etc/fedora-release",
+        "/etc/redhat-release",
+        "/etc/SuSE-release",
+    ];
     if let Some(line) = release.iter().find_map(|file| system.line(file)) {
         return line;
     }
     let text = system.read("/etc/os-release").unwrap_or_default();
-    let pretty = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let pretty = text
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
     pretty.map_or("?", |name| name.trim_matches('"')).to_owned()
 }
 
@@ -118,7 +124,9 @@ fn pressure_number(system: &System, file: &str, kind: &str, name: &str) -> Optio
     let text = system.read(&format!("/proc/pressure/{file}")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
     let prefix = format!("{name}=");
-    let word = line.split(' ').find_map(|word| word.strip_prefix(&prefix))?;
+    let word = line
+        .split(' ')
+        .find_map(|word| word.strip_prefix(&prefix))?;
     word.parse().ok()
 }
 

@@ -4,7 +4,7 @@ use pcp::{INST_NULL, InDom, LabelLevel, LabelSet};
 use pmda::label_set;
 
 use super::system::{Raw, Row};
-use super::table::Metric;
+use crate::table::Metric;
 
 fn set(level: LabelLevel, inst: i32, labels: &[(&str, String)]) -> LabelSet {
     let labels: Vec<(&str, &str, u8)> = labels.iter().map(|(n, v)| (*n, v.as_str(), 0)).collect();
@@ -83,11 +83,7 @@ pub fn metric(metric: &Metric) -> Vec<LabelSet> {
         [one] => one.clone(),
         several => format!("[{}]", several.join(",")),
     };
-    vec![set(
-        LabelLevel::Item,
-        INST_NULL,
-        &[("device_type", value)],
-    )]
+    vec![set(LabelLevel::Item, INST_NULL, &[("device_type", value)])]
 }
 
 /// What each instance is one of, from its name.
@@ -139,8 +135,8 @@ pub fn instances(indom: InDom, rows: &[Row]) -> Vec<LabelSet> {
 /// Where a value comes from.
 pub fn help(name: &str, group: &str, field: &str) -> String {
     let file = match group {
-        "buddyinfo" | "cpuinfo" | "interrupts" | "loadavg" | "locks" | "meminfo" | "softirqs" | "stat" | "swaps"
-        | "uptime" | "vmstat" | "zoneinfo" => format!("/proc/{group}"),
+        "buddyinfo" | "cpuinfo" | "interrupts" | "loadavg" | "locks" | "meminfo" | "softirqs"
+        | "stat" | "swaps" | "uptime" | "vmstat" | "zoneinfo" => format!("/proc/{group}"),
         "cpu" | "percpu" | "pernode" => "/proc/stat".to_owned(),
         "disk" | "disk_all" | "partition" | "dm" | "md" | "zram" | "wwid" => {
             "/proc/diskstats and /sys/block".to_owned()

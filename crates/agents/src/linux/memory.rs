@@ -159,13 +159,22 @@ pub fn zoneinfo(system: &mut System) -> Rows {
             rows.last_mut()
         };
         if let Some(row) = row {
-            row.set(name.to_owned(), value.wrapping_mul(kb));
+            // PCP has what is free as `free` only.
+            if name != "nr_free_pages" {
+                row.set(name.to_owned(), value.wrapping_mul(kb));
+            }
         }
     }
     // Zones without memory are not there.
     rows.retain(|row| row.number("present").is_none_or(|pages| pages > 0));
     for row in &mut rows {
         row.inst = system.instance(ZONE, &row.name);
+    }
+    for node in &mut nodes {
+        for kind in ["anon", "file"] {
+            let active = node.number(&format!("workingset_activate_{kind}"));
+            node.set_some(format!("workingset_active_{kind}"), active);
+        }
     }
     nodes.extend(rows);
     Ok(nodes)

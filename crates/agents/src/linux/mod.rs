@@ -10,7 +10,6 @@ mod network;
 mod nfs;
 mod processor;
 mod system;
-mod table;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -19,11 +18,14 @@ use pcp::pdu::attr;
 use pcp::{Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
 use pmda::{Agent, Caller, Help, Values};
 
+use crate::table::{self, Metric};
 use system::{Rows, System};
-use table::Metric;
 
 /// The domain that PCP gives it.
 pub const DOMAIN: u32 = 60;
+
+/// The metrics and the groups that they are collected in.
+const TABLE: &str = include_str!("metrics.tsv");
 
 /// Reads what a group of metrics needs.
 type Collector = fn(&mut System) -> Rows;
@@ -174,7 +176,7 @@ impl Linux {
         Linux {
             domain,
             help: crate::help_in(folder),
-            metrics: table::load(domain),
+            metrics: table::load(domain, TABLE),
             system: System::new(domain),
             groups: HashMap::new(),
             roots: HashSet::new(),
@@ -284,5 +286,20 @@ impl Agent for Linux {
 
     fn client_ended(&mut self, client: i32) {
         self.roots.remove(&client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_metric_of_a_group_that_is_collected() {
+        let metrics = table::load(DOMAIN, TABLE);
+        assert_eq!(metrics.len(), TABLE.lines().count());
+        for metric in metrics.values() {
+            let (name, group) = (metric.name, metric.group);
+            assert!(collector(group).is_some(), "{name}: no group {group}");
+        }
     }
 }

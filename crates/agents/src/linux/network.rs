@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pcp::ErrorCode;
 
-use super::system::{Row, Rows, System, number, word};
+use super::system::{Row, Rows, System, number};
 
 /// The instance domain of interfaces.
 pub const INTERFACE: u32 = 3;
@@ -84,8 +84,8 @@ pub fn interfaces(system: &mut System) -> Rows {
         );
         let wireless = system.path(&format!("{folder}/wireless")).exists();
         row.set("wireless", u64::from(wireless));
-        let assigned = system.number(&format!("{folder}/name_assign_type"));
-        row.set("type", assigned.unwrap_or(0));
+        let hardware = system.number(&format!("{folder}/type"));
+        row.set("type", hardware.unwrap_or(0));
         let bridge = system.path(&format!("{folder}/bridge")).exists();
         row.set("virtual", u64::from(bridge));
     }
@@ -171,7 +171,8 @@ pub fn addresses(system: &mut System) -> Rows {
             0x80 => "Compat",
             _ => "Unknown",
         };
-        inet6.entry(name).or_insert((format!("{address}/{prefix}"), scope));
+        // Of several the last one counts.
+        inet6.insert(name, (format!("{address}/{prefix}"), scope));
     }
     for name in system.names("/sys/class/net") {
         let mut row = Row::new(system.instance(ADDRESS, &name), name.clone());
@@ -239,7 +240,7 @@ pub fn netstat(system: &mut System) -> Rows {
         row.set_some(alias, row.number(name));
     }
     row.set_some("tcp_pawspassiverejected", row.number("tcp_pawspassive"));
-    row.set_some("tcp_iprpfilter", row.number("tcp_iprevpathfilter"));
+    row.set_some("tcp_iprpfilter", row.number("tcp_ipreversepathfilter"));
     Ok(vec![row])
 }
 
@@ -345,7 +346,10 @@ pub fn sockets(system: &mut System) -> Rows {
     let mut row = Row::single();
     for version in ["", "6"] {
         if let Ok(counts) = states(system, &format!("/proc/net/raw{version}")) {
-            row.set(format!("rawconn{version}_count"), counts.values().sum::<u64>());
+            row.set(
+                format!("rawconn{version}_count"),
+                counts.values().sum::<u64>(),
+            );
         }
         if let Ok(counts) = states(system, &format!("/proc/net/udp{version}")) {
             // The kernel has TCP's states for them: 1 is connected, 7 is not.

@@ -17,7 +17,12 @@ pub fn rpc(system: &mut System) -> Rows {
             Some("net") => set_words(
                 "rpc_client",
                 &words,
-                &[("netcnt", 1), ("netudpcnt", 2), ("nettcpcnt", 3), ("nettcpconn", 4)],
+                &[
+                    ("netcnt", 1),
+                    ("netudpcnt", 2),
+                    ("nettcpcnt", 3),
+                    ("nettcpconn", 4),
+                ],
             ),
             Some("rpc") => set_words(
                 "rpc_client",
@@ -58,6 +63,10 @@ pub fn rpc(system: &mut System) -> Rows {
         };
         set_words("rpc_server", &words, fields);
     }
+    // Read-ahead was counted by kernels before 5.4.
+    for field in ["ra_size", "ra_hits", "ra_misses"] {
+        row.set(format!("rpc_server_{field}"), 0);
+    }
     for (path, key, side) in [
         ("/proc/net/rpc/nfs", "proc2", "nfs_client_calls"),
         ("/proc/net/rpc/nfs", "proc3", "nfs3_client_calls"),
@@ -94,7 +103,9 @@ pub fn rpc(system: &mut System) -> Rows {
 /// The counts of a version's procedures.
 fn procedures(system: &System, path: &str, key: &str) -> Option<Vec<u64>> {
     let text = system.read(path).ok()?;
-    let line = text.lines().find(|line| line.split(' ').next() == Some(key))?;
+    let line = text
+        .lines()
+        .find(|line| line.split(' ').next() == Some(key))?;
     // The first number is how many there are.
     let counts = line.split_whitespace().skip(2);
     Some(counts.map(|w| number(w).unwrap_or(0)).collect())

@@ -4,11 +4,6 @@ use pcp::ErrorCode;
 
 use super::system::{Row, Rows, System, number, word};
 
-/// The instance domain of processors.
-pub const CPU: u32 = 0;
-/// That of memory nodes.
-pub const NODE: u32 = 19;
-
 /// The columns of a `cpu` line.
 const TIMES: [&str; 10] = [
     "user",
@@ -153,15 +148,11 @@ pub fn load_all(system: &mut System) -> Rows {
     let text = system.read("/proc/loadavg")?;
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut row = Row::single();
-    if let Some((running, _)) = words.get(3).and_then(|w| w.split_once('/')) {
+    if let Some((running, all)) = words.get(3).and_then(|w| w.split_once('/')) {
         row.set_some("runnable", number(running));
+        row.set_some("nprocs", number(all));
     }
     row.set_some("lastpid", word(&words, 4));
-    let processes = system.names("/proc");
-    let processes = processes
-        .iter()
-        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-    row.set("nprocs", processes.count() as u64);
     Ok(vec![row])
 }
 
@@ -315,10 +306,7 @@ pub fn info(system: &mut System) -> Rows {
             "model" => row.set("model", value),
             "model name" => row.set("model_name", value),
             "stepping" => row.set("stepping", value),
-            "cache size" => row.set_some(
-                "cache",
-                value.split(' ').next().and_then(number),
-            ),
+            "cache size" => row.set_some("cache", value.split(' ').next().and_then(number)),
             "bogomips" => row.set_some("bogomips", value.parse::<f64>().ok()),
             "flags" => row.set("flags", value),
             "cache_alignment" => row.set_some("cache_alignment", number(value)),

@@ -93,11 +93,7 @@ impl Row {
     }
 
     /// Adds a value if there is one.
-    pub fn set_some(
-        &mut self,
-        field: impl Into<Cow<'static, str>>,
-        value: Option<impl Into<Raw>>,
-    ) {
+    pub fn set_some(&mut self, field: impl Into<Cow<'static, str>>, value: Option<impl Into<Raw>>) {
         if let Some(value) = value {
             self.set(field, value);
         }
@@ -157,7 +153,9 @@ impl System {
             root: PathBuf::from(root.unwrap_or_else(|| OsString::from("/"))),
             domain,
             caches: HashMap::new(),
-            hertz: number("LINUX_HERTZ").or_else(|| known(hertz)).unwrap_or(100),
+            hertz: number("LINUX_HERTZ")
+                .or_else(|| known(hertz))
+                .unwrap_or(100),
             page: number("LINUX_PAGESIZE")
                 .or_else(|| known(page))
                 .unwrap_or(4096),

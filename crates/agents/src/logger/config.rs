@@ -28,9 +28,7 @@ pub enum ConfigError {
     #[error("line {0}: the name '{1}' is taken by an earlier line")]
     Again(usize, String),
     /// Neither `y` nor `n` behind a name.
-    #[error(
-        "line {0}: y (restricted) or n was due behind '{1}', as in `{1} n /var/log/messages`"
-    )]
+    #[error("line {0}: y (restricted) or n was due behind '{1}', as in `{1} n /var/log/messages`")]
     Restricted(usize, String),
     /// Nothing behind that.
     #[error("line {0}: a file's name, or a command and |, was due for '{1}'")]

@@ -15,9 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pcp::pmns::Pmns;
-use pcp::{
-    Atom, Desc, ErrorCode, EventArray, InDom, Pmid, Semantics, Text, Type, Units,
-};
+use pcp::{Atom, Desc, ErrorCode, EventArray, InDom, Pmid, Semantics, Text, Type, Units};
 use pmda::{Agent, Caller, Values};
 use regex::bytes::RegexBuilder;
 
@@ -40,13 +38,19 @@ const OWN: usize = 4;
 
 /// The metrics of a source, in the order of their identifiers.
 const PER_SOURCE: [(&str, &str); 7] = [
-    ("count", "Lines seen in this source since the agent started."),
+    (
+        "count",
+        "Lines seen in this source since the agent started.",
+    ),
     (
         "bytes",
         "Bytes of the lines seen in this source since the agent started, with their newlines.",
     ),
     ("size", "The size of the file now; 0 for a command."),
-    ("path", "The file that is followed, or the command that runs."),
+    (
+        "path",
+        "The file that is followed, or the command that runs.",
+    ),
     ("numclients", "Clients that get this source's lines."),
     (
         "records",
@@ -71,12 +75,7 @@ pub struct Logger {
 impl Logger {
     /// Follows the sources of a configuration. A client may be this many bytes of lines behind; `interval` is how often files
     /// are looked at, twice a second at least.
-    pub fn new(
-        domain: u32,
-        sources: Vec<SourceSpec>,
-        memory: usize,
-        interval: Duration,
-    ) -> Logger {
+    pub fn new(domain: u32, sources: Vec<SourceSpec>, memory: usize, interval: Duration) -> Logger {
         let mut names = Pmns::newest_first();
         for (source, number) in sources.iter().zip(0..) {
             for (metric, item) in PER_SOURCE.iter().zip(0..) {

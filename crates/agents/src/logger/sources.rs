@@ -319,7 +319,10 @@ fn follow(shared: &Weak<Shared>, interval: Duration) {
         let timeout = PollTimeout::try_from(interval).unwrap_or(PollTimeout::MAX);
         match &shared.inotify {
             Some(inotify) => {
-                let _ = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout);
+                let _ = poll(
+                    &mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)],
+                    timeout,
+                );
             }
             None => std::thread::sleep(interval),
         }

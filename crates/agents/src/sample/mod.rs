@@ -1,0 +1,927 @@
+//! `sample`: metrics of every type and kind of behaviour, to test clients against (its help texts say what each is for).
+
+mod events;
+mod processes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use bytes::Bytes;
+use pcp::pmns::Pmns;
+use pcp::{
+    Atom, Desc, ErrorCode, INST_NULL, InDom, Instance, LabelLevel, LabelSet, Pmid, Semantics, Text,
+    Timestamp, Type, Units,
+};
+use pmda::{Agent, Caller, Help, Values, label_set};
+
+use crate::table::{self, Metric};
+use processes::Processes;
+
+/// The domain that PCP gives it.
+pub const DOMAIN: u32 = 29;
+
+const TABLE: &str = include_str!("metrics.tsv");
+
+const COLOURS: [&str; 3] = ["red", "green", "blue"];
+const FAMILY: [(&str, f32); 5] = [
+    ("colleen", 3.05),
+    ("terry", 12.05),
+    ("emma", 11.09),
+    ("cathy", 11.09),
+    ("fat bald bastard", 5.26),
+];
+/// Ghosts, where they are from, and after how many fetches their state changes.
+const GHOSTS: [(&str, &str); 8] = [
+    ("Obambo", "Africa"),
+    ("Banjhakri", "Nepal"),
+    ("Mogwai", "China"),
+    ("Pocong", "Indonesia"),
+    ("Hitodama", "Japan"),
+    ("Krahang", "Thailand"),
+    ("Zmeu", "Roumania"),
+    ("Duppy", "Jamaica"),
+];
+/// Names below `secret`, in the order in which they are listed. The first belongs to pmcd.
+const SECRETS: [(&str, u32); 8] = [
+    ("bar", 1000),
+    ("foo.one", 1001),
+    ("foo.two", 1002),
+    ("foo.bar.three", 1003),
+    ("foo.bar.four", 1004),
+    ("foo.bar.grunt.five", 1005),
+    ("foo.bar.grunt.snort.six", 1006),
+    ("foo.bar.grunt.snort.huff.puff.seven", 1007),
+];
+const REDIRECT: (&str, Pmid) = ("foo.bar.max.redirect", Pmid::new(2, 4, 1));
+
+/// Numbers that look like chance and are the same each time.
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    /// A number below `end`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end.max(1)
+    }
+}
+
+/// Which instance domain `mirage` has now.
+struct Mirage {
+    present: Vec<i32>,
+    changed: Instant,
+    /// Milliseconds that it stays.
+    interval: i32,
+}
+
+/// A metric that goes by factors.
+struct ScaleStep {
+    factor: f64,
+    limit: f64,
+    value: f64,
+    fetches: u32,
+}
+
+/// The agent.
+pub struct Sample {
+    domain: u32,
+    help: Help,
+    metrics: HashMap<Pmid, Metric>,
+    dynamic_indom: PathBuf,
+    start: Instant,
+    chance: Chance,
+    /// What stores change: values by item.
+    stored: BTreeMap<u32, Atom>,
+    bins: [i32; 9],
+    /// The counter behind `colour` and `mirage`.
+    saw: i32,
+    mirage: Mirage,
+    drift: i32,
+    drift_up: bool,
+    light: usize,
+    magnitude: i32,
+    rapid: u32,
+    counters: HashMap<u32, u64>,
+    steps: HashMap<u32, ScaleStep>,
+    negative: i32,
+    constant: (f64, Instant),
+    dodgey: (u64, Vec<i32>),
+    dynamic: BTreeMap<i32, (String, u32)>,
+    scramble: (i64, Chance),
+    updown: (i32, u32, bool),
+    event: [i32; 3],
+    ghost_fetches: u32,
+    processes: Processes,
+    /// Fetches of each client, and clients so far and gone.
+    clients: HashMap<i32, u32>,
+    started: i32,
+    ended: i32,
+    received: u32,
+    sent: u32,
+    names: Pmns,
+}
+
+impl Sample {
+    /// With the help texts and `dynamic.indom` of a folder.
+    pub fn new(domain: u32, folder: &Path) -> Sample {
+        let now = Instant::now();
+        let stored = [
+            (0, Atom::I32(0)),
+            (8, Atom::I32(20)),
+            (14, Atom::I32(13)),
+            (19, Atom::Float(13.0)),
+            (24, Atom::I64(13)),
+            (29, Atom::Double(13.0)),
+            (32, Atom::String("13".into())),
+            (35, Atom::Aggregate(Bytes::from_static(b"13"))),
+            (36, Atom::I32(2)),
+            (61, Atom::I32(5)),
+            (73, Atom::U32(0)),
+            (74, Atom::I32(0)),
+            (79, Atom::I32(5)),
+            (87, Atom::U32(0)),
+            (88, Atom::U32(u32::MAX)),
+            (89, Atom::U32(4)),
+            (90, Atom::U32(0x1f00_3000)),
+            (97, Atom::U32(13)),
+            (102, Atom::U64(13)),
+            (165, Atom::U32(5)),
+            (166, Atom::I32(0)),
+            (167, Atom::I32(200)),
+            (168, Atom::U32(10)),
+            (1008, Atom::I32(-1)),
+        ];
+        let mut sample = Sample {
+            domain,
+            help: crate::help_in(folder),
+            metrics: table::load(domain, TABLE),
+            dynamic_indom: folder.join("dynamic.indom"),
+            start: now,
+            chance: Chance(0x2545_f491_4f6c_dd1d),
+            stored: stored.into_iter().collect(),
+            bins: [100, 200, 300, 400, 500, 600, 700, 800, 900],
+            saw: 0,
+            mirage: Mirage {
+                present: vec![0],
+                changed: now,
+                interval: 10_000,
+            },
+            drift: 200,
+            drift_up: true,
+            light: 2,
+            magnitude: 32,
+            rapid: 0,
+            counters: HashMap::new(),
+            steps: HashMap::new(),
+            negative: -10_000,
+            constant: (10_485_760.0, now),
+            dodgey: (0, (1..=5).collect()),
+            dynamic: BTreeMap::new(),
+            scramble: (0, Chance(0x9e37_79b9_7f4a_7c15)),
+            updown: (0, 0, true),
+            event: [0; 3],
+            ghost_fetches: 0,
+            processes: Processes::new(),
+            clients: HashMap::new(),
+            started: 0,
+            ended: 0,
+            received: 0,
+            sent: 0,
+            names: Pmns::new(),
+        };
+        sample.name("sample");
+        sample
+    }
+
+    /// Makes the dynamic names below a root.
+    fn name(&mut self, root: &str) {
+        self.names = Pmns::new();
+        for (name, pmid) in self.dynamic_names(root) {
+            // They are different ones.
+            let _ = self.names.insert(name.as_bytes(), pmid);
+        }
+    }
+
+    /// The dynamic names and metrics in the order in which they are listed.
+    fn dynamic_names(&self, root: &str) -> Vec<(String, Pmid)> {
+        let own = |item| Pmid::new(self.domain, 0, item);
+        let mut names = vec![(format!("{root}.secret.{}", REDIRECT.0), REDIRECT.1)];
+        names.extend(SECRETS.map(|(name, item)| (format!("{root}.secret.{name}"), own(item))));
+        let ghosts = ["visible", "origin", "karma", "state"];
+        let shown = if self.whole(1008) < 0 { 1 } else { 4 };
+        for (name, item) in ghosts.iter().zip(1008..).take(shown) {
+            names.push((format!("{root}.ghosts.{name}"), own(item)));
+        }
+        names
+    }
+
+    /// Sees to it that names are below the root that is asked for: the agent may be installed as another's copy.
+    fn look_for(&mut self, name: &[u8]) {
+        let name = String::from_utf8_lossy(name);
+        let parts: Vec<&str> = name.split('.').collect();
+        let at = parts.iter().position(|p| *p == "secret" || *p == "ghosts");
+        let root = at.map(|at| parts.get(..at).unwrap_or_default().join("."));
+        self.name(root.as_deref().unwrap_or("sample"));
+    }
+
+    /// A stored whole number.
+    fn whole(&self, item: u32) -> i64 {
+        let value = self.stored.get(&item).and_then(Atom::as_f64);
+        value.unwrap_or(0.0) as i64
+    }
+
+    fn seconds(&self) -> u64 {
+        self.start.elapsed().as_secs()
+    }
+
+    /// Adds to a counter, and gives it.
+    fn count(&mut self, item: u32, more: u64) -> u64 {
+        let counter = self.counters.entry(item).or_default();
+        *counter = counter.wrapping_add(more);
+        *counter
+    }
+
+    fn bins(&self, ty: Type, of: impl Fn(usize) -> Option<(i32, i32)>) -> Values {
+        let values = (0..self.bins.len()).filter_map(|at| {
+            let (inst, value) = of(at)?;
+            Some((inst, whole_as(ty, i64::from(value))))
+        });
+        Values(values.collect())
+    }
+
+    /// The instances of `mirage`, which change when their time is over.
+    fn mirages(&mut self) -> Vec<i32> {
+        let interval = u128::try_from(self.mirage.interval.max(0)).unwrap_or(0);
+        if self.mirage.changed.elapsed().as_millis() >= interval {
+            self.mirage.changed = Instant::now();
+            let inst = 1 + self.chance.below(49) as i32;
+            match self.mirage.present.iter().position(|i| *i == inst) {
+                Some(at) => {
+                    self.mirage.present.remove(at);
+                }
+                None if self.mirage.present.len() < 12 => self.mirage.present.push(inst),
+                None => {
+                    self.mirage.present.truncate(1);
+                }
+            }
+            self.mirage.present.sort_unstable();
+        }
+        self.mirage.present.clone()
+    }
+
+    /// The next value of a metric that goes by factors: every fifth fetch another.
+    fn scale_step(&mut self, item: u32) -> f64 {
+        let (factor, limit) = match item {
+            65 => (2.0, 10.0 * 1024f64.powi(4)),
+            66 => (0.5, 1024f64.powi(4)),
+            67 => (10.0, 1e12),
+            68 => (0.1, 1e12),
+            69 => (10.0, 86_400.0),
+            70 => (10.0, 86_400e9),
+            _ => (10.0, 1e7),
+        };
+        let step = self.steps.entry(item).or_insert(ScaleStep {
+            factor,
+            limit,
+            value: 1.0,
+            fetches: 0,
+        });
+        step.fetches += 1;
+        if step.fetches > 5 {
+            step.fetches = 1;
+            step.value = if step.factor > 1.0 && step.value * step.factor > step.limit {
+                1.0
+            } else if step.factor < 1.0 && step.value * step.factor < 1.0 {
+                step.limit
+            } else {
+                step.value * step.factor
+            };
+        }
+        step.value
+    }
+
+    fn updown(&mut self) -> i32 {
+        let at_least = |value: i64, least: i64| value.max(least);
+        let repeat = at_least(self.whole(165), 1) as u32;
+        let step = self.whole(168) as i32;
+        let (min, max) = (self.whole(166) as i32, self.whole(167) as i32);
+        let (value, fetches, up) = &mut self.updown;
+        if *fetches >= repeat {
+            *fetches = 0;
+            let next = if *up {
+                value.saturating_add(step)
+            } else {
+                value.saturating_sub(step)
+            };
+            if *up && next > max {
+                *up = false;
+                *value = value.saturating_sub(step).max(min);
+            } else if !*up && next < min {
+                *up = true;
+                *value = value.saturating_add(step).min(max);
+            } else {
+                *value = next;
+            }
+        }
+        *fetches += 1;
+        *value
+    }
+
+    /// How many of `dodgey`'s instances are seen, and which.
+    fn dodgey(&mut self) -> Result<Vec<i32>, ErrorCode> {
+        let control = self.whole(61);
+        match control {
+            ..0 => return Err(ErrorCode(control as i32)),
+            0 => return Ok(Vec::new()),
+            1..=5 => return Ok((1..=control as i32).collect()),
+            _ => {}
+        }
+        if self.dodgey.0 == 0 {
+            self.dodgey.0 = 1 + self.chance.below(control as u64);
+            self.dodgey.1 = match self.chance.below(10) {
+                0 => return Err(ErrorCode::AGAIN),
+                _ => (1..=5).filter(|_| self.chance.below(2) == 0).collect(),
+            };
+        }
+        self.dodgey.0 -= 1;
+        Ok(self.dodgey.1.clone())
+    }
+
+    /// Reads the file that says what instances `dynamic` has, and counts how often each was seen.
+    fn scan_dynamic(&mut self) {
+        let text = std::fs::read_to_string(&self.dynamic_indom).unwrap_or_default();
+        let mut seen = BTreeMap::new();
+        for line in text.lines() {
+            let line = line.trim();
+            let Some((inst, name)) = line.split_once(char::is_whitespace) else {
+                continue;
+            };
+            if let Ok(inst) = inst.parse::<i32>() {
+                let name = name.trim().to_owned();
+                let before = self.dynamic.get(&inst).filter(|(n, _)| *n == name);
+                let count = before.map_or(0, |(_, count)| count + 1);
+                seen.insert(inst, (name, count));
+            }
+        }
+        self.dynamic = seen;
+    }
+
+    fn scrambled(&mut self) -> Values {
+        let (version, chance) = &mut self.scramble;
+        *version += 1;
+        let mut shown: Vec<usize> = (0..self.bins.len())
+            .filter(|_| chance.below(3) > 0)
+            .collect();
+        for at in (1..shown.len()).rev() {
+            let other = chance.below(at as u64 + 1) as usize;
+            shown.swap(at, other);
+        }
+        let values = shown.into_iter().filter_map(|at| {
+            let value = self.bins.get(at)?;
+            Some((100 * (at as i32 + 1), Atom::I32(*value)))
+        });
+        Values(values.collect())
+    }
+
+    fn events(&mut self, item: u32, caller: &Caller<'_>, indom: InDom) -> Values {
+        let now = Timestamp::now();
+        let (which, ty) = match item {
+            136 => (0, Type::Event),
+            139 => (1, Type::HighResEvent),
+            _ => (2, Type::Event),
+        };
+        let Some(setup) = self.event.get_mut(which) else {
+            return Values::default();
+        };
+        let at = *setup;
+        *setup = if (0..3).contains(&at) { at + 1 } else { 0 };
+        let bogus = events::bogus(self.domain, at, now).encode(ty);
+        let bogus = Atom::Event(ty, bogus);
+        if which == 2 {
+            return Values::single(bogus);
+        }
+        let fungus = events::fungus(self.domain, if at > 3 { 0 } else { at }, now, ty);
+        let fungus = Atom::Event(ty, fungus.encode(ty));
+        let both = [(0, fungus), (1, bogus)];
+        let wanted = |inst: &i32| caller.profile.includes(indom, *inst);
+        Values(both.into_iter().filter(|(inst, _)| wanted(inst)).collect())
+    }
+
+    /// Values of metrics that do not stand for themselves.
+    fn behave(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
+        let item = desc.pmid.item();
+        let number = |value: i64| Ok(Values::single(whole_as(desc.ty, value)));
+        match item {
+            1 => number(std::process::id().into()),
+            2 => number(self.seconds() as i64),
+            3 => Ok(Values::single(Atom::Double(
+                (self.start.elapsed().as_micros() / 1000) as f64,
+            ))),
+            4 => number(42),
+            5 => {
+                let values = (0..3).map(|inst| {
+                    self.saw += 1;
+                    (inst, Atom::I32(100 * (inst + 1) + self.saw % 100))
+                });
+                Ok(Values(values.collect()))
+            }
+            7 => {
+                if self.chance.below(4) == 0 {
+                    self.drift_up = !self.drift_up;
+                }
+                let by = self.chance.below(31) as i32;
+                self.drift = if self.drift_up {
+                    self.drift.saturating_add(by)
+                } else {
+                    self.drift.saturating_sub(by)
+                };
+                number(self.drift.into())
+            }
+            8 | 63 => {
+                let base = self.whole(8);
+                let high = self.seconds() / 30 % 2 == 1;
+                number(if high { base * 3 } else { base })
+            }
+            // Nobody ever sees these.
+            9 | 92 | 127..=135 | 138 => Ok(Values::default()),
+            10 | 15 | 20 | 25 | 93 | 98 => number(1),
+            11 | 16 | 21 | 26 | 94 | 99 => number(10),
+            12 | 17 | 22 | 27 | 95 | 100 => number(100),
+            13 | 18 | 23 | 28 | 96 | 101 => number(1_000_000),
+            30 => Ok(Values::single(Atom::String("".into()))),
+            31 => Ok(Values::single(Atom::String("hullo world!".into()))),
+            33 => Ok(Values::single(Atom::Aggregate(Bytes::new()))),
+            34 => Ok(Values::single(Atom::Aggregate(Bytes::from_static(
+                b"hullo world!",
+            )))),
+            37 | 38 => {
+                let present = self.mirages().into_iter();
+                let values = present.map(|inst| {
+                    self.saw += 1;
+                    let value = i64::from(100 * (inst + 1) - self.saw % 100);
+                    let scale = if item == 38 { 1_000_000 } else { 1 };
+                    (inst, whole_as(desc.ty, value * scale))
+                });
+                Ok(Values(values.collect()))
+            }
+            39 => Ok(Values::single(Atom::Aggregate(self.system_information()))),
+            40 => number(i64::from(self.received) + i64::from(self.sent)),
+            41 => number(self.received.into()),
+            42 => number(self.sent.into()),
+            43..=45 => {
+                let fetches = self.clients.get(&caller.client).copied().unwrap_or(0);
+                let fetches = i64::from(fetches);
+                number(match item {
+                    43 => fetches * 2 + 1,
+                    44 => fetches + 1,
+                    _ => fetches,
+                })
+            }
+            46 => {
+                if self.chance.below(5) == 0 {
+                    self.light = self.chance.below(3) as usize;
+                }
+                let light = ["red", "yellow", "green"].get(self.light).copied();
+                Ok(Values::single(Atom::String(light.unwrap_or("red").into())))
+            }
+            47 => {
+                if self.chance.below(3) == 0 {
+                    self.magnitude = 1 << self.chance.below(7);
+                }
+                number(self.magnitude.into())
+            }
+            49 => {
+                let entries = &caller.profile.indoms;
+                let explicit = entries.iter().find(|e| e.indom == desc.indom);
+                if !explicit.is_some_and(|e| e.exclude && !e.instances.is_empty()) {
+                    return Err(ErrorCode::PROFILE);
+                }
+                let family = FAMILY.iter().zip(0..);
+                Ok(Values(
+                    family
+                        .map(|((_, v), inst)| (inst, Atom::Float(*v)))
+                        .collect(),
+                ))
+            }
+            50 => Ok(self.bins(desc.ty, |at| {
+                let value = self.bins.get(at).filter(|_| at % 2 == 0)?;
+                Some((inst_of(at), *value))
+            })),
+            51 => Ok(self.bins(desc.ty, |at| {
+                let value = *self.bins.get(at)?;
+                Some(match at % 2 {
+                    0 => (inst_of(at), value),
+                    _ => (inst_of(at) + 50, value.saturating_add(50)),
+                })
+            })),
+            52 => Ok(Values((0..500).map(|n| (n, Atom::I32(n))).collect())),
+            53 => Ok(Values((0..500).map(|n| (n, Atom::I32(499 - n))).collect())),
+            55 => Err(ErrorCode::APPVERSION),
+            56 | 91 => number(0),
+            57 => {
+                let value = self.count(item, i32::MAX as u64 / 2 - 1);
+                Ok(Values::single(Atom::I32(value as i32)))
+            }
+            58 => {
+                let value = self.count(item, u64::from(u32::MAX) / 2 - 1);
+                Ok(Values::single(Atom::U32(value as u32)))
+            }
+            59 => {
+                let value = self.count(item, i64::MAX as u64 / 2 - 1);
+                Ok(Values::single(Atom::I64(value as i64)))
+            }
+            60 => Ok(Values::single(Atom::U64(
+                self.count(item, u64::MAX / 2 - 1),
+            ))),
+            160 | 161 => number(self.count(item, i32::MAX as u64 / 10 - 1) as i64),
+            162 | 163 => number(self.count(item, i64::MAX as u64 / 10 - 1) as i64),
+            62 => {
+                let shown = self.dodgey()?;
+                let values = shown.into_iter();
+                let values = values.map(|inst| (inst, Atom::I32(self.chance.below(101) as i32)));
+                Ok(Values(values.collect()))
+            }
+            64 => {
+                self.rapid = self.rapid.wrapping_add(80_000_000);
+                Ok(Values::single(Atom::U32(self.rapid.wrapping_mul(10))))
+            }
+            65..=71 => Ok(Values::single(Atom::Double(self.scale_step(item)))),
+            72 => {
+                let gradient = self.whole(73) as f64;
+                let (value, at) = &mut self.constant;
+                *value += gradient * at.elapsed().as_secs_f64();
+                *at = Instant::now();
+                Ok(Values::single(Atom::U32(*value as u64 as u32)))
+            }
+            75 => number(0),
+            76..=78 => {
+                self.scan_dynamic();
+                let values = self.dynamic.iter();
+                let values = values.map(|(inst, (_, n))| (*inst, Atom::I32(*n as i32)));
+                Ok(Values(values.collect()))
+            }
+            80 => {
+                let many = self.whole(79) as i32;
+                Ok(Values((0..many).map(|n| (n, Atom::I32(n))).collect()))
+            }
+            81 | 83 => {
+                let by = self.chance.below(1024);
+                number(self.count(item, by) as i64)
+            }
+            82 | 84 | 85 => number(self.chance.below(1024) as i64),
+            86 => number(42),
+            109..=112 | 103..=108 | 113 | 114 | 6 | 48 => {
+                let more = match item {
+                    // These two grow with time in PCP's agent.
+                    111 | 112 => self.seconds() as i64,
+                    _ => 0,
+                };
+                let values =
+                    self.bins.iter().zip(0..).map(|(value, at)| {
+                        (inst_of(at), whole_as(desc.ty, i64::from(*value) + more))
+                    });
+                Ok(Values(values.collect()))
+            }
+            153 => {
+                let values = self.bins.iter().zip(0..);
+                let values =
+                    values.map(|(v, at)| (inst_of(at), Atom::String(v.to_string().into())));
+                Ok(Values(values.collect()))
+            }
+            115..=119 => number(42_000_000 / [1, 10, 100, 1000, 1_000_000][item as usize - 115]),
+            120 => number(self.scramble.0),
+            121 => Ok(self.scrambled()),
+            122 => number(self.clients.keys().max().map_or(0, |c| i64::from(*c) + 1)),
+            123 => number(self.clients.len() as i64),
+            124 => number(self.started.into()),
+            125 => number(self.ended.into()),
+            126 => number(self.event[0].into()),
+            140 => number(self.event[1].into()),
+            136 | 137 | 139 => Ok(self.events(item, caller, desc.indom)),
+            141..=152 => {
+                // One step for each kind of semantics that is fetched.
+                if matches!(item, 141 | 145 | 149) {
+                    self.negative = self.negative.saturating_add(1);
+                }
+                number(self.negative.into())
+            }
+            154 => Err(ErrorCode::AGAIN),
+            155 => number(self.mirage.interval.into()),
+            156..=158 => Ok(self.processes.values(item - 156)),
+            159 => number(0),
+            164 => number(self.updown().into()),
+            1000 => Ok(Values::single(Atom::String("foo".into()))),
+            1001..=1007 => number(i64::from(item) - 1000),
+            1009..=1011 => Ok(self.ghosts(item)),
+            1023 => number(0x3f_ffff),
+            _ => Err(ErrorCode::PMID),
+        }
+    }
+
+    fn shown_ghosts(&self) -> usize {
+        usize::try_from(self.whole(1008))
+            .unwrap_or(0)
+            .min(GHOSTS.len())
+    }
+
+    fn ghosts(&mut self, item: u32) -> Values {
+        if item == 1011 {
+            self.ghost_fetches = self.ghost_fetches.wrapping_add(1);
+        }
+        let fetch = self.ghost_fetches.wrapping_sub(1);
+        let shown = GHOSTS.iter().take(self.shown_ghosts()).zip(0u32..);
+        let values = shown.map(|((name, origin), at)| {
+            let value = match item {
+                1009 => Atom::String((*origin).into()),
+                1010 => Atom::U32(name.len() as u32),
+                // A pattern each: periods of 2, 2, 4, 4, 6, 6, 8 and none.
+                _ => {
+                    let half = at / 2 + 1;
+                    let first = fetch / half % 2;
+                    Atom::U32(match at {
+                        0 => first,
+                        1 => 1 - first,
+                        2 => 1 - first,
+                        3 => first,
+                        4 => first,
+                        5 => 1 - first,
+                        6 => 1 - first,
+                        _ => 0,
+                    })
+                }
+            };
+            (at as i32 + 1, value)
+        });
+        Values(values.collect())
+    }
+
+    /// Something of the size of a structure.
+    fn system_information(&self) -> Bytes {
+        let mut bytes = vec![0u8; 112];
+        let seconds = self.seconds().to_be_bytes();
+        if let Some(start) = bytes.get_mut(..8) {
+            start.copy_from_slice(&seconds);
+        }
+        bytes.into()
+    }
+
+    fn set_bin(&mut self, inst: i32, value: i32) -> Result<(), ErrorCode> {
+        let at = usize::try_from(inst / 100 - 1)
+            .ok()
+            .filter(|_| inst % 100 == 0);
+        let bin = at.and_then(|at| self.bins.get_mut(at));
+        *bin.ok_or(ErrorCode::INST)? = value;
+        Ok(())
+    }
+}
+
+fn inst_of(bin: usize) -> i32 {
+    100 * (i32::try_from(bin).unwrap_or(0) + 1)
+}
+
+/// A whole number as a type has it.
+fn whole_as(ty: Type, value: i64) -> Atom {
+    match ty {
+        Type::U32 => Atom::U32(value as u32),
+        Type::I64 => Atom::I64(value),
+        Type::U64 => Atom::U64(value as u64),
+        Type::Float => Atom::Float(value as f32),
+        Type::Double => Atom::Double(value as f64),
+        _ => Atom::I32(value as i32),
+    }
+}
+
+impl Agent for Sample {
+    fn domain(&self) -> u32 {
+        self.domain
+    }
+
+    fn desc(&mut self, pmid: Pmid) -> Result<Desc, ErrorCode> {
+        self.received = self.received.wrapping_add(1);
+        self.sent = self.sent.wrapping_add(1);
+        let code = self.whole(74) as i32;
+        match pmid.item() {
+            55 => {
+                return Ok(Desc {
+                    pmid,
+                    ty: Type::NoSupport,
+                    indom: InDom::NULL,
+                    sem: Semantics::Other(0),
+                    units: Units::NONE,
+                });
+            }
+            75 if code < 0 => return Err(ErrorCode(code)),
+            _ => {}
+        }
+        let mut desc = self.metrics.get(&pmid).ok_or(ErrorCode::PMID)?.desc;
+        if pmid.item() == 86 {
+            desc.ty = Type::from_raw(self.whole(87) as i32);
+            desc.indom = InDom(self.whole(88) as u32);
+            desc.sem = Semantics::from_raw(self.whole(89) as i32);
+            desc.units = Units::from_raw(self.whole(90) as u32);
+        }
+        Ok(desc)
+    }
+
+    fn begin_fetch(&mut self, caller: &Caller<'_>, pmids: &[Pmid]) {
+        self.received = self.received.wrapping_add(2);
+        self.sent = self.sent.wrapping_add(1);
+        // The descriptors that are looked up for this fetch were not asked for.
+        let looked_up = u32::try_from(pmids.len()).unwrap_or(0);
+        self.received = self.received.wrapping_sub(looked_up);
+        self.sent = self.sent.wrapping_sub(looked_up);
+        let started = &mut self.started;
+        let fetches = self.clients.entry(caller.client).or_insert_with(|| {
+            *started += 1;
+            0
+        });
+        *fetches = fetches.wrapping_add(1);
+    }
+
+    fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
+        let item = desc.pmid.item();
+        if !matches!(item, 8 | 126) && self.stored.contains_key(&item) {
+            let value = self.stored.get(&item).cloned();
+            return value.map(Values::single).ok_or(ErrorCode::PMID);
+        }
+        let mut values = self.behave(caller, desc)?;
+        // What is out of the domain is told on purpose to those that want all.
+        if item != 51 && !desc.indom.is_null() {
+            let wanted = |inst: &i32| caller.profile.includes(desc.indom, *inst);
+            values.0.retain(|(inst, _)| wanted(inst));
+        }
+        Ok(values)
+    }
+
+    fn instances(&mut self, _: i32, indom: InDom) -> Result<Vec<Instance>, ErrorCode> {
+        let named = |inst: i32, name: &str| Instance {
+            inst,
+            name: name.into(),
+        };
+        Ok(match indom.serial() {
+            1 => COLOURS.iter().zip(0..).map(|(n, i)| named(i, n)).collect(),
+            2 | 9 => (1..10)
+                .map(|n| named(n * 100, &format!("bin-{n}00")))
+                .collect(),
+            3 => {
+                let present = self.mirages().into_iter();
+                present.map(|i| named(i, &format!("m-{i:02}"))).collect()
+            }
+            4 => FAMILY
+                .iter()
+                .zip(0..)
+                .map(|((n, _), i)| named(i, n))
+                .collect(),
+            5 => (0..500).map(|i| named(i, &i.to_string())).collect(),
+            6 => (1..6).map(|i| named(i, &format!("d{i}"))).collect(),
+            7 => {
+                self.scan_dynamic();
+                let all = self.dynamic.iter();
+                all.map(|(inst, (name, _))| named(*inst, name)).collect()
+            }
+            8 => {
+                let many = self.whole(79) as i32;
+                (0..many).map(|i| named(i, &format!("i-{i}"))).collect()
+            }
+            10 => vec![named(0, "fungus"), named(1, "bogus")],
+            11 => {
+                let shown = GHOSTS.iter().take(self.shown_ghosts()).zip(1..);
+                shown.map(|((name, _), inst)| named(inst, name)).collect()
+            }
+            12 => self.processes.instances(),
+            _ => return Err(ErrorCode::INDOM),
+        })
+    }
+
+    fn metric_text(&mut self, pmid: Pmid, one_line: bool) -> Result<Text, ErrorCode> {
+        let code = self.whole(74) as i32;
+        if pmid.item() == 75 && code < 0 {
+            return Err(ErrorCode(code));
+        }
+        self.help.metric(pmid, one_line)
+    }
+
+    fn indom_text(&mut self, indom: InDom, one_line: bool) -> Result<Text, ErrorCode> {
+        self.help.indom(indom, one_line)
+    }
+
+    fn store(&mut self, _: i32, desc: &Desc, inst: i32, value: &Atom) -> Result<(), ErrorCode> {
+        let item = desc.pmid.item();
+        let whole = value.as_f64().unwrap_or(0.0) as i64;
+        match item {
+            5 | 37 | 38 => self.saw = whole as i32,
+            6 => return self.set_bin(inst, whole as i32),
+            7 => self.drift = whole as i32,
+            40 | 41 | 42 => {
+                self.received = 0;
+                self.sent = 0;
+            }
+            56 => {}
+            72 => self.constant = (whole as f64, Instant::now()),
+            79 if !(0..=10_000_000).contains(&whole) => return Err(ErrorCode::BADSTORE),
+            120 => self.scramble = (0, Chance(0x9e37_79b9_7f4a_7c15)),
+            126 => {
+                self.event[0] = whole as i32;
+                self.event[2] = whole as i32;
+            }
+            140 => self.event[1] = whole as i32,
+            141..=152 => self.negative = whole as i32,
+            155 => self.mirage.interval = whole as i32,
+            159 => self.processes = Processes::new(),
+            166 => {
+                self.stored.insert(item, value.clone());
+                self.updown = (whole as i32, 0, true);
+            }
+            1008 => {
+                let ghosts = Atom::I32((whole as i32).clamp(-1, GHOSTS.len() as i32));
+                self.stored.insert(item, ghosts);
+            }
+            _ if self.stored.contains_key(&item) => {
+                self.stored.insert(item, value.clone());
+            }
+            _ => return Err(ErrorCode::PERMISSION),
+        }
+        Ok(())
+    }
+
+    fn labels(&mut self, ident: u32, level: LabelLevel) -> Result<Vec<LabelSet>, ErrorCode> {
+        let one = |labels: &[(&str, &str, u8)]| vec![label_set(INST_NULL, level, labels)];
+        let serial = InDom(ident).serial();
+        Ok(match level {
+            LabelLevel::Domain => one(&[("agent", "\"sample\"", 0), ("role", "\"testing\"", 0)]),
+            LabelLevel::Cluster => one(&[("cluster", "\"zero\"", 0)]),
+            LabelLevel::InDom if serial == 1 => one(&[("model", "\"RGB\"", 0)]),
+            LabelLevel::InDom if serial == 4 => one(&[("clan", "\"mcdonell\"", 0)]),
+            LabelLevel::Instances if matches!(serial, 2 | 9) => {
+                let sets = (1..10).map(|n| {
+                    let bin = format!("{n}00");
+                    label_set(n * 100, level, &[("bin", &bin, 0)])
+                });
+                sets.collect()
+            }
+            LabelLevel::Instances if serial == 3 => {
+                let sets = self.mirages().into_iter().map(|inst| {
+                    let transient = if inst == 0 { "false" } else { "true" };
+                    label_set(inst, level, &[("transient", transient, 0)])
+                });
+                sets.collect()
+            }
+            _ => Vec::new(),
+        })
+    }
+
+    fn names(&mut self) -> Option<&Pmns> {
+        Some(&self.names)
+    }
+
+    fn lookup(&mut self, name: &[u8]) -> Result<Pmid, ErrorCode> {
+        self.look_for(name);
+        match self.names.lookup(name)? {
+            pcp::pmns::Place::Leaf(pmid) => Ok(pmid),
+            pcp::pmns::Place::Node => Err(ErrorCode::NONLEAF),
+        }
+    }
+
+    fn children(&mut self, name: &[u8]) -> Result<Vec<pmda::Name>, ErrorCode> {
+        self.look_for(name);
+        let found = self.names.children(name)?.into_iter();
+        let found = found.map(|(name, place)| pmda::Name {
+            name,
+            is_node: matches!(place, pcp::pmns::Place::Node),
+        });
+        Ok(found.collect())
+    }
+
+    fn traverse(&mut self, name: &[u8]) -> Result<Vec<Text>, ErrorCode> {
+        self.look_for(name);
+        self.names.lookup(name)?;
+        let text = String::from_utf8_lossy(name).into_owned();
+        let root = text
+            .split(['.'])
+            .take_while(|p| *p != "secret" && *p != "ghosts");
+        let root: Vec<&str> = root.collect();
+        let inside = format!("{text}.");
+        let all = self.dynamic_names(&root.join(".")).into_iter();
+        let found = all.filter(|(n, _)| *n == text || n.starts_with(&inside));
+        Ok(found.map(|(name, _)| name.into()).collect())
+    }
+
+    fn client_ended(&mut self, client: i32) {
+        if self.clients.remove(&client).is_some() {
+            self.ended += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_table_is_a_metric() {
+        assert_eq!(table::load(DOMAIN, TABLE).len(), TABLE.lines().count());
+    }
+}
