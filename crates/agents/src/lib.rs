@@ -3,6 +3,7 @@
 
 mod linux;
 pub mod logger;
+pub mod mmv;
 mod options;
 mod sample;
 mod simple;
@@ -38,6 +39,12 @@ const AGENTS: &[Entry] = &[
         domain: logger::DOMAIN,
         usage: "[-m MEMORY] [-s INTERVAL] [CONFIGFILE]",
         open: open_logger,
+    },
+    Entry {
+        name: "pmdammv",
+        domain: mmv::DOMAIN,
+        usage: "",
+        open: |options, _| Ok(Box::new(mmv::Mmv::new(options.domain, mmv_folder()))),
     },
     Entry {
         name: "pmdasample",
@@ -125,6 +132,12 @@ fn open_logger(options: &Options, folder: &Path) -> Result<Box<dyn Agent>, Strin
 fn agent_folder(program: &str) -> PathBuf {
     let all = pcp::config("PCP_PMDAS_DIR").unwrap_or("/var/lib/pcp/pmdas".to_owned());
     Path::new(&all).join(program.trim_start_matches("pmda"))
+}
+
+/// Where instrumented programs have their files.
+fn mmv_folder() -> PathBuf {
+    let temporary = pcp::config("PCP_TMP_DIR").unwrap_or("/var/lib/pcp/tmp".to_owned());
+    Path::new(&temporary).join("mmv")
 }
 
 /// The help texts that stand in an agent's folder; none when PCP is not installed.

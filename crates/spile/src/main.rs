@@ -23,6 +23,9 @@ Commands:
 
 Performance Co-Pilot's:
   pmcd          the collector daemon
+  pmdalinux     the agent of the kernel's metrics
+  pmdalogger    the agent that makes events of log files and of what commands print
+  pmdasample    an agent to test clients with
   pmdasimple    an agent to test with
   pmdatrivial   the least that an agent can be
   pcp           run one of its commands on a host or an archive
