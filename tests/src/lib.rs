@@ -1,6 +1,7 @@
 //! What the end-to-end tests in `tests/tests` share: running `spile` with a limit, and making targets to run it on.
 
 pub mod pcp_peer;
+pub mod terminal;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

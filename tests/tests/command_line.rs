@@ -123,6 +123,36 @@ fn mistakes_in_the_command_line_are_named_as_stap_names_them() {
         ),
         (&["--nonsense"], "stap: unrecognized option '--nonsense'"),
         (
+            &["-e", "probe end {}"],
+            "Only one script can be given on the command line.",
+        ),
+        (&["-x", "abc"], "Invalid target process ID number."),
+        (
+            &["-l", "begin"],
+            "Cannot specify a script with -l/-L/--dump-* switches.",
+        ),
+        (&["--color=red"], "Invalid argument 'red' for --color."),
+        (
+            &["--privilege=me"],
+            "Invalid argument 'me' for --privilege.",
+        ),
+        (
+            &["--runtime=java"],
+            "ERROR: java is an invalid argument for --runtime",
+        ),
+        (
+            &["-G", "x"],
+            "ERROR: Safety pattern mismatch for -G parameter ('x' vs. '^[a-z_][a-z0-9_]*=[a-z0-9_.-]+$') rc=1",
+        ),
+        (
+            &["-D", "-e"],
+            "ERROR: Safety pattern mismatch for -D parameter ('-e' vs. '^[a-z_][a-z_0-9]*(=-?[a-z_0-9]+)?$') rc=1",
+        ),
+        (
+            &["-S", "abc", "-o", "/dev/null"],
+            "ERROR: Safety pattern mismatch for -S parameter ('abc' vs. '^[0-9]+(,[0-9]+)?$') rc=1",
+        ),
+        (
             &["--suppress-time-limits"],
             "ERROR --suppress-time-limits requires guru mode (-g)",
         ),
@@ -138,6 +168,31 @@ fn mistakes_in_the_command_line_are_named_as_stap_names_them() {
         "{}",
         outcome.stderr
     );
+    for (words, message) in [
+        (
+            &["-l"][..],
+            "stap: option requires an argument -- 'l'\nTry '--help' for more information. [man stap]\nA message like [man foo] means for more info, run % man foo\n",
+        ),
+        (
+            &["/nonexistent.stp"],
+            "Input file '/nonexistent.stp' is missing.\nPass 1: parse failed.  [man error::pass1]\n",
+        ),
+        // What is not found is not listed, and nothing else is said.
+        (&["-l", "nosuch"], ""),
+        (&["-l", "process(\"/bin/sh\").mark(\"nosuch\")"], ""),
+        (
+            &["-p3", "-e", "probe begin { break }"],
+            "semantic error: cannot 'break' outside loop: keyword at <input>:1:15\n        source: probe begin { break }\n                              ^\n\nPass 3: translation failed.  [man error::pass3]\n",
+        ),
+        (
+            &["-p1", "-e", "%( 1 == 2 %? probe begin {} %)"],
+            "Input file '<input>' is empty after preprocessing.\nPass 1: parse failed.  [man error::pass1]\n",
+        ),
+    ] {
+        let outcome = stap(words);
+        assert_eq!(outcome.status, Some(1), "{words:?}");
+        assert_eq!(outcome.stderr, message, "{words:?}");
+    }
     let outcome = stap(&["--compatible=99", "-e", "probe begin {}"]);
     assert!(
         outcome
@@ -300,4 +355,57 @@ fn a_flight_recorder_goes_on_until_it_is_stopped() {
     wait_for(file.as_ref(), "took off\n");
     stop(pid);
     wait_for(file.as_ref(), "landed\n");
+}
+
+/// Options may be shortened, as getopt_long(3) has it, and stand in front of a script in the same word.
+#[test]
+fn options_may_be_shortened_and_joined() {
+    let script = "probe begin { println(1) x = 2 exit() }";
+    assert_eq!(stap(&["-we", script]).ok().stdout, "1\n");
+    let types = stap(&["--dump-probe-t"]).ok().stdout;
+    assert!(types.starts_with("begin\nbegin(number)\n"), "{types}");
+    // Neither a name that no global has nor a directory that is not there is a mistake.
+    let outcome = stap(&["-G", "y=1", "-I", "/nonexistent", "-we", script]).ok();
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        ("1\n", "")
+    );
+}
+
+/// `-v` has stap's lines, by which scripts around stap know the passes; `-p3` shows what handlers are compiled from.
+#[test]
+fn passes_tell_what_they_did() {
+    let script = "global n probe begin { n++ println(n) exit() }";
+    let outcome = stap(&["-v", "-e", script]).ok();
+    assert_eq!(outcome.stdout, "1\n");
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    let used = |line: &str| {
+        let words = [
+            "virt/",
+            "res/",
+            "shr/",
+            "data kb, in ",
+            "usr/",
+            "sys/",
+            "real ms.",
+        ];
+        words.iter().all(|word| line.contains(word))
+    };
+    assert!(lines[0].starts_with("Pass 1: parsed user script and 1 library scripts using "));
+    assert!(
+        lines[1]
+            .starts_with("Pass 2: analyzed script: 1 probe, 1 function, 0 embeds, 1 global using ")
+    );
+    assert!(lines[2].starts_with("Pass 3: translated to machine code: 0 probe sites using "));
+    assert!(lines[..3].iter().all(|line| used(line)), "{lines:?}");
+    assert_eq!(lines[3], "Pass 5: starting run.");
+    assert!(
+        lines[4].starts_with("Pass 5: run completed in "),
+        "{lines:?}"
+    );
+    let text = stap(&["-p3", "-e", script]).ok().stdout;
+    assert!(
+        text.contains("handler 0") && text.contains("block0"),
+        "{text}"
+    );
 }

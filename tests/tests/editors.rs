@@ -1,7 +1,8 @@
 //! The language server, spoken to by Neovim and by hand, and `stap -i` on a terminal.
 
 use serde_json::{Value, json};
-use spile_tests::{LIMIT, Scratch, need, run, spile_path};
+use spile_tests::terminal::Terminal;
+use spile_tests::{Scratch, need, run, spile_path};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -322,70 +323,10 @@ vim.cmd('qall!')
     );
 }
 
-/// A program on a terminal of its own, by script(1).
-struct Terminal {
-    child: Child,
-    input: ChildStdin,
-    seen: std::sync::mpsc::Receiver<Vec<u8>>,
-    text: String,
-}
-
-impl Terminal {
-    fn start(command: &str, directory: &std::path::Path) -> Terminal {
-        need("/usr/bin/script");
-        let mut child = Command::new("/usr/bin/script")
-            .env("SYSTEMTAP_DIR", directory)
-            .env("TERM", "xterm")
-            .args(["-qec", command, "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("script");
-        let input = child.stdin.take().expect("a pipe");
-        let mut output = child.stdout.take().expect("a pipe");
-        let (send, seen) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(n) = output.read(&mut bytes) {
-                if n == 0 || send.send(bytes[..n].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Terminal {
-            child,
-            input,
-            seen,
-            text: String::new(),
-        }
-    }
-
-    /// Waits for a text, and forgets everything up to it.
-    fn expect(&mut self, wanted: &str) {
-        let end = Instant::now() + LIMIT;
-        loop {
-            if let Some(at) = self.text.find(wanted) {
-                self.text.drain(..at + wanted.len());
-                return;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            match self.seen.recv_timeout(left) {
-                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("waited in vain for {wanted:?} in {:?}", self.text),
-            }
-        }
-    }
-
-    /// Waits until a line can be typed: the editor has switched bracketed paste on.
-    fn ready(&mut self) {
-        self.expect("\u{1b}[?2004h");
-        self.expect("stap> ");
-    }
-
-    fn type_in(&mut self, text: &str) {
-        self.input.write_all(text.as_bytes()).expect("written");
-        self.input.flush().expect("written");
-    }
+/// Waits until a line can be typed: the editor has switched bracketed paste on.
+fn ready(terminal: &mut Terminal) {
+    terminal.expect("\u{1b}[?2004h");
+    terminal.expect("stap> ");
 }
 
 #[test]
@@ -394,46 +335,46 @@ fn scripts_are_built_and_run_on_a_terminal() {
     // The shell tells the editor's status: script(1) may look for it before its child has one.
     let command = format!("{} stap -i; echo status=$?.", spile_path().display());
     let mut terminal = Terminal::start(&command, &scratch.path("."));
-    terminal.ready();
+    ready(&mut terminal);
     // A value is shown at once.
     terminal.type_in("6*7\n");
     terminal.expect("42\r\n");
-    terminal.ready();
+    ready(&mut terminal);
     // Tab completes; an open brace asks for more lines.
     terminal.type_in("global sum = 5\n");
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in("probe onesh\t {\n");
     terminal.expect("oneshot");
     terminal.type_in("println(\"it is \", sum)\n}\n");
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in("sum + strle\t(\"abc\")\n");
     terminal.expect("8\r\n");
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in("run\n");
     terminal.expect("it is 5\r\n");
-    terminal.ready();
+    ready(&mut terminal);
     // A mistake is told, and nothing is added.
     terminal.type_in("probe begin { x = }\n");
     terminal.expect("parse error");
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in("list\n");
     terminal.expect("2  probe oneshot {");
-    terminal.ready();
+    ready(&mut terminal);
     // Ctrl-C ends what runs, not the editor.
     terminal.type_in("delete\n");
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in(
         "probe begin { println(\"wait\", \"ing\") } probe end { println(\"en\", \"ded\") }\n",
     );
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in("run\n");
     terminal.expect("waiting\r\n");
     terminal.type_in("\x03");
     terminal.expect("ended\r\n");
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in("help strpos\n");
     terminal.expect("strpos:long (s1:string, s2:string)");
-    terminal.ready();
+    ready(&mut terminal);
     terminal.type_in("quit\n");
     terminal.expect("status=0.");
     terminal.child.wait().expect("an end");

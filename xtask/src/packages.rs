@@ -73,6 +73,11 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "a real program that makes code while it runs",
     },
     Package {
+        name: "systemtap-doc",
+        proof: "/usr/share/systemtap/examples",
+        reason: "example scripts, which are to be accepted",
+    },
+    Package {
         name: "systemtap-sdt-dev",
         proof: "/usr/include/x86_64-linux-gnu/sys/sdt.h",
         reason: "<sys/sdt.h>, the marks of probed C programs",

@@ -162,6 +162,15 @@ impl<'p> Builder<'p> {
         let mut saved = None;
         let mut companion = None;
         if is_return && context == Context::Process {
+            for id in &reach.functions {
+                let called = resolve::function(program, *id);
+                if let Some(span) = called.and_then(|f| saved::entry_value(&f.body, &answers)) {
+                    return Err(CodegenError {
+                        message: "a function called from a .return probe cannot name variables of the probed function: pass them as arguments".into(),
+                        span,
+                    });
+                }
+            }
             let string = self.state.limits.max_string;
             let (values, layout) = saved::collect(body, &answers, string);
             if !values.is_empty() {
@@ -198,7 +207,7 @@ impl<'p> Builder<'p> {
         };
         let Some(return_slot) = resolver.return_slot() else {
             return Err(CodegenError {
-                message: "values of the function's entry are not available: the unwind table does not say where its return address stands".into(),
+                message: CodegenError::NO_ENTRY_VALUES.into(),
                 span,
             });
         };

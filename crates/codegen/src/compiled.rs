@@ -75,6 +75,17 @@ impl Compiled {
         &self.layout
     }
 
+    /// The handlers and functions in Cranelift's notation, for which [`Limits::keep_text`] asks.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (number, unit) in self.units.iter().enumerate() {
+            let handler = self.handlers.iter().position(|h| h.unit == number);
+            let what = handler.map_or("function".to_string(), |n| format!("handler {n}"));
+            out.push_str(&format!("; unit {number}: {what}\n{}\n", unit.text));
+        }
+        out
+    }
+
     /// The limits that it was compiled for.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -12,6 +12,15 @@ pub struct CodegenError {
     pub span: Span,
 }
 
+impl CodegenError {
+    pub(crate) const NO_ENTRY_VALUES: &str = "values of the function's entry are not available: the unwind table does not say where its return address stands";
+
+    /// Whether the place is to blame and not the script: the same handler may do elsewhere.
+    pub fn is_of_place(&self) -> bool {
+        self.message == Self::NO_ENTRY_VALUES
+    }
+}
+
 /// Code or an arena that can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

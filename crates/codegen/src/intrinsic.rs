@@ -316,6 +316,7 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         ),
 
         "system" => Call("system", &[Arena, Slot, Str(0)], Nothing, false),
+        "raise" => Call("raise_signal", &[Arena, Slot, Long(0)], Nothing, false),
         "switch_file" => Call("switch_file", &[Arena, Slot], Nothing, false),
         "stp_pid" => Call("tracer_pid", &[Arena], Gives::Long, false),
         "target_set_pid" => Call("target_set_has", &[Arena, Long(0)], Gives::Long, false),

@@ -35,6 +35,8 @@ pub struct Limits {
     pub skip_badvars: bool,
     /// `SPILE_REPLACE_RETURNS`: return probes work by another return address even where a function's exits are known.
     pub replace_returns: bool,
+    /// The intermediate representation is kept as text ([`crate::Compiled::text`]).
+    pub keep_text: bool,
 }
 
 impl Default for Limits {
@@ -56,6 +58,7 @@ impl Default for Limits {
             timing: false,
             skip_badvars: false,
             replace_returns: false,
+            keep_text: false,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::resolve::Answers;
 use crate::target::Resolution;
 use crate::walk::{self, Visitor};
 use script::ir::{Body, Expr, ExprKind, Target, TargetBase, Type};
+use script::span::Span;
 
 /// An expression of the entry.
 #[derive(Clone, Copy)]
@@ -98,6 +99,19 @@ pub(crate) fn collect<'p>(
         placed.push((expr, place));
     }
     (placed, layout)
+}
+
+/// The place of the first expression in a body that would have to be saved.
+pub(crate) fn entry_value(body: &Body, answers: &Answers) -> Option<Span> {
+    let mut collect = Collect {
+        answers,
+        found: Vec::new(),
+    };
+    walk::walk_stmts(&mut collect, &body.stmts);
+    collect.found.first().map(|(expr, _)| match expr {
+        SavedExpr::Entry(e) => e.span,
+        SavedExpr::Target(t) => t.span,
+    })
 }
 
 struct Collect<'p, 'a> {

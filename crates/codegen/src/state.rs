@@ -61,6 +61,8 @@ pub(crate) struct Unit {
     pub writes: u16,
     /// Vector registers of the program that it reads.
     pub reads_vectors: u16,
+    /// Its intermediate representation as text, where that is kept.
+    pub text: String,
 }
 
 impl Unit {
@@ -356,6 +358,9 @@ impl<'p> State<'p> {
         // After an error the scratch memory is in the middle of a function and isn't used again.
         let mut unit = lowered?;
         self.scratch = scratch;
+        if self.limits.keep_text {
+            unit.text = func.display().to_string();
+        }
         let mut context = cranelift_codegen::Context::for_function(func);
         let compiled = context
             .compile(&*self.isa, &mut Default::default())

@@ -342,6 +342,9 @@ abi! {
     }
     /// `switch_file()`.
     fn switch_file(arena: *mut u8, slot: *mut Slot) { ring::text(arena, slot, crate::layout::RecordKind::SwitchFile, &[]) }
+    /// `raise()`: the tracer sends the signal to this thread, as one that came at once would run the program's signal
+    /// handler in the middle of ours.
+    fn raise_signal(arena: *mut u8, slot: *mut Slot, signal: i64) { ring::signal(arena, slot, signal) }
     /// `print_regs()`; nothing with a null frame.
     fn print_regs(arena: *mut u8, slot: *mut Slot, frame: *const u64) { registers::print(arena, slot, frame) }
 

@@ -361,10 +361,14 @@ fn convert<S: Sink + ?Sized>(
             let text = until_nul(args.string()?);
             let text = precision.and_then(|p| text.get(..p)).unwrap_or(text);
             padded(sink, text, flags, least);
+            terminate(sink, flags);
         }
         Kind::Char => character(sink, args.long()? as u8, flags, least),
         Kind::Binary => binary(sink, args.long()?, flags, width, precision),
-        Kind::Memory => padded(sink, args.string()?, flags, least),
+        Kind::Memory => {
+            padded(sink, args.string()?, flags, least);
+            terminate(sink, flags);
+        }
         Kind::MemoryHex => {
             let bytes = args.string()?;
             if flags & MINUS == 0 {
@@ -376,6 +380,7 @@ fn convert<S: Sink + ?Sized>(
             if flags & MINUS != 0 {
                 pad(sink, b' ', least.saturating_sub(2 * bytes.len()));
             }
+            terminate(sink, flags);
         }
         Kind::Histogram => {
             let (shape, _, buckets) = args.histogram(|offset| stat::shape(arena, offset))?;
@@ -406,6 +411,13 @@ fn padded<S: Sink + ?Sized>(sink: &mut S, text: &[u8], flags: u8, width: usize) 
     sink.put(text);
     if flags & MINUS != 0 {
         pad(sink, b' ', blanks);
+    }
+}
+
+/// With the flag `0`, texts and memory are followed by a NUL.
+fn terminate<S: Sink + ?Sized>(sink: &mut S, flags: u8) {
+    if flags & ZERO != 0 {
+        sink.put(&[0]);
     }
 }
 

@@ -367,6 +367,9 @@ pub enum RecordKind {
     System = 6,
     /// `switch_file()`: the next file of `-S` is to be begun.
     SwitchFile = 7,
+    /// `raise()`: `id` is the signal; then whose thread (number of the process record << 32 | process id as the process
+    /// sees it), then the thread's id as it sees it, in words.
+    Raise = 8,
 }
 
 /// Head of a record. Records are 8-aligned and never wrap; the payload follows.

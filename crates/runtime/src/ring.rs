@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::arena::{Arena, Geometry};
 use crate::layout::{Record, RecordKind, Slot};
 use crate::string::copy_bytes;
-use crate::{format, raise, time};
+use crate::{facts, format, raise, time};
 
 const RECORD: u64 = core::mem::size_of::<Record>() as u64;
 
@@ -133,6 +133,24 @@ pub unsafe fn text(base: *mut u8, slot: *mut Slot, kind: RecordKind, s: &[u8]) {
         if !at.is_null() {
             format::put_string(at, s);
             commit(base, slot);
+        }
+    }
+}
+
+/// Asks the tracer to send a signal to this thread, at once. See [`crate::abi::raise_signal`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+pub unsafe fn signal(base: *mut u8, slot: *mut Slot, signal: i64) {
+    // SAFETY: the caller's promise; two words are reserved.
+    unsafe {
+        let at = reserve(base, slot, 16, RecordKind::Raise as u64, signal as u64).cast::<u64>();
+        if !at.is_null() {
+            let pid = facts::pid(base, slot) as u64;
+            at.write(u64::from((*slot).process) << 32 | pid);
+            at.add(1).write(facts::tid(base, slot) as u64);
+            commit(base, slot);
+            raise::wake(base);
         }
     }
 }

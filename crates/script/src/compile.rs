@@ -28,6 +28,8 @@ pub struct CompileOptions {
     pub unoptimized: bool,
     /// `--no-global-var-display`: globals that are never read are not shown at the end.
     pub hide_globals: bool,
+    /// `--monitor`: with what shows globals and switches probes.
+    pub monitor: bool,
     /// `-I`: further directories of library files.
     pub tapset_dirs: Vec<PathBuf>,
     /// The pass after which the caller stops (`-p`); from 2 on the script is analysed.
@@ -49,9 +51,18 @@ pub struct Compilation {
     pub diagnostics: Vec<Diagnostic>,
     /// Nothing was left of the script after preprocessing.
     pub empty: bool,
+    /// The analysis came to its end; errors are of the translation.
+    translated: bool,
+    /// The script was more than blanks and comments before preprocessing; told only of one that is empty after it.
+    pub stripped: bool,
 }
 
 impl Compilation {
+    /// How many files of the library were read.
+    pub fn library_scripts(&self) -> usize {
+        self.sources.files().iter().filter(|f| f.is_tapset).count()
+    }
+
     /// The pass that failed, if one did.
     pub fn failed_pass(&self) -> Option<u8> {
         let parse = self
@@ -64,7 +75,7 @@ impl Compilation {
         self.diagnostics
             .iter()
             .any(Diagnostic::is_error)
-            .then_some(2)
+            .then_some(if self.translated { 3 } else { 2 })
     }
 }
 
@@ -93,6 +104,7 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             *u |= now;
         }
         out.empty |= parsed.empty;
+        out.stripped |= parsed.stripped;
         out.diagnostics.extend(parsed.diagnostics);
         out.files.push(parsed.file);
     }
@@ -125,11 +137,16 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             compiled: options.last_pass > 2,
         };
         let analysis = sema::analyse(request, &mut sources, &mut library);
+        let program = match options.monitor {
+            true => analysis.program.map(crate::monitor::instrument),
+            false => analysis.program,
+        };
         out.program = match options.hide_globals {
-            true => analysis.program,
-            false => analysis.program.map(crate::display::add_probes),
+            true => program,
+            false => program.map(crate::display::add_probes),
         };
         out.elaborated = analysis.elaborated;
+        out.translated = analysis.translated;
         out.diagnostics.extend(analysis.diagnostics);
     }
     if options.suppress_warnings {

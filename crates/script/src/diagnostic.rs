@@ -372,12 +372,12 @@ impl ParseError {
 }
 
 /// What stap writes when pass 1 failed: the errors of one text, each kind once unless `verbose`, and how many there were.
-/// `empty` says that nothing was left of the text after preprocessing. Ends with the line `Pass 1: parse failed.`
+/// `empty` says that nothing was left of the text after preprocessing, `stripped` that there was something before. Ends with the line `Pass 1: parse failed.`
 pub fn render_parse_failure(
     diagnostics: &[Diagnostic],
     sources: &SourceMap,
     name: &str,
-    empty: bool,
+    (empty, stripped): (bool, bool),
     verbose: bool,
     color: bool,
 ) -> String {
@@ -401,7 +401,7 @@ pub fn render_parse_failure(
         out.push_str(&diagnostic.render(sources, color));
     }
     match (empty, errors) {
-        (true, 0) => {
+        (true, 0) if !stripped => {
             let _ = writeln!(out, "Input file '{name}' is empty.");
         }
         (true, _) => {

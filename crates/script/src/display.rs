@@ -15,7 +15,7 @@ pub fn add_probes(mut program: Program) -> Program {
         .iter()
         .enumerate()
         .filter(|(_, g)| g.auto_display)
-        .map(|(i, g)| show(GlobalId(i as u32), g))
+        .map(|(i, g)| show(GlobalId(i as u32), g, ""))
         .collect();
     program.probes.extend(shown);
     program
@@ -88,11 +88,13 @@ impl Line {
     }
 }
 
-fn show(id: GlobalId, global: &Global) -> Probe {
+/// An `end` probe that prints a global, a line for each element, with `mark` before each line.
+pub(crate) fn show(id: GlobalId, global: &Global, mark: &str) -> Probe {
     let span = global.span;
     let expr = |kind, ty| Expr { kind, ty, span };
     let mut locals = Vec::new();
     let mut line = Line::default();
+    line.text(mark);
     line.text(&global.name);
     let stmt = match &global.ty {
         GlobalType::Scalar(ty) => {
@@ -113,7 +115,7 @@ fn show(id: GlobalId, global: &Global) -> Probe {
                 Type::Long,
             );
             let mut nothing = Line::default();
-            nothing.text(&format!("{} @count=0x0", global.name));
+            nothing.text(&format!("{mark}{} @count=0x0", global.name));
             aggregates(&mut line, &stat, span);
             Stmt {
                 kind: StmtKind::If(

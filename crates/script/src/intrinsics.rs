@@ -81,7 +81,7 @@ table! {
     set_user_long(Long, Long) -> Unit; set_user_string(Long, String) -> Unit;
     set_user_string_n(Long, Long, String) -> Unit;
     // The session as such.
-    system(String) -> Unit; switch_file() -> Unit; stp_pid() -> Long pure; target_set_pid(Long) -> Long pure;
+    system(String) -> Unit; raise(Long) -> Unit; switch_file() -> Unit; stp_pid() -> Long pure; target_set_pid(Long) -> Long pure;
     tz_gmtoff() -> Long pure; tz_name() -> String pure; udelay(Long) -> Unit; cmdline_arg(Long) -> String pure;
     // Files of proc(5): a word by path, key and number, a link, how many entries.
     file_word(String, String, Long) -> String pure; file_link(String) -> String pure; file_entries(String) -> Long pure;

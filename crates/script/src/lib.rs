@@ -11,6 +11,7 @@ pub mod ir;
 mod lexer;
 pub mod macros;
 pub mod messages;
+pub mod monitor;
 pub mod parser;
 pub mod preprocess;
 pub mod reference;

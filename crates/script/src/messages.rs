@@ -14,6 +14,17 @@ pub fn render(
     verbose: bool,
     color: bool,
 ) -> String {
+    render_pass(diagnostics, sources, 2, verbose, color)
+}
+
+/// The same for errors of the pass that is given, 2 or 3.
+pub fn render_pass(
+    diagnostics: &[Diagnostic],
+    sources: &SourceMap,
+    pass: u8,
+    verbose: bool,
+    color: bool,
+) -> String {
     let mut out = String::new();
     let mut writer = Writer {
         out: &mut out,
@@ -33,8 +44,15 @@ pub fn render(
         writer.diagnostic(d);
     }
     if failed {
-        let pass = paint("Pass 2: analysis failed.", "01;31", color);
-        let _ = writeln!(out, "{pass}  [man error::pass2]");
+        let what = match pass {
+            3 => "Pass 3: translation failed.",
+            _ => "Pass 2: analysis failed.",
+        };
+        let _ = writeln!(
+            out,
+            "{}  [man error::pass{pass}]",
+            paint(what, "01;31", color)
+        );
     }
     for (n, what) in [(suppressed[1], "error"), (suppressed[0], "warning")] {
         if n > 0 {

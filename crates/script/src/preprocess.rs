@@ -235,10 +235,12 @@ impl<'a> Preprocessor<'a> {
                     return match &*op.text {
                         "==" => Ok(glob(theirs.as_bytes(), ours.as_bytes())),
                         "!=" => Ok(!glob(theirs.as_bytes(), ours.as_bytes())),
-                        _ if theirs.contains(['*', '?', '[']) => Err(ParseError::at(
-                            "wildcard not allowed with order comparison operators",
-                            op,
-                        )),
+                        "<" | "<=" | ">" | ">=" if theirs.contains(['*', '?', '[']) => {
+                            Err(ParseError::at(
+                                "wildcard not allowed with order comparison operators",
+                                op,
+                            ))
+                        }
                         _ => ordered(&op, version_order(ours, &theirs)),
                     };
                 }

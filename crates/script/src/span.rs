@@ -55,6 +55,11 @@ impl SourceMap {
         FileId(self.files.len() as u32 - 1)
     }
 
+    /// All texts, in the order of their ids.
+    pub fn files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
     /// The text with that id.
     pub fn file(&self, id: FileId) -> &SourceFile {
         &self.files[id.0 as usize]

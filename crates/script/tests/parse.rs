@@ -36,7 +36,7 @@ fn pass1(text: &str, args: &[String], guru: bool) -> String {
             &parsed.diagnostics,
             &sources,
             "<input>",
-            parsed.empty,
+            (parsed.empty, parsed.stripped),
             false,
             false,
         );

@@ -24,7 +24,7 @@ fn run(text: &str, guru: bool) -> Parsed {
         &parsed.diagnostics,
         &sources,
         "<input>",
-        parsed.empty,
+        (parsed.empty, parsed.stripped),
         false,
         false,
     );

@@ -31,6 +31,17 @@ pub enum Event {
     System(String),
     /// `switch_file()`.
     SwitchFile,
+    /// `raise()`: a signal for a thread.
+    Raise {
+        /// The process's record.
+        process: u32,
+        /// The process's number as it sees it.
+        pid: u32,
+        /// The thread's number as it sees it.
+        tid: u32,
+        /// The signal's number.
+        signal: i32,
+    },
     /// A run-time error.
     Error {
         /// Number of the place in the script.
@@ -157,6 +168,7 @@ fn event(arena: &View, record: &Drained<'_>) -> Option<Event> {
     const SWITCH: u16 = RecordKind::SwitchFile as u16;
     const ERROR: u16 = RecordKind::Error as u16;
     const STACK: u16 = RecordKind::Stack as u16;
+    const RAISE: u16 = RecordKind::Raise as u16;
     match record.kind {
         PRINT if record.id == 0 => Some(Event::Print(args.string()?.to_vec())),
         PRINT => {
@@ -169,6 +181,15 @@ fn event(arena: &View, record: &Drained<'_>) -> Option<Event> {
         WARN => Some(Event::Warn(text(&mut args)?)),
         SYSTEM => Some(Event::System(text(&mut args)?)),
         SWITCH => Some(Event::SwitchFile),
+        RAISE => {
+            let (whose, tid) = (args.long()? as u64, args.long()? as u64);
+            Some(Event::Raise {
+                process: (whose >> 32) as u32,
+                pid: whose as u32,
+                tid: tid as u32,
+                signal: i32::try_from(record.id as i64).unwrap_or(-1),
+            })
+        }
         LOG => Some(Event::Log(text(&mut args)?)),
         STACK => {
             let mut words = record

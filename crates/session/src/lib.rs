@@ -11,6 +11,8 @@ mod drain;
 mod following;
 mod list;
 mod message;
+mod monitor;
+mod monitor_view;
 mod notices;
 mod options;
 mod output;
@@ -29,22 +31,24 @@ mod source_place;
 mod stack_names;
 mod stacks;
 mod system_calls;
+mod thread_signal;
 mod timer;
 mod timing;
 mod tracee;
+mod usage;
 mod variables;
 mod wordexp;
 mod zone;
 
 pub use codegen::Limits;
 pub use options::{ListStyle, Options, Target};
+pub use usage::Usage;
 pub use wordexp::split as split_command;
 
 use output::Output;
 use script::diagnostic::Diagnostic;
 use script::ir::Program;
 use std::io;
-use std::time::Instant;
 
 /// Why a session could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +75,9 @@ pub enum SessionError {
     /// A system call that should not fail.
     #[error("{0}")]
     System(io::Error),
+    /// `--monitor` without a terminal.
+    #[error("--monitor needs a terminal to show itself on: {0}")]
+    Monitor(io::Error),
     /// `-c` without a word in it.
     #[error("-c wants a command")]
     EmptyCommand,
@@ -86,7 +93,7 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
         return list(program, options, style);
     }
     let tracee = run::hold_target(&options.target)?;
-    let start = Instant::now();
+    let start = Usage::now();
     let scope = tracee.as_ref().map(tracee::Tracee::scope);
     let plan = std::thread::scope(|threads| {
         // Large programs take as long to look at for branch targets as for names.
@@ -106,19 +113,32 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
     };
     let mut output = Output::new(options).map_err(SessionError::Output)?;
     if options.verbose > 0 {
+        let sites = plan.site_count();
         output.say(&format!(
-            "Pass 3-4: resolved and compiled {} probe sites in {}us.",
-            plan.site_count(),
-            start.elapsed().as_micros()
+            "Pass 3: translated to machine code: {sites} probe {} using {}.",
+            if sites == 1 { "site" } else { "sites" },
+            start.spent()
         ));
     }
     for warning in std::mem::take(&mut plan.warnings) {
         output.warn(&warning);
     }
+    if options.pass == 3 {
+        output.print(plan.compiled.text().as_bytes());
+        output.flush();
+    }
     if options.pass < 5 {
         return Ok(0);
     }
-    run::Run::new(program, options, plan, tracee, output)?.run()
+    if options.verbose > 0 {
+        output.say("Pass 5: starting run.");
+    }
+    let start = Usage::now();
+    let status = run::Run::new(program, options, plan, tracee, output)?.run()?;
+    if options.verbose > 0 {
+        eprintln!("Pass 5: run completed in {}.", start.time());
+    }
+    Ok(status)
 }
 
 /// Hands `print` a function that says what a probe point resolves to (for `-p2`); `None` for points that stand for
@@ -147,7 +167,9 @@ fn list(program: &Program, options: &Options, style: ListStyle) -> Result<u8, Se
     let points = match plan::points(program) {
         Ok(points) => points,
         Err(errors) => {
-            report(program, options, &errors);
+            if options.verbose > 0 {
+                report(program, options, &errors);
+            }
             return Ok(1);
         }
     };

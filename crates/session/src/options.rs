@@ -47,6 +47,8 @@ pub struct Options {
     pub pass: u8,
     /// `--suppress-handler-errors`: handlers that fail are skipped, and nothing is said.
     pub suppress_errors: bool,
+    /// `--monitor`: the time between two looks at globals and probes.
+    pub monitor: Option<Duration>,
     /// `-l` or `-L`: list instead of running.
     pub list: Option<ListStyle>,
 }
@@ -64,6 +66,7 @@ impl Default for Options {
             color: false,
             pass: 5,
             suppress_errors: false,
+            monitor: None,
             list: None,
         }
     }

@@ -14,6 +14,10 @@ pub struct Output {
     warnings: bool,
     /// The reader has gone (`| head`): nobody wants more.
     closed: bool,
+    /// What was printed and said, where a monitor shows it.
+    captured: Option<Vec<u8>>,
+    /// Prints are captured, too; they go to a file otherwise.
+    captures_prints: bool,
     /// Another failure of writing.
     failed: Option<io::Error>,
 }
@@ -66,12 +70,35 @@ impl Output {
             rotation,
             warnings: options.warnings,
             closed: false,
+            captured: None,
+            captures_prints: false,
             failed: None,
         })
     }
 
+    /// Keeps what is said, and with `prints` what is printed, to be taken by [`Output::take_captured`]; false ends it.
+    pub fn capture(&mut self, prints: bool) {
+        self.captures_prints = prints;
+        self.captured = match self.captured {
+            None => Some(Vec::new()),
+            Some(_) => None,
+        };
+    }
+
+    /// What was kept since the last call.
+    pub fn take_captured(&mut self) -> Vec<u8> {
+        self.captured
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
     /// Writes what the script printed.
     pub fn print(&mut self, bytes: &[u8]) {
+        if let Some(captured) = self.captured.as_mut().filter(|_| self.captures_prints) {
+            captured.extend_from_slice(bytes);
+            return;
+        }
         if let Some(r) = &mut self.rotation {
             let len = bytes.len() as u64;
             if r.written > 0 && r.written.saturating_add(len) > r.limit {
@@ -135,6 +162,11 @@ impl Output {
     /// A line on standard error, after everything printed so far.
     pub fn say(&mut self, line: &str) {
         self.flush();
+        if let Some(captured) = &mut self.captured {
+            captured.extend_from_slice(line.as_bytes());
+            captured.push(b'\n');
+            return;
+        }
         // There is nobody left to tell that standard error is gone.
         let _ = writeln!(io::stderr(), "{line}");
     }

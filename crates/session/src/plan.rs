@@ -352,6 +352,13 @@ impl<'p> Plan<'p> {
                         number,
                     });
                 }
+                // `_start`, for example, which many a pattern matches and which never returns.
+                Err(error) if error.is_of_place() && is_pattern(&point.kind) => {
+                    let text = format!("{}: {}; it is not probed", site.text.pp, error.message);
+                    if !self.warnings.contains(&text) {
+                        self.warnings.push(text);
+                    }
+                }
                 Err(error) => failure = failure.or(Some(error)),
             }
         }

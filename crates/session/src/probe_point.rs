@@ -93,6 +93,8 @@ pub enum Kind {
     Error(i64),
     /// `never`.
     Never,
+    /// `monitor(N)`: what `--monitor` runs on request ([`script::monitor`]).
+    Monitor(i64),
     /// `timer.…`.
     Timer(Period),
     /// `perf.type(N).config(M)…` and `timer.profile`: while a process runs, as often as its event says.
@@ -271,6 +273,7 @@ pub fn understand(point: &ProbePoint) -> Result<Kind, Unsupported> {
         "end" => only(1, Kind::End(order)),
         "error" => only(1, Kind::Error(order)),
         "never" => only(1, Kind::Never),
+        "monitor" => only(1, Kind::Monitor(order)),
         "timer" if word(1) == "profile" => profile(components).ok_or_else(|| unsupported(1)),
         "timer" => timer(components).ok_or_else(|| unsupported(1)),
         "perf" => perf(components).map_err(unsupported),

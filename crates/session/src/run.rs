@@ -4,11 +4,12 @@ use crate::arena::{self, Arena};
 use crate::commands::Commands;
 use crate::discovery::Discovery;
 use crate::drain::{Drain, Event};
+use crate::monitor::{Monitor, Request};
 use crate::notices::Watched;
 use crate::options::{Options, Target};
 use crate::output::Output;
 use crate::plan::{Owner, Plan, TracerProbe};
-use crate::probe_point::{Kind, Program as ProgramName};
+use crate::probe_point::{Kind, Program as ProgramName, spell};
 use crate::reclaim::Reclaim;
 use crate::records::Records;
 use crate::sampling::Samplers;
@@ -16,7 +17,7 @@ use crate::signals::Signals;
 use crate::stack_names::StackNames;
 use crate::timer::Schedule;
 use crate::tracee::{Tracee, TraceeError};
-use crate::{SessionError, message, zone};
+use crate::{SessionError, message, thread_signal, zone};
 use codegen::TracerCode;
 use inject::{ExitStatus, FileIdentity, Launch, Process, StackModule};
 use runtime::layout::{Header, Slot};
@@ -71,6 +72,8 @@ struct Ready {
     started: bool,
     /// A process has something to tell.
     noticed: bool,
+    /// A key was pressed.
+    typed: bool,
 }
 
 /// The program whose beginning a probe waits for.
@@ -134,6 +137,7 @@ pub struct Run<'a> {
     pub(crate) tracer_modules: Vec<StackModule>,
     pub(crate) samplers: Samplers,
     commands: Commands,
+    monitor: Option<Monitor>,
     pub(crate) reclaim: Reclaim,
     pub(crate) watched: Watched,
 }
@@ -184,6 +188,7 @@ impl<'a> Run<'a> {
             tracer_modules: Vec::new(),
             samplers: Samplers::default(),
             commands: Commands::default(),
+            monitor: None,
             reclaim: Reclaim::default(),
             watched: Watched::default(),
         })
@@ -191,6 +196,9 @@ impl<'a> Run<'a> {
 
     /// Runs the session to its end. The result is the exit status.
     pub fn run(mut self) -> Result<u8, SessionError> {
+        if let Some(interval) = self.options.monitor {
+            self.begin_monitor(interval)?;
+        }
         self.make_samplers();
         self.run_handlers(|kind| match kind {
             Kind::Begin(order) => Some(*order),
@@ -308,7 +316,7 @@ impl<'a> Run<'a> {
         let busy = !events.is_empty();
         for event in events {
             match event {
-                Event::Print(bytes) => self.output.print(&bytes),
+                Event::Print(bytes) => self.print(&bytes),
                 Event::Warn(text) => self.output.warn(&text),
                 Event::Log(text) => self.output.say(&text),
                 Event::Stack {
@@ -323,6 +331,12 @@ impl<'a> Run<'a> {
                     }
                 }
                 Event::SwitchFile => self.output.switch(),
+                Event::Raise {
+                    process,
+                    pid,
+                    tid,
+                    signal,
+                } => self.raise(process, pid, tid, signal),
                 Event::Error { .. } if self.options.suppress_errors => {}
                 Event::Error { location, text } => {
                     self.errors += 1;
@@ -338,7 +352,95 @@ impl<'a> Run<'a> {
         if busy {
             self.output.flush();
         }
+        if let Some(monitor) = &mut self.monitor {
+            monitor.take_output(&self.output.take_captured());
+        }
         busy
+    }
+
+    fn print(&mut self, bytes: &[u8]) {
+        let shown = bytes.strip_prefix(script::monitor::MARK.as_bytes());
+        match (&mut self.monitor, shown) {
+            (Some(monitor), Some(line)) => monitor.take_global(&String::from_utf8_lossy(line)),
+            _ => self.output.print(bytes),
+        }
+    }
+
+    fn begin_monitor(&mut self, interval: Duration) -> Result<(), SessionError> {
+        let written = |probe: &ir::Probe| {
+            let point = probe.points.first()?;
+            (!point.point.components.first()?.name.text.eq("monitor"))
+                .then(|| spell(point.via.first().unwrap_or(&point.point)))
+        };
+        let names: Vec<String> = self.program.probes.iter().map_while(written).collect();
+        let monitor = Monitor::new(interval, names);
+        self.monitor = Some(monitor.map_err(SessionError::Monitor)?);
+        self.output.capture(self.options.output.is_none());
+        Ok(())
+    }
+
+    /// Runs the control probes of a number ([`script::monitor`]).
+    fn control(&mut self, number: i64) {
+        let chosen: Vec<TracerProbe> = self
+            .plan
+            .tracer
+            .iter()
+            .filter(|p| p.kind == Kind::Monitor(number))
+            .cloned()
+            .collect();
+        for probe in chosen {
+            self.tracer.run(probe.handler, probe.number);
+        }
+        self.drain();
+    }
+
+    /// Asks for the globals and shows everything.
+    fn show_monitor(&mut self) {
+        self.drain();
+        if let Some(monitor) = &mut self.monitor {
+            monitor.begin_globals();
+        }
+        self.control(script::monitor::SHOW);
+        if let Some(monitor) = &mut self.monitor {
+            monitor.show(&self.arena, &self.plan);
+        }
+    }
+
+    /// Acts on what was typed; true when the session is to end.
+    fn take_keys(&mut self) -> bool {
+        let mut bytes = [0; 64];
+        let count = rustix::io::read(rustix::stdio::stdin(), &mut bytes).unwrap_or(0);
+        let Some(monitor) = &mut self.monitor else {
+            return false;
+        };
+        // The terminal has gone.
+        if count == 0 {
+            return true;
+        }
+        let requests = monitor.keys(&bytes[..count]);
+        for request in &requests {
+            if let Request::Control(number) = request {
+                self.control(*number);
+            }
+        }
+        if !requests.is_empty() {
+            self.show_monitor();
+        }
+        requests.contains(&Request::Quit)
+    }
+
+    /// Sends the signal that a handler asked for to its thread.
+    fn raise(&mut self, process: u32, inner_pid: u32, tid: u32, signal: i32) {
+        let tracee = self.tracees.values().find(|t| t.record() == process);
+        let pid = match tracee {
+            Some(tracee) => tracee.pid(),
+            // A handler of the session itself.
+            None if inner_pid == std::process::id() => inner_pid.cast_signed(),
+            None => return,
+        };
+        if let Err(error) = thread_signal::send(pid, inner_pid, tid, signal) {
+            self.output.warn(&format!("raise({signal}): {error}"));
+        }
     }
 
     fn print_stack(&mut self, process: u32, layout: u64, addresses: &[u64]) {
@@ -406,12 +508,20 @@ impl<'a> Run<'a> {
             // Without a process in which handlers run, the rings fill only when a timer's handler runs.
             let look = (!self.tracees.is_empty()).then(|| now + interval);
             let search = self.discovery.as_ref().and_then(Discovery::next);
-            let wake = [look, search, schedule.next(), deadline]
+            let shown = self.monitor.as_ref().map(Monitor::next);
+            if shown.is_some_and(|at| at <= now) {
+                self.show_monitor();
+            }
+            let shown = self.monitor.as_ref().map(Monitor::next);
+            let wake = [look, search, schedule.next(), deadline, shown]
                 .into_iter()
                 .flatten()
                 .min();
             let ready = self.wait(wake.map(|w| w.saturating_duration_since(now)))?;
             if ready.signalled && self.signals.take() {
+                return Ok(Ending::Interrupted);
+            }
+            if ready.typed && self.take_keys() {
                 return Ok(Ending::Interrupted);
             }
             if ready.noticed {
@@ -461,6 +571,8 @@ impl<'a> Run<'a> {
         let noticed = self.watched.fd();
         fds.extend(noticed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(found.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let keyboard = self.monitor.as_ref().map(|_| rustix::stdio::stdin());
+        fds.extend(keyboard.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => {
@@ -481,12 +593,21 @@ impl<'a> Run<'a> {
                 .filter_map(|(pid, ended)| ended.then_some(*pid))
                 .collect(),
             noticed: noticed.is_some() && ready.next().unwrap_or(false),
-            started: ready.next().unwrap_or(false),
+            started: found.is_some() && ready.next().unwrap_or(false),
+            typed: keyboard.is_some() && ready.next().unwrap_or(false),
         })
     }
 
     /// Takes the probes out, runs what is to run at the end, and reports.
     fn finish(mut self, ending: Ending) -> Result<u8, SessionError> {
+        if let Some(monitor) = self.monitor.take() {
+            // What was shown stays on the terminal, as it would be without a monitor.
+            let text = monitor.close();
+            self.output.capture(false);
+            if self.options.output.is_none() {
+                self.output.print(&text);
+            }
+        }
         self.arena.header().stopped.store(1, Ordering::SeqCst);
         self.withdraw(ending);
         let last = self
@@ -513,7 +634,7 @@ impl<'a> Run<'a> {
                 _ => None,
             });
         }
-        if self.options.limits.timing {
+        if self.options.limits.timing && self.options.monitor.is_none() {
             let report = crate::timing::report(&self.arena, &self.plan, self.program);
             self.output.print(report.as_bytes());
         }

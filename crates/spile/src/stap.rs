@@ -14,12 +14,12 @@ use script::preprocess::Environment;
 use script::reference::Kind;
 use script::span::{FileId, SourceFile, SourceMap};
 use script::unparse::print_pass1;
-use session::{Limits, ListStyle, Options, Target};
+use session::{Limits, ListStyle, Options, Target, Usage};
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Runs the command; `args[0]` is the name it was called by.
 pub fn main(args: &[OsString]) -> ExitCode {
@@ -36,7 +36,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     };
     if arguments.version {
         println!(
-            "Systemtap translator/driver (version {}, spile {})",
+            "Systemtap translator/driver (version {}, spile {})\nenabled features: DYNINST INTERACTIVE LANGUAGE_SERVER MONITOR",
             Environment::default().systemtap_version,
             env!("CARGO_PKG_VERSION")
         );
@@ -130,16 +130,18 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         // Empty probes are dropped otherwise, and listing runs on empty probes.
         unoptimized: arguments.unoptimized || listing,
         hide_globals: arguments.no_global_var_display,
+        monitor: arguments.monitor.is_some(),
         tapset_dirs: arguments.tapset_dir.clone(),
         last_pass: stop,
         environment: environment(arguments)?,
     };
-    let start = Instant::now();
+    let start = Usage::now();
     let compilation = compile(sources, &users, &options);
-    if verbose[0].max(verbose[1]) > 0 {
+    if verbose[0] > 0 && compilation.failed_pass() != Some(1) {
+        let library = compilation.library_scripts();
         eprintln!(
-            "Pass 1-2: parsed and analyzed script in {}us.",
-            start.elapsed().as_micros()
+            "Pass 1: parsed user script and {library} library scripts using {}.",
+            start.spent()
         );
     }
     if let Some(status) = report(&compilation, arguments, verbose[0].max(verbose[1]), color) {
@@ -154,13 +156,29 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     let Some(program) = compilation.program.as_ref() else {
         return Ok(1);
     };
+    let analysed = || {
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let elaborated = compilation.elaborated.as_ref();
+        let [probes, functions, embeds, globals] = elaborated.map_or([0; 4], |e| e.counts());
+        eprintln!(
+            "Pass 2: analyzed script: {}, {}, {}, {} using {}.",
+            count(probes, "probe"),
+            count(functions, "function"),
+            count(embeds, "embed"),
+            count(globals, "global"),
+            start.spent()
+        );
+    };
+    if verbose[1] > 0 && stop > 2 {
+        analysed();
+    }
     let target = match (&arguments.command, &arguments.pid) {
         (Some(command), _) => Target::Command(session::split_command(command)),
         (None, Some(pid)) => Target::Process(
             pid.parse()
                 .ok()
                 .filter(|&p: &i32| p > 0)
-                .ok_or_else(|| format!("-x wants a process id, not '{pid}'"))?,
+                .ok_or_else(|| Refusal::Plain("Invalid target process ID number.".into()))?,
         ),
         (None, None) => Target::None,
     };
@@ -175,6 +193,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         color,
         pass: stop,
         suppress_errors: arguments.suppress_handler_errors,
+        monitor: monitor_interval(arguments)?,
         list: match (listing, arguments.list_variables.is_some()) {
             (false, _) => None,
             (true, false) => Some(ListStyle::Points),
@@ -185,10 +204,14 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         let Some(elaborated) = &compilation.elaborated else {
             return Ok(1);
         };
-        return session::elaborate(program, &options, |resolve| {
+        let status = session::elaborate(program, &options, |resolve| {
             say(&elaborated.print(resolve));
         })
-        .map_err(|error| Refusal::Error(error.to_string()));
+        .map_err(|error| Refusal::Error(error.to_string()))?;
+        if verbose[1] > 0 && status == 0 {
+            analysed();
+        }
+        return Ok(status);
     }
     if arguments.flight && stop == 5 && !listing && !flight::is_recorder() {
         say(&flight::start(
@@ -206,6 +229,11 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
         true => Some("bpf"),
         false => arguments.runtime.as_deref(),
     };
+    if let Some(runtime) = runtime.filter(|r| !["kernel", "dyninst", "bpf"].contains(r)) {
+        return Err(Refusal::Error(format!(
+            "{runtime} is an invalid argument for --runtime"
+        )));
+    }
     if let Some(runtime) = runtime.filter(|r| *r != "dyninst") {
         return Err(Refusal::Error(format!(
             "runtime '{runtime}' is not available: spile runs scripts inside processes (--runtime=dyninst)"
@@ -219,16 +247,36 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
             "You can't specify -c and -x together.".into(),
         ));
     }
+    if arguments.script.len() > 1 {
+        return Err(Refusal::Plain(
+            "Only one script can be given on the command line.".into(),
+        ));
+    }
+    let listing = arguments.list.is_some()
+        || arguments.list_variables.is_some()
+        || arguments.dump_probe_types
+        || arguments.dump_probe_aliases
+        || arguments.dump_functions;
+    if listing && !arguments.script.is_empty() {
+        return Err(Refusal::Usage(
+            "Cannot specify a script with -l/-L/--dump-* switches.".into(),
+        ));
+    }
+    let when = arguments.color.as_deref();
+    if let Some(when) = when.filter(|w| !["always", "auto", "never"].contains(w)) {
+        return Err(Refusal::Plain(format!(
+            "Invalid argument '{when}' for --color."
+        )));
+    }
+    if let Some(word) = arguments.define.iter().find(|w| !is_definition(w)) {
+        return Err(Refusal::Error(mismatch("-D", word, DEFINITION)));
+    }
     if arguments.suppress_time_limits && !arguments.guru {
         return Err(Refusal::Plain(
             "ERROR --suppress-time-limits requires guru mode (-g)".into(),
         ));
     }
-    if arguments.monitor.is_some() {
-        return Err(Refusal::Error(
-            "--monitor is not available: use timers that print, or -i".into(),
-        ));
-    }
+    monitor_interval(arguments)?;
     if arguments.rotate.is_some() && arguments.output.is_none() && !arguments.flight {
         return Err(Refusal::Usage(
             "The -S option needs a file to write to (-o).".into(),
@@ -238,7 +286,7 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
     limits(arguments)?;
     let level = arguments.privilege.as_deref();
     if let Some(level) = level.filter(|l| !["stapusr", "stapsys", "stapdev"].contains(l)) {
-        return Err(Refusal::Usage(format!(
+        return Err(Refusal::Plain(format!(
             "Invalid argument '{level}' for --privilege."
         )));
     }
@@ -254,6 +302,38 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
         )));
     }
     Ok(())
+}
+
+/// `--monitor[=SECONDS]`.
+fn monitor_interval(arguments: &Arguments) -> Result<Option<Duration>, Refusal> {
+    let Some(seconds) = &arguments.monitor else {
+        return Ok(None);
+    };
+    match seconds.parse::<u32>() {
+        Ok(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds.into()))),
+        _ => Err(Refusal::Plain("Invalid monitor interval.".into())),
+    }
+}
+
+/// What stap wants `-D`, `-G` and `-S` to look like.
+const DEFINITION: &str = "^[a-z_][a-z_0-9]*(=-?[a-z_0-9]+)?$";
+const INITIAL_VALUE: &str = "^[a-z_][a-z0-9_]*=[a-z0-9_.-]+$";
+const ROTATION: &str = "^[0-9]+(,[0-9]+)?$";
+
+/// An argument that does not look like that.
+fn mismatch(option: &str, word: &str, pattern: &str) -> String {
+    format!("Safety pattern mismatch for {option} parameter ('{word}' vs. '{pattern}') rc=1")
+}
+
+/// Whether a word matches [`DEFINITION`], of which the case does not matter.
+fn is_definition(word: &str) -> bool {
+    let plain =
+        |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value.strip_prefix('-').unwrap_or(value))),
+        None => (word, None),
+    };
+    plain(name) && !name.starts_with(|c: char| c.is_ascii_digit()) && value.is_none_or(plain)
 }
 
 /// `-m NAME`, where NAME may have the ending of a kernel module.
@@ -287,7 +367,7 @@ fn last_pass(arguments: &Arguments) -> Result<u8, Refusal> {
     match arguments.pass.as_deref().map(str::parse) {
         None => Ok(5),
         Some(Ok(pass @ 1..=5)) => Ok(pass),
-        Some(_) => Err(Refusal::Usage(
+        Some(_) => Err(Refusal::Plain(
             "Invalid pass number (should be 1-5).".into(),
         )),
     }
@@ -298,7 +378,7 @@ fn verbosity(arguments: &Arguments) -> Result<[u8; 5], Refusal> {
     let mut verbose = [arguments.verbose; 5];
     for digits in &arguments.verbose_passes {
         if !(1..=5).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Refusal::Usage(
+            return Err(Refusal::Plain(
                 "Invalid --vp argument: it takes 1 to 5 digits.".into(),
             ));
         }
@@ -342,7 +422,7 @@ fn report(
     let sources = &compilation.sources;
     let diagnostics = &compilation.diagnostics;
     if compilation.failed_pass() == Some(1) {
-        let name = if arguments.script.is_some() {
+        let name = if !arguments.script.is_empty() {
             "<input>"
         } else {
             arguments.rest.first().map_or("<input>", String::as_str)
@@ -354,15 +434,27 @@ fn report(
                 diagnostics,
                 sources,
                 name,
-                compilation.empty,
+                (compilation.empty, compilation.stripped),
                 verbose,
                 color
             )
         );
         return Some(1);
     }
-    let text = messages::render(diagnostics, sources, verbose > 0, color);
-    eprint!("{text}");
+    // stap -l says nothing of what it does not find.
+    let listing = arguments.list.is_some() || arguments.list_variables.is_some();
+    if verbose > 0 || !listing {
+        eprint!(
+            "{}",
+            messages::render_pass(
+                diagnostics,
+                sources,
+                compilation.failed_pass().unwrap_or(2),
+                verbose > 0,
+                color
+            )
+        );
+    }
     let failed = compilation.failed_pass().is_some()
         || (arguments.fatal_warnings && !diagnostics.is_empty());
     failed.then_some(1)
@@ -385,7 +477,7 @@ fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>
     let mut rest = arguments.rest.as_slice();
     if let Some(point) = listed {
         add("<input>", format!("probe {point} {{}}"));
-    } else if let Some(script) = &arguments.script {
+    } else if let Some(script) = arguments.script.first() {
         add("<input>", format!("{script}\n"));
     } else {
         let Some((file, others)) = rest.split_first() else {
@@ -405,8 +497,12 @@ fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>
                 true => example::find(file)?,
                 false => PathBuf::from(file),
             };
-            let text =
-                std::fs::read(path).map_err(|e| format!("cannot read script '{file}': {e}"))?;
+            let text = std::fs::read(path).map_err(|e| match e.kind() {
+                ErrorKind::NotFound => Refusal::Plain(format!(
+                    "Input file '{file}' is missing.\nPass 1: parse failed.  [man error::pass1]"
+                )),
+                _ => Refusal::Error(format!("cannot read script '{file}': {e}")),
+            })?;
             add(file, String::from_utf8_lossy(&text).into_owned());
         }
     }
@@ -427,7 +523,7 @@ fn initial_values(words: &[String]) -> Result<Vec<(String, String)>, Refusal> {
         Some((n, value)) if name(n.to_ascii_lowercase().as_str()) => {
             Ok((n.to_string(), value.to_string()))
         }
-        _ => Err(Refusal::Error(format!("-G wants NAME=VALUE, not '{word}'"))),
+        _ => Err(Refusal::Error(mismatch("-G", word, INITIAL_VALUE))),
     };
     words.iter().map(split).collect()
 }
@@ -439,7 +535,7 @@ fn limits(arguments: &Arguments) -> Result<Limits, Refusal> {
         match size.parse::<u64>() {
             Ok(megabytes @ 1..=4095) => words.push(format!("SPILE_RING={}", megabytes << 20)),
             _ => {
-                return Err(Refusal::Usage(
+                return Err(Refusal::Plain(
                     "Invalid buffer size (should be 1-4095).".into(),
                 ));
             }
@@ -455,8 +551,9 @@ fn limits(arguments: &Arguments) -> Result<Limits, Refusal> {
         .iter()
         .map(|word| word.split_once('=').unwrap_or((word, "")));
     Ok(Limits {
-        timing: arguments.timing,
+        timing: arguments.timing || arguments.monitor.is_some(),
         skip_badvars: arguments.skip_badvars,
+        keep_text: last_pass(arguments)? == 3,
         ..Limits::from_definitions(definitions)
     })
 }
@@ -469,7 +566,7 @@ fn rotation(text: &str) -> Result<(u64, Option<u32>), String> {
     };
     match (size.parse::<u64>(), keep) {
         (Ok(size), Some(keep)) if size > 0 => Ok((size, keep)),
-        _ => Err(format!("-S wants SIZE[,N], not '{text}'")),
+        _ => Err(mismatch("-S", text, ROTATION)),
     }
 }
 
@@ -479,7 +576,7 @@ fn timeout(text: Option<&str>) -> Result<Option<Duration>, Refusal> {
             .ok()
             .filter(|&s| s > 0)
             .map(Duration::from_secs)
-            .ok_or_else(|| Refusal::Usage("Invalid timeout interval.".into()))
+            .ok_or_else(|| Refusal::Plain("Invalid timeout interval.".into()))
     })
     .transpose()
 }

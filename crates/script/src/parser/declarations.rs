@@ -6,7 +6,7 @@ use crate::diagnostic::ParseError;
 use crate::token::TokenKind;
 
 /// The greatest size that a global array may be declared with.
-const MAX_ARRAY_SIZE: i64 = 1_000_000;
+const MAX_ARRAY_SIZE: i64 = i32::MAX as i64;
 
 impl Parser<'_> {
     pub(super) fn probe(&mut self) -> Parse<()> {

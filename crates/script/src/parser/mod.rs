@@ -48,6 +48,8 @@ pub struct Parsed {
     pub used_args: Vec<bool>,
     /// Nothing was left to parse after preprocessing (stap takes a script of which that is true for an error).
     pub empty: bool,
+    /// Nothing was left, and there was something before.
+    pub stripped: bool,
 }
 
 /// Parses a text.
@@ -72,7 +74,9 @@ pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parse
         source_name: source.name.clone(),
     };
     let empty = parser.run();
+    let text = || Lexer::new(file, source.text.clone(), &options.args);
     Parsed {
+        stripped: empty && !matches!(text().next_token(), Ok(None)),
         used_args: parser.tokens.used_args().to_vec(),
         file: parser.file,
         diagnostics: parser.diagnostics,

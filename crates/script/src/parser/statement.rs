@@ -187,8 +187,13 @@ impl Parser<'_> {
         if self.accept("[")? {
             slice = Some(self.index_list("expected ',' or ']'")?);
         }
-        let statistic = self.peek()?.and_then(|t| statistic(&t));
-        if let Some(statistic) = statistic {
+        let word = self
+            .peek()?
+            .filter(|t| t.kind == TokenKind::Operator && t.text.starts_with('@'));
+        if let Some(word) = word {
+            let Some(statistic) = statistic(&word) else {
+                return Err(ParseError::saw("expected statistical operation"));
+            };
             self.next = None;
             match self.direction(&sort)? {
                 Some(direction) => sort = Some((SortKey::Value(Some(statistic)), direction)),

@@ -82,6 +82,16 @@ impl Elaborated {
         out
     }
 
+    /// How many probes, functions, pieces of embedded code outside functions, and globals there are.
+    pub fn counts(&self) -> [usize; 4] {
+        [
+            self.probes.len() + self.displays.len() + usize::from(self.conditions),
+            self.functions.len(),
+            self.embedded.len(),
+            self.globals.len(),
+        ]
+    }
+
     /// The probe points, in order.
     pub fn probes(&self) -> &[ElaboratedProbe] {
         &self.probes

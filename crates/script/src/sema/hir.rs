@@ -381,6 +381,18 @@ pub struct Target {
     pub resolvable: bool,
 }
 
+impl Target {
+    /// It names its module, and so needs no probed place.
+    pub fn own_module(&self) -> bool {
+        matches!(
+            &self.base,
+            TargetBase::AtVar(_, Some(_))
+                | TargetBase::Cast(_, _, Some(_))
+                | TargetBase::EnumName(_, Some(_), Some(_))
+        )
+    }
+}
+
 /// What a target expression starts from.
 #[derive(Clone, Debug)]
 pub enum TargetBase {

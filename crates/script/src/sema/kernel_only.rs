@@ -48,15 +48,6 @@ const GROUPS: &[(&str, &str)] = &[
     ),
     ("panic printk", "it acts on the kernel itself, which a program cannot"),
     (
-        "raise",
-        "the signal would have to wait until the handler has ended, which only the kernel can arrange",
-    ),
-    (
-        "json_set_prefix json_add_array json_add_array_numeric_metric json_add_array_string_metric
-         json_add_numeric_metric json_add_string_metric",
-        "it serves its data through procfs probes, which are files made by a kernel module",
-    ),
-    (
         "cve_count_metric cve_record_metric cve_tmpdisable",
         "it belongs to patches of the kernel",
     ),

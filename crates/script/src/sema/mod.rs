@@ -3,6 +3,7 @@
 
 mod aliases;
 mod arity;
+mod callers;
 mod effects;
 pub mod elaborated;
 mod elide;
@@ -53,6 +54,8 @@ pub struct Analysis {
     pub program: Option<ir::Program>,
     /// What `-p2` prints; none when there were errors.
     pub elaborated: Option<elaborated::Elaborated>,
+    /// The errors, if any, are of the translation and not of the analysis.
+    pub translated: bool,
     /// Everything found.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -60,7 +63,8 @@ pub struct Analysis {
 /// Runs the passes.
 pub fn analyse(request: Request, sources: &mut SourceMap, library: &mut Library) -> Analysis {
     let mut report = Report::default();
-    let result = passes(request, sources, library, &mut report);
+    let mut translated = false;
+    let result = passes(request, sources, library, &mut report, &mut translated);
     let (program, elaborated) = match result {
         Some((p, e)) if report.errors() == 0 => (Some(p), Some(e)),
         _ => (None, None),
@@ -68,6 +72,7 @@ pub fn analyse(request: Request, sources: &mut SourceMap, library: &mut Library)
     Analysis {
         program,
         elaborated,
+        translated,
         diagnostics: report.finish(sources),
     }
 }
@@ -77,6 +82,7 @@ fn passes(
     sources: &mut SourceMap,
     library: &mut Library,
     report: &mut Report,
+    translated: &mut bool,
 ) -> Option<(ir::Program, elaborated::Elaborated)> {
     let mut probes = Vec::new();
     let mut embedded = Vec::new();
@@ -89,18 +95,17 @@ fn passes(
         resolver.declare(file, false);
     }
     for (name, value) in request.initial {
-        let literal = literal(value);
-        if !resolver.set_initial(name, literal) {
-            let message = format!("global '{name}', given with -G, is not declared");
-            resolver.report.push(Finding::error_nowhere(message));
-        }
+        // As for stap, a name that no global has is no mistake.
+        resolver.set_initial(name, literal(value));
     }
+    let mut in_process = Vec::new();
     for probe in &probes {
-        resolve_probe(&mut resolver, probe);
+        resolve_probe(&mut resolver, probe, &mut in_process);
     }
     resolver.drain();
     let global_names: Vec<String> = resolver.user_globals().map(str::to_string).collect();
     let mut hir = resolver.hir;
+    callers::settle(&mut hir, &in_process);
     arity::check(&mut hir, report);
     if report.errors() > 0 {
         return None;
@@ -123,7 +128,9 @@ fn passes(
         return None;
     }
     let elaborated = elaborated::Elaborated::of(&hir, &embedded);
+    *translated = true;
     if compiled {
+        report.translate();
         for p in &hir.probes {
             stray_jumps(&p.body.stmt, report);
         }
@@ -141,10 +148,11 @@ fn passes(
         if report.errors() > 0 {
             return None;
         }
-    } else if hir
-        .functions
-        .iter()
-        .any(|f| matches!(f.code, hir::Code::Embedded(..)))
+    } else if report.has_late()
+        || hir
+            .functions
+            .iter()
+            .any(|f| matches!(f.code, hir::Code::Embedded(..)))
     {
         return Some((ir::Program::default(), elaborated));
     }
@@ -170,8 +178,9 @@ fn literal(text: &str) -> Literal {
     }
 }
 
-/// Resolves one probe. Points that come from the same aliases and run in the same place share a handler.
-fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe) {
+/// Resolves one probe. Points that come from the same aliases and run in the same place share a handler. `in_process`
+/// is told of each handler whether it runs in a process.
+fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut Vec<bool>) {
     let mut groups: Vec<(Vec<aliases::Expanded>, Place)> = Vec::new();
     for point in &probe.points {
         let found = aliases::expand(resolver, point);
@@ -238,6 +247,7 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe) {
                 }
             })
             .collect();
+        in_process.push(place == Place::Process);
         resolver.hir.probes.push(hir::Probe {
             span: probe.span,
             written: probe.points.clone(),

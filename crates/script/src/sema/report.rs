@@ -148,6 +148,7 @@ fn string_end(rest: &str) -> usize {
 /// The findings of a compilation, in the order in which stap gives them.
 #[derive(Debug, Default)]
 pub struct Report {
+    late: Vec<Finding>,
     items: Vec<Item>,
     seen: HashSet<Finding>,
     errors: usize,
@@ -165,6 +166,24 @@ impl Report {
     /// Adds an error.
     pub fn error(&mut self, message: impl Into<String>, span: Span) {
         self.push(Finding::error(message, span));
+    }
+
+    /// Adds an error that stap finds when it translates: it counts only for a program that is to be translated.
+    pub fn late(&mut self, message: impl Into<String>, span: Span) {
+        self.late.push(Finding::error(message, span));
+    }
+
+    /// The late errors become errors; whether there were any.
+    pub fn translate(&mut self) -> bool {
+        let late = std::mem::take(&mut self.late);
+        let any = !late.is_empty();
+        late.into_iter().for_each(|finding| self.push(finding));
+        any
+    }
+
+    /// Whether there are late errors.
+    pub fn has_late(&self) -> bool {
+        !self.late.is_empty()
     }
 
     /// Adds an error that belongs to the one before it.

@@ -114,18 +114,18 @@ fn hist(
         HistOp::Log => HistShape::Log,
         HistOp::Linear(low, high, step) => {
             if step <= 0 {
-                report.error("histogram: step must be positive", span);
+                report.late("histogram: step must be positive", span);
                 return;
             }
             if high <= low {
-                report.error("histogram: high must be greater than low", span);
+                report.late("histogram: high must be greater than low", span);
                 return;
             }
             if high
                 .checked_sub(low)
                 .is_none_or(|n| n / step + 3 > MOST_BUCKETS)
             {
-                report.error(
+                report.late(
                     format!("histogram: too many buckets, at most {MOST_BUCKETS}"),
                     span,
                 );

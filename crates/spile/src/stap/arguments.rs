@@ -11,6 +11,7 @@ use std::path::PathBuf;
 #[command(
     name = "stap",
     args_override_self = true,
+    infer_long_args = true,
     disable_version_flag = true,
     override_usage = "stap [OPTIONS] FILE [ARGUMENT...]\n       stap [OPTIONS] -e SCRIPT [ARGUMENT...]\n       stap [OPTIONS] -l|-L PROBE\n       stap [OPTIONS] -i",
     after_help = "FILE may be - for standard input. $1, @1 and $# in the script stand for the arguments.\nOptions in ~/.systemtap/rc ($SYSTEMTAP_DIR/rc) come before those given here."
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// Run the given script
     #[arg(short = 'e', value_name = "SCRIPT", allow_hyphen_values = true)]
-    pub script: Option<String>,
+    pub script: Vec<String>,
     /// Add a second script
     #[arg(short = 'E', value_name = "SCRIPT", allow_hyphen_values = true)]
     pub extra: Vec<String>,
@@ -77,7 +78,7 @@ pub struct Arguments {
     #[arg(short = 'p', value_name = "PASS", allow_hyphen_values = true)]
     pub pass: Option<String>,
     /// Set a limit: MAXACTION, MAXERRORS, MAXMAPENTRIES, MAXNESTING, MAXSTRINGLEN, MAXSKIPPED …
-    #[arg(short = 'D', value_name = "NAME=VALUE")]
+    #[arg(short = 'D', value_name = "NAME=VALUE", allow_hyphen_values = true)]
     pub define: Vec<String>,
     /// Set a global variable's initial value
     #[arg(short = 'G', value_name = "NAME=VALUE")]
@@ -136,7 +137,7 @@ pub struct Arguments {
     /// Serve an editor: the language server protocol on standard input and output
     #[arg(long)]
     pub language_server: bool,
-    /// Show globals and probes while the script runs (not available)
+    /// Show globals and probes while the script runs, every so many seconds; keys control it
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1", require_equals = true)]
     pub monitor: Option<String>,
     /// Name of the kernel module (none is built, and module_name() stays as it is)
@@ -383,6 +384,23 @@ pub fn parse(args: &[OsString]) -> Words {
                 is_error: true,
             }
         }
+        // The value is missing where the error has none.
+        (ErrorKind::InvalidValue, Some(option))
+            if named(ContextKind::InvalidValue).is_none_or(|v| v.is_empty()) =>
+        {
+            let option = option.split([' ', '=']).next().unwrap_or_default();
+            let what = match option.strip_prefix("--") {
+                Some(_) => format!("option '{option}' requires an argument"),
+                None => format!(
+                    "option requires an argument -- '{}'",
+                    option.trim_start_matches('-')
+                ),
+            };
+            Words::Answer {
+                text: format!("stap: {what}\n{TRY}"),
+                is_error: true,
+            }
+        }
         _ => Words::Answer {
             text: error.to_string(),
             is_error: error.use_stderr(),
@@ -391,7 +409,7 @@ pub fn parse(args: &[OsString]) -> Words {
 }
 
 /// What stap adds to what is wrong with a command line.
-pub const TRY: &str = "Try '--help' for more information. [man stap]\n";
+pub const TRY: &str = "Try '--help' for more information. [man stap]\nA message like [man foo] means for more info, run % man foo\n";
 
 /// The directory of stap's own files: `$SYSTEMTAP_DIR`, or `~/.systemtap`.
 pub fn own_directory() -> Option<PathBuf> {

@@ -1,4 +1,5 @@
-//! `-F`, the flight recorder: the session goes on in the background, and what it prints waits in files to be read.
+//! `-F`, the flight recorder: the session goes on in the background, and what it printed last waits to be read, in files
+//! of a bounded size that stand in memory.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -60,13 +61,18 @@ pub fn start(output: Option<&PathBuf>, rotates: bool) -> Result<String, String> 
     })
 }
 
-/// Where recorders without `-o` write.
+/// Where recorders without `-o` write: file systems in memory, where there are any.
 fn directory() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) => PathBuf::from(directory).join("spile"),
-        None => std::env::temp_dir().join(format!(
-            "spile-flight-{}",
-            rustix::process::getuid().as_raw()
-        )),
+    if let Some(directory) = std::env::var_os("XDG_RUNTIME_DIR") {
+        return PathBuf::from(directory).join("spile");
     }
+    let memory = PathBuf::from("/dev/shm");
+    let place = match memory.is_dir() {
+        true => memory,
+        false => std::env::temp_dir(),
+    };
+    place.join(format!(
+        "spile-flight-{}",
+        rustix::process::getuid().as_raw()
+    ))
 }

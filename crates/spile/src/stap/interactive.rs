@@ -410,7 +410,7 @@ fn check(text: &str) -> Result<(), String> {
                 &parsed.diagnostics,
                 &sources,
                 "<input>",
-                false,
+                (false, false),
                 false,
                 false,
             );

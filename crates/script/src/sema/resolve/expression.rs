@@ -313,19 +313,14 @@ impl Resolver<'_> {
                 ast::TargetStep::Pretty(depth) => TargetStep::Pretty(*depth),
             })
             .collect();
-        // What names its module needs no probed place.
-        let own_module = matches!(
-            &base,
-            TargetBase::AtVar(_, Some(_))
-                | TargetBase::Cast(_, _, Some(_))
-                | TargetBase::EnumName(_, Some(_), Some(_))
-        );
-        ExprKind::Target(Box::new(Target {
+        let mut target = Target {
             base,
             steps,
             address_of,
-            resolvable: own_module || scope.targets == Targets::Allowed,
-        }))
+            resolvable: scope.targets == Targets::Allowed,
+        };
+        target.resolvable |= target.own_module();
+        ExprKind::Target(Box::new(target))
     }
 
     pub(super) fn print(

@@ -19,7 +19,7 @@ impl Resolver<'_> {
     /// Resolves the bodies of all functions called so far, and of those that they call.
     pub fn drain(&mut self) {
         while let Some((at, id)) = self.queue.pop_front() {
-            let mut scope = Scope::new(Targets::Absent);
+            let mut scope = Scope::new(Targets::Allowed);
             let decl = self.functions[at].decl.clone();
             for p in &decl.params {
                 let local = scope.add(&p.name);

@@ -18,7 +18,7 @@ use crate::tapset::Library;
 /// Where target variables may be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Targets {
-    /// In a handler that runs in a process.
+    /// In a handler that runs in a process, and in functions that it may call.
     Allowed,
     /// Elsewhere: an error, and `@defined` is false.
     Absent,
@@ -245,16 +245,13 @@ impl<'a> Resolver<'a> {
             .map(|g| g.decl.name.text.as_str())
     }
 
-    /// Sets the initial value of a user's global (`-G`); false when there is none of that name.
-    pub fn set_initial(&mut self, name: &str, value: ast::Literal) -> bool {
-        let mut found = false;
+    /// Sets the initial value of the user's globals of that name (`-G`).
+    pub fn set_initial(&mut self, name: &str, value: ast::Literal) {
         for g in &mut self.globals {
             if !g.tapset && g.decl.name.text == name {
                 g.decl.init = Some(value.clone());
-                found = true;
             }
         }
-        found
     }
 
     fn lookup(&mut self, name: &str, scope: &Scope, from: FileId) -> Option<Var> {

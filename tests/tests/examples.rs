@@ -1,0 +1,64 @@
+//! The examples of Debian's package systemtap-doc that need only process probes and timers are accepted, `-p2`.
+
+use spile_tests::{Scratch, stap};
+use std::path::Path;
+
+const EXAMPLES: &str = "/usr/share/systemtap/examples";
+
+const PROGRAM: &str = r#"
+#include <stdlib.h>
+__attribute__((noinline)) int foo(int x) { char *p = malloc(x); free(p); return x + 1; }
+__attribute__((noinline)) int bar(int y) { return foo(y) + foo(y + 1); }
+int main(void) { return bar(3) == 0; }
+"#;
+
+#[test]
+fn examples_for_programs_are_accepted() {
+    assert!(
+        Path::new(EXAMPLES).exists(),
+        "the package systemtap-doc is needed for this test: run `cargo xtask setup`"
+    );
+    let scratch = Scratch::new("examples");
+    let program = scratch.compile("program.c", PROGRAM, &["-g", "-O0"]);
+    let path = program.to_string_lossy();
+    let all = format!("process(\"{path}\").function(\"*\")");
+    let foo = format!("process(\"{path}\").function(\"foo\")");
+    let line = format!("process(\"{path}\").statement(\"*@program.c:*\")");
+    let process = format!("process(\"{path}\")");
+    let returned = format!("{foo}.return");
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        ("general/ansi_colors.stp", &[], &[]),
+        ("general/ansi_colors2.stp", &[], &[]),
+        ("general/callgraph.stp", &[], &[&all, &foo]),
+        ("general/func_time_stats.stp", &[], &[&all]),
+        ("general/helloworld.stp", &[], &[]),
+        ("general/para-callgraph-verbose.stp", &[], &[&all, &foo]),
+        ("general/para-callgraph.stp", &[], &[&all, &foo]),
+        ("general/varwatch.stp", &[], &[&line, "$x"]),
+        ("general/watchdog.stp", &[], &[&foo, &returned, "1000"]),
+        ("io/capture_ssl_master_secrets.stp", &[], &[]),
+        ("io/switchfile.stp", &[], &[]),
+        ("process/threadstacks.stp", &["-g", "-c", &path], &[]),
+        ("profiling/fntimes.stp", &[], &[&all]),
+        ("profiling/linetimes.stp", &[], &[&process, "foo"]),
+        ("profiling/thread-times.stp", &["-c", &path], &[]),
+        ("stapgames/lifegame.stp", &[], &[]),
+        ("virtualization/qemu_count.stp", &[], &[]),
+        ("virtualization/qemu_io.stp", &[], &[]),
+    ];
+    for (name, options, arguments) in cases {
+        let example = format!("{EXAMPLES}/{name}");
+        let words = [&["-p2", "-w"], *options, &[example.as_str()], *arguments].concat();
+        let outcome = stap(&words);
+        assert_eq!(
+            (outcome.status, outcome.stderr.as_str()),
+            (Some(0), ""),
+            "{words:?}"
+        );
+        assert!(
+            outcome.stdout.contains("# probes"),
+            "{name}: {}",
+            outcome.stdout
+        );
+    }
+}
