@@ -33,6 +33,11 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "compiles the C++ program that throws exceptions",
     },
     Package {
+        name: "clang",
+        proof: "clang",
+        reason: "compiles programs whose debug information is not gcc's",
+    },
+    Package {
         name: "neovim",
         proof: "nvim",
         reason: "an editor that speaks to the language server",

@@ -342,6 +342,7 @@ pub(crate) fn canned(which: &str) -> i64 {
         "max_action" => Canned::MaxAction,
         "nesting" => Canned::MaxNesting,
         "exhausted" => Canned::Exhausted,
+        "unknown_caller" => Canned::UnknownCaller,
         _ => Canned::StringStack,
     }) as i64
 }

@@ -55,8 +55,10 @@ impl Location {
                 Term::Register(_)
                 | Term::Vector { .. }
                 | Term::Image(_)
+                | Term::Module { .. }
                 | Term::Thread
-                | Term::Load { .. } => false,
+                | Term::Load { .. }
+                | Term::ByCaller { .. } => false,
                 Term::Extend { value, .. } => of_script(value),
                 Term::Binary(_, a, b) => of_script(a) && of_script(b),
             }
@@ -114,6 +116,11 @@ impl Variable {
             aggregate: false,
         }
     }
+
+    /// Whether it depends on the caller, who may not be known, and is then an error of the handler.
+    pub fn may_be_unknown(&self) -> bool {
+        matches!(&self.location, Location::Computed { term, .. } if term.is_by_caller())
+    }
 }
 
 /// An argument of an expanded text.
@@ -123,8 +130,23 @@ pub enum TextArg {
     Long(Variable),
     /// A `char *`: the string that it points to in double quotes, as `user_string_quoted()` gives it.
     Quoted(Variable),
+    /// As many bytes as a number says from an address on, in double quotes, as `user_buffer_quoted()` gives them.
+    Bytes(Variable, Variable),
     /// A text within the text.
     Text(Text),
+    /// One of several texts.
+    Select(Box<Select>),
+}
+
+/// A text that depends on a number of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Select {
+    /// The number.
+    pub on: Variable,
+    /// Ranges of it, ends included, and the text for each; the first that fits counts.
+    pub cases: Vec<((i64, i64), Text)>,
+    /// The text for all other numbers.
+    pub other: Text,
 }
 
 /// What `$$vars`, `$$parms`, `$$locals`, `$$return`, `$x$` or `$$name` of a mark expand to: a format and its arguments.
@@ -134,8 +156,8 @@ pub struct Text {
     pub format: Format,
     /// One per conversion.
     pub args: Vec<TextArg>,
-    /// The whole is "ERROR" when a part can't be read; otherwise that is an error of the handler.
-    pub guarded: bool,
+    /// What the whole is when a part can't be read; without it that is an error of the handler.
+    pub otherwise: Option<&'static str>,
 }
 
 /// What a target expression means.

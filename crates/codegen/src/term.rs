@@ -17,6 +17,13 @@ pub enum Term {
     },
     /// An address of the probed image: the probed instruction's plus this.
     Image(i64),
+    /// An address of another module: its lowest one plus this. An error of the handler where it is not loaded.
+    Module {
+        /// The number that tells its file from others (`symbols::Binary::fingerprint`).
+        fingerprint: u64,
+        /// What is added.
+        offset: i64,
+    },
     /// The thread pointer (the word at `%fs:0`).
     Thread,
     /// The operand of `@cast(e, …)` or `e->…`.
@@ -43,6 +50,46 @@ pub enum Term {
     },
     /// Two numbers.
     Binary(TermOperator, Box<Term>, Box<Term>),
+    /// The number that the case gives whose places are where the function returns to.
+    ByCaller {
+        /// Where the function returns to.
+        returns_to: Box<Term>,
+        /// What is known.
+        cases: Vec<CallerCase>,
+        /// The number when there is no such case; without it that is an error of the handler.
+        otherwise: Option<i64>,
+    },
+}
+
+/// What a number is when certain calls return to where the function does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CallerCase {
+    /// Where the calls return to: addresses of the probed image, as [`Term::Image`] has them. No two cases share one.
+    pub places: Vec<i64>,
+    /// The case only holds when this is not 0.
+    pub condition: Option<Term>,
+    /// The number.
+    pub value: Term,
+}
+
+impl Term {
+    /// Whether the number depends on who called the function.
+    pub fn is_by_caller(&self) -> bool {
+        match self {
+            Term::ByCaller { otherwise, .. } => otherwise.is_none(),
+            Term::Load { address, .. } => address.is_by_caller(),
+            Term::Extend { value, .. } => value.is_by_caller(),
+            Term::Binary(_, a, b) => a.is_by_caller() || b.is_by_caller(),
+            Term::Constant(_)
+            | Term::Register(_)
+            | Term::Vector { .. }
+            | Term::Image(_)
+            | Term::Module { .. }
+            | Term::Thread
+            | Term::Operand
+            | Term::Index(_) => false,
+        }
+    }
 }
 
 /// What [`Term::Binary`] does. Comparisons are signed and give 1 or 0.

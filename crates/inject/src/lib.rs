@@ -90,4 +90,4 @@ pub use record::HandlerStacks;
 pub use removal::Removal;
 pub use seccomp::SeccompVerdict;
 pub use snippet::{Snippet, SnippetCode};
-pub use stack_table::TableParts;
+pub use stack_table::{TableParts, extent};

@@ -32,7 +32,7 @@ impl TableParts {
 const WORD: usize = 4;
 
 /// The lowest address of a file's image and the bytes from there to its end, in whole pages.
-pub(crate) fn extent(binary: &Binary) -> Option<(u64, u64)> {
+pub fn extent(binary: &Binary) -> Option<(u64, u64)> {
     let segments = binary.load_segments().iter();
     let low = segments.clone().map(|s| s.vaddr.0).min()? & !(PAGE - 1);
     let end = segments
@@ -52,9 +52,11 @@ pub(crate) fn encode(binary: &Binary, path: &Path, parts: TableParts) -> Option<
         low,
         span,
     };
+    let fingerprint = binary.fingerprint();
     let mut head = Head {
         magic: MAGIC,
         span,
+        fingerprint: [fingerprint as u32, (fingerprint >> 32) as u32],
         ..Head::default()
     };
     head.path = table.text(path.as_os_str().as_bytes())?;
@@ -75,7 +77,13 @@ pub(crate) fn encode(binary: &Binary, path: &Path, parts: TableParts) -> Option<
 }
 
 fn head_words(head: &Head) -> Vec<u32> {
-    let mut words = vec![head.magic, head.span, head.index_start];
+    let mut words = vec![
+        head.magic,
+        head.span,
+        head.fingerprint[0],
+        head.fingerprint[1],
+        head.index_start,
+    ];
     for part in [
         head.index,
         head.starts,

@@ -383,6 +383,10 @@ abi! {
     fn address_line(slot: *mut Slot, tables: *const Directory, address: u64, style: u64, dst: *mut u8, cap: u64) -> u64 {
         backtrace::address_name(slot, tables, address, style, &mut Buffer::new(dst, cap))
     }
+    /// The lowest address of a module, by the number that tells its file from others. *May raise.*
+    fn module_address(slot: *mut Slot, tables: *const Directory, fingerprint: u64) -> u64 {
+        backtrace::module_address(slot, tables, fingerprint)
+    }
     /// `print_usyms()`: a Stack record of the addresses listed in a string.
     fn addresses_print(arena: *mut u8, slot: *mut Slot, list: *const u8, len: u64) {
         backtrace::print_addresses(arena, slot, bytes(&list, len))

@@ -27,6 +27,8 @@ pub enum Canned {
     StringStack = 7,
     /// No room for a sorted `foreach`.
     IterationArea = 8,
+    /// A value that only the caller could tell, and this one does not.
+    UnknownCaller = 9,
 }
 
 /// Raises a [`Canned`] error by number.
@@ -43,6 +45,10 @@ pub unsafe fn canned(_arena: *mut u8, slot: *mut Slot, which: u64) {
         6 => (ErrorCode::Message, b"histogram index out of range"),
         7 => (ErrorCode::Message, b"string stack exhausted"),
         8 => (ErrorCode::Message, b"no memory for a sorted foreach"),
+        9 => (
+            ErrorCode::Message,
+            b"its value at the function's entry is not known from this caller",
+        ),
         _ => (ErrorCode::Message, b"unknown error"),
     };
     // SAFETY: the caller's promise.

@@ -1,5 +1,5 @@
-//! `.callee("GLOB")` and `.callees`: what a function calls by address, probed only when it is that function that calls,
-//! and what was inlined into it.
+//! `.callee("GLOB")`, `.callees` and `.callees(N)`: what a function calls by address, probed only when it is that function
+//! that calls, what was inlined into it, and what its callees call when it called them.
 
 use crate::code_sites::{Module, spell, unreadable};
 use crate::probe_point::Which;
@@ -8,14 +8,52 @@ use crate::source_place::SourcePlace;
 use inject::arch::direct_calls;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use symbols::{DwarfFunction, Glob, ImageAddr};
+use symbols::{DwarfFunction, Function, Glob, ImageAddr};
+
+/// More places than this are no script's wish: callees of callees multiply.
+const SITE_LIMIT: usize = 10_000;
 
 /// A function whose calls are looked at.
+#[derive(Clone)]
 struct Caller {
+    entry: ImageAddr,
     /// `main@main.c:3`, as far as that is known.
     spelling: String,
     code: Vec<Range<ImageAddr>>,
     described: Option<DwarfFunction>,
+}
+
+/// How a function came to be called.
+#[derive(Clone, Default)]
+struct Chain {
+    /// The functions on the way, the one that a script names first.
+    functions: Vec<ImageAddr>,
+    /// Where their calls return to, those of the innermost first.
+    returns: Vec<Vec<ImageAddr>>,
+}
+
+impl Caller {
+    fn described(function: DwarfFunction) -> Caller {
+        Caller {
+            entry: function.entry,
+            spelling: spell(
+                &function.name,
+                function.decl_file.as_deref(),
+                function.decl_line,
+            ),
+            code: function.ranges.clone(),
+            described: Some(function),
+        }
+    }
+
+    fn of_symbol(function: &Function) -> Caller {
+        Caller {
+            entry: function.address,
+            spelling: function.name.clone(),
+            code: vec![function.address..function.end()],
+            described: None,
+        }
+    }
 }
 
 impl Module<'_> {
@@ -30,68 +68,83 @@ impl Module<'_> {
         let mut callers = Vec::new();
         for function in described {
             if seen.insert(function.entry) {
-                callers.push(Caller {
-                    spelling: spell(
-                        &function.name,
-                        function.decl_file.as_deref(),
-                        function.decl_line,
-                    ),
-                    code: function.ranges.clone(),
-                    described: Some(function),
-                });
+                callers.push(Caller::described(function));
             }
         }
         if place.file.is_none() {
             for function in self.candidate.binary.functions_matching(place.function) {
                 if seen.insert(function.address) {
-                    callers.push(Caller {
-                        spelling: function.name.clone(),
-                        code: vec![function.address..function.end()],
-                        described: None,
-                    });
+                    callers.push(Caller::of_symbol(function));
                 }
             }
         }
+        let Which::Callee { depth, .. } = which else {
+            return Ok(Vec::new());
+        };
         let mut sites = Vec::new();
         for caller in &callers {
-            sites.extend(self.callees_of(caller, which)?);
+            self.callees_of(caller, which, *depth, &Chain::default(), &mut sites)?;
         }
         Ok(sites)
     }
 
-    fn callees_of(&self, caller: &Caller, which: &Which) -> Result<Vec<Site>, ResolveError> {
-        let Which::Callee { name, call, inline } = which else {
-            return Ok(Vec::new());
+    fn callees_of(
+        &self,
+        caller: &Caller,
+        which: &Which,
+        depth: u64,
+        chain: &Chain,
+        found: &mut Vec<Site>,
+    ) -> Result<(), ResolveError> {
+        let Which::Callee {
+            name, call, inline, ..
+        } = which
+        else {
+            return Ok(());
+        };
+        let Some(deeper) = depth.checked_sub(1) else {
+            return Ok(());
         };
         let glob = Glob::new(name);
         let info = self.candidate.binary.debug_info();
         let mut sites = Vec::new();
-        if !*inline {
-            for (target, returns) in self.calls(caller) {
-                let described = match &info {
-                    Some(info) => info.function_holding(target, false).map_err(unreadable)?,
-                    None => None,
-                };
-                let symbol = self.candidate.binary.function_at(target);
-                let mut site = match (described.filter(|f| f.entry == target), symbol) {
-                    (Some(function), _) if glob.matches(&function.name) => {
-                        self.function(which, function)
-                    }
-                    (None, Some(symbol))
-                        if symbol.address == target && glob.matches(&symbol.name) =>
-                    {
-                        self.symbol(which, symbol)
-                    }
-                    _ => continue,
-                };
-                site.callers = returns;
+        let mut next = Vec::new();
+        for (target, returns) in self.calls(caller) {
+            let described = match &info {
+                Some(info) => info.function_holding(target, false).map_err(unreadable)?,
+                None => None,
+            };
+            let symbol = self.candidate.binary.function_at(target);
+            let (mut site, callee) = match (described.filter(|f| f.entry == target), symbol) {
+                (Some(function), _) if glob.matches(&function.name) => (
+                    self.function(which, function.clone()),
+                    Caller::described(function),
+                ),
+                (None, Some(symbol)) if symbol.address == target && glob.matches(&symbol.name) => {
+                    (self.symbol(which, symbol), Caller::of_symbol(symbol))
+                }
+                _ => continue,
+            };
+            let mut inner = chain.clone();
+            inner.functions.push(caller.entry);
+            inner.returns.insert(0, returns);
+            site.callers.clone_from(&inner.returns);
+            // A function that calls itself is not its own callee's callee.
+            if deeper > 0 && !inner.functions.contains(&callee.entry) {
+                next.push((callee, inner));
+            }
+            if !*inline {
                 sites.push(site);
             }
         }
         if !*call && let (Some(info), Some(function)) = (&info, &caller.described) {
             let copies = info.inlined_into(function).map_err(unreadable)?;
             let meant = copies.into_iter().filter(|c| glob.matches(&c.name));
-            sites.extend(meant.map(|copy| self.function(which, copy)));
+            sites.extend(meant.map(|copy| {
+                let mut site = self.function(which, copy);
+                site.callers.clone_from(&chain.returns);
+                site
+            }));
         }
         for site in &mut sites {
             // `.function("callee")` becomes `.function("caller").callee("callee")`.
@@ -99,7 +152,14 @@ impl Module<'_> {
             let callee = callee.replacen(".function(", ".callee(", 1);
             site.text.pp = format!("{}.function(\"{}\"){callee}", self.prefix, caller.spelling);
         }
-        Ok(sites)
+        found.append(&mut sites);
+        for (callee, chain) in next {
+            if found.len() >= SITE_LIMIT {
+                return Ok(());
+            }
+            self.callees_of(&callee, which, deeper, &chain, found)?;
+        }
+        Ok(())
     }
 
     /// What a function calls by address, with the places that the calls return to.

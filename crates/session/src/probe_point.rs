@@ -46,8 +46,11 @@ pub enum Which {
     Exported,
     /// `.label("GLOB")`: labels in it.
     Label(String),
-    /// `.callee("GLOB")` and `.callees`: functions that it calls, when they are called from it.
+    /// `.callee("GLOB")`, `.callees` and `.callees(N)`: functions that it calls, when they are called from it, and what
+    /// those call then.
     Callee {
+        /// How many calls deep.
+        depth: u64,
         /// The callee's name, with wildcards.
         name: String,
         /// `.call`: not those that were inlined into it.
@@ -498,6 +501,7 @@ fn process(components: &[Component]) -> Result<Kind, usize> {
                         place,
                         which:
                             Which::Callee {
+                                depth,
                                 name,
                                 call: false,
                                 inline: false,
@@ -508,6 +512,7 @@ fn process(components: &[Component]) -> Result<Kind, usize> {
                     module,
                     place,
                     which: Which::Callee {
+                        depth,
                         name,
                         call: word == "call",
                         inline: word == "inline",
@@ -532,11 +537,17 @@ fn process(components: &[Component]) -> Result<Kind, usize> {
                         ("exported", None, None) => Which::Exported,
                         ("label", Some(glob), _) => Which::Label(glob),
                         ("callee", Some(name), _) => Which::Callee {
+                            depth: 1,
                             name,
                             call: false,
                             inline: false,
                         },
-                        ("callees", None, None) => Which::Callee {
+                        ("callees", None, argument) => Which::Callee {
+                            depth: match (argument, number(component).map(u64::try_from)) {
+                                (None, _) => 1,
+                                (Some(_), Some(Ok(depth))) => depth,
+                                _ => return Err(i),
+                            },
                             name: "*".into(),
                             call: false,
                             inline: false,

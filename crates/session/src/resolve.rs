@@ -45,8 +45,9 @@ pub struct Site {
     pub returns: Option<ImageAddr>,
     /// For points that are around every system call of the module; `address` says nothing then.
     pub around: Option<Around>,
-    /// Where calls of the function return to that are meant; all are when there are none.
-    pub callers: Vec<ImageAddr>,
+    /// Where calls of the function return to that are meant, then where its caller's calls do, and so on; all are meant
+    /// when there are none.
+    pub callers: Vec<Vec<ImageAddr>>,
     /// The semaphore to be raised while the mark is probed.
     pub semaphore: Option<ImageAddr>,
     /// Texts for `pp()` and its kin.

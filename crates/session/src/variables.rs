@@ -1,6 +1,7 @@
 //! What `$name`, `$argN`, `$$vars` and their kin mean at one site: the meeting of the script's target expressions and
 //! of what debug information and marks say.
 
+mod containers;
 mod enumerators;
 mod modules;
 mod place;
@@ -11,7 +12,8 @@ mod system_calls;
 mod value;
 
 use crate::resolve::Around;
-use codegen::{Location, Resolution, Resolver, Term, TermOperator, Text, TextArg, Variable};
+use codegen::{Location, Resolution, Resolver, Term, Text, TextArg, Variable};
+use place::Spelling;
 use scope::Code;
 use script::format::{Conversion, ConversionKind, Extent, Flags, Part};
 use script::ir::{Target, TargetBase};
@@ -20,7 +22,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use symbols::arch::x86_64::from_dwarf;
 use symbols::{
-    Binary, DebugInfo, DwarfFunction, ImageAddr, SdtArgument, SdtMark, SdtOperand, SegmentRegister,
+    Binary, CallerCase, CallerFrame, DebugInfo, DwarfFunction, ImageAddr, SdtArgument, SdtMark,
+    SdtOperand, SegmentRegister,
 };
 
 /// The source of a site's variables.
@@ -124,8 +127,8 @@ pub struct SiteResolver<'a> {
     /// The probed instruction's address in its file.
     address: ImageAddr,
     info: SharedInfo<'a>,
-    /// Where calls return to that are meant.
-    callers: &'a [ImageAddr],
+    /// Where calls return to that are meant, then those of the caller, and so on.
+    callers: &'a [Vec<ImageAddr>],
 }
 
 impl<'a> SiteResolver<'a> {
@@ -143,8 +146,9 @@ impl<'a> SiteResolver<'a> {
         }
     }
 
-    /// The same for calls only that return to one of these places, unless there are none.
-    pub fn called_from(self, callers: &'a [ImageAddr]) -> Self {
+    /// The same for calls only that return to one of these places, and whose callers were called so that they return to
+    /// one of the next, unless there are none.
+    pub fn called_from(self, callers: &'a [Vec<ImageAddr>]) -> Self {
         SiteResolver { callers, ..self }
     }
 
@@ -257,26 +261,52 @@ impl Resolver for SiteResolver<'_> {
             return Ok(None);
         }
         let binary = self.variables.binary();
-        let (register, offset) = self.slot(binary, self.address).ok_or(
+        let frame = binary.caller_frame(self.address);
+        let returns = frame.and_then(|frame| returns_into(binary, &frame, self.callers));
+        let returns = returns.ok_or(
             "who calls is not known: the unwind table does not say where the return address stands",
         )?;
-        let binary = |operator, a, b| Term::Binary(operator, Box::new(a), Box::new(b));
-        let slot = binary(
-            TermOperator::Add,
-            Term::Register(register),
-            Term::Constant(offset),
-        );
-        let returns_to = Term::Load {
-            address: Box::new(slot),
-            size: 8,
-            signed: false,
+        let spelling = Spelling {
+            pc: self.address,
+            binary,
+            at_return: false,
+            elsewhere: false,
         };
-        let each = self.callers.iter().map(|caller| {
-            let caller = Term::Image(self.offset_to(*caller));
-            binary(TermOperator::Equal, returns_to.clone(), caller)
-        });
-        Ok(each.reduce(|a, b| binary(TermOperator::Or, a, b)))
+        spelling.term(&returns).map(Some)
     }
+}
+
+/// Whether a function returns into the places of the first level, its caller into those of the second, and so on: 1 or 0,
+/// told by the registers at the place whose frame it is.
+fn returns_into(
+    binary: &Binary,
+    frame: &CallerFrame,
+    levels: &[Vec<ImageAddr>],
+) -> Option<symbols::Term> {
+    let (places, outer) = levels.split_first()?;
+    let mut cases: Vec<CallerCase> = Vec::new();
+    for place in places {
+        let value = if outer.is_empty() {
+            symbols::Term::Constant(1)
+        } else {
+            // The rules at the call, which is before the place that it returns to.
+            let caller = binary.caller_frame(ImageAddr(place.0.checked_sub(1)?))?;
+            frame.seen_from_callee(&returns_into(binary, &caller, outer)?)?
+        };
+        match cases.iter_mut().find(|case| case.value == value) {
+            Some(case) => case.places.push(*place),
+            None => cases.push(CallerCase {
+                places: vec![*place],
+                condition: None,
+                value,
+            }),
+        }
+    }
+    Some(symbols::Term::ByCaller {
+        returns_to: Box::new(frame.return_address()?),
+        cases,
+        otherwise: Some(0),
+    })
 }
 
 fn plain(name: &str) -> &str {

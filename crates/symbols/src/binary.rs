@@ -10,8 +10,8 @@ use object::elf;
 use crate::address::{FileOffset, ImageAddr};
 use crate::call_frame::CallFrames;
 use crate::dwarf::{
-    self, DebugInfo, DwarfFile, DwarfFunction, FunctionIndex, SplitFiles, Term, Variable,
-    VariableKind,
+    self, CallerFrame, DebugInfo, DwarfFile, DwarfFunction, FunctionIndex, SplitFiles, Term,
+    Variable, VariableKind, from_eh_frame,
 };
 use crate::frame_rules::{self, FrameRules};
 use crate::functions::{Function, FunctionTable, NamePattern};
@@ -258,6 +258,31 @@ impl Binary {
     /// The `NT_GNU_BUILD_ID` note.
     pub fn build_id(&self) -> Option<&[u8]> {
         self.image.build_id()
+    }
+
+    /// A number that tells the file from others, the same wherever it stands: by its build-id, else by its first page and
+    /// its length.
+    pub fn fingerprint(&self) -> u64 {
+        const HEAD: usize = 4096;
+        // FNV-1a.
+        let mix = |hash: u64, bytes: &[u8]| {
+            bytes.iter().fold(hash, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+        };
+        let start = 0xcbf2_9ce4_8422_2325;
+        if let Some(id) = self.build_id() {
+            return mix(start, id);
+        }
+        let bytes = self.image.bytes();
+        let head = bytes.get(..bytes.len().min(HEAD)).unwrap_or_default();
+        mix(mix(start, head), &(bytes.len() as u64).to_le_bytes())
+    }
+
+    /// The caller of a function as the unwind table of the loaded file tells it, seen from one of the function's
+    /// instructions; `None` when it does not, or not by sums and loads.
+    pub fn caller_frame(&self, address: ImageAddr) -> Option<CallerFrame> {
+        from_eh_frame(&self.image, address.0)
     }
 
     /// `DT_SONAME`.

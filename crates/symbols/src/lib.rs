@@ -50,9 +50,10 @@ pub use arch::x86_64::{RegisterName, RegisterWidth, SegmentRegister};
 pub use binary::{Binary, BinaryKind, Section, Segment, SymbolsError, is_setuid};
 pub use call_frame::{CallFrameRow, CallFrames};
 pub use dwarf::{
-    DebugInfo, DwarfFunction, EntityId, Keyword, Label, LineSet, Location, Member, MemberOffset,
-    MemberRole, MissingLine, NamedType, OBJECT, Operator, Piece, Scopes, Statement, Statements,
-    Term, Type, TypeId, TypeKind, ValueClass, Variable, VariableKind,
+    CallerCase, CallerFrame, DebugInfo, DwarfFunction, EntityId, Keyword, Label, Language, LineSet,
+    Location, Member, MemberOffset, MemberRole, MissingLine, NamedType, OBJECT, Operator, Piece,
+    Scopes, Statement, Statements, Term, Type, TypeId, TypeKind, ValueClass, Variable,
+    VariableKind, Variant,
 };
 pub use frame_rules::{Cfa, FrameRule, FrameRules, Saved};
 pub use functions::{Binding, Function, FunctionKind, FunctionSource};

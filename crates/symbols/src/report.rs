@@ -305,6 +305,7 @@ fn record(info: &DebugInfo<'_>, described: &Type) -> Result<Option<TypeRecord>, 
             keyword,
             members,
             complete: true,
+            ..
         } => {
             record.keyword = keyword.as_str();
             let mut end = 0u64;

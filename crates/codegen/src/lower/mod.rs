@@ -698,11 +698,16 @@ impl<'p> Lower<'_, 'p> {
         self.b.set_cold_block(bad);
         self.b.ins().brif(condition, bad, &[], good, &[]);
         self.b.switch_to_block(bad);
+        self.raise(which, span);
+        self.b.switch_to_block(good);
+    }
+
+    /// Raises one of the run time's fixed errors, which ends the block.
+    fn raise(&mut self, which: &str, span: Span) {
         self.canned(which);
         self.store_location(span);
         let target = self.error;
         self.b.ins().jump(target, &[]);
-        self.b.switch_to_block(good);
     }
 
     /// Counts the statements since the last call of this against MAXACTION.

@@ -3,13 +3,14 @@
 use super::variable::NEAR_STACK;
 use super::{Lower, RSP};
 use crate::error::CodegenError;
-use crate::term::{Term, TermOperator};
+use crate::term::{CallerCase, Term, TermOperator};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::Switch;
 use script::ir::{Target, TargetBase, TargetStep};
 use script::span::Span;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 /// The script's own expressions in a term, each evaluated once however often it stands there.
 #[derive(Default)]
@@ -66,10 +67,13 @@ impl<'p> Lower<'_, 'p> {
                 self.operands(a, target, span, operands)?;
                 self.operands(b, target, span, operands)?;
             }
-            Term::Constant(_)
+            // Nothing of the script's is in what callers hand over.
+            Term::ByCaller { .. }
+            | Term::Constant(_)
             | Term::Register(_)
             | Term::Vector { .. }
             | Term::Image(_)
+            | Term::Module { .. }
             | Term::Thread => {}
         }
         Ok(())
@@ -84,6 +88,16 @@ impl<'p> Lower<'_, 'p> {
             Term::Image(offset) => {
                 let rip = self.instruction_pointer();
                 self.b.ins().iadd_imm_s(rip, *offset)
+            }
+            Term::Module {
+                fingerprint,
+                offset,
+            } => {
+                let (slot, tables) = (self.slot, self.stack_tables());
+                let fingerprint = self.number(fingerprint.cast_signed());
+                let start = self.call("module_address", &[slot, tables, fingerprint])[0];
+                self.check(span);
+                self.b.ins().iadd_imm_s(start, *offset)
             }
             Term::Thread => self.call("thread_pointer", &[])[0],
             Term::Operand => self.known(operands, None),
@@ -116,7 +130,64 @@ impl<'p> Lower<'_, 'p> {
                 let b = self.term(b, operands, span);
                 self.operate(*operator, a, b)
             }
+            Term::ByCaller {
+                returns_to,
+                cases,
+                otherwise,
+            } => {
+                let returns_to = self.term(returns_to, operands, span);
+                self.by_caller(returns_to, (cases, *otherwise), operands, span)
+            }
         }
+    }
+
+    /// A search among the places that are known to call.
+    fn by_caller(
+        &mut self,
+        returns_to: Value,
+        (cases, otherwise): (&[CallerCase], Option<i64>),
+        operands: &Operands,
+        span: Span,
+    ) -> Value {
+        let rip = self.instruction_pointer();
+        let distance = self.b.ins().isub(returns_to, rip);
+        let result = self.b.declare_var(types::I64);
+        let (unknown, done) = (self.b.create_block(), self.b.create_block());
+        let mut search = Switch::new();
+        let mut known = HashSet::new();
+        let blocks: Vec<_> = cases.iter().map(|_| self.b.create_block()).collect();
+        for (case, block) in cases.iter().zip(&blocks) {
+            for place in case.places.iter().filter(|p| known.insert(**p)) {
+                search.set_entry(u128::from(place.cast_unsigned()), *block);
+            }
+        }
+        search.emit(&mut self.b, distance, unknown);
+        for (case, block) in cases.iter().zip(blocks) {
+            self.b.switch_to_block(block);
+            if let Some(condition) = &case.condition {
+                let condition = self.term(condition, operands, span);
+                let holds = self.b.create_block();
+                self.b.ins().brif(condition, holds, &[], unknown, &[]);
+                self.b.switch_to_block(holds);
+            }
+            let value = self.term(&case.value, operands, span);
+            self.b.def_var(result, value);
+            self.b.ins().jump(done, &[]);
+        }
+        self.b.switch_to_block(unknown);
+        match otherwise {
+            Some(number) => {
+                let number = self.number(number);
+                self.b.def_var(result, number);
+                self.b.ins().jump(done, &[]);
+            }
+            None => {
+                self.b.set_cold_block(unknown);
+                self.raise("unknown_caller", span);
+            }
+        }
+        self.b.switch_to_block(done);
+        self.b.use_var(result)
     }
 
     fn known(&mut self, operands: &Operands, key: Option<usize>) -> Value {

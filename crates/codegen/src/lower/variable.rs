@@ -4,7 +4,7 @@
 use super::term::{Operands, is_near};
 use super::{Lower, RSP, Val, flags};
 use crate::error::CodegenError;
-use crate::target::{Access, Location, Resolution, Text, TextArg, Variable};
+use crate::target::{Access, Location, Resolution, Select, Text, TextArg, Variable};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use script::format::{Conversion, ConversionKind, Extent, Flags, Format, Part};
@@ -374,10 +374,9 @@ impl<'p> Lower<'_, 'p> {
 
     /// `$$vars` and its like.
     fn expand(&mut self, text: &Text, target: &'p Target, span: Span) -> Result<Val, CodegenError> {
-        if !text.guarded {
+        let Some(otherwise) = text.otherwise else {
             return self.expand_plainly(text, target, span);
-        }
-        // The text is "ERROR" when something in it can't be read.
+        };
         self.flush_actions();
         let (caught, done) = (self.b.create_block(), self.b.create_block());
         let (address, length) = (
@@ -395,11 +394,59 @@ impl<'p> Lower<'_, 'p> {
         self.b.switch_to_block(caught);
         let (slot, zero) = (self.slot, self.number(0));
         self.call("catch_error", &[slot, zero, zero]);
-        if let Val::Str(a, n) = self.literal(b"ERROR", span)? {
+        if let Val::Str(a, n) = self.literal(otherwise.as_bytes(), span)? {
             self.b.def_var(address, a);
             self.b.def_var(length, n);
         }
         self.b.ins().jump(done, &[]);
+        self.b.switch_to_block(done);
+        Ok(Val::Str(self.b.use_var(address), self.b.use_var(length)))
+    }
+
+    /// The text of the case that holds. Cases share their buffers, as only one of them is made.
+    fn select(
+        &mut self,
+        select: &Select,
+        target: &'p Target,
+        span: Span,
+    ) -> Result<Val, CodegenError> {
+        let on = self.read_variable(&select.on, Some(target), false, span)?;
+        let (address, length) = (
+            self.b.declare_var(types::I64),
+            self.b.declare_var(types::I64),
+        );
+        let done = self.b.create_block();
+        let free = self.buffers;
+        let mut used = free;
+        let cases = select.cases.iter().map(|(range, text)| (Some(range), text));
+        for (range, text) in cases.chain([(None, &select.other)]) {
+            let next = range.map(|(low, high)| {
+                let (this, next) = (self.b.create_block(), self.b.create_block());
+                let above = self
+                    .b
+                    .ins()
+                    .icmp_imm_s(IntCC::SignedGreaterThanOrEqual, on, *low);
+                let below = self
+                    .b
+                    .ins()
+                    .icmp_imm_s(IntCC::SignedLessThanOrEqual, on, *high);
+                let inside = self.b.ins().band(above, below);
+                self.b.ins().brif(inside, this, &[], next, &[]);
+                self.b.switch_to_block(this);
+                next
+            });
+            self.buffers = free;
+            if let Val::Str(a, n) = self.expand(text, target, span)? {
+                self.b.def_var(address, a);
+                self.b.def_var(length, n);
+            }
+            used = used.max(self.buffers);
+            self.b.ins().jump(done, &[]);
+            if let Some(next) = next {
+                self.b.switch_to_block(next);
+            }
+        }
+        self.buffers = used;
         self.b.switch_to_block(done);
         Ok(Val::Str(self.b.use_var(address), self.b.use_var(length)))
     }
@@ -424,7 +471,22 @@ impl<'p> Lower<'_, 'p> {
                     let len = self.call("user_string_quoted", &[arena, slot, address, dst, cap])[0];
                     Val::Str(dst, len)
                 }
+                TextArg::Bytes(address, length) => {
+                    let address = self.read_variable(address, Some(target), false, span)?;
+                    let length = self.read_variable(length, Some(target), false, span)?;
+                    // Of nothing it does not matter where it is; Go has it nowhere.
+                    let arena = self.arena;
+                    let none = self.b.ins().icmp_imm_s(IntCC::Equal, length, 0);
+                    let address = self.b.ins().select(none, arena, address);
+                    let dst = self.temporary();
+                    let cap = self.capacity();
+                    let (arena, slot) = (self.arena, self.slot);
+                    let args = [arena, slot, address, length, cap, dst, cap];
+                    let len = self.call("user_buffer_quoted", &args)[0];
+                    Val::Str(dst, len)
+                }
                 TextArg::Text(inner) => self.expand(inner, target, span)?,
+                TextArg::Select(select) => self.select(select, target, span)?,
             });
         }
         match text.format.parts.as_slice() {

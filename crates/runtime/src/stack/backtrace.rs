@@ -297,6 +297,31 @@ pub unsafe fn address_name(
     to.len()
 }
 
+/// See [`crate::abi::module_address`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+pub unsafe fn module_address(
+    slot: *mut Slot,
+    directory: *const Directory,
+    fingerprint: u64,
+) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let found = match directory.is_null() {
+            true => None,
+            false => (*directory).module_of(fingerprint),
+        };
+        match found {
+            Some(module) => module.start,
+            None => {
+                raise::message(slot, b"the module of this variable is not loaded here");
+                0
+            }
+        }
+    }
+}
+
 /// The next word of a list of hexadecimal addresses.
 fn next(rest: &mut &[u8]) -> Option<u64> {
     let mut text = *rest;

@@ -36,6 +36,8 @@ pub struct Head {
     pub magic: u32,
     /// Bytes that the module covers, from its lowest address.
     pub span: u32,
+    /// A number that tells the file from others: its low and its high half.
+    pub fingerprint: [u32; 2],
     /// Offset of the code that the first entry of `index` is about.
     pub index_start: u32,
     /// For each `1 << INDEX_SHIFT` bytes of code: the last row that starts at or before its first byte. `u32`.
@@ -143,6 +145,12 @@ impl<'a> Table<'a> {
     /// Bytes that the module covers.
     pub fn span(&self) -> u32 {
         self.head.span
+    }
+
+    /// A number that tells the file from others.
+    pub fn fingerprint(&self) -> u64 {
+        let [low, high] = self.head.fingerprint;
+        u64::from(high) << 32 | u64::from(low)
     }
 
     #[inline(always)]
@@ -307,19 +315,49 @@ impl Directory {
     /// The tables that entries name are mapped.
     #[inline]
     pub unsafe fn module(&self, address: u64) -> Option<Module<'_>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.find(|start, end| address >= start && address < end, |_| true) }
+    }
+
+    /// The module that is made of a file, by the number that tells it from others.
+    ///
+    /// # Safety
+    /// The tables that entries name are mapped.
+    pub unsafe fn module_of(&self, fingerprint: u64) -> Option<Module<'_>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.find(
+                |_, end| end != 0,
+                |table| table.fingerprint() == fingerprint,
+            )
+        }
+    }
+
+    /// # Safety
+    /// The tables that entries name are mapped.
+    #[inline(always)]
+    unsafe fn find(
+        &self,
+        place: impl Fn(u64, u64) -> bool,
+        is_wanted: impl Fn(&Table<'_>) -> bool,
+    ) -> Option<Module<'_>> {
         let count = self.count.load(Acquire) as usize;
         for entry in self.modules.iter().take(count) {
             let end = entry.end.load(Acquire);
             let start = entry.start.load(Acquire);
-            if address >= start && address < end {
-                let table = entry.table.load(Acquire) as *const u8;
-                let len = entry.table_len.load(Acquire) as usize;
-                if table.is_null() {
-                    return None;
-                }
-                // SAFETY: by the caller's promise.
-                let bytes = unsafe { core::slice::from_raw_parts(table, len) };
-                let table = Table::new(bytes)?;
+            if !place(start, end) {
+                continue;
+            }
+            let table = entry.table.load(Acquire) as *const u8;
+            let len = entry.table_len.load(Acquire) as usize;
+            if table.is_null() {
+                continue;
+            }
+            // SAFETY: by the caller's promise.
+            let bytes = unsafe { core::slice::from_raw_parts(table, len) };
+            if let Some(table) = Table::new(bytes)
+                && is_wanted(&table)
+            {
                 return Some(Module { start, end, table });
             }
         }

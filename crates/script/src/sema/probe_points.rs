@@ -35,7 +35,7 @@ const IN_PROCESS: &[(&str, bool)] = &[
     ("function(string).exported", true),
     ("function(string).exported.return", true),
     ("function(string).callees", true),
-    ("function(string).callees(number)", false),
+    ("function(string).callees(number)", true),
     ("function(string).callee(string)", true),
     ("function(string).callee(string).call", true),
     ("function(string).callee(string).return", false),

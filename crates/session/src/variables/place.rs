@@ -1,6 +1,6 @@
 //! Where a value stands, as handlers compute it: the algebra of parts, loads and pieces.
 
-use codegen::{Location, Term, TermOperator, Variable};
+use codegen::{CallerCase, Location, Term, TermOperator, Variable};
 use symbols::arch::x86_64::from_dwarf;
 use symbols::{ImageAddr, Operator};
 
@@ -73,8 +73,13 @@ impl Spelling<'_> {
             S::Image(address) if self.elsewhere && !self.binary.is_position_independent() => {
                 Term::Constant(address.0.cast_signed())
             }
-            S::Image(_) if self.elsewhere => {
-                return Err("it is in another module than the probe".into());
+            S::Image(address) if self.elsewhere => {
+                let (low, _) = inject::extent(self.binary)
+                    .ok_or_else(|| "its module has nothing to be loaded".to_owned())?;
+                Term::Module {
+                    fingerprint: self.binary.fingerprint(),
+                    offset: address.0.wrapping_sub(low).cast_signed(),
+                }
             }
             S::Image(address) => Term::Image(address.0.wrapping_sub(self.pc.0).cast_signed()),
             S::ThreadPointer => Term::Thread,
@@ -98,6 +103,30 @@ impl Spelling<'_> {
                 value: Box::new(self.substituted(value, object)?),
                 bits: *bits,
                 signed: *signed,
+            },
+            S::ByCaller {
+                returns_to,
+                cases,
+                otherwise,
+            } => Term::ByCaller {
+                otherwise: *otherwise,
+                returns_to: Box::new(self.substituted(returns_to, object)?),
+                cases: cases
+                    .iter()
+                    .map(|case| {
+                        let places = case.places.iter();
+                        let condition = case.condition.as_ref();
+                        Ok(CallerCase {
+                            places: places
+                                .map(|at| at.0.wrapping_sub(self.pc.0).cast_signed())
+                                .collect(),
+                            condition: condition
+                                .map(|c| self.substituted(c, object))
+                                .transpose()?,
+                            value: self.substituted(&case.value, object)?,
+                        })
+                    })
+                    .collect::<Result<_, String>>()?,
             },
             S::Binary(operator, a, b) => Term::Binary(
                 spell(*operator),
@@ -150,6 +179,13 @@ pub(crate) fn add(a: Term, n: i64) -> Term {
         a if n == 0 => a,
         Term::Constant(m) => Term::Constant(m.wrapping_add(n)),
         Term::Image(m) => Term::Image(m.wrapping_add(n)),
+        Term::Module {
+            fingerprint,
+            offset,
+        } => Term::Module {
+            fingerprint,
+            offset: offset.wrapping_add(n),
+        },
         Term::Binary(TermOperator::Add, a, b) => match *b {
             Term::Constant(m) => add(*a, m.wrapping_add(n)),
             b => binary(
@@ -283,15 +319,34 @@ pub(crate) fn variable(place: &Place, size: u8, signed: bool) -> Result<Variable
             number: *number,
             shift: 0,
         },
-        place => match number(place, size)? {
-            Term::Constant(n) => Location::Constant(n),
-            term => Location::Computed {
+        place => match (register_part(place, size), number(place, size)?) {
+            (Some(part), _) => part,
+            (None, Term::Constant(n)) => Location::Constant(n),
+            (None, term) => Location::Computed {
                 term,
                 in_memory: false,
             },
         },
     };
     Ok(Variable::plain(location, size, signed))
+}
+
+/// Some bytes of a register that are not its lowest, which can be assigned to as well.
+fn register_part(place: &Place, size: u8) -> Option<Location> {
+    let Place::Number(Term::Binary(TermOperator::ShiftRight, value, by)) = place else {
+        return None;
+    };
+    match (&**value, &**by) {
+        (Term::Register(number), Term::Constant(by)) => {
+            let shift = u8::try_from(*by).ok()?;
+            let end = u32::from(shift) + u32::from(size) * 8;
+            (end <= 64).then_some(Location::Register {
+                number: *number,
+                shift,
+            })
+        }
+        _ => None,
+    }
 }
 
 /// A place in memory in the simplest form that a handler knows.

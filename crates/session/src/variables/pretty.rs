@@ -1,7 +1,9 @@
 //! `$x$` and `$x$$`: values as text, in the form that stap gives them (stapprobes(3stap), "Pretty-printing").
 
+use super::containers::{self, Container};
+use super::place;
 use super::value::{Lens, Value, address};
-use codegen::{Text, TextArg, Variable};
+use codegen::{Select, Text, TextArg, Variable};
 use script::format::{Conversion, ConversionKind, Extent, Flags, Part};
 use std::collections::VecDeque;
 use symbols::{MemberRole, Type, TypeKind, ValueClass};
@@ -10,12 +12,18 @@ use symbols::{MemberRole, Type, TypeKind, ValueClass};
 const VALUE_LIMIT: usize = 32;
 /// Types within types deeper than this are taken for damage.
 const NESTING_LIMIT: usize = 24;
+/// Elements that are shown of a vector or slice of Rust or Go; of one within another, the first alone, as of an array.
+const ELEMENT_LIMIT: u64 = 4;
 
 /// A text under construction.
 #[derive(Default)]
 struct Draft {
     text: Text,
     pending: String,
+    /// Values in the text around it.
+    around: usize,
+    /// How many vectors it is in.
+    nesting: usize,
 }
 
 impl Draft {
@@ -40,17 +48,26 @@ impl Draft {
         self.text.args.push(arg);
     }
 
-    fn finish(mut self, guarded: bool) -> Text {
+    fn finish(mut self, otherwise: Option<&'static str>) -> Text {
         if !self.pending.is_empty() || self.text.format.parts.is_empty() {
             let literal = std::mem::take(&mut self.pending).into_bytes();
             self.text.format.parts.push(Part::Literal(literal));
         }
-        self.text.guarded = guarded;
+        self.text.otherwise = otherwise;
         self.text
     }
 
     fn is_full(&self) -> bool {
-        self.text.args.len() >= VALUE_LIMIT
+        self.around + self.text.args.len() >= VALUE_LIMIT
+    }
+
+    /// A text within this one.
+    fn inner(&self) -> Draft {
+        Draft {
+            around: self.around + self.text.args.len(),
+            nesting: self.nesting,
+            ..Draft::default()
+        }
     }
 }
 
@@ -58,7 +75,7 @@ impl Draft {
 pub(crate) fn text(lens: &Lens<'_, '_>, value: &Value, full: bool) -> Text {
     let mut draft = Draft::default();
     top(lens, value, full, &mut draft);
-    draft.finish(true)
+    draft.finish(Some("ERROR"))
 }
 
 /// A text that stands for a value that can't be shown.
@@ -223,6 +240,9 @@ fn record(
     depth: usize,
     draft: &mut Draft,
 ) {
+    if let Some(container) = containers::of(lens, value, described) {
+        return contained(lens, container, full, outermost, depth, draft);
+    }
     let incomplete = matches!(
         described.kind,
         TypeKind::Record {
@@ -232,6 +252,9 @@ fn record(
     );
     if (!outermost && !full) || incomplete {
         return draft.literal("{...}");
+    }
+    if let Some(variants) = containers::variants(lens, value, described) {
+        return variant(lens, value, described, &variants, full, depth, draft);
     }
     draft.literal("{");
     let mut shown = 0;
@@ -297,6 +320,123 @@ fn record(
     draft.literal("}");
 }
 
+/// Text and elements, as far as there are any.
+fn contained(
+    lens: &Lens<'_, '_>,
+    container: Container,
+    full: bool,
+    outermost: bool,
+    depth: usize,
+    draft: &mut Draft,
+) {
+    let (first, element, size, length) = match container {
+        Container::Text(start, length) => {
+            return draft.value(ConversionKind::String, false, TextArg::Bytes(start, length));
+        }
+        Container::Sequence {
+            first,
+            element,
+            size,
+            length,
+        } => (first, element, size, length),
+    };
+    if !outermost && !full {
+        return draft.literal("[...]");
+    }
+    let most = match draft.nesting {
+        0 => ELEMENT_LIMIT,
+        _ => 1,
+    };
+    let shown = |count: u64, more: bool| {
+        let mut inner = draft.inner();
+        inner.nesting += 1;
+        inner.literal("[");
+        for number in 0..count {
+            if number > 0 {
+                inner.literal(", ");
+            }
+            if inner.is_full() {
+                inner.literal("...");
+                break;
+            }
+            let from = number.saturating_mul(size).saturating_mul(8);
+            match place::part(&first.place, from, size.saturating_mul(8)) {
+                Ok(place) => {
+                    let value = Value::new(place, Some(element));
+                    one(lens, &value, full, false, depth, &mut inner);
+                }
+                Err(_) => unknown(&mut inner),
+            }
+        }
+        inner.literal(if more { ", ...]" } else { "]" });
+        inner.finish(None)
+    };
+    let case = |count: u64| {
+        let number = count.cast_signed();
+        ((number, number), shown(count, false))
+    };
+    let select = Select {
+        on: length,
+        cases: (0..=most).map(case).collect(),
+        other: shown(most, true),
+    };
+    draft.value(
+        ConversionKind::String,
+        false,
+        TextArg::Select(Box::new(select)),
+    );
+}
+
+/// The variant that there is: `{.Some={…}}`.
+fn variant(
+    lens: &Lens<'_, '_>,
+    value: &Value,
+    described: &Type,
+    variants: &containers::Variants,
+    full: bool,
+    depth: usize,
+    draft: &mut Draft,
+) {
+    let TypeKind::Record { members, .. } = &described.kind else {
+        return unknown(draft);
+    };
+    let shown = |number: Option<usize>| {
+        let mut inner = draft.inner();
+        match number.and_then(|n| members.get(n)) {
+            None => unknown(&mut inner),
+            Some(member) => {
+                let name = member.name.as_deref().unwrap_or_default();
+                inner.literal(&format!("{{.{name}="));
+                match lens.part(value, member) {
+                    Ok(part) => one(lens, &part, full, false, depth, &mut inner),
+                    Err(_) => unknown(&mut inner),
+                }
+                inner.literal("}");
+            }
+        }
+        inner.finish(None)
+    };
+    let Some(on) = variants.discriminant.clone() else {
+        let only = variants.other.or(variants.cases.first().map(|c| c.1));
+        return draft.value(ConversionKind::String, false, TextArg::Text(shown(only)));
+    };
+    let mut cases = Vec::new();
+    for (ranges, number) in &variants.cases {
+        let text = shown(Some(*number));
+        cases.extend(ranges.iter().map(|range| (*range, text.clone())));
+    }
+    let select = Select {
+        on,
+        cases,
+        other: shown(variants.other),
+    };
+    draft.value(
+        ConversionKind::String,
+        false,
+        TextArg::Select(Box::new(select)),
+    );
+}
+
 /// `a=… b=…`: what `$$vars` and its like are made of. `None` stands for a value that can't be read.
 pub(crate) fn listing(entries: Vec<(String, Entry)>) -> Text {
     let mut draft = Draft::default();
@@ -317,7 +457,14 @@ pub(crate) fn listing(entries: Vec<(String, Entry)>) -> Text {
             }
         }
     }
-    draft.finish(false)
+    draft.finish(None)
+}
+
+/// A number in a listing of which it only turns out when it is read whether it is known.
+pub(crate) fn number_or_unknown(variable: Variable) -> Text {
+    let mut draft = Draft::default();
+    draft.value(ConversionKind::Hex, true, TextArg::Long(variable));
+    draft.finish(Some("?"))
 }
 
 /// A value in a listing.

@@ -204,9 +204,14 @@ impl<'a, 'b> Code<'a, 'b> {
                 }
             })
             .collect();
-        let elsewhere = match lines.is_empty() {
-            true => String::new(),
-            false => format!("; it can be read at lines {}", lines.join(", ")),
+        let file = self.info.declaring_file(variable.id);
+        let elsewhere = match (lines.is_empty(), &file) {
+            (true, _) => String::new(),
+            (false, None) => format!("; it can be read at lines {}", lines.join(", ")),
+            (false, Some(file)) => {
+                let file = file.rsplit('/').next().unwrap_or(file);
+                format!("; it can be read at {file}:{}", lines.join(", "))
+            }
         };
         format!(
             "'${}' is not available at pc {} in {}: {why}{elsewhere}",
@@ -323,7 +328,12 @@ impl<'a, 'b> Code<'a, 'b> {
             Ok(Some(described)) => match described.kind {
                 TypeKind::Record { .. } => Entry::Opaque("{...}"),
                 TypeKind::Array { .. } => Entry::Opaque("[...]"),
-                _ => lens.read(value).map_or(Entry::Unknown, Entry::Number),
+                _ => match lens.read(value) {
+                    Ok(variable) if variable.may_be_unknown() => {
+                        Entry::Text(pretty::number_or_unknown(variable))
+                    }
+                    read => read.map_or(Entry::Unknown, Entry::Number),
+                },
             },
             _ => Entry::Unknown,
         }
@@ -343,6 +353,8 @@ impl<'a, 'b> Code<'a, 'b> {
         variables
             .into_iter()
             .filter(|v| self.spelling.place(&v.location).is_ok() || v.location.is_of_entry())
+            // A type that has no name in C, such as that of pointers to members, is no type to stap.
+            .filter(|v| v.type_name != "<unknown>")
             .map(|v| format!(" ${}:{}", v.name, v.type_name))
             .collect()
     }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use super::function_index::{self, FunctionIndex, decl_file};
 use super::layout::{self, Type};
+use super::namespaces;
 use super::qualified;
 use super::scopes::{self, Chain};
 use super::units::{EntryId, Home, Place, Unit, Units};
-use super::{EntityId, Location, TypeId, Variable, VariableKind};
+use super::{EntityId, Language, Location, TypeId, Variable, VariableKind};
 use crate::address::ImageAddr;
 use crate::binary::SymbolsError;
 use crate::dwarf::sections::DwarfFile;
@@ -123,12 +124,18 @@ impl<'b> DebugInfo<'b> {
         }))
     }
 
-    /// The visible variables and parameters, the innermost scope's first; a name that stands twice hides the later one.
+    /// The visible variables and parameters, the innermost scope's first, at last those of the namespaces around the
+    /// function; a name that stands twice hides the later one.
     ///
     /// # Errors
     /// When an entry can't be decoded.
     pub fn variables(&self, scopes: &Scopes<'b>) -> Result<Vec<Variable>, SymbolsError> {
-        let context = scopes::context(&self.units, scopes.chain.function(), scopes.pc.0);
+        let context = scopes::context(
+            &self.units,
+            Some(self.index),
+            scopes.chain.function(),
+            scopes.pc.0,
+        );
         let mut found: Vec<Variable> = Vec::new();
         for scope in &scopes.visible {
             let inner =
@@ -141,6 +148,17 @@ impl<'b> DebugInfo<'b> {
                     .iter()
                     .any(|f| f.name == variable.name);
                 if !hidden {
+                    found.push(variable);
+                }
+            }
+        }
+        if let Some(function) = scopes.visible.last() {
+            let around = namespaces::variables_around(&self.units, function)
+                .map_err(|e| self.damaged(function.id(), e))?;
+            for place in around {
+                if let Some(variable) = scopes::variable(&context, &place, VariableKind::Global)
+                    && found.iter().all(|f| f.name != variable.name)
+                {
                     found.push(variable);
                 }
             }
@@ -211,7 +229,7 @@ impl<'b> DebugInfo<'b> {
     }
 
     fn as_global(&self, place: &Place<'b>, pc: ImageAddr) -> Option<Variable> {
-        let context = scopes::context(&self.units, None, pc.0);
+        let context = scopes::context(&self.units, None, None, pc.0);
         scopes::variable(&context, place, VariableKind::Global)
     }
 
@@ -237,23 +255,48 @@ impl<'b> DebugInfo<'b> {
 
     /// What a pointer that only the debugging information still knows points to: the place of that variable at `pc`.
     pub fn pointed_to(&self, scopes: &Scopes<'b>, target: EntityId) -> Option<Location> {
-        let context = scopes::context(&self.units, scopes.chain.function(), scopes.pc.0);
+        let context = scopes::context(
+            &self.units,
+            Some(self.index),
+            scopes.chain.function(),
+            scopes.pc.0,
+        );
         let place = self.units.place(target.0).ok()?;
         Some(scopes::locate(&context, &place))
     }
 
-    /// Lines at which a variable that has gone can be read: `[first, last]` of each stretch of code, ascending.
+    /// The file that declares a variable, with its directory in the line table.
+    pub fn declaring_file(&self, variable: EntityId) -> Option<String> {
+        decl_file(&self.units, &self.units.place(variable.0).ok()?)
+    }
+
+    /// Lines at which a variable that has gone can be read: `[first, last]` of each stretch of code, ascending; lines of
+    /// the file that declares it, where that is known.
     pub fn available_lines(&self, variable: EntityId) -> Vec<(u64, u64)> {
         let Ok(place) = self.units.place(variable.0) else {
             return Vec::new();
         };
         let rows = self.units.rows(&place.unit);
+        let own = decl_file(&self.units, &place);
+        let mut files: HashMap<u64, bool> = HashMap::new();
+        let mut is_own = |file: u64| {
+            *files.entry(file).or_insert_with(|| {
+                own.is_none()
+                    || super::line_table::file_name(&place.unit.dwarf, &place.unit, file) == own
+            })
+        };
+        let context = |pc: u64| {
+            let function = scopes::function_at(&self.units, &place.unit, pc);
+            let function = function.ok().flatten();
+            scopes::context(&self.units, Some(self.index), function.as_ref(), pc)
+        };
         let mut found = Vec::new();
-        for range in scopes::available(&self.units, &place) {
+        for range in scopes::available(&self.units, &place, context) {
             let within = super::line_table::between(&rows, range.start.0, range.end.0);
-            let lines = within.iter().map(|r| r.line).filter(|l| *l != 0);
-            let (low, high) = (lines.clone().min(), lines.max());
-            found.extend(low.zip(high));
+            let lines = within.iter().filter(|r| r.line != 0 && is_own(r.file));
+            let lines: Vec<u64> = lines.map(|r| r.line).collect();
+            let (low, high) = (lines.iter().min(), lines.iter().max());
+            found.extend(low.copied().zip(high.copied()));
         }
         found.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::new();
@@ -272,6 +315,26 @@ impl<'b> DebugInfo<'b> {
     /// When its entries can't be decoded.
     pub fn describe(&self, id: TypeId) -> Result<Type, SymbolsError> {
         layout::describe(&self.units, id).map_err(|e| self.damaged(id.0, e))
+    }
+
+    /// What the unit of a type was written in.
+    pub fn language(&self, id: TypeId) -> Language {
+        let place = self.units.place(id.0).ok();
+        let root = place.and_then(|place| self.units.root(&place.unit).ok());
+        match root.and_then(|root| root.entry.attr_value(gimli::DW_AT_language)) {
+            Some(gimli::AttributeValue::Language(gimli::DW_LANG_Rust)) => Language::Rust,
+            Some(gimli::AttributeValue::Language(gimli::DW_LANG_Go)) => Language::Go,
+            _ => Language::Other,
+        }
+    }
+
+    /// The type that a generic type has for one of its parameters: of a `Vec<u8>`, `u8` for `T`.
+    pub fn type_argument(&self, generic: TypeId, parameter: &str) -> Option<TypeId> {
+        let place = layout::peel(&self.units, self.units.place(generic.0).ok())?;
+        let tag = gimli::DW_TAG_template_type_parameter;
+        let mut arguments = function_index::children(&place, tag).ok()?.into_iter();
+        let argument = arguments.find(|a| a.name().as_deref() == Some(parameter))?;
+        Some(TypeId(self.units.type_of(&argument)?.id()))
     }
 
     /// The definition of a structure, class, union or enumeration of which only the name is known in a unit.

@@ -3,7 +3,8 @@
 
 use gimli::{AttributeValue, Encoding, Expression, Operation, UnitOffset};
 
-use super::frame::call_frame_address;
+use super::call_sites::{Callers, Handed};
+use super::frame::caller_frame;
 use super::sections::Slice;
 use super::term::{Operator, Term};
 use super::units::{Unit, Units};
@@ -27,12 +28,23 @@ pub(crate) struct Context<'f, 'a> {
     pub entry: u64,
     /// `DW_AT_frame_base` of the function.
     pub frame_base: Option<Expression<Slice<'a>>>,
+    /// Who may have called the function.
+    pub callers: Option<Callers<'f, 'a>>,
 }
 
 impl Context<'_, '_> {
     fn frame_address(&self) -> Result<Term, String> {
-        call_frame_address(&self.units.file, self.pc)
+        caller_frame(&self.units.file, self.pc)
+            .map(|frame| frame.address)
             .ok_or_else(|| "no call frame information here".to_owned())
+    }
+
+    /// What the function was entered with.
+    fn handed(&self, what: Handed) -> Result<Term, String> {
+        match &self.callers {
+            Some(callers) => callers.handed(self.units, self.pc, what),
+            None => Err(ENTRY_VALUE_ONLY.to_owned()),
+        }
     }
 }
 
@@ -56,6 +68,21 @@ pub(crate) fn evaluate_from<'a>(
     let mut run = Run::new(context, unit, NESTING_LIMIT);
     run.stack.push(object);
     run.whole(expression).unwrap_or_else(Location::Unavailable)
+}
+
+/// The number that an expression leaves on its stack.
+pub(crate) fn number<'a>(
+    context: &Context<'_, 'a>,
+    unit: &Unit<'a>,
+    expression: Expression<Slice<'a>>,
+) -> Result<Term, String> {
+    let mut run = Run::new(context, unit, NESTING_LIMIT);
+    run.is_value = true;
+    match run.whole(expression)? {
+        Location::Register(register) => Ok(Term::Register(register)),
+        Location::Memory(term) | Location::Value(term) => Ok(term),
+        _ => Err("it is no number".into()),
+    }
 }
 
 struct Run<'c, 'f, 'a> {
@@ -127,14 +154,20 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 
     fn whole(&mut self, expression: Expression<Slice<'a>>) -> Result<Location, String> {
+        let operations = expression.operations(self.unit.encoding());
+        self.rest(expression, operations, OPERATION_LIMIT)
+    }
+
+    /// What is left of an expression.
+    fn rest(
+        &mut self,
+        expression: Expression<Slice<'a>>,
+        mut operations: gimli::OperationIter<Slice<'a>>,
+        mut left: usize,
+    ) -> Result<Location, String> {
         let mut pieces: Vec<Piece> = Vec::new();
-        let mut operations = expression.operations(self.unit.encoding());
-        let mut count = 0;
         while let Some(operation) = operations.next().map_err(damaged)? {
-            count += 1;
-            if count > OPERATION_LIMIT {
-                return Err("location expression too long".into());
-            }
+            left = left.checked_sub(1).ok_or("location expression too long")?;
             match operation {
                 Operation::Piece {
                     size_in_bits,
@@ -147,16 +180,28 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                         skip: bit_offset.unwrap_or(0),
                     });
                 }
-                Operation::Bra { target } | Operation::Skip { target } => {
-                    let jumps = match operation {
-                        Operation::Bra { .. } => match self.pop()?.as_constant() {
-                            Some(n) => n != 0,
-                            None => return Err("its location depends on a condition".into()),
-                        },
-                        _ => true,
-                    };
-                    if jumps {
-                        operations = jump(expression, &operations, target, self.unit.encoding())?;
+                Operation::Skip { target } => {
+                    operations = jump(expression, &operations, target, self.unit.encoding())?;
+                }
+                Operation::Bra { target } => {
+                    let condition = self.pop()?;
+                    let there = jump(expression, &operations, target, self.unit.encoding())?;
+                    match condition.as_constant() {
+                        Some(0) => {}
+                        Some(_) => operations = there,
+                        None if pieces.is_empty() => {
+                            // Both ways; each has half of what is left.
+                            let mut other = self.nested()?;
+                            other.stack.clone_from(&self.stack);
+                            other.is_value = self.is_value;
+                            let yes = other.rest(expression, there, left / 2)?;
+                            let mut other = self.nested()?;
+                            other.stack = std::mem::take(&mut self.stack);
+                            other.is_value = self.is_value;
+                            let no = other.rest(expression, operations, left / 2)?;
+                            return either(condition, yes, no);
+                        }
+                        None => return Err("its location depends on a condition".into()),
                     }
                 }
                 operation => self.step(operation)?,
@@ -298,14 +343,16 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 });
             }
             Operation::EntryValue { expression } => {
-                if self.context.pc != self.context.entry {
-                    return Err(ENTRY_VALUE_ONLY.into());
-                }
-                let term = match self.nested()?.whole(Expression(expression))? {
-                    Location::Register(register) => Term::Register(register),
-                    Location::Memory(address) => address,
-                    _ => return Err("its entry value is not that of a register".into()),
+                let term = self.entry_value(Expression(expression))?;
+                self.push(term)?;
+            }
+            Operation::ParameterRef { offset } => {
+                let parameter = super::units::EntryId {
+                    home: self.unit.home,
+                    unit: self.unit.start,
+                    die: offset.0,
                 };
+                let term = self.context.handed(Handed::Parameter(parameter))?;
                 self.push(term)?;
             }
             Operation::TLS => {
@@ -331,6 +378,33 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             other => return Err(format!("its location needs {}", name(&other))),
         }
         Ok(())
+    }
+
+    /// What an expression gave when the function was entered.
+    fn entry_value(&self, expression: Expression<Slice<'a>>) -> Result<Term, String> {
+        if self.context.pc == self.context.entry {
+            return match self.nested()?.whole(expression)? {
+                Location::Register(register) => Ok(Term::Register(register)),
+                Location::Memory(number) | Location::Value(number) => Ok(number),
+                _ => Err("its entry value is not that of a register".into()),
+            };
+        }
+        let mut operations = expression.operations(self.unit.encoding());
+        let first = operations.next().map_err(damaged)?;
+        let second = operations.next().map_err(damaged)?;
+        let what = match (first, second) {
+            (Some(Operation::Register { register }), None) => Handed::Register(register.0),
+            (
+                Some(Operation::RegisterOffset {
+                    register,
+                    offset: 0,
+                    ..
+                }),
+                Some(Operation::Deref { .. }),
+            ) => Handed::Pointed(register.0),
+            _ => return Err(ENTRY_VALUE_ONLY.into()),
+        };
+        self.context.handed(what)
     }
 
     /// A number as one of a base type: its low bits, sign-extended if the type is signed.
@@ -369,6 +443,37 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             _ => Err("its function's frame base is of no supported form".into()),
         }
     }
+}
+
+/// One of two places, as a condition says; not when there is more to one than registers and arithmetic, since both are
+/// computed.
+fn either(condition: Term, yes: Location, no: Location) -> Result<Location, String> {
+    let number = |location| match location {
+        Location::Register(register) => Some((Term::Register(register), false)),
+        Location::Value(term) => Some((term, false)),
+        Location::Memory(term) => Some((term, true)),
+        _ => None,
+    };
+    let (Some((yes, in_memory)), Some((no, also))) = (number(yes), number(no)) else {
+        return Err("its location depends on a condition".into());
+    };
+    if in_memory != also || !yes.is_plain() || !no.is_plain() {
+        return Err("its location depends on a condition".into());
+    }
+    // All ones where it holds.
+    let is_not = Term::binary(Operator::Equal, condition, Term::Constant(0));
+    let mask = is_not.plus(-1);
+    let kept = Term::binary(Operator::And, yes, mask.clone());
+    let unset = Term::binary(Operator::Xor, mask, Term::Constant(-1));
+    let other = Term::binary(Operator::And, no, unset);
+    let term = Term::binary(Operator::Or, kept, other);
+    if term.is_too_deep() {
+        return Err("its location expression is too deep".into());
+    }
+    Ok(match in_memory {
+        true => Location::Memory(term),
+        false => Location::Value(term),
+    })
 }
 
 fn jump<'a>(

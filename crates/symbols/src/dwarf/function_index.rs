@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use gimli::{AttributeValue, UnitOffset};
 
+use super::call_sites::CallSites;
 use super::inlines::InlineIndex;
 use super::sections::{DwarfFile, Slice};
 use super::units::{EntryId, Home, Place, Unit, UnitTable, Units, unit_starts};
@@ -38,6 +39,8 @@ pub(crate) struct FunctionIndex {
     inlines: OnceLock<InlineIndex>,
     /// Types and variables outside of functions, of all units.
     names: OnceLock<HashMap<String, Vec<EntryId>>>,
+    /// Calls, of all units; made when what callers handed over is asked for.
+    call_sites: OnceLock<CallSites>,
 }
 
 impl FunctionIndex {
@@ -50,6 +53,7 @@ impl FunctionIndex {
             functions: OnceLock::new(),
             inlines: OnceLock::new(),
             names: OnceLock::new(),
+            call_sites: OnceLock::new(),
         }
     }
 
@@ -61,6 +65,12 @@ impl FunctionIndex {
     /// Types and variables of a name outside of functions, wherever they are.
     pub fn names(&self, units: &Units<'_>, name: &str) -> Vec<EntryId> {
         self.all_names(units).get(name).cloned().unwrap_or_default()
+    }
+
+    /// All calls that debugging information describes.
+    pub fn call_sites(&self, units: &Units<'_>) -> &CallSites {
+        self.call_sites
+            .get_or_init(|| CallSites::build(&units.file, &self.units))
     }
 
     /// All of them, by name.

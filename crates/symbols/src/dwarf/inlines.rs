@@ -3,14 +3,10 @@
 
 use std::collections::HashMap;
 
-use gimli::AttributeValue;
-
 use super::function_index::linkage_name;
 use super::sections::DwarfFile;
-use super::units::{EntryId, Home, Unit, UnitTable, Units};
-
-/// Below this size of `.debug_info` one thread is as fast.
-const WORTH_THREADS: usize = 4 << 20;
+use super::unit_scan;
+use super::units::{EntryId, Unit, UnitTable, Units};
 
 /// The names of a function that was inlined somewhere.
 pub(crate) struct Origin {
@@ -28,7 +24,7 @@ pub(crate) struct InlineIndex {
 impl InlineIndex {
     /// Units that can't be decoded are left out from the first damaged entry on.
     pub fn build(file: &DwarfFile<'_>, table: &UnitTable) -> InlineIndex {
-        let references = scan(file, table);
+        let references = unit_scan::scan(file, table, &scan_unit);
         let units = Units::new(file, table);
         let mut known: HashMap<EntryId, Option<usize>> = HashMap::new();
         let mut origins = Vec::new();
@@ -64,63 +60,6 @@ impl InlineIndex {
     }
 }
 
-/// Every inlined copy with its origin.
-fn scan(file: &DwarfFile<'_>, table: &UnitTable) -> Vec<(EntryId, EntryId)> {
-    let starts = &table.starts;
-    let size = file
-        .debug
-        .contents_by_name(".debug_info")
-        .map_or(0, |d| d.len());
-    let threads = match std::thread::available_parallelism() {
-        Ok(count) if size > WORTH_THREADS => count.get().min(16),
-        _ => 1,
-    };
-    // Several turns for each thread, since units differ in size.
-    let turn = starts.len().div_ceil(threads * 8).max(1);
-    if threads == 1 {
-        return scan_units(file, table, starts);
-    }
-    let turns: Vec<&[usize]> = starts.chunks(turn).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let mut found: Vec<(usize, Vec<(EntryId, EntryId)>)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut found = Vec::new();
-                    loop {
-                        let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        let Some(starts) = turns.get(turn) else {
-                            return found;
-                        };
-                        found.push((turn, scan_units(file, table, starts)));
-                    }
-                })
-            })
-            .collect();
-        // A worker that panicked, which none is known to do, leaves its part out.
-        let results = workers.into_iter().filter_map(|w| w.join().ok());
-        results.flatten().collect()
-    });
-    found.sort_by_key(|(turn, _)| *turn);
-    found.into_iter().flat_map(|(_, part)| part).collect()
-}
-
-fn scan_units(
-    file: &DwarfFile<'_>,
-    table: &UnitTable,
-    starts: &[usize],
-) -> Vec<(EntryId, EntryId)> {
-    let units = Units::new(file, table);
-    let mut found = Vec::new();
-    for &start in starts {
-        if let Ok(unit) = units.unit(start) {
-            // An error ends the unit; what was found before it holds.
-            let _ = scan_unit(&unit, &table.starts, &mut found);
-        }
-    }
-    found
-}
-
 fn scan_unit(
     unit: &Unit<'_>,
     starts: &[usize],
@@ -145,19 +84,7 @@ fn scan_unit(
         for specification in abbreviation.attributes() {
             let attribute = entries.read_attribute(*specification)?;
             if attribute.name() == gimli::DW_AT_abstract_origin {
-                origin = match attribute.value() {
-                    AttributeValue::UnitRef(offset) => Some(id(offset.0)),
-                    AttributeValue::DebugInfoRef(offset) => {
-                        let behind = starts.partition_point(|s| *s <= offset.0);
-                        let start = behind.checked_sub(1).and_then(|i| starts.get(i));
-                        start.map(|start| EntryId {
-                            home: Home::Main,
-                            unit: *start,
-                            die: offset.0 - start,
-                        })
-                    }
-                    _ => None,
-                };
+                origin = unit_scan::referred(unit, starts, attribute.value());
             }
         }
         found.extend(origin.map(|origin| (id(offset.0), origin)));

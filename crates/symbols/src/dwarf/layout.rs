@@ -52,8 +52,10 @@ pub enum TypeKind {
     Record {
         /// Which.
         keyword: Keyword,
-        /// Base classes and members, in the order of the source.
+        /// Base classes and members, in the order of the source; those of all variants among them.
         members: Vec<Member>,
+        /// Of a record with variants, such as a Rust enumeration: the number that tells which of them there is.
+        discriminant: Option<Box<Member>>,
         /// False when only its name is known here.
         complete: bool,
     },
@@ -110,6 +112,17 @@ pub struct Member {
     pub bits: Option<(u64, u64)>,
     /// What it is besides a plain member.
     pub role: MemberRole,
+    /// Of a member that is only there in some variant: when that is.
+    pub variant: Option<Variant>,
+}
+
+/// When a variant is what a record holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Variant {
+    /// When the discriminant, as its type has it, is in one of these ranges, ends included.
+    Values(Vec<(i64, i64)>),
+    /// When no other one is.
+    Default,
 }
 
 /// What a member is.
@@ -307,15 +320,23 @@ fn dimensions(place: &Place<'_>) -> gimli::Result<Vec<Option<u64>>> {
 
 fn record<'a>(units: &Units<'a>, place: &Place<'a>, keyword: Keyword) -> gimli::Result<TypeKind> {
     let mut found = Vec::new();
-    collect(units, place, &mut found)?;
+    let mut discriminant = None;
+    collect(units, place, None, &mut found, &mut discriminant)?;
     Ok(TypeKind::Record {
         keyword,
         members: found,
+        discriminant,
         complete: !place.flag(gimli::DW_AT_declaration),
     })
 }
 
-fn collect<'a>(units: &Units<'a>, place: &Place<'a>, found: &mut Vec<Member>) -> gimli::Result<()> {
+fn collect<'a>(
+    units: &Units<'a>,
+    place: &Place<'a>,
+    variant: Option<&Variant>,
+    found: &mut Vec<Member>,
+    discriminant: &mut Option<Box<Member>>,
+) -> gimli::Result<()> {
     for child in members(place)? {
         let role = match child.entry.tag() {
             gimli::DW_TAG_member
@@ -328,19 +349,90 @@ fn collect<'a>(units: &Units<'a>, place: &Place<'a>, found: &mut Vec<Member>) ->
             gimli::DW_TAG_variable => MemberRole::Static,
             gimli::DW_TAG_inheritance => MemberRole::Base,
             // The variants of a Rust enumeration overlay each other as the members of a union do.
-            gimli::DW_TAG_variant_part => {
-                for variant in members(&child)? {
-                    if variant.entry.tag() == gimli::DW_TAG_variant {
-                        collect(units, &variant, found)?;
+            gimli::DW_TAG_variant_part if variant.is_none() => {
+                if let Some(tells) = units.referred(&child, gimli::DW_AT_discr) {
+                    *discriminant = Some(Box::new(member(units, &tells, MemberRole::Artificial)));
+                }
+                for inner in members(&child)? {
+                    if inner.entry.tag() == gimli::DW_TAG_variant {
+                        let when = when(units, &inner, discriminant.as_deref());
+                        collect(units, &inner, Some(&when), found, discriminant)?;
                     }
                 }
                 continue;
             }
             _ => continue,
         };
-        found.push(member(units, &child, role));
+        let mut member = member(units, &child, role);
+        member.variant = variant.cloned();
+        found.push(member);
     }
     Ok(())
+}
+
+/// When a variant is there: its value or list of values, else when no other is (DWARF 5, 5.7.10).
+fn when<'a>(units: &Units<'a>, variant: &Place<'a>, discriminant: Option<&Member>) -> Variant {
+    let described = discriminant
+        .and_then(|d| d.type_id)
+        .and_then(|id| describe(units, id).ok());
+    let (bits, is_signed) = match described {
+        Some(Type {
+            size: Some(size @ 1..=8),
+            kind,
+            ..
+        }) => (
+            size * 8,
+            matches!(
+                kind,
+                TypeKind::Integer {
+                    class: ValueClass::Signed(_),
+                    ..
+                }
+            ),
+        ),
+        _ => (64, false),
+    };
+    let as_typed = |value: u64| {
+        let up = 64 - bits;
+        match is_signed {
+            true => (value << up).cast_signed() >> up,
+            false => (value << up >> up).cast_signed(),
+        }
+    };
+    if let Some(value) = variant.entry.attr_value(gimli::DW_AT_discr_value) {
+        let number = value
+            .udata_value()
+            .or_else(|| value.sdata_value().map(i64::cast_unsigned));
+        return match number.map(as_typed) {
+            Some(number) => Variant::Values(vec![(number, number)]),
+            None => Variant::Values(Vec::new()),
+        };
+    }
+    let Some(AttributeValue::Block(list)) = variant.entry.attr_value(gimli::DW_AT_discr_list)
+    else {
+        return Variant::Default;
+    };
+    let mut list = list;
+    let mut values = Vec::new();
+    let number = |list: &mut super::sections::Slice<'a>| {
+        use gimli::Reader;
+        let number = match is_signed {
+            true => list.read_sleb128().map(i64::cast_unsigned),
+            false => list.read_uleb128(),
+        };
+        number.ok().map(as_typed)
+    };
+    while let Some((kind, rest)) = list.slice().split_first() {
+        list = super::sections::Slice::new(rest, gimli::LittleEndian);
+        let Some(low) = number(&mut list) else { break };
+        let high = match *kind == gimli::DW_DSC_range.0 {
+            true => number(&mut list),
+            false => Some(low),
+        };
+        let Some(high) = high else { break };
+        values.push((low, high));
+    }
+    Variant::Values(values)
 }
 
 fn member<'a>(units: &Units<'a>, place: &Place<'a>, role: MemberRole) -> Member {
@@ -358,6 +450,7 @@ fn member<'a>(units: &Units<'a>, place: &Place<'a>, role: MemberRole) -> Member 
         bits: bits(units, place),
         offset,
         role,
+        variant: None,
     }
 }
 
@@ -372,6 +465,7 @@ fn located<'a>(
         pc: 0,
         entry: 0,
         frame_base: None,
+        callers: None,
     };
     match evaluate_from(&context, &place.unit, expression, Term::Register(OBJECT)) {
         Location::Memory(term) | Location::Value(term) => match term.as_register_plus() {

@@ -1,5 +1,6 @@
 //! Functions and parameters as DWARF (versions 2 to 5) describes them.
 
+mod call_sites;
 mod debug_info;
 mod expression;
 mod frame;
@@ -8,6 +9,7 @@ mod inlines;
 mod labels;
 mod layout;
 pub(crate) mod line_table;
+mod namespaces;
 mod prologue;
 mod qualified;
 mod scopes;
@@ -16,14 +18,16 @@ mod spell;
 mod statements;
 mod term;
 mod types;
+mod unit_scan;
 mod units;
 
 pub use debug_info::{DebugInfo, NamedType, Scopes};
-pub use layout::{Keyword, Member, MemberOffset, MemberRole, OBJECT, Type, TypeKind};
+pub use frame::CallerFrame;
+pub use layout::{Keyword, Member, MemberOffset, MemberRole, OBJECT, Type, TypeKind, Variant};
 pub use statements::{LineSet, MissingLine, Statement, Statements};
-pub use term::{Operator, Term};
+pub use term::{CallerCase, Operator, Term};
 
-pub(crate) use frame::in_order;
+pub(crate) use frame::{from_eh_frame, in_order};
 pub(crate) use function_index::FunctionIndex;
 pub(crate) use sections::{DwarfFile, SplitFiles, find_debug_file, find_supplementary_file};
 
@@ -108,6 +112,17 @@ pub struct TypeId(pub(crate) units::EntryId);
 /// A function, inlined copy or variable in the debugging information of a binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityId(pub(crate) units::EntryId);
+
+/// What a unit was written in, as far as values are to be read in different ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// Rust.
+    Rust,
+    /// Go.
+    Go,
+    /// Anything else.
+    Other,
+}
 
 /// A variable or parameter, located at an address of the code.
 #[derive(Debug, Clone, PartialEq, Eq)]

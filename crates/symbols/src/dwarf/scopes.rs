@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use gimli::{AttributeValue, Expression, UnitOffset};
 
+use super::call_sites::Callers;
 use super::expression::{Context, evaluate};
-use super::function_index::{entry_address, has_code, ranges};
+use super::function_index::{FunctionIndex, entry_address, has_code, ranges};
 use super::sections::Slice;
 use super::types;
 use super::units::{FunctionRange, Place, Unit, Units};
@@ -193,6 +194,7 @@ pub(crate) fn members<'a>(place: &Place<'a>) -> gimli::Result<Vec<Place<'a>>> {
 /// What expressions at an address of a function are evaluated with.
 pub(crate) fn context<'f, 'a>(
     units: &'f Units<'a>,
+    index: Option<&'f FunctionIndex>,
     function: Option<&Place<'a>>,
     pc: u64,
 ) -> Context<'f, 'a> {
@@ -205,6 +207,9 @@ pub(crate) fn context<'f, 'a>(
         pc,
         entry: function.and_then(entry_address).unwrap_or(pc),
         frame_base,
+        callers: index
+            .zip(function)
+            .map(|(index, function)| Callers::new(index, function.clone())),
     }
 }
 
@@ -300,10 +305,12 @@ pub(crate) fn expression_at<'a>(
     None
 }
 
-/// The addresses at which a variable that has a location list can be read; empty when it has none.
-pub(crate) fn available<'a>(
+/// The addresses at which a variable that has a location list can be read; empty when it has none. `context` makes
+/// what expressions at an address are evaluated with.
+pub(crate) fn available<'f, 'a: 'f>(
     units: &Units<'a>,
     variable: &Place<'a>,
+    context: impl Fn(u64) -> Context<'f, 'a>,
 ) -> Vec<std::ops::Range<ImageAddr>> {
     let mut found = Vec::new();
     let Some((unit, value)) = units.inherited(variable, gimli::DW_AT_location) else {
@@ -316,20 +323,13 @@ pub(crate) fn available<'a>(
         return found;
     };
     while let Ok(Some(entry)) = entries.next() {
-        if !entry.data.0.is_empty() && !needs_entry(&unit, &entry.data) {
+        if entry.data.0.is_empty() {
+            continue;
+        }
+        let location = evaluate(&context(entry.range.begin), &unit, entry.data);
+        if location.unavailable().is_none() {
             found.push(ImageAddr(entry.range.begin)..ImageAddr(entry.range.end));
         }
     }
     found
-}
-
-/// Whether an expression starts from what a register held when the function was entered.
-fn needs_entry(unit: &Unit<'_>, expression: &Expression<Slice<'_>>) -> bool {
-    let mut operations = expression.operations(unit.encoding());
-    while let Ok(Some(operation)) = operations.next() {
-        if matches!(operation, gimli::Operation::EntryValue { .. }) {
-            return true;
-        }
-    }
-    false
 }

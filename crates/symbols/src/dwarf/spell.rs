@@ -63,6 +63,18 @@ impl fmt::Display for Term {
                 _ => write!(f, "{a}+{b}"),
             },
             Term::Binary(operator, a, b) => write!(f, "({a} {} {b})", symbol(*operator)),
+            Term::ByCaller { cases, .. } => {
+                f.write_str("by caller (")?;
+                for (n, case) in cases.iter().enumerate() {
+                    let more = if n > 0 { ", " } else { "" };
+                    let places: Vec<String> = case.places.iter().map(ToString::to_string).collect();
+                    write!(f, "{more}{}: {}", places.join(" "), case.value)?;
+                    if let Some(condition) = &case.condition {
+                        write!(f, " if {condition}")?;
+                    }
+                }
+                f.write_str(")")
+            }
         }
     }
 }

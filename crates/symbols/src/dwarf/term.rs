@@ -33,6 +33,26 @@ pub enum Term {
     },
     /// Two numbers.
     Binary(Operator, Box<Term>, Box<Term>),
+    /// A number that is told by who called the function.
+    ByCaller {
+        /// Where the function returns to.
+        returns_to: Box<Term>,
+        /// What is known of the callers.
+        cases: Vec<CallerCase>,
+        /// The number where none of the cases holds; without it there is none.
+        otherwise: Option<i64>,
+    },
+}
+
+/// Calls that tell a number in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallerCase {
+    /// Where they return to.
+    pub places: Vec<ImageAddr>,
+    /// Of a call by pointer: the number that is 1 when it called this function, else 0.
+    pub condition: Option<Term>,
+    /// The number.
+    pub value: Term,
 }
 
 /// What [`Term::Binary`] does. Comparisons give 1 or 0 and are signed, as DWARF has them.
@@ -149,6 +169,57 @@ impl Term {
         }
     }
 
+    /// The same with other numbers in the place of registers; `None` when one of them has none.
+    pub(crate) fn with_registers(&self, of: &dyn Fn(u16) -> Option<Term>) -> Option<Term> {
+        Some(match self {
+            Term::Register(number) => of(*number)?,
+            Term::Constant(_) | Term::Image(_) | Term::ThreadPointer | Term::ThreadLocal(_) => {
+                self.clone()
+            }
+            Term::Load { address, size } => address.with_registers(of)?.load(*size),
+            Term::Extend {
+                value,
+                bits,
+                signed,
+            } => value.with_registers(of)?.extend(*bits, *signed),
+            Term::Binary(operator, a, b) => {
+                Term::binary(*operator, a.with_registers(of)?, b.with_registers(of)?)
+            }
+            Term::ByCaller {
+                returns_to,
+                cases,
+                otherwise,
+            } => Term::ByCaller {
+                otherwise: *otherwise,
+                returns_to: Box::new(returns_to.with_registers(of)?),
+                cases: cases
+                    .iter()
+                    .filter_map(|case| {
+                        let condition = match &case.condition {
+                            Some(condition) => Some(condition.with_registers(of)?),
+                            None => None,
+                        };
+                        Some(CallerCase {
+                            places: case.places.clone(),
+                            condition,
+                            value: case.value.with_registers(of)?,
+                        })
+                    })
+                    .collect(),
+            },
+        })
+    }
+
+    /// Whether it takes registers and arithmetic alone, so that it can always be computed.
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Term::Constant(_) | Term::Register(_) | Term::Image(_) | Term::ThreadPointer => true,
+            Term::Extend { value, .. } => value.is_plain(),
+            Term::Binary(_, a, b) => a.is_plain() && b.is_plain(),
+            Term::Load { .. } | Term::ThreadLocal(_) | Term::ByCaller { .. } => false,
+        }
+    }
+
     /// Whether the tree is deeper than anybody would write.
     pub(crate) fn is_too_deep(&self) -> bool {
         fn within(term: &Term, left: usize) -> bool {
@@ -164,6 +235,9 @@ impl Term {
                 Term::Load { address, .. } => within(address, left),
                 Term::Extend { value, .. } => within(value, left),
                 Term::Binary(_, a, b) => within(a, left) && within(b, left),
+                Term::ByCaller {
+                    returns_to, cases, ..
+                } => within(returns_to, left) && cases.iter().all(|c| within(&c.value, left)),
             }
         }
         !within(self, DEPTH_LIMIT)

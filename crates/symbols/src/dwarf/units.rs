@@ -12,6 +12,7 @@ use gimli::{
 };
 
 use super::line_table::{self, Row};
+use super::namespaces::{self, Namespace};
 use super::sections::{DwarfFile, Slice};
 use crate::binary::SymbolsError;
 
@@ -137,11 +138,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The rows of the line table of a unit.
 type UnitRows = Option<((Home, usize), Rc<Vec<Row>>)>;
 
+/// The namespaces of a unit.
+type UnitNamespaces = Option<((Home, usize), Rc<Vec<Namespace>>)>;
+
 pub(crate) struct Units<'a> {
     pub file: DwarfFile<'a>,
     table: &'a UnitTable,
     parsed: RefCell<HashMap<(Home, usize), Rc<Unit<'a>>>>,
     rows: RefCell<UnitRows>,
+    namespaces: RefCell<UnitNamespaces>,
 }
 
 impl<'a> Units<'a> {
@@ -151,6 +156,7 @@ impl<'a> Units<'a> {
             table,
             parsed: RefCell::default(),
             rows: RefCell::default(),
+            namespaces: RefCell::default(),
         }
     }
 
@@ -285,6 +291,19 @@ impl<'a> Units<'a> {
         let rows = Rc::new(line_table::rows(unit));
         *self.rows.borrow_mut() = Some((key, Rc::clone(&rows)));
         rows
+    }
+
+    /// The namespaces of a unit; those of the last unit asked for are kept.
+    pub fn namespaces_of(&self, unit: &Unit<'a>) -> gimli::Result<Rc<Vec<Namespace>>> {
+        let key = (unit.home, unit.start);
+        if let Some((kept, found)) = &*self.namespaces.borrow()
+            && *kept == key
+        {
+            return Ok(Rc::clone(found));
+        }
+        let found = Rc::new(namespaces::scan(unit)?);
+        *self.namespaces.borrow_mut() = Some((key, Rc::clone(&found)));
+        Ok(found)
     }
 
     pub fn place(&self, id: EntryId) -> gimli::Result<Place<'a>> {
