@@ -2,27 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use symbols::Binary;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(binary) = Binary::from_bytes("input", bytes.to_vec()) else {
-        return;
+    // A flag that is no part of the file: whether its names are searched for or all decoded.
+    let (large_from, bytes) = match bytes.split_last() {
+        Some((last, rest)) if last & 1 == 1 => (0, rest),
+        _ => (u64::MAX, bytes),
     };
-    for mark in binary.marks() {
-        binary.read_data(mark.pc, 8);
-    }
-    binary.mark_errors();
-    for function in binary.functions() {
-        function.demangled();
-        binary.code_bytes(function.address..function.end());
-    }
-    binary.function_ranges();
-    binary.landing_pads();
-    binary.code_pointers();
-    binary.similar_names("main", 3);
-    if let Ok(functions) = binary.dwarf_functions_matching("*") {
-        for function in &functions {
-            let _ = binary.parameters(function);
-        }
-    }
+    spile_fuzz::ask(bytes.to_vec(), large_from);
 });

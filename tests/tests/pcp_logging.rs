@@ -155,7 +155,9 @@ fn both_versions_are_sound_and_read_alike() {
         log advisory on 30 msec { trivial simple.color nonesuch }\n";
     host.scratch.write("config", config);
     for (version, archive) in [("2", "two"), ("3", "three")] {
-        let args = ["-V", version, "-c", "config", "-l", "log", "-s", "12", "-v", "5", archive];
+        let args = [
+            "-V", version, "-c", "config", "-l", "log", "-s", "12", "-v", "5", archive,
+        ];
         ends(host.pmlogger(&args), "pmlogger").ok();
         let log = host.log();
         assert!(log.starts_with("Log for pmlogger on "), "{log}");
@@ -166,8 +168,14 @@ fn both_versions_are_sound_and_read_alike() {
             ),
             "{log}"
         );
-        assert!(log.contains("New log volume 1, via sample counter at "), "{log}");
-        assert!(log.contains("Info: pmlogger: Sample limit reached, exiting\n"), "{log}");
+        assert!(
+            log.contains("New log volume 1, via sample counter at "),
+            "{log}"
+        );
+        assert!(
+            log.contains("Info: pmlogger: Sample limit reached, exiting\n"),
+            "{log}"
+        );
         let checked = host.debian("pmlogcheck", &[archive]).ok();
         assert_eq!(checked.stderr, "", "version {version}");
         let theirs = host.debian("pmdumplog", &["-a", archive]).ok();
@@ -175,13 +183,20 @@ fn both_versions_are_sound_and_read_alike() {
         assert_eq!(ours.stdout, theirs.stdout, "version {version}");
         // What begins and ends an archive, and instances that were picked.
         assert_eq!(theirs.stdout.matches("(pmcd.pid): value").count(), 2);
-        assert!(theirs.stdout.contains("inst [0 or \"red\"]"), "{}", theirs.stdout);
+        assert!(
+            theirs.stdout.contains("inst [0 or \"red\"]"),
+            "{}",
+            theirs.stdout
+        );
     }
     // What is there is not written over.
     let args = ["-c", "config", "-l", "log", "-s", "1", "two"];
     let again = ends(host.pmlogger(&args), "pmlogger");
     assert_eq!(again.status, Some(1));
-    assert!(host.log().contains("\"two.index\" already exists, not over-written"));
+    assert!(
+        host.log()
+            .contains("\"two.index\" already exists, not over-written")
+    );
 }
 
 /// Whatever the moment at which it is killed, all that it wrote is read.
@@ -211,7 +226,10 @@ fn nothing_is_lost_when_it_is_killed() {
         assert_eq!(ours.stdout, theirs.stdout, "{archive}");
         // A record of these metrics is shorter than 400 bytes, and the first is shorter still.
         let records = host.records(&archive) as u64;
-        assert!(records >= (written - 1200) / 400, "{records} in {written} bytes");
+        assert!(
+            records >= (written - 1200) / 400,
+            "{records} in {written} bytes"
+        );
     }
 }
 
@@ -221,16 +239,22 @@ fn a_daemon_that_comes_and_goes_leaves_a_mark() {
     host.scratch
         .write("config", "log mandatory on 10 msec simple.numfetch\n");
     let mut logger = host.pmlogger(&["-c", "config", "-l", "log", "marked"]);
-    until("values are logged", || host.scratch.path("marked.0").exists() && host.records("marked") > 2);
+    until("values are logged", || {
+        host.scratch.path("marked.0").exists() && host.records("marked") > 2
+    });
     host.pmcd = None;
-    until("the loss is noticed", || host.log().contains("Lost connection to PMCD"));
+    until("the loss is noticed", || {
+        host.log().contains("Lost connection to PMCD")
+    });
     host.start();
     until("the daemon is found again", || {
         host.log().contains("re-established connection to PMCD")
     });
     let pid = logger.0.id().to_string();
     let before = host.records("marked");
-    until("values are logged again", || host.records("marked") > before);
+    until("values are logged again", || {
+        host.records("marked") > before
+    });
     run({
         let mut kill = Command::new("kill");
         kill.args(["-TERM", &pid]);
@@ -239,8 +263,17 @@ fn a_daemon_that_comes_and_goes_leaves_a_mark() {
     .ok();
     assert!(logger.0.wait().expect("an end").success());
     let theirs = host.debian("pmdumplog", &["marked"]).ok();
-    assert_eq!(theirs.stdout.matches("<mark>").count(), 1, "{}", theirs.stdout);
-    assert!(host.log().contains("Caught signal 15, exiting"), "{}", host.log());
+    assert_eq!(
+        theirs.stdout.matches("<mark>").count(),
+        1,
+        "{}",
+        theirs.stdout
+    );
+    assert!(
+        host.log().contains("Caught signal 15, exiting"),
+        "{}",
+        host.log()
+    );
     assert!(!host.scratch.path("tmp/pmlogger").join(&pid).exists());
 }
 
@@ -254,7 +287,9 @@ fn pmlc_asks_and_tells() {
     let logger = host.pmlogger(&["-c", "config", "-l", "log", "-s", "4", "told"]);
     let pid = logger.0.id();
     let socket = host.scratch.path(&format!("pmlogger.{pid}.socket"));
-    until("the logger listens", || UnixStream::connect(&socket).is_ok());
+    until("the logger listens", || {
+        UnixStream::connect(&socket).is_ok()
+    });
     until("its first values are logged", || host.records("told") > 0);
     let commands = format!(
         "connect {pid}\nquery {{ simple.color simple.numfetch\n trivial.time }}\n\
@@ -310,5 +345,9 @@ New log volume 1
     ends(logger, "pmlogger").ok();
     let text = host.own("pmdumplog", &["told", "trivial.time"]).ok().stdout;
     assert_eq!(text.matches("trivial.time").count(), 1, "{text}");
-    assert!(host.log().contains("via pmlc request at "), "{}", host.log());
+    assert!(
+        host.log().contains("via pmlc request at "),
+        "{}",
+        host.log()
+    );
 }

@@ -23,6 +23,7 @@ Usage: cargo xtask COMMAND
       --only WORD[,WORD...]  only contenders whose name contains a WORD
       --threads N[,N...]     thread counts (1,2,4)
       --output FILE          write the report there
+  bench debug-file [F FUNC]  measure how names are found in a large debug file (of 500 MB and more)
   fuzz [TARGET] [SECONDS]    run one fuzz target, or each in turn (60 seconds each)
   soak [CYCLES]              attach to a busy program and detach, CYCLES times (10000),
                              and kill tracers and programs at random moments

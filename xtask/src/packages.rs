@@ -53,6 +53,31 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "strips programs, and names their symbols independently (nm)",
     },
     Package {
+        name: "clang",
+        proof: "clang",
+        reason: "compiles programs whose debugging information is laid out otherwise",
+    },
+    Package {
+        name: "lld",
+        proof: "ld.lld",
+        reason: "links those programs with optimisation across units",
+    },
+    Package {
+        name: "llvm",
+        proof: "llvm-dwp",
+        reason: "packs split debugging information",
+    },
+    Package {
+        name: "dwz",
+        proof: "dwz",
+        reason: "moves debugging information to a common file",
+    },
+    Package {
+        name: "debuginfod",
+        proof: "debuginfod",
+        reason: "serves debug files, and fetches them independently (debuginfod-find)",
+    },
+    Package {
         name: "xz-utils",
         proof: "xz",
         reason: "compresses the symbols that a stripped program carries",

@@ -74,7 +74,7 @@ impl Module<'_> {
         if place.file.is_none() {
             for function in self.candidate.binary.functions_matching(place.function) {
                 if seen.insert(function.address) {
-                    callers.push(Caller::of_symbol(function));
+                    callers.push(Caller::of_symbol(&function));
                 }
             }
         }
@@ -121,7 +121,7 @@ impl Module<'_> {
                     Caller::described(function),
                 ),
                 (None, Some(symbol)) if symbol.address == target && glob.matches(&symbol.name) => {
-                    (self.symbol(which, symbol), Caller::of_symbol(symbol))
+                    (self.symbol(which, &symbol), Caller::of_symbol(&symbol))
                 }
                 _ => continue,
             };

@@ -137,17 +137,19 @@ impl Module<'_> {
         if !binary.has_dwarf() {
             return Ok(found);
         }
+        let has_file = place.has_file();
+        let file_wanted: Option<&(dyn Fn(&str) -> bool + Sync)> =
+            place.file.is_some().then_some(&has_file);
         if functions {
             found = binary
-                .dwarf_functions_matching(place.function)
+                .dwarf_functions_in(place.function, file_wanted)
                 .map_err(unreadable)?;
         }
         if copies {
-            let copies = binary.inlined_matching(place.function);
+            let copies = binary.inlined_in(place.function, file_wanted);
             found.extend(copies.map_err(unreadable)?);
         }
         if place.file.is_some() {
-            let has_file = place.has_file();
             found.retain(|f| f.decl_file.as_deref().is_some_and(&has_file));
         }
         // Printed with as much of its scope as was asked for.
@@ -205,7 +207,7 @@ impl Module<'_> {
                     && (*which != Which::Exported || function.binding != Binding::Local)
                     && function.kind != FunctionKind::IFunc;
                 if wanted && seen.insert(function.address) {
-                    sites.push(self.symbol(which, function));
+                    sites.push(self.symbol(which, &function));
                 }
             }
         }
@@ -249,7 +251,7 @@ impl Module<'_> {
             return Ok(Vec::new());
         }
         if let Some(function) = binary.function_at(address) {
-            return Ok(vec![spelled(self.symbol(which, function))]);
+            return Ok(vec![spelled(self.symbol(which, &function))]);
         }
         // Stripped: the unwind table knows where functions begin.
         let ranges = binary.function_ranges();

@@ -42,6 +42,7 @@ mod zone;
 
 pub use codegen::Limits;
 pub use options::{ListStyle, Options, Target};
+pub use resolve::find_executable;
 pub use usage::Usage;
 pub use wordexp::split as split_command;
 

@@ -3,8 +3,9 @@
 use crate::options::ListStyle;
 use crate::plan::{self, Point};
 use crate::programs::Files;
-use crate::resolve::Scope;
+use crate::resolve::{Scope, Site};
 use crate::variables::{SharedInfo, describe};
+use rayon::prelude::*;
 use script::ir::{Program, Type};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -39,14 +40,7 @@ pub fn lines(
         // What can't be resolved matches nothing; stap -l says no more about it.
         let found = files.resolve(&point.kind, &point.point.point, target);
         for (_, sites) in found.unwrap_or_default() {
-            let mut infos: HashMap<usize, SharedInfo<'_>> = HashMap::new();
-            for site in &sites {
-                let variables = if style == ListStyle::Variables {
-                    let info = SharedInfo::clone(infos.entry(site.candidate).or_default());
-                    describe(&site.variables, site.address, info)
-                } else {
-                    Vec::new()
-                };
+            for (site, variables) in sites.iter().zip(variables_of(&sites, style)) {
                 match lines.entry(site.text.pp.clone()) {
                     Entry::Vacant(entry) => {
                         entry.insert(variables);
@@ -61,6 +55,28 @@ pub fn lines(
     lines
         .into_iter()
         .map(|(point, variables)| format!("{point}{}", variables.concat()))
+        .collect()
+}
+
+/// The variables of each site, by all processors: of neighbours by the same one, since they share much.
+fn variables_of(sites: &[Site], style: ListStyle) -> Vec<Vec<String>> {
+    const NEIGHBOURS: usize = 128;
+    if style == ListStyle::Points {
+        return vec![Vec::new(); sites.len()];
+    }
+    let describe_some = |sites: &[Site]| -> Vec<Vec<String>> {
+        let mut infos: HashMap<usize, SharedInfo<'_>> = HashMap::new();
+        sites
+            .iter()
+            .map(|site| {
+                let info = SharedInfo::clone(infos.entry(site.candidate).or_default());
+                describe(&site.variables, site.address, info)
+            })
+            .collect()
+    };
+    sites
+        .par_chunks(NEIGHBOURS)
+        .flat_map_iter(describe_some)
         .collect()
 }
 

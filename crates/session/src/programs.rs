@@ -2,7 +2,9 @@
 
 use crate::build_id;
 use crate::probe_point::{Kind, Program};
-use crate::resolve::{Candidate, ResolveError, Scope, Site, find_executable};
+use crate::resolve::{
+    Candidate, ResolveError, Scope, Site, find_executable, in_sysroot, without_sysroot,
+};
 use inject::FileIdentity;
 use script::ast::ProbePoint;
 use std::collections::{BTreeSet, HashMap};
@@ -151,9 +153,12 @@ fn find_libraries(pattern: &str) -> Vec<PathBuf> {
         .collect();
     directories.extend(environment.default_directories);
     let patterns = if pattern.contains('/') {
-        vec![PathBuf::from(pattern)]
+        vec![in_sysroot(Path::new(pattern))]
     } else {
-        directories.iter().map(|dir| dir.join(pattern)).collect()
+        directories
+            .iter()
+            .map(|dir| in_sysroot(&dir.join(pattern)))
+            .collect()
     };
     let found: BTreeSet<PathBuf> = patterns.iter().flat_map(|p| expand(p)).collect();
     found.into_iter().collect()
@@ -167,11 +172,11 @@ pub fn find_programs(name: &str) -> Vec<PathBuf> {
         return find_executable(name).or_else(by_id).into_iter().collect();
     }
     let patterns = if name.contains('/') {
-        vec![PathBuf::from(name)]
+        vec![in_sysroot(Path::new(name))]
     } else {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path)
-            .map(|dir| dir.join(name))
+            .map(|dir| in_sysroot(&dir.join(name)))
             .collect()
     };
     let found: BTreeSet<PathBuf> = patterns
@@ -229,7 +234,7 @@ impl Candidate {
         let identity = identity(path)
             .ok_or_else(|| ResolveError::Binary(format!("cannot read \"{}\"", path.display())))?;
         Ok(Candidate {
-            path: path.to_path_buf(),
+            path: without_sysroot(path),
             identity,
             binary: Arc::new(binary),
             is_library,

@@ -348,18 +348,40 @@ impl Scope {
     }
 }
 
-/// A program by path, or by name on `PATH`, as stap looks it up; links resolved.
+/// A program by path, or by name on `PATH`, as stap looks it up; links resolved. With a sysroot it is there.
 pub fn find_executable(name: &str) -> Option<PathBuf> {
     let is_program = |path: &Path| path.metadata().is_ok_and(|m| m.is_file());
     let found = if name.contains('/') {
-        Some(PathBuf::from(name)).filter(|p| is_program(p))
+        Some(in_sysroot(Path::new(name))).filter(|p| is_program(p))
     } else {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path)
-            .map(|dir| dir.join(name))
+            .map(|dir| in_sysroot(&dir.join(name)))
             .find(|p| is_program(p))
     };
     found.map(|p| p.canonicalize().unwrap_or(p))
+}
+
+/// Where a file of the probed system is: below the sysroot (`--sysroot`), if there is one.
+pub(crate) fn in_sysroot(path: &Path) -> PathBuf {
+    match (
+        symbols::DebugFiles::shared().sysroot(),
+        path.strip_prefix("/"),
+    ) {
+        (Some(root), Ok(inside)) if !path.starts_with(root) => root.join(inside),
+        _ => path.to_owned(),
+    }
+}
+
+/// What the probed system calls a file.
+pub(crate) fn without_sysroot(path: &Path) -> PathBuf {
+    let files = symbols::DebugFiles::shared();
+    let inside = files.sysroot().and_then(|root| {
+        let real = root.canonicalize();
+        let inside = path.strip_prefix(root).ok();
+        inside.or_else(|| path.strip_prefix(real.ok()?).ok())
+    });
+    inside.map_or_else(|| path.to_owned(), |inside| Path::new("/").join(inside))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

@@ -1,6 +1,7 @@
 //! The one executable. `spile stap …` is SystemTap's command, `spile dynsdt …`, `spile fmt …` and `spile demo` are Spile's own;
 //! called through a link named after one of them it behaves as that tool. Only words are parsed here.
 
+mod debug_files;
 mod demo;
 mod dynsdt;
 mod fmt;

@@ -6,6 +6,7 @@ mod example;
 mod flight;
 mod interactive;
 
+use crate::debug_files::{self, CacheUse};
 use arguments::{Arguments, TRY, Words};
 use script::compile::{Compilation, CompileOptions, compile};
 use script::diagnostic::render_parse_failure;
@@ -90,6 +91,28 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         }
     }
     set_resource_limits(arguments)?;
+    if arguments.clean_cache {
+        if let Some(cache) = debug_files::index_cache() {
+            cache.clean();
+        }
+        return Ok(0);
+    }
+    debug_files::share(
+        arguments.sysroot.clone(),
+        match (arguments.disable_cache, arguments.poison_cache) {
+            (true, _) => CacheUse::Disabled,
+            (false, true) => CacheUse::Poisoned,
+            (false, false) => CacheUse::Full,
+        },
+        !arguments.no_warnings,
+    );
+    if !arguments.no_warnings {
+        for object in &arguments.kept.object {
+            if object != "kernel" && session::find_executable(object).is_none() {
+                eprintln!("WARNING: missing unwind/symbol data for module '{object}'");
+            }
+        }
+    }
     if arguments.dump_probe_types {
         say(&dump::probe_types());
         return Ok(0);

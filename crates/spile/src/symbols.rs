@@ -1,5 +1,6 @@
 //! `spile symbols`: what is in a binary.
 
+use crate::debug_files::{self, CacheUse};
 use ::symbols::report::{self, FunctionRecord, LineRecord, MarkRecord, PlaceRecord, TypeRecord};
 use ::symbols::{Binary, ImageAddr};
 use clap::Parser;
@@ -31,6 +32,9 @@ struct Arguments {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Look for debug files below DIR first
+    #[arg(long, value_name = "DIR")]
+    sysroot: Option<PathBuf>,
     /// The program or library
     file: PathBuf,
 }
@@ -64,6 +68,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
+    debug_files::share(arguments.sysroot.clone(), CacheUse::Full, true);
     let report = match gather(&arguments) {
         Ok(report) => report,
         Err(error) => {

@@ -1,20 +1,23 @@
 //! One binary and what can be asked about it; every answer is computed when first asked for.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use object::elf;
 
 use crate::address::{FileOffset, ImageAddr};
 use crate::call_frame::CallFrames;
+use crate::debug_files::DebugFiles;
 use crate::dwarf::{
     self, CallerFrame, DebugInfo, DwarfFile, DwarfFunction, FunctionIndex, SplitFiles, Term,
     Variable, VariableKind, from_eh_frame,
 };
 use crate::frame_rules::{self, FrameRules};
-use crate::functions::{Function, FunctionTable, NamePattern};
+use crate::functions::{self, Function, FunctionTable, NamePattern};
 use crate::image::Image;
 use crate::libraries::{self, LibraryEnvironment};
 use crate::line_index::{self, LineIndex};
@@ -160,6 +163,11 @@ pub struct Binary {
     supplementary_file: OnceLock<Option<Image>>,
     split_files: SplitFiles,
     dwarf_index: OnceLock<FunctionIndex>,
+    debug_files: Arc<DebugFiles>,
+    /// Whether it was told which debugging sections are damaged.
+    damage: OnceLock<()>,
+    /// How often symbols were looked through one by one.
+    questions: AtomicUsize,
 }
 
 impl std::fmt::Debug for Binary {
@@ -172,12 +180,21 @@ impl std::fmt::Debug for Binary {
 }
 
 impl Binary {
-    /// Maps a file and reads its tables of contents.
+    /// Maps a file and reads its tables of contents. Debugging information outside of it is looked for where
+    /// [`DebugFiles::shared`] says.
     ///
     /// # Errors
     /// When there is no such file, it can't be read, or it is not a 64-bit x86-64 executable or shared library.
     pub fn open(path: &Path) -> Result<Binary, SymbolsError> {
-        Binary::new(Image::open(path)?)
+        Binary::open_with(path, DebugFiles::shared())
+    }
+
+    /// The same with other places to look for debugging information.
+    ///
+    /// # Errors
+    /// As [`Binary::open`].
+    pub fn open_with(path: &Path, files: Arc<DebugFiles>) -> Result<Binary, SymbolsError> {
+        Binary::new(Image::open(path)?, files)
     }
 
     /// The same for a file that is in memory already; `path` is what errors and `$ORIGIN` call it.
@@ -185,10 +202,22 @@ impl Binary {
     /// # Errors
     /// As [`Binary::open`].
     pub fn from_bytes(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Binary, SymbolsError> {
-        Binary::new(Image::from_bytes(path.into(), bytes)?)
+        Binary::from_bytes_with(path, bytes, DebugFiles::shared())
     }
 
-    fn new(image: Image) -> Result<Binary, SymbolsError> {
+    /// The same with other places to look for debugging information.
+    ///
+    /// # Errors
+    /// As [`Binary::open`].
+    pub fn from_bytes_with(
+        path: impl Into<PathBuf>,
+        bytes: Vec<u8>,
+        files: Arc<DebugFiles>,
+    ) -> Result<Binary, SymbolsError> {
+        Binary::new(Image::from_bytes(path.into(), bytes)?, files)
+    }
+
+    fn new(image: Image, debug_files: Arc<DebugFiles>) -> Result<Binary, SymbolsError> {
         if image.elf_type != elf::ET_EXEC && image.elf_type != elf::ET_DYN {
             return Err(SymbolsError::NotLoadable {
                 path: image.path,
@@ -215,6 +244,9 @@ impl Binary {
             supplementary_file: OnceLock::new(),
             split_files: SplitFiles::default(),
             dwarf_index: OnceLock::new(),
+            debug_files,
+            damage: OnceLock::new(),
+            questions: AtomicUsize::new(0),
         })
     }
 
@@ -349,6 +381,21 @@ impl Binary {
             .get_or_init(|| FunctionTable::build(&self.image, self.debug_image()))
     }
 
+    /// The table of all functions; `None` while a look through the symbols for what is asked takes less time than making
+    /// it.
+    fn quick_table(&self) -> Option<&FunctionTable> {
+        const MANY: u64 = 20_000;
+        const QUESTIONS: usize = 8;
+        if self.functions.get().is_none()
+            && self.questions.load(Ordering::Relaxed) < QUESTIONS
+            && functions::symbol_count(&self.image, self.debug_image()) > MANY
+        {
+            self.questions.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.function_table())
+    }
+
     /// Functions with code, by ascending address; several names of one address are entries of their own. Undefined and
     /// empty symbols and PLT entries are not among them.
     pub fn functions(&self) -> &[Function] {
@@ -356,13 +403,39 @@ impl Binary {
     }
 
     /// Functions whose name, mangled or demangled without parameters, matches a pattern of `*`, `?` and `[…]`.
-    pub fn functions_matching(&self, pattern: &str) -> Vec<&Function> {
-        self.function_table().matching(pattern)
+    pub fn functions_matching(&self, pattern: &str) -> Vec<Cow<'_, Function>> {
+        let pattern = NamePattern::new(pattern);
+        let needle = pattern.needle();
+        match self.quick_table() {
+            None if !needle.is_empty() => {
+                let named = self.functions_where(|name, _, _| memmem(name, needle));
+                let named = named.into_functions().into_iter();
+                let meant = named.filter(|f| pattern.matches(&f.name));
+                meant.map(Cow::Owned).collect()
+            }
+            _ => {
+                let found = self.function_table().matching(&pattern);
+                found.into_iter().map(Cow::Borrowed).collect()
+            }
+        }
     }
 
     /// The function whose code holds this address; of several names the first that is exported, else the first.
-    pub fn function_at(&self, address: ImageAddr) -> Option<&Function> {
-        self.function_table().at(address)
+    pub fn function_at(&self, address: ImageAddr) -> Option<Cow<'_, Function>> {
+        match self.quick_table() {
+            Some(table) => table.at(address).map(Cow::Borrowed),
+            None => {
+                let table = self.functions_where(|_, start, end| start <= address && address < end);
+                table.at(address).cloned().map(Cow::Owned)
+            }
+        }
+    }
+
+    fn functions_where(
+        &self,
+        wanted: impl Fn(&[u8], ImageAddr, ImageAddr) -> bool,
+    ) -> FunctionTable {
+        functions::functions_where(&self.image, self.debug_image(), wanted)
     }
 
     /// The address of a symbol of any type, `.dynsym` before `.symtab`.
@@ -459,16 +532,22 @@ impl Binary {
 
     /// The source lines of all code; empty without debugging information. Read anew at each call.
     pub fn line_index(&self) -> LineIndex {
+        self.line_index_of(&|_| true)
+    }
+
+    /// The same of the units alone that have a source file whose path is wanted; with them comes what else these have.
+    pub fn line_index_of(&self, wanted: &(dyn Fn(&str) -> bool + Sync)) -> LineIndex {
         self.dwarf_file()
-            .map(|file| line_index::read(&file))
+            .map(|file| line_index::read(&file, wanted))
             .unwrap_or_default()
     }
 
-    /// A separate debug file, by build-id or `.gnu_debuglink` under `/usr/lib/debug`; else the one in `.gnu_debugdata`.
+    /// A separate debug file, where [`DebugFiles`] finds it; else the one in `.gnu_debugdata`.
     fn debug_image(&self) -> Option<&Image> {
         self.debug_file
             .get_or_init(|| {
-                dwarf::find_debug_file(&self.image).or_else(|| mini_debug_info::read(&self.image))
+                let found = self.debug_files.debug_file(&self.image);
+                found.or_else(|| mini_debug_info::read(&self.image))
             })
             .as_ref()
     }
@@ -476,16 +555,23 @@ impl Binary {
     /// The file that dwz(1) moved common entries to.
     fn supplementary_image(&self, debug: &Image) -> Option<&Image> {
         self.supplementary_file
-            .get_or_init(|| dwarf::find_supplementary_file(debug))
+            .get_or_init(|| self.debug_files.supplementary_file(debug))
             .as_ref()
     }
 
     fn dwarf_file(&self) -> Option<DwarfFile<'_>> {
         let load = |debug| {
             let supplementary = self.supplementary_image(debug);
-            DwarfFile::load(debug, &self.image, supplementary, &self.split_files)
+            self.damage.get_or_init(|| {
+                for damage in debug.damaged_sections() {
+                    let path = debug.path.display();
+                    self.debug_files.warn(format!("{path}: {damage}"));
+                }
+            });
+            let (split, files) = (&self.split_files, &self.debug_files);
+            DwarfFile::load(debug, &self.image, supplementary, split, files)
         };
-        if self.image.section(".debug_info").is_some() {
+        if self.image.section_in_any_form(".debug_info").is_some() {
             return load(&self.image);
         }
         self.debug_image().and_then(load)
@@ -502,6 +588,11 @@ impl Binary {
         let file = self.dwarf_file()?;
         let index = self.function_index(&file);
         Some(DebugInfo::new(&file, index))
+    }
+
+    /// The file that holds the debugging information: this one or one beside it.
+    pub fn debug_path(&self) -> Option<&Path> {
+        self.dwarf_file().map(|file| file.debug.path.as_path())
     }
 
     fn function_index(&self, file: &DwarfFile<'_>) -> &FunctionIndex {
@@ -524,34 +615,42 @@ impl Binary {
         &self,
         pattern: &str,
     ) -> Result<Vec<DwarfFunction>, SymbolsError> {
+        self.dwarf_functions_in(pattern, None)
+    }
+
+    /// The same; those of which it is known at once that they are declared in an unwanted file are left out.
+    ///
+    /// # Errors
+    /// As [`Binary::dwarf_functions_matching`].
+    pub fn dwarf_functions_in(
+        &self,
+        pattern: &str,
+        file_wanted: Option<&(dyn Fn(&str) -> bool + Sync)>,
+    ) -> Result<Vec<DwarfFunction>, SymbolsError> {
         let Some(file) = self.dwarf_file() else {
             return Ok(Vec::new());
         };
         let index = self.function_index(&file);
-        let table = self.function_table();
-        let candidates = table.candidates(pattern);
+        let key = dwarf::key_of_pattern(pattern);
+        let keys = key.as_ref().map(std::slice::from_ref);
+        let is_literal = !Glob::has_wildcard(pattern);
         let pattern = NamePattern::new(pattern);
-        if let Some(addresses) = candidates {
-            let mut found = index.select_at(&file, &addresses)?;
-            let own_name =
-                |f: &DwarfFunction| pattern.matches_function(&f.name, f.linkage_name.as_deref());
-            // Several may be described at one address, each by a name of its own; a symbol's name means one of them.
-            let mut served: HashSet<ImageAddr> = found
-                .iter()
-                .filter(|f| own_name(f))
-                .map(|f| f.entry)
-                .collect();
-            found.retain(|f| {
-                let symbols = table.starting_at(f.entry);
-                let named = own_name(f)
-                    || symbols.iter().any(|s| pattern.matches(&s.name)) && served.insert(f.entry);
-                named && !symbols.iter().any(Function::is_fragment)
-            });
-            return Ok(found);
-        }
         let wanted = |name: &str, linkage: Option<&str>| pattern.matches_function(name, linkage);
-        let mut found = index.select(&file, wanted)?;
+        let mut found = index.select(&file, keys, &wanted, file_wanted)?;
         let known: HashSet<ImageAddr> = found.iter().map(|f| f.entry).collect();
+        // Those symbols alone that matter here, of a name that symbols contain as it is.
+        let needle = pattern.needle();
+        let some =
+            match self.quick_table() {
+                None if !needle.is_empty() => Some(self.functions_where(|name, start, _| {
+                    known.contains(&start) || memmem(name, needle)
+                })),
+                _ => None,
+            };
+        let table = match &some {
+            Some(table) => table,
+            None => self.function_table(),
+        };
         let mut elsewhere = HashSet::new();
         let mut aliases = HashSet::new();
         for function in table
@@ -561,22 +660,23 @@ impl Binary {
         {
             if pattern.matches_alias(&function.name) {
                 elsewhere.insert(function.address);
-                aliases.extend(
-                    table
-                        .starting_at(function.address)
-                        .iter()
-                        .map(|f| f.name.as_str()),
-                );
+                let names = table.starting_at(function.address);
+                aliases.extend(names.iter().map(|f| f.name.as_str()));
             }
         }
-        if !aliases.is_empty() {
+        if is_literal && !elsewhere.is_empty() {
+            // Several may be described at one address, each by a name of its own; a symbol's name means one of them.
+            let mut served = HashSet::new();
+            let named = index.select_at(&file, &elsewhere)?;
+            found.extend(named.into_iter().filter(|f| served.insert(f.entry)));
+        } else if !aliases.is_empty() {
             let wanted = |name: &str, linkage: Option<&str>| {
                 aliases.contains(name) || linkage.is_some_and(|l| aliases.contains(l))
             };
-            let named = index.select(&file, wanted)?;
+            let named = index.select(&file, None, &wanted, file_wanted)?;
             found.extend(named.into_iter().filter(|f| elsewhere.contains(&f.entry)));
-            found.sort_by(|a, b| (a.entry, &a.name).cmp(&(b.entry, &b.name)));
         }
+        found.sort_by(|a, b| (a.entry, &a.name).cmp(&(b.entry, &b.name)));
         found.retain(|f| !table.starting_at(f.entry).iter().any(Function::is_fragment));
         Ok(found)
     }
@@ -587,14 +687,27 @@ impl Binary {
     /// # Errors
     /// When an entry that matches can't be decoded.
     pub fn inlined_matching(&self, pattern: &str) -> Result<Vec<DwarfFunction>, SymbolsError> {
+        self.inlined_in(pattern, None)
+    }
+
+    /// The same; those of which it is known at once that they are declared in an unwanted file are left out.
+    ///
+    /// # Errors
+    /// As [`Binary::inlined_matching`].
+    pub fn inlined_in(
+        &self,
+        pattern: &str,
+        file_wanted: Option<&(dyn Fn(&str) -> bool + Sync)>,
+    ) -> Result<Vec<DwarfFunction>, SymbolsError> {
         let Some(file) = self.dwarf_file() else {
             return Ok(Vec::new());
         };
+        let key = dwarf::key_of_pattern(pattern);
+        let keys = key.as_ref().map(std::slice::from_ref);
         let pattern = NamePattern::new(pattern);
+        let wanted = |name: &str, linkage: Option<&str>| pattern.matches_function(name, linkage);
         self.function_index(&file)
-            .select_inlined(&file, |name, linkage| {
-                pattern.matches_function(name, linkage)
-            })
+            .select_inlined(&file, keys, &wanted, file_wanted)
     }
 
     /// Names of functions of the debugging information near to one that was not found, best first.
@@ -602,11 +715,8 @@ impl Binary {
         let Some(file) = self.dwarf_file() else {
             return Vec::new();
         };
-        suggest::similar(
-            name,
-            self.function_index(&file).function_names(&file),
-            limit,
-        )
+        let names = self.function_index(&file).function_names(&file);
+        suggest::similar(name, names.iter().map(String::as_str), limit)
     }
 
     /// The parameters of a function that this binary returned, located at its probe address.
@@ -624,6 +734,10 @@ impl Binary {
         found.retain(|v| v.kind == VariableKind::Parameter);
         Ok(found)
     }
+}
+
+fn memmem(name: &[u8], needle: &str) -> bool {
+    memchr::memmem::find(name, needle.as_bytes()).is_some()
 }
 
 /// Whether running a file changes user or group (set-user-ID or set-group-ID bit), so that it can't be traced by

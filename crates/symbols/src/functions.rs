@@ -1,7 +1,5 @@
 //! Functions as the symbol tables list them.
 
-use std::collections::HashSet;
-
 use object::LittleEndian;
 use object::elf;
 use object::read::elf::{FileHeader, Sym};
@@ -158,6 +156,14 @@ impl NamePattern {
             })
     }
 
+    /// A part of every symbol that is meant; empty when nothing is known.
+    pub fn needle(&self) -> &str {
+        let literal = self.literal.as_deref().unwrap_or_default();
+        let last = literal.rsplit("::").next().unwrap_or_default();
+        let identifier = last.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        identifier.into_iter().next().unwrap_or_default()
+    }
+
     /// Whether a symbol is meant as another name of a function that has a name in the debugging information: wildcards
     /// stand for no parts of mangled names.
     pub fn matches_alias(&self, name: &str) -> bool {
@@ -169,13 +175,7 @@ impl NamePattern {
         if self.components.is_empty() || !mangled.starts_with('_') {
             return false;
         }
-        let literal = self.literal.as_deref().unwrap_or_default();
-        let last = literal.rsplit("::").next().unwrap_or_default();
-        let identifier = last
-            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .next()
-            .unwrap_or_default();
-        if !mangled.contains(identifier) {
+        if !mangled.contains(self.needle()) {
             return false;
         }
         let Some(name) = demangle(mangled) else {
@@ -188,6 +188,145 @@ impl NamePattern {
         let parts = parts.get(before..).unwrap_or_default();
         self.components.iter().zip(parts).all(|(g, p)| g.matches(p))
     }
+}
+
+/// A symbol with a name and a definition.
+pub(crate) struct Symbol<'a> {
+    /// As the table has it, symbol version included.
+    bytes: &'a [u8],
+    address: ImageAddr,
+    size: u64,
+    binding: Binding,
+    /// Of a function with code.
+    kind: Option<FunctionKind>,
+}
+
+impl Symbol<'_> {
+    fn name(&self) -> String {
+        let name = String::from_utf8_lossy(self.bytes);
+        name.split_once('@')
+            .map_or(&*name, |(name, _version)| name)
+            .to_owned()
+    }
+
+    fn function(&self, source: FunctionSource) -> Option<Function> {
+        Some(Function {
+            name: self.name(),
+            address: self.address,
+            size: self.size,
+            binding: self.binding,
+            exported: source == FunctionSource::Dynsym,
+            kind: self.kind?,
+            source,
+        })
+    }
+}
+
+/// Goes through a symbol table: `.dynsym` or `.symtab`.
+fn for_each_symbol<'a>(
+    from: &'a Image,
+    loaded: &Image,
+    kind: elf::SectionType,
+    mut each: impl FnMut(Symbol<'a>),
+) {
+    let data = from.bytes();
+    let e = LittleEndian;
+    let Some(header) = from.header() else { return };
+    let Ok(sections) = header.sections(e, data) else {
+        return;
+    };
+    let Ok(symbols) = sections.symbols(e, data, kind) else {
+        return;
+    };
+    for symbol in symbols.iter() {
+        if symbol.st_shndx(e) == elf::SHN_UNDEF {
+            continue;
+        }
+        let symbol_type = symbol.st_type();
+        if symbol_type == elf::STT_SECTION
+            || symbol_type == elf::STT_FILE
+            || symbol_type == elf::STT_TLS
+        {
+            continue;
+        }
+        let Ok(bytes) = symbol.name(e, symbols.strings()) else {
+            continue;
+        };
+        if bytes.is_empty() {
+            continue;
+        }
+        let address = ImageAddr(symbol.st_value(e));
+        let size = symbol.st_size(e);
+        let kind = if symbol_type == elf::STT_FUNC {
+            Some(FunctionKind::Func)
+        } else if symbol_type == elf::STT_GNU_IFUNC {
+            Some(FunctionKind::IFunc)
+        } else {
+            None
+        };
+        let bind = symbol.st_bind();
+        let binding = if bind == elf::STB_LOCAL {
+            Binding::Local
+        } else if bind == elf::STB_WEAK {
+            Binding::Weak
+        } else {
+            Binding::Global
+        };
+        each(Symbol {
+            bytes,
+            address,
+            size,
+            binding,
+            kind: kind.filter(|_| size > 0 && loaded.in_executable_segment(address)),
+        });
+    }
+}
+
+/// The tables that name functions, and what each is called.
+fn tables<'a>(
+    image: &'a Image,
+    debug: Option<&'a Image>,
+) -> Vec<(&'a Image, elf::SectionType, FunctionSource)> {
+    let mut tables = vec![
+        (image, elf::SHT_DYNSYM, FunctionSource::Dynsym),
+        (image, elf::SHT_SYMTAB, FunctionSource::Symtab),
+    ];
+    if let Some(debug) = debug {
+        // What is embedded goes by the same name.
+        let source = match debug.path == image.path {
+            true => FunctionSource::Debugdata,
+            false => FunctionSource::Symtab,
+        };
+        tables.push((debug, elf::SHT_SYMTAB, source));
+    }
+    tables
+}
+
+/// How many symbols there are, more or less.
+pub(crate) fn symbol_count(image: &Image, debug: Option<&Image>) -> u64 {
+    let tables = [Some(image), debug];
+    let sections = tables.iter().flatten().flat_map(|image| &image.sections);
+    let sections = sections.filter(|s| s.kind == elf::SHT_SYMTAB || s.kind == elf::SHT_DYNSYM);
+    sections.map(|s| s.size / 24).sum()
+}
+
+/// Those functions alone that somebody asks for, where making a table of all would take longer. `wanted` sees the name as the
+/// symbol has it, the address and the end. In the order of a table of all.
+pub(crate) fn functions_where(
+    image: &Image,
+    debug: Option<&Image>,
+    wanted: impl Fn(&[u8], ImageAddr, ImageAddr) -> bool,
+) -> FunctionTable {
+    let mut found = Vec::new();
+    for (from, kind, source) in tables(image, debug) {
+        for_each_symbol(from, image, kind, |symbol| {
+            let end = ImageAddr(symbol.address.0.saturating_add(symbol.size));
+            if symbol.kind.is_some() && wanted(symbol.bytes, symbol.address, end) {
+                found.extend(symbol.function(source));
+            }
+        });
+    }
+    FunctionTable::new(found, Vec::new())
 }
 
 pub(crate) struct FunctionTable {
@@ -205,15 +344,8 @@ impl FunctionTable {
             reach: Vec::new(),
             others: Vec::new(),
         };
-        table.read(image, image, elf::SHT_DYNSYM, FunctionSource::Dynsym);
-        table.read(image, image, elf::SHT_SYMTAB, FunctionSource::Symtab);
-        if let Some(debug) = debug {
-            // What is embedded goes by the same name.
-            let source = match debug.path == image.path {
-                true => FunctionSource::Debugdata,
-                false => FunctionSource::Symtab,
-            };
-            table.read(debug, image, elf::SHT_SYMTAB, source);
+        for (from, kind, source) in tables(image, debug) {
+            table.read(from, image, kind, source);
         }
         FunctionTable::new(table.functions, table.others)
     }
@@ -251,71 +383,10 @@ impl FunctionTable {
         kind: elf::SectionType,
         source: FunctionSource,
     ) {
-        let data = from.bytes();
-        let e = LittleEndian;
-        let Some(header) = from.header() else { return };
-        let Ok(sections) = header.sections(e, data) else {
-            return;
-        };
-        let Ok(symbols) = sections.symbols(e, data, kind) else {
-            return;
-        };
-        for symbol in symbols.iter() {
-            if symbol.st_shndx(e) == elf::SHN_UNDEF {
-                continue;
-            }
-            let symbol_type = symbol.st_type();
-            if symbol_type == elf::STT_SECTION
-                || symbol_type == elf::STT_FILE
-                || symbol_type == elf::STT_TLS
-            {
-                continue;
-            }
-            let Ok(name) = symbol.name(e, symbols.strings()) else {
-                continue;
-            };
-            if name.is_empty() {
-                continue;
-            }
-            let name = String::from_utf8_lossy(name);
-            let name = name
-                .split_once('@')
-                .map_or(&*name, |(name, _version)| name)
-                .to_owned();
-            let address = ImageAddr(symbol.st_value(e));
-            let kind = if symbol_type == elf::STT_FUNC {
-                Some(FunctionKind::Func)
-            } else if symbol_type == elf::STT_GNU_IFUNC {
-                Some(FunctionKind::IFunc)
-            } else {
-                None
-            };
-            let size = symbol.st_size(e);
-            if let Some(kind) = kind
-                && size > 0
-                && loaded.in_executable_segment(address)
-            {
-                let bind = symbol.st_bind();
-                let binding = if bind == elf::STB_LOCAL {
-                    Binding::Local
-                } else if bind == elf::STB_WEAK {
-                    Binding::Weak
-                } else {
-                    Binding::Global
-                };
-                self.functions.push(Function {
-                    name,
-                    address,
-                    size,
-                    binding,
-                    exported: source == FunctionSource::Dynsym,
-                    kind,
-                    source,
-                });
-            } else {
-                self.others.push((name, address));
-            }
-        }
+        for_each_symbol(from, loaded, kind, |symbol| match symbol.function(source) {
+            Some(function) => self.functions.push(function),
+            None => self.others.push((symbol.name(), symbol.address)),
+        });
     }
 
     pub fn functions(&self) -> &[Function] {
@@ -329,31 +400,11 @@ impl FunctionTable {
         self.functions.get(first..behind).unwrap_or_default()
     }
 
-    pub fn matching(&self, pattern: &str) -> Vec<&Function> {
-        let pattern = NamePattern::new(pattern);
+    pub fn matching(&self, pattern: &NamePattern) -> Vec<&Function> {
         self.functions
             .iter()
             .filter(|f| pattern.matches(&f.name))
             .collect()
-    }
-
-    /// Where functions whose debugging information may bear this name begin, as far as symbols tell: their names contain
-    /// it, mangled or with a compiler's suffix. `None` when symbols can't tell (a pattern, a name that does not stand in
-    /// mangled names as it is, no table of local symbols) or when they name so many places that it would not help.
-    pub fn candidates(&self, name: &str) -> Option<HashSet<ImageAddr>> {
-        const MOST: usize = 64;
-        let last = name.rsplit("::").next().unwrap_or(name);
-        let plain = !last.is_empty() && last.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let complete = self
-            .functions
-            .iter()
-            .any(|f| f.source == FunctionSource::Symtab);
-        if !plain || !complete || Glob::has_wildcard(name) {
-            return None;
-        }
-        let named = self.functions.iter().filter(|f| f.name.contains(last));
-        let found: HashSet<ImageAddr> = named.take(MOST + 1).map(|f| f.address).collect();
-        (1..=MOST).contains(&found.len()).then_some(found)
     }
 
     pub fn at(&self, address: ImageAddr) -> Option<&Function> {
@@ -372,6 +423,11 @@ impl FunctionTable {
             }
         }
         best
+    }
+
+    /// The functions, when nobody else needs the table.
+    pub fn into_functions(self) -> Vec<Function> {
+        self.functions
     }
 
     pub fn symbol(&self, name: &str) -> Option<ImageAddr> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -21,8 +22,39 @@ const DECOMPRESSED_LIMIT: u64 = 8 << 30;
 const COMPRESSION_RATIO_LIMIT: u64 = 2000;
 
 enum Bytes {
-    Mapped(Mmap),
+    /// With the file, for reading without mapping.
+    Mapped(Mmap, File),
     Owned(Vec<u8>),
+}
+
+/// The bytes of a section, to be gone through piece by piece: reading them takes no memory that stays, as touching mapped
+/// ones does.
+pub(crate) struct SectionBytes<'a> {
+    file: Option<(&'a File, u64)>,
+    slice: &'a [u8],
+}
+
+impl<'a> SectionBytes<'a> {
+    pub fn len(&self) -> u64 {
+        self.slice.len() as u64
+    }
+
+    /// A piece; `None` when it is out of bounds or can't be read.
+    pub fn read<'b>(&'b self, range: Range<u64>, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+        let (start, end) = (range.start as usize, range.end as usize);
+        let here = self.slice.get(start..end)?;
+        let Some((file, offset)) = self.file else {
+            return Some(here);
+        };
+        buffer.resize(here.len(), 0);
+        file.read_exact_at(buffer, offset + range.start).ok()?;
+        Some(buffer)
+    }
+
+    #[cfg(test)]
+    pub fn of_slice(slice: &'a [u8]) -> SectionBytes<'a> {
+        SectionBytes { file: None, slice }
+    }
 }
 
 /// One ELF file, checked to be 64-bit x86-64, with its tables of contents.
@@ -72,7 +104,7 @@ impl Image {
         // SAFETY: the mapping is private and only read. A file that is truncated meanwhile would raise SIGBUS; program
         // files in use are replaced by renaming, not rewritten in place, and every tool that maps binaries relies on it.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Image::parse(path.to_owned(), Bytes::Mapped(map), loadable)
+        Image::parse(path.to_owned(), Bytes::Mapped(map, file), loadable)
     }
 
     /// A separate debug file that is in memory.
@@ -218,7 +250,7 @@ impl Image {
 
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped(map, _) => map,
             Bytes::Owned(bytes) => bytes,
         }
     }
@@ -238,7 +270,7 @@ impl Image {
     pub fn contents(&self, index: usize) -> Option<&[u8]> {
         let section = self.sections.get(index)?;
         let raw = self.raw(section)?;
-        if !section.compressed {
+        if !section.compressed && !section.name.starts_with(".zdebug_") {
             return Some(raw);
         }
         self.decompressed
@@ -248,8 +280,51 @@ impl Image {
     }
 
     pub fn contents_by_name(&self, name: &str) -> Option<&[u8]> {
-        let (index, _) = self.section(name)?;
+        let (index, _) = self.section_in_any_form(name)?;
         self.contents(index)
+    }
+
+    /// A section, compressed in whatever way.
+    pub fn section_in_any_form(&self, name: &str) -> Option<(usize, &Section)> {
+        self.section(name).or_else(|| self.old_compressed(name))
+    }
+
+    /// `.zdebug_info` for `.debug_info`: how linkers compressed sections before there was a flag for it.
+    fn old_compressed(&self, name: &str) -> Option<(usize, &Section)> {
+        let name = name.strip_prefix(".debug_")?;
+        let old = |s: &Section| s.name.strip_prefix(".zdebug_") == Some(name);
+        self.sections.iter().enumerate().find(|(_, s)| old(s))
+    }
+
+    /// The same, to be gone through once.
+    pub fn section_bytes(&self, name: &str) -> Option<SectionBytes<'_>> {
+        let slice = self.contents_by_name(name)?;
+        let plain = self.section(name).filter(|(_, s)| !s.compressed);
+        let file = match (&self.bytes, plain) {
+            (Bytes::Mapped(_, file), Some((_, section))) => Some((file, section.file_offset.0)),
+            _ => None,
+        };
+        Some(SectionBytes { file, slice })
+    }
+
+    /// The names of sections that are there and can't be decompressed or lie outside of the file, with what is wrong.
+    pub fn damaged_sections(&self) -> Vec<String> {
+        let debug = |s: &Section| s.name.starts_with(".debug_") || s.name.starts_with(".zdebug_");
+        let sections = self.sections.iter().enumerate();
+        sections
+            .filter(|(_, s)| debug(s) && s.size > 0 && s.kind != elf::SHT_NOBITS)
+            .filter(|(index, _)| self.contents(*index).is_none())
+            .map(|(_, s)| {
+                let what = match self.raw(s) {
+                    Some(_) => "can't be decompressed",
+                    None => "ends outside of the file",
+                };
+                format!(
+                    "section {} at offset {:#x} of the file, {} bytes: {what}",
+                    s.name, s.file_offset.0, s.size
+                )
+            })
+            .collect()
     }
 
     fn raw(&self, section: &Section) -> Option<&[u8]> {
@@ -265,6 +340,10 @@ impl Image {
         let data = self.bytes();
         let table = self.header()?.sections(LittleEndian, data).ok()?;
         let section = table.iter().nth(index)?;
+        let known = self.sections.get(index)?;
+        if known.name.starts_with(".zdebug_") {
+            return decompress_old(self.raw(known)?);
+        }
         let (compression, offset, compressed_size) =
             section.compression(LittleEndian, data).ok()??;
         let format = match compression.ch_type(LittleEndian) {
@@ -381,6 +460,23 @@ impl Image {
             .iter()
             .any(|s| s.executable && address >= s.vaddr && address.0 - s.vaddr.0 < s.mem_size)
     }
+}
+
+/// `ZLIB`, the size as eight bytes, highest first, and the compressed bytes.
+fn decompress_old(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (header, data) = bytes.split_at_checked(12)?;
+    let size = u64::from_be_bytes(header.strip_prefix(b"ZLIB")?.try_into().ok()?);
+    if size > DECOMPRESSED_LIMIT
+        || size > (data.len() as u64).saturating_mul(COMPRESSION_RATIO_LIMIT)
+    {
+        return None;
+    }
+    let compressed = CompressedData {
+        format: CompressionFormat::Zlib,
+        data,
+        uncompressed_size: size,
+    };
+    compressed.decompress().ok().map(|d| d.into_owned())
 }
 
 fn machine_name(machine: elf::Machine) -> String {

@@ -26,6 +26,7 @@ pub mod arch;
 pub mod binary;
 pub mod call_frame;
 pub mod code_pointers;
+pub mod debug_files;
 pub mod dwarf;
 pub mod frame_rules;
 pub mod functions;
@@ -41,7 +42,10 @@ pub mod suggest;
 pub mod symbol_table;
 pub mod unwind;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod image;
+mod index_cache;
 mod mini_debug_info;
 mod thread_local;
 
@@ -49,6 +53,7 @@ pub use address::{FileOffset, ImageAddr};
 pub use arch::x86_64::{RegisterName, RegisterWidth, SegmentRegister};
 pub use binary::{Binary, BinaryKind, Section, Segment, SymbolsError, is_setuid};
 pub use call_frame::{CallFrameRow, CallFrames};
+pub use debug_files::{DebugFiles, Debuginfod, DebuginfodError, Notice};
 pub use dwarf::{
     CallerCase, CallerFrame, DebugInfo, DwarfFunction, EntityId, Keyword, Label, Language, LineSet,
     Location, Member, MemberOffset, MemberRole, MissingLine, NamedType, OBJECT, Operator, Piece,
@@ -58,6 +63,7 @@ pub use dwarf::{
 pub use frame_rules::{Cfa, FrameRule, FrameRules, Saved};
 pub use functions::{Binding, Function, FunctionKind, FunctionSource};
 pub use glob::Glob;
+pub use index_cache::IndexCache;
 pub use libraries::LibraryEnvironment;
 pub use line_index::{LineIndex, SourceLine};
 pub use maps::Mapping;

@@ -19,6 +19,8 @@ pub struct LibraryEnvironment {
     pub cache: PathBuf,
     /// Directories that are searched last.
     pub default_directories: Vec<PathBuf>,
+    /// The directory that is `/` for the program; the paths above are within it.
+    pub root: Option<PathBuf>,
 }
 
 impl Default for LibraryEnvironment {
@@ -38,6 +40,7 @@ impl Default for LibraryEnvironment {
             ]
             .map(PathBuf::from)
             .to_vec(),
+            root: None,
         }
     }
 }
@@ -48,7 +51,19 @@ impl LibraryEnvironment {
         LibraryEnvironment {
             library_path: std::env::var("LD_LIBRARY_PATH").ok(),
             preload: std::env::var("LD_PRELOAD").ok(),
+            root: crate::debug_files::DebugFiles::shared()
+                .sysroot()
+                .map(Path::to_owned),
             ..LibraryEnvironment::default()
+        }
+    }
+
+    /// Where a path of the program's is.
+    fn rooted(&self, path: &Path) -> PathBuf {
+        match (&self.root, path.strip_prefix("/")) {
+            // What was found below the root, or leads from there, is whole already.
+            (Some(root), Ok(inside)) if !path.starts_with(root) => root.join(inside),
+            _ => path.to_owned(),
         }
     }
 }
@@ -73,7 +88,8 @@ pub(crate) fn resolve(binary: &Binary, environment: &LibraryEnvironment) -> Vec<
         }
         return Search::new(environment).walk(binary.path(), None);
     };
-    let interpreter = Path::new(interpreter);
+    let interpreter = environment.rooted(Path::new(interpreter));
+    let interpreter = interpreter.as_path();
     if interpreter
         .file_name()
         .is_some_and(|n| n.to_string_lossy().starts_with("ld-musl-"))
@@ -100,7 +116,7 @@ fn for_musl(environment: &LibraryEnvironment) -> LibraryEnvironment {
 
 impl<'a> Search<'a> {
     fn new(environment: &'a LibraryEnvironment) -> Search<'a> {
-        let cache = std::fs::read(&environment.cache)
+        let cache = std::fs::read(environment.rooted(&environment.cache))
             .map(|bytes| parse_cache(&bytes))
             .unwrap_or_default();
         Search { environment, cache }
@@ -151,7 +167,8 @@ impl<'a> Search<'a> {
     /// directories. The first file of the right class and machine wins.
     fn locate(&self, name: &str, parent: &Object, root_rpath: &[String]) -> Option<Object> {
         if name.contains('/') {
-            return object(Path::new(&expand(name, &parent.path)));
+            let path = expand(name, &parent.path);
+            return object(&self.environment.rooted(Path::new(&path)));
         }
         let mut directories: Vec<String> = Vec::new();
         if parent.runpath.is_empty() {
@@ -176,7 +193,7 @@ impl<'a> Search<'a> {
             .map(|d| d.join(name));
         here.chain(cached)
             .chain(last)
-            .find_map(|path| object(&path))
+            .find_map(|path| object(&self.environment.rooted(&path)))
     }
 }
 

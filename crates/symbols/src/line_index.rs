@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
+
 use crate::address::ImageAddr;
-use crate::dwarf::line_table;
 use crate::dwarf::sections::DwarfFile;
+use crate::dwarf::{line_table, units};
 
 /// Rows of all line tables of one file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,18 +39,75 @@ impl LineIndex {
     }
 }
 
-/// Runs every line program; of a damaged one the rows before the damage are taken.
-pub(crate) fn read(file: &DwarfFile<'_>) -> LineIndex {
+/// Units whose programs are run in one go.
+const TURN: usize = 32;
+
+/// Runs the line programs of units with a wanted file, on all processors; of a damaged one the rows before the damage are
+/// taken.
+pub(crate) fn read(file: &DwarfFile<'_>, wanted: &(dyn Fn(&str) -> bool + Sync)) -> LineIndex {
+    let starts = units::unit_starts(&file.dwarf);
+    let parts: Vec<LineIndex> = starts
+        .par_chunks(TURN)
+        .map(|starts| read_units(file, starts, wanted))
+        .collect();
     let mut index = LineIndex::default();
     let mut known: HashMap<String, u32> = HashMap::new();
-    let mut units = file.dwarf.units();
-    while let Ok(Some(header)) = units.next() {
-        let Ok(unit) = file.dwarf.unit(header) else {
+    for part in parts {
+        let numbers: Vec<u32> = part
+            .files
+            .into_iter()
+            .map(|name| {
+                *known.entry(name).or_insert_with_key(|name| {
+                    index.files.push(name.clone());
+                    (index.files.len() - 1) as u32
+                })
+            })
+            .collect();
+        let rows = part.rows.into_iter().map(|(address, file, line)| {
+            let file = numbers.get(file as usize).copied().unwrap_or(NO_FILE);
+            (address, file, line)
+        });
+        index.rows.extend(rows);
+    }
+    // Where one sequence ends and another begins, the beginning comes last and counts.
+    index
+        .rows
+        .sort_by_key(|(address, file, _)| (*address, *file != NO_FILE));
+    index.rows.dedup_by(|later, first| {
+        let same = later.0 == first.0;
+        if same {
+            *first = *later;
+        }
+        same
+    });
+    index
+}
+
+/// The rows of some units in the order of their programs.
+fn read_units(
+    file: &DwarfFile<'_>,
+    starts: &[usize],
+    wanted: &(dyn Fn(&str) -> bool + Sync),
+) -> LineIndex {
+    let mut index = LineIndex::default();
+    let mut known: HashMap<String, u32> = HashMap::new();
+    for start in starts {
+        let header = file
+            .dwarf
+            .debug_info
+            .header_from_offset(gimli::DebugInfoOffset(*start));
+        let Ok(unit) = header.and_then(|header| file.dwarf.unit(header)) else {
             continue;
         };
         let Some(program) = unit.line_program.clone() else {
             continue;
         };
+        if !line_table::paths_of(&file.dwarf, &unit)
+            .iter()
+            .any(|path| wanted(path))
+        {
+            continue;
+        }
         let mut files: HashMap<u64, u32> = HashMap::new();
         let mut rows = program.rows();
         while let Ok(Some((_, row))) = rows.next_row() {
@@ -72,16 +131,5 @@ pub(crate) fn read(file: &DwarfFile<'_>) -> LineIndex {
             index.rows.push((ImageAddr(row.address()), number, line));
         }
     }
-    // Where one sequence ends and another begins, the beginning comes last and counts.
-    index
-        .rows
-        .sort_by_key(|(address, file, _)| (*address, *file != NO_FILE));
-    index.rows.dedup_by(|later, first| {
-        let same = later.0 == first.0;
-        if same {
-            *first = *later;
-        }
-        same
-    });
     index
 }

@@ -1,5 +1,7 @@
 //! What is in a binary, as records that can be printed or serialised: functions, lines, marks, variables, types.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use crate::address::ImageAddr;
@@ -162,15 +164,19 @@ pub fn functions(binary: &Binary, pattern: &str) -> Result<Vec<FunctionRecord>, 
             line: None,
         })
         .collect();
-    for function in described {
-        if function.inlined {
-            continue;
+    let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (index, record) in found.iter().enumerate() {
+        known.entry(record.address).or_default().push(index);
+    }
+    for function in described.into_iter().filter(|f| !f.inlined) {
+        let symbols = known.get(&function.entry.0);
+        for index in symbols.into_iter().flatten() {
+            if let Some(record) = found.get_mut(*index) {
+                record.file.clone_from(&function.decl_file);
+                record.line = function.decl_line;
+            }
         }
-        let mut known = found
-            .iter_mut()
-            .filter(|f| f.address == function.entry.0)
-            .peekable();
-        if known.peek().is_none() {
+        if symbols.is_none() {
             found.push(FunctionRecord {
                 name: function.name,
                 demangled: None,
@@ -179,11 +185,6 @@ pub fn functions(binary: &Binary, pattern: &str) -> Result<Vec<FunctionRecord>, 
                 file: function.decl_file,
                 line: function.decl_line,
             });
-            continue;
-        }
-        for record in known {
-            record.file.clone_from(&function.decl_file);
-            record.line = function.decl_line;
         }
     }
     found.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
@@ -201,7 +202,7 @@ fn is_file(pattern: &Glob, path: &str) -> bool {
 /// The lines of source files whose paths, or last components of them, match a pattern; of a certain line alone.
 pub fn lines(binary: &Binary, file: &str, line: Option<u64>) -> Vec<LineRecord> {
     let pattern = Glob::new(file);
-    let index = binary.line_index();
+    let index = binary.line_index_of(&|path| is_file(&pattern, path));
     let wanted: Vec<bool> = index.files.iter().map(|p| is_file(&pattern, p)).collect();
     let mut found: Vec<LineRecord> = index
         .rows

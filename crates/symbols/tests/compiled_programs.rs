@@ -116,7 +116,10 @@ fn kinds_of_executables() {
     assert_eq!(library.soname(), Some("libmade.so.1"));
     let main = fixed.symbol("main").expect("main");
     assert_eq!(
-        fixed.function_at(main.offset(3)).map(|f| f.name.as_str()),
+        fixed
+            .function_at(main.offset(3))
+            .map(|f| f.name.clone())
+            .as_deref(),
         Some("main")
     );
     assert!(fixed.code_bytes(main..main.offset(4)).is_some());

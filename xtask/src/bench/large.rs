@@ -21,7 +21,7 @@ const COPIES: usize = 30;
 
 /// Runs a command and prints its milliseconds and the resident kilobytes of the largest process
 /// it was or started, from getrusage(2).
-const MEASURE: &str = "\
+pub(super) const MEASURE: &str = "\
 import resource, subprocess, sys, time
 start = time.monotonic()
 done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL)

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: Spile beside its peers, in one run.
 
 mod contender;
+mod debug_file;
 mod large;
 mod machine;
 mod probe;
@@ -32,6 +33,9 @@ struct Options {
 
 /// Measures everything and writes the report.
 pub fn run(words: &[String]) -> Result<ExitCode> {
+    if let Some(("debug-file", rest)) = words.split_first().map(|(w, rest)| (w.as_str(), rest)) {
+        return debug_file::run(rest);
+    }
     let options = parse(words)?;
     let contenders: Vec<Contender> = Contender::ALL
         .into_iter()

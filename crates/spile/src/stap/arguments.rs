@@ -165,6 +165,18 @@ pub struct Arguments {
     /// Show the version
     #[arg(short = 'V', long)]
     pub version: bool,
+    /// Look for programs, libraries and debug files below DIR
+    #[arg(long, value_name = "DIR")]
+    pub sysroot: Option<PathBuf>,
+    /// Keep no indexes of debug files, and use none
+    #[arg(long)]
+    pub disable_cache: bool,
+    /// Make all indexes of debug files anew
+    #[arg(long)]
+    pub poison_cache: bool,
+    /// Remove the oldest indexes of debug files beyond the cache's limit, and exit
+    #[arg(long)]
+    pub clean_cache: bool,
     /// The script file, and its arguments
     #[arg(value_name = "FILE", allow_hyphen_values = false)]
     pub rest: Vec<String>,
@@ -186,15 +198,6 @@ pub struct Kept {
     /// The same
     #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub prologue_searching: Option<String>,
-    /// Nothing is read from a cache
-    #[arg(long)]
-    pub disable_cache: bool,
-    /// Nothing is read from a cache
-    #[arg(long)]
-    pub poison_cache: bool,
-    /// There is no cache to clean
-    #[arg(long)]
-    pub clean_cache: bool,
 }
 
 /// Options that only mean something where a kernel module is built.
@@ -264,9 +267,6 @@ pub struct Inert {
     /// Other architecture (refused unless it is this one)
     #[arg(short = 'a', value_name = "ARCH")]
     pub arch: Option<String>,
-    /// Another system's files (refused)
-    #[arg(long, value_name = "DIR")]
-    pub sysroot: Option<String>,
     /// Run on another host (refused)
     #[arg(long, value_name = "HOST")]
     pub remote: Vec<String>,
@@ -309,7 +309,7 @@ impl Inert {
             (
                 self.download_debuginfo.is_some(),
                 "--download-debuginfo",
-                "debugging information is not downloaded",
+                "servers are asked when DEBUGINFOD_URLS names some",
             ),
             (
                 !self.sysenv.is_empty(),
@@ -346,10 +346,7 @@ impl Inert {
                 "-a {arch} is not available: code is made for this machine, which is x86_64"
             ));
         }
-        let root = self.sysroot.as_deref().filter(|r| *r != "/")?;
-        Some(format!(
-            "--sysroot={root} is not available: programs of this system are probed"
-        ))
+        None
     }
 }
 

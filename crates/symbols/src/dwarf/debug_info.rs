@@ -63,7 +63,7 @@ impl<'b> DebugInfo<'b> {
             return self.units.unit(start).ok();
         }
         let wanted = std::iter::once(pc).collect();
-        let starts = function_index::units_of(&self.units, self.units.starts(), &wanted);
+        let starts = self.index.units_of(&self.units, &wanted);
         let unit = self.units.unit(*starts.first()?).ok()?;
         self.units.learn(&unit);
         Some(unit)
@@ -100,11 +100,20 @@ impl<'b> DebugInfo<'b> {
             .units
             .place(entity.0)
             .map_err(|e| self.damaged(entity.0, e))?;
-        let Some(mut scopes) = self.scopes_at(pc)? else {
-            return Ok(None);
+        // A function whose own code it is need not be looked for among all of its unit.
+        let failed = |e| self.damaged(entity.0, e);
+        let found = match scopes::is_function_at(&scope, pc.0) {
+            true => {
+                let chain = scopes::chain(scope.clone(), pc.0).map_err(failed)?;
+                let visible = Vec::new();
+                Some(Scopes { pc, chain, visible })
+            }
+            false => self.scopes_at(pc)?,
         };
-        scopes.visible = scopes.chain.within(&scope);
-        Ok(Some(scopes))
+        Ok(found.map(|mut scopes| {
+            scopes.visible = scopes.chain.within(&scope);
+            scopes
+        }))
     }
 
     /// The same without the blocks inside of the function: its parameters and outermost variables.
@@ -414,12 +423,10 @@ impl<'b> DebugInfo<'b> {
                 ) && !place.flag(gimli::DW_AT_declaration)
             })
         };
-        let named = self.index.all_names(&self.units).iter();
-        let mut found: Vec<EntryId> = named
-            .filter(|(name, _)| pattern.matches(name))
-            .flat_map(|(_, ids)| ids.iter().copied())
-            .filter(is_defined)
-            .collect();
+        let named = self
+            .index
+            .names_matching(&self.units, |name| pattern.matches(name));
+        let mut found: Vec<EntryId> = named.into_iter().filter(is_defined).collect();
         found.sort_unstable();
         found.into_iter().map(TypeId).collect()
     }

@@ -90,6 +90,14 @@ pub(crate) fn table(unit: &Unit<'_>) -> Vec<TableRow> {
 
 /// The paths of all files that a unit's line table names.
 pub(crate) fn paths(unit: &Unit<'_>) -> Vec<String> {
+    paths_of(&unit.dwarf, unit)
+}
+
+/// The same of a unit that is not kept.
+pub(crate) fn paths_of<'a>(
+    dwarf: &gimli::Dwarf<Slice<'a>>,
+    unit: &gimli::Unit<Slice<'a>>,
+) -> Vec<String> {
     let Some(program) = &unit.line_program else {
         return Vec::new();
     };
@@ -97,7 +105,7 @@ pub(crate) fn paths(unit: &Unit<'_>) -> Vec<String> {
     // The first file has number 0 since DWARF 5, and 1 before.
     let behind = header.file_names().len() as u64;
     (0..=behind)
-        .filter_map(|index| file_name(&unit.dwarf, unit, index))
+        .filter_map(|index| file_name(dwarf, unit, index))
         .collect()
 }
 

@@ -5,10 +5,13 @@ mod debug_info;
 mod expression;
 mod frame;
 mod function_index;
-mod inlines;
+mod gdb_index;
+mod index_scan;
 mod labels;
 mod layout;
 pub(crate) mod line_table;
+mod literal_search;
+mod name_index;
 mod namespaces;
 mod prologue;
 mod qualified;
@@ -19,7 +22,7 @@ mod statements;
 mod term;
 mod types;
 mod unit_scan;
-mod units;
+pub(crate) mod units;
 
 pub use debug_info::{DebugInfo, NamedType, Scopes};
 pub use frame::CallerFrame;
@@ -29,7 +32,10 @@ pub use term::{CallerCase, Operator, Term};
 
 pub(crate) use frame::{from_eh_frame, in_order};
 pub(crate) use function_index::FunctionIndex;
-pub(crate) use sections::{DwarfFile, SplitFiles, find_debug_file, find_supplementary_file};
+pub(crate) use index_scan::key_of_pattern;
+#[cfg(fuzzing)]
+pub(crate) use name_index::fuzz_index;
+pub(crate) use sections::{DwarfFile, SplitFiles};
 
 use std::ops::Range;
 

@@ -68,6 +68,11 @@ fn holds(place: &Place<'_>, pc: u64) -> Option<bool> {
     Some(found.iter().any(|r| r.begin <= pc && pc < r.end))
 }
 
+/// Whether an entry is a function whose code holds an address.
+pub(crate) fn is_function_at(place: &Place<'_>, pc: u64) -> bool {
+    place.entry.tag() == gimli::DW_TAG_subprogram && holds(place, pc) == Some(true)
+}
+
 /// The function of a unit whose code holds an address.
 pub(crate) fn function_at<'a>(
     units: &Units<'a>,
@@ -90,7 +95,8 @@ pub(crate) fn function_at<'a>(
         .transpose()
 }
 
-fn functions_of(unit: &Rc<Unit<'_>>) -> gimli::Result<Vec<FunctionRange>> {
+/// The code of all functions of a unit.
+pub(crate) fn functions_of(unit: &Rc<Unit<'_>>) -> gimli::Result<Vec<FunctionRange>> {
     let mut found = Vec::new();
     let mut entries = unit.entries_raw(None)?;
     while !entries.is_empty() {

@@ -24,6 +24,9 @@ pub(crate) const REFERENCE_LIMIT: usize = 16;
 /// How many units stay parsed; link-time optimisation makes entries refer across units all the time.
 const CACHED_UNITS: usize = 256;
 
+/// How many tables of abbreviations stay parsed.
+const CACHED_ABBREVIATIONS: usize = 512;
+
 /// In which section of which file a unit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Home {
@@ -239,7 +242,11 @@ impl<'a> Units<'a> {
             return Ok(Arc::clone(found));
         }
         let parsed = dwarf.abbreviations(header)?;
-        known().insert(key, Arc::clone(&parsed));
+        let mut known = known();
+        if known.len() >= CACHED_ABBREVIATIONS {
+            known.clear();
+        }
+        known.insert(key, Arc::clone(&parsed));
         Ok(parsed)
     }
 
