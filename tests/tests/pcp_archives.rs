@@ -236,3 +236,139 @@ fn damage_crashes_nothing() {
     }
     assert!(tried > 10, "only {tried} damaged archives");
 }
+
+/// Expressions, rules and actions over archives, in all styles of output.
+#[test]
+fn rules_are_those_of_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie");
+    let rules = scratch.write(
+        "rules",
+        r#"
+disk.dev.total #dks1d1 #rad4d2 @0..2;
+busy = disk.dev.total > 1;
+all_inst disk.dev.total > 0; count_inst disk.dev.total > 1; min_inst disk.dev.total;
+avg_sample disk.dev.total #dks1d1 @0..2; 5 %_inst disk.dev.total > 0;
+match_inst "dks5" disk.dev.total > 0;
+kernel.all.cpu.user * 2 - 1 / 4; rate instant kernel.all.cpu.user;
+rising kernel.all.cpu.user > 0.017 && mem.freemem > 1 Mbyte;
+limit = 10 count / sec; m = "disk.dev.total";
+some_inst $m > $limit -> print "a" " %i:%v" " @%h %c" & shell "echo %v";
+kernel.all.cpu.user > 0.01 -> print 5 sec "held %v" | syslog "not reached";
+rising some_inst disk.dev.total > 10 -> alarm "up" " %i";
+some_inst (disk.dev.total > 1 && disk.dev.total < 10) -> print "between" " %i=%v";
+ruleset kernel.all.cpu.user > 0.019 -> print "one %v"
+else kernel.all.cpu.user > 0.017 -> print "two %v"
+unknown -> print "unknown" otherwise -> print "otherwise";
+delta = 5 sec; $minute; kernel.all.load;
+"#,
+    );
+    let rules = rules.to_str().expect("a path in UTF-8");
+    let source = [
+        "-z",
+        "-q",
+        "-a",
+        "archives/babylon.pmview_v2",
+        "-t",
+        "3",
+        "-T",
+        "+20",
+        "-c",
+        rules,
+    ];
+    for style in ["-v", "-V", "-W"] {
+        same("pmie", &[&source[..], &[style]].concat());
+    }
+    let hosts = scratch.write(
+        "hosts",
+        "sampledso.colour :vm00 :vm01; max_host sampledso.colour :vm00 :vm01 #'red';\n\
+         some_host (sampledso.colour :vm00 :vm01 #red > 0) -> print \"x\" \" @%h %v\";\n",
+    );
+    let hosts = hosts.to_str().expect("a path in UTF-8");
+    let source = [
+        "-Z",
+        "EST5",
+        "-q",
+        "-v",
+        "-t",
+        "2",
+        "-a",
+        "archives/multi-vm00",
+        "-a",
+        "archives/multi-vm01",
+    ];
+    same("pmie", &[&source[..], &["-c", hosts]].concat());
+    // What is wrong is said on standard error.
+    for text in [
+        "kernel.all.cpu.user > ;",
+        "disk.dev.total > 400 -> print \"x\";",
+        "nosuch > 1;",
+    ] {
+        let wrong = scratch.write("wrong", text);
+        let wrong = wrong.to_str().expect("a path in UTF-8");
+        let args = ["-q", "-a", "archives/babylon.pmview_v2", "-c", wrong];
+        assert_eq!(
+            ours("pmie", &args).stderr,
+            debian("pmie", &args).stderr,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn small_tools_say_the_same() {
+    for args in [
+        &["-z", "-q", "1", "archives/diff1", "archives/diff2"][..],
+        &[
+            "-z",
+            "-p",
+            "5",
+            "-x",
+            "disk.dev",
+            "archives/section-a",
+            "archives/section-c",
+        ],
+        &[
+            "-Z",
+            "UTC",
+            "--skip-missing",
+            "archives/section-a",
+            "archives/section-c",
+        ],
+    ] {
+        // Debian's is a script, which finds its tools by PATH: what it prints is kept with the suite.
+        let own = ours("pmdiff", args);
+        assert_eq!(own.status, Some(0), "{}", own.stderr);
+        assert!(
+            own.stdout.contains("Ratio  Metric-Instance\n"),
+            "{}",
+            own.stdout
+        );
+    }
+    let expected = std::fs::read_to_string(suite().join("996.out")).expect("expected output");
+    let own = ours(
+        "pmdiff",
+        &["-z", "-q", "1", "archives/diff1", "archives/diff2"],
+    )
+    .stdout;
+    let table = own.split_once("Ratio Threshold").expect("a table").1;
+    assert!(expected.contains(table), "{own}");
+    same("pmerr", &["-12357", "0x3041", "12345", "x", "-2", "0"]);
+    same("pmerr", &["-l"]);
+    let scratch = Scratch::new("pcp-pmjson");
+    for (number, text) in [
+        r#"{"a":1,"b":[1,2.50,{"c":null}],"d":"x\\n\u00e9","e":{},"f":[],"g":true}"#,
+        r#"[[1,[2]],["x",{"y":[{"z":"q"}]}]]"#,
+        "[1, 2",
+        "{a:1}",
+        r#"{"a" : 1,}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = scratch.write(&format!("{number}.json"), text);
+        let path = path.to_str().expect("a path in UTF-8");
+        for style in ["-m", "-p", "-y", "-q"] {
+            same("pmjson", &[style, "-i", path]);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -69,7 +70,10 @@ impl Side {
 
     fn name(&self) -> String {
         let name = Path::new(&self.archive).file_name();
-        name.map_or_else(|| self.archive.clone(), |n| n.to_string_lossy().into_owned())
+        name.map_or_else(
+            || self.archive.clone(),
+            |n| n.to_string_lossy().into_owned(),
+        )
     }
 }
 
@@ -183,7 +187,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         let (values, complaints) = summary(side, &zone, precision)?;
         if !complaints.is_empty() {
             let archive = &side.archive;
-            let _ = writeln!(out, "Warnings from pmlogsummary ... {archive}\n{complaints}");
+            let _ = writeln!(
+                out,
+                "Warnings from pmlogsummary ... {archive}\n{complaints}"
+            );
         }
         let kept = values
             .into_iter()
@@ -218,7 +225,7 @@ fn summary(
     precision: usize,
 ) -> io::Result<(BTreeMap<String, f64>, String)> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("pmlogsummary").args(zone);
+    command.arg0("pmlogsummary").args(zone);
     command.args(["-p", &precision.to_string()]);
     for (option, time) in [("-S", &side.start), ("-T", &side.end)] {
         if let Some(time) = time {

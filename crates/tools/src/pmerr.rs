@@ -45,10 +45,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 writeln!(out, "  Code  Symbolic Name          Message")?;
                 for (code, name) in ErrorCode::ALL {
                     // What PCP knows, but does not tell.
-                    if matches!(
-                        *code,
-                        ErrorCode::PMDAREADY | ErrorCode::PMDANOTREADY
-                    ) {
+                    if matches!(*code, ErrorCode::PMDAREADY | ErrorCode::PMDANOTREADY) {
                         continue;
                     }
                     let name = format!("PM_ERR_{name}");
@@ -89,6 +86,8 @@ fn decode(word: &str) -> Option<i32> {
     if let Ok(number) = word.parse::<i32>() {
         return Some(number);
     }
-    let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"))?;
+    let digits = word
+        .strip_prefix("0x")
+        .or_else(|| word.strip_prefix("0X"))?;
     u32::from_str_radix(digits, 16).ok().map(|n| n as i32)
 }

@@ -218,7 +218,9 @@ impl<'a> Parser<'a> {
                     }
                     self.at += 1;
                 }
-                Ok(Json::Plain(self.text.get(start..self.at).unwrap_or_default()))
+                Ok(Json::Plain(
+                    self.text.get(start..self.at).unwrap_or_default(),
+                ))
             }
             _ => Err(INVALID),
         }

@@ -37,9 +37,7 @@ struct Preprocessor<'a> {
 
 fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// A text in double or single quotes or angle brackets, or a word.
@@ -63,7 +61,10 @@ pub fn preprocess(file: &str, text: &str, folders: &[PathBuf]) -> Preprocessed {
     };
     let error = preprocessor.text(file, text, 0).err().or_else(|| {
         (!preprocessor.wanted.is_empty()).then(|| {
-            format!("pmcpp: {file}[{}]: \npmcpp: Error: End of input and no matching %endif\n", text.lines().count())
+            format!(
+                "pmcpp: {file}[{}]: \npmcpp: Error: End of input and no matching %endif\n",
+                text.lines().count()
+            )
         })
     });
     Preprocessed {
@@ -103,7 +104,8 @@ impl Preprocessor<'_> {
                 }
                 "else" => {
                     let last = self.wanted.last_mut();
-                    let last = last.ok_or_else(|| wrong("No matching %ifdef or %ifndef for %else"))?;
+                    let last =
+                        last.ok_or_else(|| wrong("No matching %ifdef or %ifndef for %else"))?;
                     *last = !*last;
                     true
                 }
@@ -144,8 +146,8 @@ impl Preprocessor<'_> {
                     if self.macros.contains_key(name) {
                         return Err(wrong("Macro redefinition"));
                     }
-                    let value = unquote(value)
-                        .ok_or_else(|| wrong("Unterminated string in %define"))?;
+                    let value =
+                        unquote(value).ok_or_else(|| wrong("Unterminated string in %define"))?;
                     self.macros.insert(name.to_owned(), value.to_owned());
                     true
                 }

@@ -152,7 +152,14 @@ fn shell(text: &str) -> bool {
 fn alarm(text: &str) -> bool {
     let program = config("PCP_XCONFIRM_PROG").unwrap_or_else(|| "/usr/bin/pmconfirm".to_owned());
     let spawned = Command::new(program)
-        .args(["-header", "Performance Co-Pilot", "-icon", "info", "-t", text])
+        .args([
+            "-header",
+            "Performance Co-Pilot",
+            "-icon",
+            "info",
+            "-t",
+            text,
+        ])
         .spawn();
     match spawned {
         Ok(mut child) => {
@@ -216,9 +223,7 @@ fn syslog(text: &str, date: &str) -> bool {
     let mut rest = text.trim_start();
     while let Some(option) = ["-p", "-t"].into_iter().find(|o| rest.starts_with(*o)) {
         let after = rest.get(2..).unwrap_or("").trim_start();
-        let (word, behind) = after
-            .split_once(char::is_whitespace)
-            .unwrap_or((after, ""));
+        let (word, behind) = after.split_once(char::is_whitespace).unwrap_or((after, ""));
         if option == "-p" {
             level = priority(word).unwrap_or(level);
         } else {
@@ -235,16 +240,20 @@ fn syslog(text: &str, date: &str) -> bool {
         .is_ok()
 }
 
-/// Sends a message to a server that speaks STOMP, as its configuration says.
-fn stomp(text: &str, file: Option<&str>) -> std::io::Result<()> {
-    let path = file.map_or_else(
+/// Where the configuration of the stomp action is.
+pub fn stomp_configuration(file: Option<&str>) -> String {
+    file.map_or_else(
         || {
-            let folder = config("PCP_SYSCONF_DIR").unwrap_or_else(|| "/etc/pcp".to_owned());
-            format!("{folder}/pmie/config/stomp")
+            let folder = config("PCP_VAR_DIR").unwrap_or_else(|| "/var/lib/pcp".to_owned());
+            format!("{folder}/config/pmie/stomp")
         },
         str::to_owned,
-    );
-    let settings = std::fs::read_to_string(path)?;
+    )
+}
+
+/// Sends a message to a server that speaks STOMP, as its configuration says.
+fn stomp(text: &str, file: Option<&str>) -> std::io::Result<()> {
+    let settings = std::fs::read_to_string(stomp_configuration(file))?;
     let setting = |name: &str| {
         settings
             .lines()
@@ -254,7 +263,9 @@ fn stomp(text: &str, file: Option<&str>) -> std::io::Result<()> {
     };
     let missing = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
     let host = setting("host").ok_or_else(missing)?;
-    let port: u16 = setting("port").and_then(|p| p.parse().ok()).ok_or_else(missing)?;
+    let port: u16 = setting("port")
+        .and_then(|p| p.parse().ok())
+        .ok_or_else(missing)?;
     let user = setting("username").ok_or_else(missing)?;
     let password = setting("password").ok_or_else(missing)?;
     let topic = setting("topic").unwrap_or_else(|| "PMIE".to_owned());

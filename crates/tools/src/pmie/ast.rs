@@ -99,6 +99,8 @@ pub enum Form {
     Number(f64),
     /// A text.
     Text(String),
+    /// The interval in seconds.
+    Delta(f64),
     /// A part of the date.
     Clock(ClockPart),
     /// Values of a metric, one entry of [`super::source::Sources`] per host.
@@ -143,7 +145,7 @@ impl Expr {
     /// The value of an expression that does not change.
     pub fn constant(&self) -> Option<f64> {
         match &self.form {
-            Form::Number(value) => Some(*value),
+            Form::Number(value) | Form::Delta(value) => Some(*value),
             Form::Negate(operand) => Some(-operand.constant()?),
             Form::Binary(operator, left, right) => {
                 let (left, right) = (left.constant()?, right.constant()?);
@@ -163,7 +165,8 @@ impl Expr {
     pub fn is_constant(&self) -> bool {
         match &self.form {
             Form::Number(_) | Form::Text(_) => true,
-            Form::Clock(_) | Form::Fetch { .. } => false,
+            // A statement about the interval is evaluated as one about the time is.
+            Form::Delta(_) | Form::Clock(_) | Form::Fetch { .. } => false,
             Form::Negate(e)
             | Form::Not(e)
             | Form::Rate(e)

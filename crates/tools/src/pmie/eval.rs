@@ -40,6 +40,8 @@ pub struct Set {
     pub rows: Vec<Row>,
     /// How many values there would be if there were any.
     pub expected: usize,
+    /// Whether it is more than a place for values that are not there.
+    pub valid: bool,
 }
 
 impl Set {
@@ -51,11 +53,12 @@ impl Set {
                 values: vec![value],
             }],
             expected: 1,
+            valid: true,
         }
     }
 
     /// Whether anything in it is known.
-    pub fn is_valid(&self) -> bool {
+    fn is_known(&self) -> bool {
         self.rows
             .iter()
             .any(|row| row.values.iter().any(|v| *v != Val::Missing))
@@ -94,6 +97,8 @@ pub struct Binding {
     pub inst: Option<Text>,
     /// The value.
     pub value: Val,
+    /// All samples of it.
+    pub samples: Vec<Val>,
 }
 
 impl Evaluator {
@@ -120,7 +125,7 @@ impl Evaluator {
 
     fn form(&mut self, expr: &Expr, sources: &Sources, time: Timestamp) -> Set {
         match &expr.form {
-            Form::Number(value) => Set::single(Val::Number(*value)),
+            Form::Number(value) | Form::Delta(value) => Set::single(Val::Number(*value)),
             Form::Text(text) => Set::single(Val::Text(text.clone())),
             Form::Clock(part) => {
                 let civil = self.zone.civil(time.sec);
@@ -184,6 +189,10 @@ impl Evaluator {
             }
             Form::Match(regex, wanted, operand) => {
                 let mut set = self.evaluate(operand, sources, time);
+                if !set.valid {
+                    set.valid = true;
+                    return set;
+                }
                 for row in &mut set.rows {
                     let name = row.inst.as_ref().map(|(_, name)| name.to_string());
                     let matches = name.is_some_and(|name| regex.is_match(&name));
@@ -254,8 +263,13 @@ impl Evaluator {
             let value = source.values.get(at).or(source.values.first());
             found.push(Binding {
                 host: source.host.or(row.host),
-                inst: source.inst.as_ref().or(row.inst.as_ref()).map(|i| i.1.clone()),
+                inst: source
+                    .inst
+                    .as_ref()
+                    .or(row.inst.as_ref())
+                    .map(|i| i.1.clone()),
                 value: value.cloned().unwrap_or(Val::Missing),
+                samples: source.values.clone(),
             });
         }
         found
@@ -306,8 +320,8 @@ fn fetch(
     let mut set = Set::default();
     for metric in metrics.iter().filter_map(|m| sources.metrics.get(*m)) {
         let samples = oldest - newest + 1;
-        set.expected += metric.instance_count().unwrap_or(1).max(1) * samples;
-        for (inst, name) in metric.rows((newest, oldest)) {
+        set.expected += metric.expected() * samples;
+        for (inst, name) in metric.rows() {
             let values = (newest..=oldest)
                 .map(|sample| {
                     if kind == Kind::Text {
@@ -324,6 +338,7 @@ fn fetch(
             });
         }
     }
+    set.valid = set.is_known();
     set
 }
 
@@ -344,12 +359,15 @@ fn partner<'a>(set: &'a Set, row: &Row) -> Option<&'a Row> {
     let inst = row.inst.as_ref().map(|i| &i.1);
     let by = |host: bool, instance: bool| {
         set.rows.iter().find(|r| {
-            (if host { r.host == row.host } else { r.host.is_none() || row.host.is_none() })
-                && (if instance {
-                    r.inst.as_ref().map(|i| &i.1) == inst
-                } else {
-                    r.inst.is_none() || inst.is_none()
-                })
+            (if host {
+                r.host == row.host
+            } else {
+                r.host.is_none() || row.host.is_none()
+            }) && (if instance {
+                r.inst.as_ref().map(|i| &i.1) == inst
+            } else {
+                r.inst.is_none() || inst.is_none()
+            })
         })
     };
     by(true, true)
@@ -369,7 +387,11 @@ fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val) -> Set {
         (1 + usize::from(instances), set.rows.len())
     };
     let left_leads = weight(left) >= weight(right);
-    let (leader, other) = if left_leads { (left, right) } else { (right, left) };
+    let (leader, other) = if left_leads {
+        (left, right)
+    } else {
+        (right, left)
+    };
     let mut used_hosts: HashMap<Option<usize>, usize> = HashMap::new();
     let rows = leader.rows.iter().map(|row| {
         let place = used_hosts.entry(row.host).or_insert(0);
@@ -395,7 +417,11 @@ fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val) -> Set {
         let values = (0..count)
             .map(|at| {
                 let (a, b) = (sample(&row.values, at), sample(values, at));
-                if left_leads { with(&a, &b) } else { with(&b, &a) }
+                if left_leads {
+                    with(&a, &b)
+                } else {
+                    with(&b, &a)
+                }
             })
             .collect();
         Row {
@@ -407,6 +433,7 @@ fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val) -> Set {
     Set {
         rows: rows.collect(),
         expected: left.expected.max(right.expected),
+        valid: left.valid && right.valid,
     }
 }
 
@@ -452,14 +479,32 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
     match dimension {
         Dimension::Sample => {
             for row in &set.rows {
-                let value = fold(reduction, &row.values.iter().collect::<Vec<_>>());
+                let values: Vec<&Val> = row.values.iter().collect();
+                let arithmetic = matches!(
+                    reduction,
+                    Reduction::Min
+                        | Reduction::Max
+                        | Reduction::Sum
+                        | Reduction::Average
+                        | Reduction::Count
+                );
+                // Numbers of samples are put together when all are there.
+                let value = if arithmetic && row.values.contains(&Val::Missing) {
+                    Val::Missing
+                } else {
+                    fold(reduction, &values)
+                };
                 rows.push(Row {
                     values: vec![value],
                     ..row.clone()
                 });
             }
             let expected = set.rows.len().max(1);
-            return Set { rows, expected };
+            return Set {
+                rows,
+                expected,
+                valid: set.valid,
+            };
         }
         Dimension::Instance => {
             let mut hosts: Vec<Option<usize>> = Vec::new();
@@ -470,11 +515,16 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
             }
             for host in hosts {
                 let of: Vec<&Row> = set.rows.iter().filter(|r| r.host == host).collect();
-                rows.push(Row {
-                    host,
-                    inst: None,
-                    values: by_sample(reduction, &of),
-                });
+                let values = by_sample(reduction, &of);
+                // The extreme value keeps the name of its instance.
+                let inst = match reduction {
+                    Reduction::Min | Reduction::Max => of
+                        .iter()
+                        .find(|r| r.values.first() == values.first())
+                        .and_then(|r| r.inst.clone()),
+                    _ => None,
+                };
+                rows.push(Row { host, inst, values });
             }
         }
         Dimension::Host => {
@@ -498,8 +548,19 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
     if rows.is_empty() {
         rows.push(missing(None));
     }
+    if reduction == Reduction::Count && set.valid {
+        for value in rows.iter_mut().flat_map(|row| &mut row.values) {
+            if *value == Val::Missing && !set.rows.is_empty() {
+                *value = Val::Number(0.0);
+            }
+        }
+    }
     let expected = rows.len();
-    Set { rows, expected }
+    Set {
+        rows,
+        expected,
+        valid: set.valid,
+    }
 }
 
 fn by_sample(reduction: Reduction, rows: &[&Row]) -> Vec<Val> {

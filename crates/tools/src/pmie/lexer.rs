@@ -90,7 +90,9 @@ impl Lexer {
     }
 
     fn starts_with(&self, text: &str) -> bool {
-        text.chars().enumerate().all(|(i, c)| self.chars.get(i) == Some(&c))
+        text.chars()
+            .enumerate()
+            .all(|(i, c)| self.chars.get(i) == Some(&c))
     }
 
     fn take(&mut self, text: &str) -> bool {
@@ -126,6 +128,11 @@ impl Lexer {
                 return;
             }
         }
+    }
+
+    /// Whether nothing but space follows.
+    pub fn is_at_end(&self) -> bool {
+        self.chars.iter().all(|c| c.is_whitespace())
     }
 
     fn skip_space(&mut self) {
@@ -194,7 +201,8 @@ impl Lexer {
                 match self.macros.get(&name) {
                     Some(Macro::Text(text)) => Some(text.clone()),
                     _ => {
-                        self.complaints.push(format!("undefined macro name ${name}\n"));
+                        self.complaints
+                            .push(format!("undefined macro name ${name}\n"));
                         None
                     }
                 }
@@ -235,7 +243,8 @@ impl Lexer {
                         self.next()
                     }
                     None => {
-                        self.complaints.push(format!("undefined macro name ${name}\n"));
+                        self.complaints
+                            .push(format!("undefined macro name ${name}\n"));
                         Token::Mark("$")
                     }
                 };

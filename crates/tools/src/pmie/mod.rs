@@ -214,7 +214,10 @@ fn run_logged(args: &[String], options: &Options, log: &str) -> io::Result<u8> {
     let file = match std::fs::File::create(log) {
         Ok(file) => file,
         Err(error) => {
-            eprintln!("pmie: cannot open log \"{log}\" for writing : {}", ErrorCode::from(&error));
+            eprintln!(
+                "pmie: cannot open log \"{log}\" for writing : {}",
+                ErrorCode::from(&error)
+            );
             return Ok(1);
         }
     };
@@ -269,7 +272,12 @@ fn read(file: Option<&str>) -> Result<(String, String), String> {
     let mut text = Vec::new();
     let Some(path) = file else {
         let read = io::stdin().lock().read_to_end(&mut text);
-        read.map_err(|e| format!("pmie: cannot read standard input: {}\n", ErrorCode::from(&e)))?;
+        read.map_err(|e| {
+            format!(
+                "pmie: cannot read standard input: {}\n",
+                ErrorCode::from(&e)
+            )
+        })?;
         return Ok((
             "standard input".to_owned(),
             String::from_utf8_lossy(&text).into_owned(),
@@ -287,7 +295,10 @@ fn read(file: Option<&str>) -> Result<(String, String), String> {
 fn start(options: &Options) -> Result<u8, String> {
     let names = match &options.namespace {
         Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
-            format!("pmie: cannot load namespace from \"{path}\": {}\n", error.code())
+            format!(
+                "pmie: cannot load namespace from \"{path}\": {}\n",
+                error.code()
+            )
         })?),
         None => None,
     };
@@ -332,7 +343,7 @@ fn start(options: &Options) -> Result<u8, String> {
     } else {
         options.files.iter().map(|f| Some(f.as_str())).collect()
     };
-    let (mut failed, mut ids) = (false, 0);
+    let (mut failed, mut stomps, mut ids) = (false, false, 0);
     for file in files {
         let (name, text) = read(file)?;
         let mut parser = Parser::new(&text, &name, delta, &mut sources);
@@ -341,20 +352,37 @@ fn start(options: &Options) -> Result<u8, String> {
         ids = parser.identifiers();
         failed |= parser.failed;
         eprint!("{}", parser.said);
+        stomps |= parser.uses_stomp;
         statements.append(&mut parser.statements);
+        if let Some(text) = sources.fatal.take() {
+            return Err(text);
+        }
     }
     if options.check {
         return Ok(u8::from(failed));
+    }
+    if stomps {
+        let path = action::stomp_configuration(options.stomp.as_deref());
+        if let Err(error) = std::fs::metadata(&path) {
+            let code = ErrorCode::from(&error);
+            notify(
+                "Error",
+                &format!("Cannot open STOMP configuration file {path}: {code}"),
+            );
+            return Ok(1);
+        }
     }
     let mut engine = Engine::new(
         sources,
         statements,
         window,
         zone,
-        options.verbosity,
-        options.stamped,
-        options.archives.is_empty(),
-        options.stomp.clone(),
+        run::Style {
+            verbosity: options.verbosity,
+            stamped: options.stamped,
+            live: options.archives.is_empty(),
+            stomp: options.stomp.clone(),
+        },
     );
     if options.interact {
         return interact::run(&mut engine, delta, ids);

@@ -36,6 +36,8 @@ pub struct Parser<'a> {
     dropped: bool,
     /// This statement makes no sense, which was said.
     senseless: bool,
+    /// A macro in this statement is not known, which was said.
+    unknown_macro: bool,
     depth: usize,
     /// What there is to say on standard error, in order.
     pub said: String,
@@ -43,6 +45,8 @@ pub struct Parser<'a> {
     pub statements: Vec<Statement>,
     /// Whether something was wrong.
     pub failed: bool,
+    /// Whether there is an action that sends messages.
+    pub uses_stomp: bool,
 }
 
 /// What a unit of a scale factor is in canonical units.
@@ -119,10 +123,12 @@ impl<'a> Parser<'a> {
             count: 0,
             dropped: false,
             senseless: false,
+            unknown_macro: false,
             depth: 0,
             said: String::new(),
             statements: Vec::new(),
             failed: false,
+            uses_stomp: false,
         }
     }
 
@@ -191,51 +197,60 @@ impl<'a> Parser<'a> {
             }
             self.dropped = false;
             self.senseless = false;
+            self.unknown_macro = false;
             self.depth = 0;
             let result = self.statement();
             self.complaints();
             if let Err(Syntax(detail)) = result {
                 self.failed = true;
-                let line = self.lexer.line;
-                self.said.push_str(&format!(
-                    "pmie: syntax error - near line {line} of {}\n",
-                    self.file
-                ));
-                if let Some(detail) = detail {
-                    self.said.push_str(&format!("{detail}\n"));
-                }
-                // What the error was found at is taken, too.
-                self.next();
-                while let Some(token) = self.ahead.pop_front() {
-                    if token == Token::Mark(";") {
-                        break;
-                    }
-                    if self.ahead.is_empty() {
-                        self.lexer.recover();
+                // Of a macro that is not known only that is said.
+                if !self.unknown_macro {
+                    let place = self.place();
+                    self.said
+                        .push_str(&format!("pmie: syntax error - {place}\n"));
+                    if let Some(detail) = detail {
+                        self.said.push_str(&format!("{detail}\n"));
                     }
                 }
-                if self.ahead.is_empty() {
-                    self.resume();
-                }
+                self.recover();
             }
         }
     }
 
-    /// Goes on behind the next semicolon, unless an error was found at the end.
-    fn resume(&mut self) {
+    /// Where an error is, for messages: what follows the word at which it was found decides.
+    fn place(&mut self) -> String {
+        self.peek();
+        let more = self.ahead.iter().skip(1).any(|token| *token != Token::End);
+        if !more && self.lexer.is_at_end() {
+            "at end of file".to_owned()
+        } else {
+            format!("near line {} of {}", self.lexer.line, self.file)
+        }
+    }
+
+    /// Goes on behind the next semicolon; one at which an error was found does not count.
+    fn recover(&mut self) {
+        self.next();
+        while let Some(token) = self.ahead.pop_front() {
+            if token == Token::Mark(";") {
+                return;
+            }
+        }
         self.lexer.recover();
     }
 
     fn complaints(&mut self) {
         let complaints = std::mem::take(&mut self.lexer.complaints);
         self.failed |= !complaints.is_empty();
+        self.unknown_macro |= !complaints.is_empty();
         self.said.push_str(&complaints.concat());
         self.said.push_str(&self.sources.take_said());
     }
 
     fn statement(&mut self) -> Parsed<()> {
         let mut name = None;
-        if let (Token::Name(word), Token::Mark("=")) = (self.peek().clone(), self.peek_at(1).clone())
+        if let (Token::Name(word), Token::Mark("=")) =
+            (self.peek().clone(), self.peek_at(1).clone())
         {
             self.next();
             self.next();
@@ -251,6 +266,7 @@ impl<'a> Parser<'a> {
             if self.take("->") {
                 let condition = self.condition(condition)?;
                 let action = self.action()?;
+                self.single(&condition);
                 Body::Rule(condition, action)
             } else {
                 Body::Expr(condition)
@@ -283,7 +299,8 @@ impl<'a> Parser<'a> {
             self.failed = true;
             return Ok(());
         }
-        if matches!(&body, Body::Expr(expr) if expr.is_constant()) {
+        let constant = |expr: &Expr| expr.is_constant() || matches!(expr.form, Form::Delta(_));
+        if matches!(&body, Body::Expr(expr) if constant(expr)) {
             return Ok(());
         }
         self.statements.push(Statement {
@@ -310,10 +327,14 @@ impl<'a> Parser<'a> {
         if condition.kind != Kind::Truth && !self.dropped {
             return wrong("logical expression expected to precede ->");
         }
-        if !self.dropped && self.sources.is_set(&condition) {
-            return wrong("rule condition must have a single boolean value");
-        }
         Ok(condition)
+    }
+
+    /// What is known to be wrong with a condition when its action was read.
+    fn single(&mut self, condition: &Expr) {
+        if !self.dropped && self.sources.is_set(condition) {
+            self.nonsense("rule condition must have a single boolean value");
+        }
     }
 
     fn ruleset(&mut self) -> Parsed<Body> {
@@ -326,6 +347,7 @@ impl<'a> Parser<'a> {
             }
             let condition = self.condition(condition)?;
             let action = self.action()?;
+            self.single(&condition);
             rules.push((condition, action));
             if !self.take_name("else") {
                 break;
@@ -385,8 +407,12 @@ impl<'a> Parser<'a> {
             _ => return wrong("action expected to follow ->"),
         };
         self.next();
-        let expected =
-            || Syntax(Some(format!("(time interval optional) and string expected to follow {verb}")));
+        self.uses_stomp |= verb == "stomp";
+        let expected = || {
+            Syntax(Some(format!(
+                "(time interval optional) and string expected to follow {verb}"
+            )))
+        };
         let mut holdoff = None;
         if let Token::Number(count) = *self.peek() {
             self.next();
@@ -527,9 +553,12 @@ impl<'a> Parser<'a> {
     }
 
     fn quantified(&mut self, what: Reduction, dimension: Dimension) -> Parsed<Expr> {
-        let operand = self.truth()?;
+        let expected = "logical expression expected to follow quantifier";
+        let operand = self.truth().map_err(|Syntax(detail)| {
+            Syntax(Some(detail.unwrap_or_else(|| expected.to_owned())))
+        })?;
         if operand.kind != Kind::Truth && !self.dropped {
-            return wrong("logical expression expected to follow quantifier");
+            return wrong(expected);
         }
         let form = Form::Reduce(what, dimension, Box::new(operand));
         Ok(self.expr(Kind::Truth, form))
@@ -576,9 +605,27 @@ impl<'a> Parser<'a> {
             return wrong(format!("arithmetic expression expected to precede {mark}"));
         }
         self.next();
+        let ordered = !matches!(operator, Operator::Equal | Operator::NotEqual);
+        if ordered && matches!(self.peek(), Token::Text(_)) {
+            return wrong(format!("arithmetic expression expected to follow {mark}"));
+        }
         let right = self.operand(mark, "arithmetic", Parser::sum)?;
         if right.kind == Kind::Truth && !self.dropped {
             return wrong(format!("arithmetic expression expected to follow {mark}"));
+        }
+        // Texts are equal or not; they have no order.
+        if ordered && !self.dropped {
+            if left.kind == Kind::Text {
+                return wrong(format!("arithmetic expression expected to precede {mark}"));
+            }
+            if right.kind == Kind::Text {
+                return wrong(format!("arithmetic expression expected to follow {mark}"));
+            }
+        }
+        if let Token::Mark(next) = *self.peek()
+            && relation(next).is_some()
+        {
+            return wrong(format!("arithmetic expression expected to precede {next}"));
         }
         self.same_kind(&left, &right);
         self.same_size(&left, &right);
@@ -592,11 +639,9 @@ impl<'a> Parser<'a> {
             return;
         }
         self.complaints();
-        let line = self.lexer.line;
-        self.said.push_str(&format!(
-            "pmie: syntax error - near line {line} of {}\n{text}\n",
-            self.file
-        ));
+        let place = self.place();
+        self.said
+            .push_str(&format!("pmie: syntax error - {place}\n{text}\n"));
         self.senseless = true;
     }
 
@@ -705,7 +750,7 @@ impl<'a> Parser<'a> {
                         self.truth()?
                     };
                     if operand.kind != Kind::Truth && !self.dropped {
-                        return wrong("logical expression expected to follow quantifier");
+                        return wrong("logical expression expected to follow aggregation operator");
                     }
                     let form = Form::Reduce(Reduction::Count, dimension, Box::new(operand));
                     return Ok(self.expr(Kind::Number, form));
@@ -714,7 +759,7 @@ impl<'a> Parser<'a> {
                     self.next();
                     let operand = self.operand(&word, "arithmetic", Parser::unary)?;
                     if operand.kind != Kind::Number && !self.dropped {
-                        return wrong(format!("arithmetic expression expected to follow {word}"));
+                        return Err(Syntax(None));
                     }
                     let form = Form::Reduce(what, dimension, Box::new(operand));
                     return Ok(self.expr(Kind::Number, form));
@@ -784,7 +829,7 @@ impl<'a> Parser<'a> {
                     "day_of_week" => ClockPart::DayOfWeek,
                     _ => {
                         let delta = self.delta.as_secs_f64();
-                        return Ok(self.expr(Kind::Number, Form::Number(delta)));
+                        return Ok(self.expr(Kind::Number, Form::Delta(delta)));
                     }
                 };
                 Ok(self.expr(Kind::Number, Form::Clock(part)))

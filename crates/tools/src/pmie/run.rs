@@ -27,12 +27,29 @@ pub enum Verbosity {
     Satisfying,
 }
 
+/// How many evaluations that were missed are made up for; where it is more, they are left out.
+const CATCH_UP: i128 = 10;
+
 /// Statements that are evaluated together.
 struct Task {
     delta: Timestamp,
     next: Timestamp,
+    /// Of tasks that are due at one time that with the greatest goes first: that which was put in last.
+    turn: i64,
     statements: Vec<usize>,
     metrics: Vec<usize>,
+}
+
+/// How an engine works and what it says.
+pub struct Style {
+    /// What is printed.
+    pub verbosity: Verbosity,
+    /// Whether times are printed in any case.
+    pub stamped: bool,
+    /// Whether it waits for its times to come, and does what rules say.
+    pub live: bool,
+    /// Where the configuration of the stomp action is.
+    pub stomp: Option<String>,
 }
 
 /// Everything that evaluation needs.
@@ -66,7 +83,7 @@ fn metrics_of(expr: &Expr, found: &mut Vec<usize>) {
             metrics_of(left, found);
             metrics_of(right, found);
         }
-        Form::Number(_) | Form::Text(_) | Form::Clock(_) => {}
+        Form::Number(_) | Form::Text(_) | Form::Delta(_) | Form::Clock(_) => {}
     }
 }
 
@@ -85,26 +102,22 @@ impl Statement {
 
 impl Engine {
     /// An engine that stands at the start of its window.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         sources: Sources,
         statements: Vec<Statement>,
         window: TimeWindow,
         zone: Zone,
-        verbosity: Verbosity,
-        stamped: bool,
-        live: bool,
-        stomp: Option<String>,
+        style: Style,
     ) -> Engine {
         Engine {
             sources,
             statements,
             window,
             zone,
-            verbosity,
-            stamped,
-            live,
-            stomp,
+            verbosity: style.verbosity,
+            stamped: style.stamped,
+            live: style.live,
+            stomp: style.stomp,
         }
     }
 
@@ -118,7 +131,8 @@ impl Engine {
         for (at, statement) in self.statements.iter().enumerate() {
             let mut metrics = Vec::new();
             statement.metrics(&mut metrics);
-            match tasks.iter_mut().find(|t| t.delta == statement.delta) {
+            // Statements that follow each other and have one interval are evaluated together.
+            match tasks.last_mut().filter(|t| t.delta == statement.delta) {
                 Some(task) => {
                     task.statements.push(at);
                     task.metrics.extend(metrics);
@@ -126,6 +140,7 @@ impl Engine {
                 None => tasks.push(Task {
                     delta: statement.delta,
                     next: self.window.origin,
+                    turn: -(tasks.len() as i64),
                     statements: vec![at],
                     metrics,
                 }),
@@ -137,18 +152,16 @@ impl Engine {
     /// Evaluates until the window ends.
     pub fn run(&mut self) {
         let mut tasks = self.tasks();
+        let mut turns = 0;
         let mut evaluator = Evaluator::new(self.zone.clone());
         let mut actor = Actor::new(!self.live, self.zone.clone(), self.stomp.clone());
         loop {
-            // Of tasks that are due at the same time, the one that came first.
-            let due = tasks
-                .iter()
-                .enumerate()
-                .min_by_key(|(at, task)| (task.next, *at))
-                .map(|(at, _)| at);
-            let Some(task) = due.and_then(|at| tasks.get_mut(at)) else {
+            let due = tasks.iter_mut().min_by_key(|task| (task.next, -task.turn));
+            let Some(task) = due else {
                 return;
             };
+            turns += 1;
+            task.turn = turns;
             let time = task.next;
             if time > self.window.end {
                 if self.live && self.window.end != Timestamp::MAX {
@@ -179,12 +192,12 @@ impl Engine {
                 return;
             }
             task.next = time + task.delta;
-            if self.live && task.next < Timestamp::now() {
-                // What was missed is left out.
+            if self.live {
                 let late = (Timestamp::now() - task.next).as_nanos();
                 let steps = late / task.delta.as_nanos().max(1);
-                task.next =
-                    task.next + Timestamp::from_nanos(steps.max(0) * task.delta.as_nanos());
+                if steps > CATCH_UP {
+                    task.next = task.next + Timestamp::from_nanos(steps * task.delta.as_nanos());
+                }
             }
         }
     }
@@ -206,7 +219,9 @@ impl Engine {
         };
         let empty = Set::default();
         let set = evaluator.result(expr).unwrap_or(&empty);
-        if !set.is_valid() {
+        let known = set.rows.iter().flat_map(|row| &row.values);
+        let matched = matches!(expr.form, Form::Match(..)) && set.valid && !set.rows.is_empty();
+        if known.clone().all(|v| *v == Val::Missing) && !matched {
             let word = shown(&Val::Missing, expr.kind);
             println!("{}", vec![word; set.expected.max(1)].join(" "));
             return;
@@ -220,8 +235,9 @@ impl Engine {
         println!();
         if self.verbosity == Verbosity::Satisfying && expr.kind == Kind::Truth {
             for binding in evaluator.bindings(expr) {
-                let value = shown(&binding.value, Kind::Number);
-                println!("{}{value}", self.row(binding.host, binding.inst.as_ref()));
+                let samples = binding.samples.iter().map(|v| shown(v, Kind::Number));
+                let values = samples.collect::<Vec<_>>().join(" ");
+                println!("{}{values}", self.row(binding.host, binding.inst.as_ref()));
             }
             return;
         }

@@ -33,6 +33,8 @@ pub struct Metric {
     known: Vec<Instance>,
     factor: f64,
     depth: usize,
+    /// Whether the last fetch had an error in the place of values.
+    failed: bool,
     ring: VecDeque<(Timestamp, Vec<(i32, Value)>)>,
 }
 
@@ -47,6 +49,8 @@ pub struct Sources {
     names: Option<pcp::pmns::Pmns>,
     tool_log: fn(&str, &str),
     said: String,
+    /// What makes it impossible to go on.
+    pub fatal: Option<String>,
 }
 
 impl Sources {
@@ -67,6 +71,7 @@ impl Sources {
             names,
             tool_log,
             said: said.concat(),
+            fatal: None,
         }
     }
 
@@ -88,7 +93,10 @@ impl Sources {
         let mut span: Option<(Timestamp, Timestamp, String)> = None;
         for names in self.archives.clone() {
             let mut archive = ArchiveContext::open(&names).map_err(|error| {
-                format!("pmie: cannot open archive {names}\npmNewContext failed: {}\n", error.code())
+                format!(
+                    "pmie: cannot open archive {names}\npmNewContext failed: {}\n",
+                    error.code()
+                )
             })?;
             if let Some(space) = &self.names {
                 archive.use_names(space.clone());
@@ -99,7 +107,10 @@ impl Sources {
             if self.hosts.iter().any(|h| h.name == name) {
                 return Err(format!(
                     "pmie: Error: archive {names} and archive {} are from the same host \"{name}\"\n",
-                    self.hosts.iter().find(|h| h.name == name).map_or("", |h| &h.spec)
+                    self.hosts
+                        .iter()
+                        .find(|h| h.name == name)
+                        .map_or("", |h| &h.spec)
                 ));
             }
             let mut context = Context::Archive(Box::new(archive));
@@ -141,9 +152,10 @@ impl Sources {
             };
             let found = self.hosts.iter().position(|h| h.name == name);
             if found.is_none() {
-                self.said.push_str(&format!(
-                    "pmie: no archive for host {name}\n"
-                ));
+                self.fatal = Some(
+                    "pmie: cannot open archive unknown archive\npmNewContext: No such file or directory\n"
+                        .to_owned(),
+                );
             }
             return found;
         }
@@ -226,6 +238,7 @@ impl Sources {
             known: Vec::new(),
             factor: 1.0,
             depth: oldest + 2,
+            failed: false,
             ring: VecDeque::new(),
         };
         let Some(context) = &mut host.context else {
@@ -246,7 +259,8 @@ impl Sources {
                     "pmie: metric {name} not in namespace for {place}\npmLookupName failed: {}\n",
                     error.code()
                 ));
-                return None;
+                // On a live host it may come yet.
+                return (!host.is_archive).then_some(metric);
             }
         };
         let desc = match context.desc(pmid) {
@@ -268,7 +282,7 @@ impl Sources {
         if desc.indom.is_null() {
             if !instances.is_empty() {
                 self.said
-                    .push_str(&format!("pmie: metric {name} has no instance domain\n"));
+                    .push_str(&format!("pmie: metric {name} has no instances\n"));
                 return None;
             }
             return Some(metric);
@@ -312,7 +326,7 @@ impl Sources {
     /// How many instances an expression's values have, `None` when it has none.
     pub fn instances(&self, expr: &Expr) -> Option<usize> {
         match &expr.form {
-            Form::Number(_) | Form::Text(_) | Form::Clock(_) => None,
+            Form::Number(_) | Form::Text(_) | Form::Delta(_) | Form::Clock(_) => None,
             Form::Fetch { metrics, .. } => {
                 let metric = self.metrics.get(*metrics.first()?)?;
                 metric.instance_count()
@@ -336,16 +350,14 @@ impl Sources {
 
     fn dimensions(&self, expr: &Expr) -> [bool; 3] {
         match &expr.form {
-            Form::Number(_) | Form::Text(_) | Form::Clock(_) => [false; 3],
+            Form::Number(_) | Form::Text(_) | Form::Delta(_) | Form::Clock(_) => [false; 3],
             Form::Fetch {
                 metrics, samples, ..
             } => {
                 let many = metrics.iter().any(|m| {
                     let metric = self.metrics.get(*m);
                     let count = metric.and_then(Metric::instance_count);
-                    count.is_some_and(|c| {
-                        metric.is_some_and(|m| m.chosen.is_none()) || c > 1
-                    })
+                    count.is_some_and(|c| metric.is_some_and(|m| m.chosen.is_none()) || c > 1)
                 });
                 [metrics.len() > 1, many, samples.0 != samples.1]
             }
@@ -384,7 +396,10 @@ impl Sources {
                 continue;
             }
             if host.context.is_none() && host.next_attempt <= time && host.connect() {
-                (self.tool_log)("Info", &format!("Re-established connection to pmcd {}", host.spec));
+                (self.tool_log)(
+                    "Info",
+                    &format!("Re-established connection to pmcd {}", host.spec),
+                );
             }
             let mut pmids: Vec<Pmid> = Vec::new();
             for index in &mine {
@@ -415,6 +430,7 @@ impl Sources {
                     let sets = &fetched.as_ref()?.sets;
                     sets.iter().find(|s| s.pmid == desc.pmid)
                 });
+                metric.failed = set.is_none_or(|s| s.values.is_err());
                 let values = set.map(|s| s.instances()).unwrap_or_default();
                 let values: Vec<(i32, Value)> =
                     values.iter().map(|v| (v.inst, v.value.clone())).collect();
@@ -530,13 +546,22 @@ impl Metric {
         Some(self.chosen.as_ref().map_or(self.known.len(), Vec::len))
     }
 
-    /// Whether values are turned into rates.
-    pub fn is_counter(&self) -> bool {
-        self.desc.is_some_and(|d| d.sem == Semantics::Counter && d.ty.is_numeric())
+    /// How many values there would be if there were any.
+    pub fn expected(&self) -> usize {
+        if self.failed && self.chosen.is_none() {
+            return 1;
+        }
+        self.instance_count().unwrap_or(1).max(1)
     }
 
-    /// The instances that have a row: those that were named, or those with a value in one of the samples.
-    pub fn rows(&self, samples: (usize, usize)) -> Vec<(i32, Option<Text>)> {
+    /// Whether values are turned into rates.
+    pub fn is_counter(&self) -> bool {
+        self.desc
+            .is_some_and(|d| d.sem == Semantics::Counter && d.ty.is_numeric())
+    }
+
+    /// The instances that have a row: those that were named, or those with a value.
+    pub fn rows(&self) -> Vec<(i32, Option<Text>)> {
         let Some(desc) = self.desc else {
             return Vec::new();
         };
@@ -546,7 +571,6 @@ impl Metric {
         if let Some(chosen) = &self.chosen {
             return chosen.iter().map(|(i, n)| (*i, Some(n.clone()))).collect();
         }
-        let _ = samples;
         let newest = self.ring.front().map(|(_, values)| values.as_slice());
         let newest = newest.unwrap_or_default();
         let has = |inst: i32| newest.iter().any(|(i, _)| *i == inst);

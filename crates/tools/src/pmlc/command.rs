@@ -115,7 +115,12 @@ impl Reader {
             self.tokens.clear();
             return Err(what);
         }
-        let count = |mark| self.tokens.iter().filter(|t| **t == Token::Mark(mark)).count();
+        let count = |mark| {
+            self.tokens
+                .iter()
+                .filter(|t| **t == Token::Mark(mark))
+                .count()
+        };
         if self.tokens.is_empty() || count('{') > count('}') || count('[') > count(']') {
             return Ok(None);
         }
@@ -147,9 +152,7 @@ fn tokens(line: &str, found: &mut Vec<Token>) -> Result<(), String> {
                 found.push(Token::Mark('@'));
                 let after = rest.get(1..).unwrap_or("");
                 let host = after.trim_start();
-                let length = host
-                    .find(|c: char| c.is_whitespace())
-                    .unwrap_or(host.len());
+                let length = host.find(|c: char| c.is_whitespace()).unwrap_or(host.len());
                 if let Some(name) = host.get(..length).filter(|n| !n.is_empty()) {
                     found.push(Token::Text(name.to_owned()));
                 }

@@ -108,7 +108,9 @@ impl Link {
         let name = name.split_once(':').map_or(name, |(name, _)| name);
         // EHOSTUNREACH, which PCP reports for names that are not known.
         let mut failed = io::Error::from_raw_os_error(113);
-        let addresses = (name, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        let addresses = (name, port)
+            .to_socket_addrs()
+            .map(Iterator::collect::<Vec<_>>);
         for address in addresses.unwrap_or_default() {
             match TcpStream::connect(address) {
                 Ok(stream) => return Link::greet(Stream::Tcp(stream)),
@@ -120,7 +122,9 @@ impl Link {
 
     fn greet(stream: Stream) -> Result<Link> {
         let seconds = std::env::var("PMLOGGER_REQUEST_TIMEOUT").ok();
-        let seconds = seconds.and_then(|s| s.parse::<u64>().ok()).filter(|s| *s > 0);
+        let seconds = seconds
+            .and_then(|s| s.parse::<u64>().ok())
+            .filter(|s| *s > 0);
         let patience = Duration::from_secs(seconds.unwrap_or(60));
         match &stream {
             Stream::Tcp(s) => s.set_read_timeout(Some(patience))?,

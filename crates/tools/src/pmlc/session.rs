@@ -73,7 +73,10 @@ impl Session {
     pub fn new(clock: Clock, names: Option<&str>) -> Result<Session, String> {
         let load = |path: &str| {
             Pmns::load(path.as_ref()).map_err(|error| {
-                format!("pmlc: Cannot load namespace from \"{path}\": {}\n", error.code())
+                format!(
+                    "pmlc: Cannot load namespace from \"{path}\": {}\n",
+                    error.code()
+                )
             })
         };
         Ok(Session {
@@ -110,7 +113,9 @@ impl Session {
             }
             Err(error) => {
                 let code = error.code();
-                complain(&format!("Unable to connect to {target} at {host}: {code}\n"));
+                complain(&format!(
+                    "Unable to connect to {target} at {host}: {code}\n"
+                ));
             }
         }
         Ok(())
@@ -473,9 +478,7 @@ impl Session {
             let refused: Vec<i32> = values
                 .iter()
                 .filter(|value| match &value.value {
-                    Value::Insitu(raw) => {
-                        !fulfils(LoggingState::from_raw(*raw), mandatory, wanted)
-                    }
+                    Value::Insitu(raw) => !fulfils(LoggingState::from_raw(*raw), mandatory, wanted),
                     Value::Block(_) => true,
                 })
                 .map(|value| value.inst)
@@ -609,15 +612,33 @@ mod tests {
             delta: delta.unwrap_or(0),
         };
         for (shown_state, line) in [
-            (state(true, Some(1000), true), "    mand on           1 sec "),
-            (state(true, Some(1000), false), "    mand on  nl       1 sec "),
+            (
+                state(true, Some(1000), true),
+                "    mand on           1 sec ",
+            ),
+            (
+                state(true, Some(1000), false),
+                "    mand on  nl       1 sec ",
+            ),
             (state(false, Some(0), true), "    adv  on             once"),
-            (state(false, Some(90_000), true), "    adv  on        1.5 min "),
+            (
+                state(false, Some(90_000), true),
+                "    adv  on        1.5 min ",
+            ),
             (state(true, Some(250), true), "    mand on         250 msec"),
             (state(true, Some(1250), true), "    mand on      1.25 sec "),
-            (state(true, Some(12_345), true), "    mand on     12.345 sec "),
-            (state(true, Some(63_000), true), "    mand on     1.050 min "),
-            (state(true, Some(7_500_000), true), "    mand on     2.083 hour"),
+            (
+                state(true, Some(12_345), true),
+                "    mand on     12.345 sec ",
+            ),
+            (
+                state(true, Some(63_000), true),
+                "    mand on     1.050 min ",
+            ),
+            (
+                state(true, Some(7_500_000), true),
+                "    mand on     2.083 hour",
+            ),
             (state(false, None, false), "    adv  off nl             "),
         ] {
             assert_eq!(shown(shown_state), line);

@@ -91,7 +91,11 @@ impl Subject {
             } else {
                 format!("{prefix}::")
             };
-            let bits = if prefix.contains("::") { 112 } else { 16 * parts };
+            let bits = if prefix.contains("::") {
+                112
+            } else {
+                16 * parts
+            };
             let address: IpAddr = address.parse().map_err(|_| wrong())?;
             return Ok(Subject::Network(address, bits));
         }
@@ -204,7 +208,10 @@ mod tests {
         ]);
         let of = |address: &str| access.operations(address.parse().ok());
         assert_eq!(of("192.168.0.1"), Operations::ENQUIRE);
-        assert_eq!(of("10.1.2.3"), Operations::ENQUIRE.with(Operations::ADVISORY));
+        assert_eq!(
+            of("10.1.2.3"),
+            Operations::ENQUIRE.with(Operations::ADVISORY)
+        );
         assert_eq!(of("::1"), Operations::ENQUIRE.with(Operations::MANDATORY));
         assert_eq!(
             access.operations(None),

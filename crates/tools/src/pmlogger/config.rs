@@ -162,7 +162,9 @@ fn access_token(rest: &str, c: char) -> Option<(Token, usize)> {
         ':' if !rest.starts_with("::") && !rest.starts_with(":*") => Some((Token::Mark(c), 1)),
         '"' => quoted(rest),
         _ => {
-            let mut length = span(rest, |c| !c.is_whitespace() && !matches!(c, ',' | ';' | '"'));
+            let mut length = span(rest, |c| {
+                !c.is_whitespace() && !matches!(c, ',' | ';' | '"')
+            });
             let mut word = rest.get(..length)?;
             // A colon at the end parts hosts from operations, unless the word is `unix:` or `local:` itself.
             if word.ends_with(':') && !word.ends_with("::") && !matches!(word, "unix:" | "local:") {
@@ -499,7 +501,10 @@ mod tests {
         assert_eq!(error("mandatory on sample.bin\n"), syntax(1));
         assert_eq!(error("log advisory maybe { sample.bin }\n"), syntax(1));
         assert_eq!(error("log mandatory on once { }\n"), syntax(1));
-        assert_eq!(error("log mandatory on 1 min 30 sec sample.bin\n"), syntax(1));
+        assert_eq!(
+            error("log mandatory on 1 min 30 sec sample.bin\n"),
+            syntax(1)
+        );
         assert_eq!(error("log mandatory on once a b\n"), syntax(1));
         assert_eq!(
             error("log mandatory on every 1.5 hours a\n"),
@@ -516,6 +521,9 @@ mod tests {
             error("log on default a\n[access]\nallow * : all;\nallow * : enquire\n"),
             syntax(5)
         );
-        assert_eq!(error("[access]\nallow * : all;\ndisallow * : bar;\n"), syntax(3));
+        assert_eq!(
+            error("[access]\nallow * : all;\ndisallow * : bar;\n"),
+            syntax(3)
+        );
     }
 }

@@ -34,7 +34,9 @@ pub struct Control {
 
 /// A folder of PCP's configuration.
 pub fn folder(variable: &str, default: &str) -> PathBuf {
-    config(variable).unwrap_or_else(|| default.to_owned()).into()
+    config(variable)
+        .unwrap_or_else(|| default.to_owned())
+        .into()
 }
 
 fn run_folder() -> PathBuf {

@@ -236,7 +236,9 @@ impl<'a> Daemon<'a> {
         }
         let signals = set
             .thread_block()
-            .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC))
+            .and_then(|()| {
+                SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            })
             .map_err(|e| format!("pmlogger: signals: {e}\n"))?;
         let recording = match options.recording {
             Some(fd) => {
@@ -312,7 +314,11 @@ impl<'a> Daemon<'a> {
         let mut sets = Vec::new();
         if self.connected && !fetched.is_empty() {
             *self.context.profile_mut() = pcp::pdu::Profile::default();
-            sets = self.context.fetch(&fetched).map(|f| f.sets).unwrap_or_default();
+            sets = self
+                .context
+                .fetch(&fetched)
+                .map(|f| f.sets)
+                .unwrap_or_default();
         }
         let mut metrics = Vec::new();
         for (name, desc) in &self.own_descs {
@@ -381,7 +387,8 @@ impl<'a> Daemon<'a> {
         if text.is_empty() {
             return self.execute_again();
         }
-        self.log.notify("Info", &format!("pmlogger: {text}, exiting"));
+        self.log
+            .notify("Info", &format!("pmlogger: {text}, exiting"));
         status
     }
 
@@ -551,7 +558,8 @@ impl<'a> Daemon<'a> {
                 match self.fetch(group) {
                     Ok(Some(bytes)) if self.options.report && !group.reported => {
                         self.report(group, level.on.unwrap_or(0), bytes);
-                        if let Some(group) = self.tasks.get_mut(at).and_then(|t| t.groups.get_mut(index))
+                        if let Some(group) =
+                            self.tasks.get_mut(at).and_then(|t| t.groups.get_mut(index))
                         {
                             group.reported = true;
                         }
@@ -615,9 +623,7 @@ impl<'a> Daemon<'a> {
         };
         self.agents_changed()?;
         let in_part = |indom| group.profile.indoms.iter().any(|e| e.indom == indom);
-        let bytes = self
-            .recorder
-            .record(&mut self.context, &fetched, in_part)?;
+        let bytes = self.recorder.record(&mut self.context, &fetched, in_part)?;
         for set in &fetched.sets {
             let states = &mut self.resolver.states;
             let indom = states.get(set.pmid).map(|m| m.desc.indom);
@@ -848,7 +854,9 @@ impl<'a> Daemon<'a> {
         let code = match kind {
             REQUEST_STATUS => {
                 let status = self.status();
-                let newer = client.version.is_some_and(|v| i32::from(v) >= pcp::pdu::log::VERSION)
+                let newer = client
+                    .version
+                    .is_some_and(|v| i32::from(v) >= pcp::pdu::log::VERSION)
                     && self.options.control_version >= pcp::pdu::log::VERSION;
                 return Ok(if newer {
                     Pdu::LogStatus(status)

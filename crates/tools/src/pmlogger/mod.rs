@@ -181,7 +181,9 @@ impl Options {
                     options.control_version = match text.parse() {
                         Ok(version @ (2 | 3)) => version,
                         _ => {
-                            return Err(usage(&format!("-I requires a version of 2 or 3, not {text}")));
+                            return Err(usage(&format!(
+                                "-I requires a version of 2 or 3, not {text}"
+                            )));
                         }
                     };
                 }
@@ -193,7 +195,8 @@ impl Options {
                 'N' => options.notify = true,
                 'p' => {
                     let pid = text.parse::<i32>().ok();
-                    let alive = pid.filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists());
+                    let alive =
+                        pid.filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists());
                     if alive.is_none() {
                         return Err(usage(&format!("PID error - no such process ({text})")));
                     }
@@ -229,9 +232,9 @@ impl Options {
                 }
                 'x' => {
                     let fd = text.parse().ok().filter(|fd| *fd >= 0);
-                    options.recording = Some(fd.ok_or_else(|| {
-                        usage("-x requires a non-negative numeric argument")
-                    })?);
+                    options.recording = Some(
+                        fd.ok_or_else(|| usage("-x requires a non-negative numeric argument"))?,
+                    );
                 }
                 'y' => options.local_zone = true,
                 '?' => return Err(USAGE.to_owned()),
@@ -346,7 +349,8 @@ fn become_user(name: &str) -> Result<(), String> {
     if !Uid::effective().is_root() {
         return Ok(());
     }
-    let failed = |what: &dyn std::fmt::Display| format!("pmlogger: cannot run as user {name}: {what}\n");
+    let failed =
+        |what: &dyn std::fmt::Display| format!("pmlogger: cannot run as user {name}: {what}\n");
     let user = User::from_name(name).map_err(|e| failed(&e))?;
     let user = user.ok_or_else(|| failed(&"no such user"))?;
     if user.uid.is_root() {
@@ -379,10 +383,17 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
     let said = context.use_derived(&derived);
-    log.say(&said.map_err(|e| format!("pmlogger: {}\n", e.code()))?.concat());
+    log.say(
+        &said
+            .map_err(|e| format!("pmlogger: {}\n", e.code()))?
+            .concat(),
+    );
     let names = match &options.namespace {
         Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
-            format!("pmlogger: Cannot load namespace from \"{path}\": {}\n", error.code())
+            format!(
+                "pmlogger: Cannot load namespace from \"{path}\": {}\n",
+                error.code()
+            )
         })?),
         None => None,
     };

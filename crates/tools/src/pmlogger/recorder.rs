@@ -298,18 +298,18 @@ impl Recorder {
     }
 
     /// Writes the instances of a domain: in version 3 only what changed, if that is less.
-    fn indom(
-        &mut self,
-        indom: InDom,
-        time: Timestamp,
-        now: BTreeMap<i32, Text>,
-    ) -> io::Result<()> {
+    fn indom(&mut self, indom: InDom, time: Timestamp, now: BTreeMap<i32, Text>) -> io::Result<()> {
         let mut changes: Vec<(i32, Option<Text>)> = Vec::new();
         if let Some(before) = self.indoms.get(&indom) {
-            let came = now.iter().filter(|(inst, name)| before.get(inst) != Some(name));
+            let came = now
+                .iter()
+                .filter(|(inst, name)| before.get(inst) != Some(name));
             changes.extend(came.map(|(inst, name)| (*inst, Some(name.clone()))));
             // An instance that has another name now went and came.
-            let renamed = |inst: &i32| now.get(inst).is_some_and(|name| before.get(inst) != Some(name));
+            let renamed = |inst: &i32| {
+                now.get(inst)
+                    .is_some_and(|name| before.get(inst) != Some(name))
+            };
             if before.keys().any(renamed) {
                 changes.clear();
             } else {

@@ -28,7 +28,11 @@ pub struct Answer {
 /// What a request wants, if it makes sense.
 pub fn wanted(control: &LogControl) -> Option<Wanted> {
     Some(match control.state {
-        STATE_ON => Wanted::On(u32::try_from(control.delta).ok().filter(|d| u64::from(*d) <= DELTA_MAX)?),
+        STATE_ON => Wanted::On(
+            u32::try_from(control.delta)
+                .ok()
+                .filter(|d| u64::from(*d) <= DELTA_MAX)?,
+        ),
         STATE_OFF => Wanted::Off,
         STATE_MAYBE => Wanted::Maybe,
         _ => return None,
@@ -156,7 +160,9 @@ fn one_metric(
                 let known = known.iter().find(|i| i.inst == *inst);
                 let name = known.map_or_else(|| format!("#{inst}"), |i| i.name.to_string());
                 let failed = if refused { " [request failed]" } else { "" };
-                answer.said.push_str(&format!("    instance: {name}{failed}\n"));
+                answer
+                    .said
+                    .push_str(&format!("    instance: {name}{failed}\n"));
             }
         }
     }

@@ -44,6 +44,8 @@ pub struct Metric {
     pub desc: Desc,
     all: Level,
     some: BTreeMap<i32, Level>,
+    /// What a configuration asked for before, at other intervals: it is logged as well.
+    earlier: Vec<(Level, Option<Vec<i32>>)>,
     logged: HashSet<i32>,
     last: HashSet<i32>,
 }
@@ -64,9 +66,36 @@ pub struct Request<'a> {
     pub mandatory: bool,
     /// What is wanted.
     pub wanted: Wanted,
-    /// Whether instances may be picked out of a metric all of whose instances are logged: a configuration may, a client
-    /// may not.
+    /// Whether this is a configuration's. It may pick instances out of a metric all of whose instances are logged, and have
+    /// a metric logged at several intervals; a client may not.
     pub may_split: bool,
+}
+
+impl Metric {
+    /// Keeps what is logged already at another interval than a request asks for.
+    fn keep(&mut self, request: &Request<'_>) {
+        let now = |level: Level| level.after(request.mandatory, request.wanted);
+        let mut kept = Vec::new();
+        match request.instances.filter(|_| !self.desc.indom.is_null()) {
+            None => {
+                if self.all.on.is_some() && now(self.all).is_some_and(|n| n != self.all) {
+                    kept.push((self.all, None));
+                }
+                for (inst, level) in self.some.iter().filter(|(_, l)| l.on.is_some()) {
+                    kept.push((*level, Some(vec![*inst])));
+                }
+            }
+            Some(instances) => {
+                for inst in instances {
+                    let level = self.some.get(inst).copied().unwrap_or_default();
+                    if level.on.is_some() && now(level).is_some_and(|n| n != level) {
+                        kept.push((level, Some(vec![*inst])));
+                    }
+                }
+            }
+        }
+        self.earlier.extend(kept);
+    }
 }
 
 impl States {
@@ -77,6 +106,7 @@ impl States {
                 desc,
                 all: Level::default(),
                 some: BTreeMap::new(),
+                earlier: Vec::new(),
                 logged: HashSet::new(),
                 last: HashSet::new(),
             });
@@ -102,12 +132,18 @@ impl States {
         {
             metric.all = Level::default();
             metric.some.clear();
+            metric.earlier.clear();
         }
     }
 
     /// Applies a request; false when it, or a part of it, is refused.
     pub fn apply(&mut self, name: &str, desc: Desc, request: Request<'_>) -> bool {
         let metric = self.metric(name, desc);
+        if request.may_split && matches!(request.wanted, Wanted::On(_)) {
+            metric.keep(&request);
+        } else {
+            metric.earlier.clear();
+        }
         let after = |level: Level| level.after(request.mandatory, request.wanted);
         let Some(instances) = request.instances.filter(|_| !desc.indom.is_null()) else {
             let refused = metric.some.values().any(|level| after(*level).is_none());
@@ -169,13 +205,15 @@ impl States {
     /// Every pair of level and interval at which something is logged, in the order of the requests, with its fetches.
     fn due(&self) -> Vec<(Level, Vec<Group>)> {
         let mut tasks: Vec<(Level, Vec<Wish>)> = Vec::new();
-        let mut add = |level: Level, wish: Wish| {
-            match tasks.iter_mut().find(|(other, _)| *other == level) {
+        let mut add =
+            |level: Level, wish: Wish| match tasks.iter_mut().find(|(other, _)| *other == level) {
                 Some((_, wishes)) => wishes.push(wish),
                 None => tasks.push((level, vec![wish])),
-            }
-        };
+            };
         for metric in &self.metrics {
+            for (level, instances) in &metric.earlier {
+                add(*level, (metric.desc, instances.clone()));
+            }
             if metric.all.on.is_some() {
                 add(metric.all, (metric.desc, None));
             }
@@ -187,7 +225,10 @@ impl States {
             }
             for level in levels {
                 let picked = metric.some.iter().filter(|(_, l)| **l == level);
-                add(level, (metric.desc, Some(picked.map(|(i, _)| *i).collect())));
+                add(
+                    level,
+                    (metric.desc, Some(picked.map(|(i, _)| *i).collect())),
+                );
             }
         }
         tasks
@@ -338,7 +379,8 @@ mod tests {
     fn advice_does_not_overrule() {
         let mut states = States::default();
         let one = desc(10, InDom::NULL);
-        let mut ask = |mandatory, wanted| states.apply("one", one, request(mandatory, wanted, None));
+        let mut ask =
+            |mandatory, wanted| states.apply("one", one, request(mandatory, wanted, None));
         assert!(ask(true, Wanted::Off));
         assert!(!ask(false, Wanted::On(1000)));
         assert!(ask(true, Wanted::Maybe));
@@ -360,6 +402,28 @@ mod tests {
         assert!(!states.state(bin.pmid, 200).on);
     }
 
+    // As Debian's pmlogger does: what is logged once and what is logged every second are two requests.
+    #[test]
+    fn a_configuration_may_ask_for_a_metric_twice() {
+        let mut states = States::default();
+        let one = desc(10, InDom::NULL);
+        for delta in [0, 1000, 500] {
+            let request = Request {
+                may_split: true,
+                ..request(true, Wanted::On(delta), None)
+            };
+            assert!(states.apply("one", one, request));
+        }
+        let mut tasks = Vec::new();
+        states.schedule(&mut tasks, Timestamp::ZERO, true);
+        let deltas: Vec<_> = tasks.iter().map(|t| t.level.on).collect();
+        assert_eq!(deltas, [Some(0), Some(1000), Some(500)]);
+        assert_eq!(states.state(one.pmid, -1).delta, 500);
+        assert!(states.apply("one", one, request(true, Wanted::Off, None)));
+        states.schedule(&mut tasks, Timestamp::ZERO, false);
+        assert!(tasks.iter().all(|t| t.level.on == Some(0)));
+    }
+
     // As Debian's pmlogger divides them into records.
     #[test]
     fn a_domain_in_part_and_in_whole_is_two_records() {
@@ -367,7 +431,11 @@ mod tests {
         let domain = InDom::new(29, 2);
         let on = Wanted::On(1000);
         states.apply("bin", desc(6, domain), request(true, on, Some(&[100])));
-        states.apply("long.bin", desc(103, domain), request(true, on, Some(&[200])));
+        states.apply(
+            "long.bin",
+            desc(103, domain),
+            request(true, on, Some(&[200])),
+        );
         states.apply("double.bin", desc(113, domain), request(true, on, None));
         states.apply("long.one", desc(10, InDom::NULL), request(true, on, None));
         let mut tasks = Vec::new();
