@@ -180,8 +180,8 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         for pattern in &patterns {
             let _ = writeln!(out, "    {pattern}");
         }
-        out.push('\n');
     }
+    out.push('\n');
     let mut averages = Vec::new();
     for side in &sides {
         let (values, complaints) = summary(side, &zone, precision)?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::label::Version;
-use crate::error::{ErrorCode, Result};
+use crate::error::Result;
 use crate::pdu::wire::Reader;
 use crate::timestamp::Timestamp;
 
@@ -38,17 +38,14 @@ impl IndexEntry {
     }
 }
 
-/// Reads the entries behind the label.
+/// Reads the entries behind the label. Within the last one the file may end: its writer was killed.
 ///
 /// # Errors
-/// `PM_ERR_LOGREC` when the file ends within one.
+/// None that a file can have.
 pub fn read(content: &Bytes, version: Version, start: usize) -> Result<Vec<IndexEntry>> {
     let mut reader = Reader::new(content.clone(), start);
     let mut entries = Vec::with_capacity(reader.remaining() / version.index_entry_len());
-    while reader.remaining() > 0 {
-        if reader.remaining() < version.index_entry_len() {
-            return Err(ErrorCode::LOGREC.into());
-        }
+    while reader.remaining() >= version.index_entry_len() {
         let time = version.read_time(&mut reader)?;
         let volume = reader.i32()?;
         let (meta, log) = match version {

@@ -141,6 +141,13 @@ fn a_torn_record_hides_nothing_before_it() {
         assert_eq!(times(&archive, false), [(1001, false), (1002, true)]);
         assert_eq!(times(&archive, true), [(1002, true), (1001, false)]);
     }
+    let index = base.with_extension("index");
+    let whole = fs::read(&index).expect("an index");
+    for length in start..whole.len() {
+        fs::write(&index, &whole[..length]).expect("a torn index");
+        let entries = (length - start) / Version::V3.index_entry_len();
+        assert_eq!(Archive::open(&base).expect("an archive").index.len(), entries);
+    }
 }
 
 #[test]

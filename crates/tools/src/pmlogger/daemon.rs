@@ -1,5 +1,8 @@
 //! The logger at work: fetches when they are due, clients, signals, and the source of metrics that comes and goes.
 
+mod identity;
+mod serve;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,22 +15,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use pcp::archive::Label;
-use pcp::pdu::log::{REQUEST_NEW_VOLUME, REQUEST_STATUS, REQUEST_SYNC};
-use pcp::pdu::{LogControl, LogStatus, Pdu};
 use pcp::timezone::Zone;
-use pcp::{
-    Atom, Context, Error, ErrorCode, INST_NULL, Instance, InstanceValue, Pmid, Text, Timestamp,
-    Type, ValueSet,
-};
+use pcp::{Context, Error, ErrorCode, Instance, Text, Timestamp};
 
 use super::access::{Access, Operations};
 use super::control::{Client, Control};
 use super::limits::Limit;
 use super::log::{Log, hostname};
-use super::recorder::{OwnMetric, RecordError, Recorder};
+use super::recorder::{RecordError, Recorder};
 use super::resolve::Resolver;
-use super::states::{Group, Task, log_once};
-use super::{Options, REEXEC, request};
+use super::states::{Group, Task};
+use super::{Options, REEXEC};
+use identity::{own_timezone, string};
 
 /// Seconds before each attempt to reach pmcd again (pmReconnectContext(3)).
 const BACKOFF: [i64; 5] = [5, 10, 20, 40, 80];
@@ -75,57 +74,6 @@ pub(super) struct Daemon<'a> {
     archive_path: PathBuf,
     own_descs: Vec<(Text, pcp::Desc)>,
     zone: (String, String),
-}
-
-/// One string of pmcd's.
-fn string(context: &mut Context, name: &str) -> Option<String> {
-    let pmid = context.lookup_name(name).ok()?;
-    let fetched = context.fetch(&[pmid]).ok()?;
-    let value = fetched.sets.first()?.instances().first()?;
-    match Atom::extract(&value.value, Type::String).ok()? {
-        Atom::String(text) => Some(text.to_string()),
-        _ => None,
-    }
-}
-
-/// The name that this host has first in its own list of hosts.
-fn canonical_hostname() -> String {
-    let own = hostname();
-    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let line = hosts.lines().find_map(|line| {
-        let mut words = line.split('#').next()?.split_whitespace().skip(1);
-        let first = words.clone().next()?;
-        words.any(|word| word == own).then(|| first.to_owned())
-    });
-    // The first address of a host decides, and its first name.
-    let address = hosts.lines().find_map(|line| {
-        let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
-        let known = words.iter().skip(1).any(|word| *word == own);
-        known.then(|| words.first().map(|w| (*w).to_owned()))?
-    });
-    let by_address = address.and_then(|address| {
-        hosts.lines().find_map(|line| {
-            let mut words = line.split('#').next()?.split_whitespace();
-            (words.next()? == address).then(|| words.next().map(str::to_owned))?
-        })
-    });
-    by_address.or(line).unwrap_or(own)
-}
-
-/// This process's time zone in the form of `$TZ`.
-fn own_timezone() -> String {
-    if let Some(zone) = std::env::var("TZ").ok().filter(|zone| !zone.is_empty()) {
-        return zone;
-    }
-    // Hours behind Greenwich stand behind the name, with the sign that POSIX has.
-    let now = jiff::Zoned::now();
-    let west = -now.offset().seconds();
-    let name = now.strftime("%Z").to_string();
-    match (west / 3600, (west % 3600).abs() / 60) {
-        (0, 0) => "UTC".to_owned(),
-        (hours, 0) => format!("{name}{hours:+}"),
-        (hours, minutes) => format!("{name}{hours:+}:{minutes:02}"),
-    }
 }
 
 impl<'a> Daemon<'a> {
@@ -286,74 +234,6 @@ impl<'a> Daemon<'a> {
             notify_ready();
         }
         Ok(Some(daemon))
-    }
-
-    fn find_own_metrics(&mut self) {
-        for name in [
-            "pmcd.pmlogger.host",
-            "pmcd.pmlogger.port",
-            "pmcd.pmlogger.archive",
-            "pmcd.pid",
-            "pmcd.seqnum",
-        ] {
-            let pmid = self.context.lookup_name(name);
-            if let Ok(desc) = pmid.and_then(|pmid| self.context.desc(pmid)) {
-                self.own_descs.push((name.into(), desc));
-            }
-        }
-    }
-
-    /// The record that an archive begins and ends with.
-    fn own_record(&mut self, time: Timestamp) -> std::io::Result<()> {
-        let fetched: Vec<Pmid> = self
-            .own_descs
-            .iter()
-            .filter(|(_, desc)| desc.indom.is_null())
-            .map(|(_, desc)| desc.pmid)
-            .collect();
-        let mut sets = Vec::new();
-        if self.connected && !fetched.is_empty() {
-            *self.context.profile_mut() = pcp::pdu::Profile::default();
-            sets = self
-                .context
-                .fetch(&fetched)
-                .map(|f| f.sets)
-                .unwrap_or_default();
-        }
-        let mut metrics = Vec::new();
-        for (name, desc) in &self.own_descs {
-            let text = |text: &str| Atom::String(text.into());
-            let own = match &*name.to_str() {
-                "pmcd.pmlogger.host" => Some(text(&canonical_hostname())),
-                "pmcd.pmlogger.port" => Some(Atom::U32(self.control.port.into())),
-                "pmcd.pmlogger.archive" => Some(text(&self.archive_path.to_string_lossy())),
-                _ => None,
-            };
-            let set = match own {
-                Some(atom) => {
-                    let inst = if desc.indom.is_null() {
-                        INST_NULL
-                    } else {
-                        self.instance.inst
-                    };
-                    let value = atom.to_value();
-                    ValueSet::new(desc.pmid, vec![InstanceValue { inst, value }])
-                }
-                None => match sets.iter().find(|s| s.pmid == desc.pmid) {
-                    Some(set) => set.clone(),
-                    None => continue,
-                },
-            };
-            metrics.push(OwnMetric {
-                name: name.clone(),
-                desc: *desc,
-                set,
-            });
-        }
-        if metrics.is_empty() {
-            return Ok(());
-        }
-        self.recorder.own_record(time, &metrics, &self.instance)
     }
 
     /// Time since logging began, by a clock that nobody sets.
@@ -800,148 +680,6 @@ impl<'a> Daemon<'a> {
         Ok(())
     }
 
-    fn new_client(&mut self) {
-        while let Some(mut client) = self.control.accept() {
-            let operations = self.access.operations(client.address);
-            let pid = std::process::id() as i32;
-            let code = if operations == Operations::NONE {
-                ErrorCode::PERMISSION
-            } else if self.client.is_some() {
-                ErrorCode::ISCONN
-            } else {
-                ErrorCode(self.options.control_version)
-            };
-            let greeting = Pdu::Error { code, info: None };
-            if client.send(&greeting, pid).is_ok() && !code.is_error() {
-                self.client = Some((client, operations));
-            }
-        }
-    }
-
-    fn serve(&mut self) -> Result<(), End> {
-        let Some((mut client, operations)) = self.client.take() else {
-            return Ok(());
-        };
-        // Whoever sends rubbish, or nothing more, goes.
-        let Ok(pdus) = client.receive() else {
-            return Ok(());
-        };
-        for pdu in pdus {
-            let answer = match pdu {
-                Pdu::Creds(creds) => {
-                    let version = creds.iter().find(|c| c.ty == pcp::pdu::Cred::VERSION);
-                    client.version = version.map(|c| c.bytes[0]);
-                    continue;
-                }
-                Pdu::LogRequest(kind) => self.answer_request(kind, &client, operations)?,
-                Pdu::LogControl(control) => self.answer_control(&control, &client, operations)?,
-                _ => return Ok(()),
-            };
-            if client.send(&answer, 0).is_err() {
-                return Ok(());
-            }
-        }
-        self.client = Some((client, operations));
-        Ok(())
-    }
-
-    fn answer_request(
-        &mut self,
-        kind: i32,
-        client: &Client,
-        operations: Operations,
-    ) -> Result<Pdu, End> {
-        let code = match kind {
-            REQUEST_STATUS => {
-                let status = self.status();
-                let newer = client
-                    .version
-                    .is_some_and(|v| i32::from(v) >= pcp::pdu::log::VERSION)
-                    && self.options.control_version >= pcp::pdu::log::VERSION;
-                return Ok(if newer {
-                    Pdu::LogStatus(status)
-                } else {
-                    Pdu::LogStatusV2(status)
-                });
-            }
-            REQUEST_NEW_VOLUME if !operations.meets(Operations::MANDATORY) => ErrorCode::PERMISSION,
-            REQUEST_NEW_VOLUME => {
-                self.next_volume("pmlc request")?;
-                ErrorCode(self.recorder.label().volume)
-            }
-            REQUEST_SYNC => ErrorCode::OK,
-            _ => ErrorCode::IPC,
-        };
-        Ok(Pdu::Error { code, info: None })
-    }
-
-    fn status(&self) -> LogStatus {
-        LogStatus {
-            state: 1,
-            start: self.recorder.label().start,
-            last: self.recorder.last(),
-            now: Timestamp::now(),
-            volume: self.recorder.label().volume,
-            size: self.recorder.volume_bytes(),
-            hostname: self.host.as_str().into(),
-            fqdn: self.source.as_str().into(),
-            timezone: self.zone.0.as_str().into(),
-            zoneinfo: self.zone.1.as_str().into(),
-            logger_timezone: own_timezone().into(),
-            logger_zoneinfo: Text::default(),
-        }
-    }
-
-    fn answer_control(
-        &mut self,
-        control: &LogControl,
-        client: &Client,
-        operations: Operations,
-    ) -> Result<Pdu, End> {
-        let error = |code| Pdu::Error { code, info: None };
-        let Some(operation) = request::operation(control) else {
-            return Ok(error(ErrorCode::IPC));
-        };
-        let changes = operation != Operations::ALL;
-        let mut said = String::new();
-        if changes {
-            said = format!(
-                "\n{}\npmlc request from {}: {}\n",
-                self.log.date(),
-                client.name,
-                request::describe(control)
-            );
-        }
-        if !operations.meets(operation) {
-            said.push_str(&format!("Error: {}\n", ErrorCode::PERMISSION));
-            self.log.say(&said);
-            return Ok(error(ErrorCode::PERMISSION));
-        }
-        if !self.connected {
-            return Ok(error(ErrorCode::NOTCONN));
-        }
-        let states = &mut self.resolver.states;
-        let answer = match request::carry_out(control, states, &mut self.context) {
-            Ok(answer) => answer,
-            Err(problem) => {
-                self.lost()?;
-                return Ok(error(problem.code()));
-            }
-        };
-        if changes {
-            said.push_str(&answer.said);
-            self.log.say(&said);
-        }
-        if answer.changed {
-            self.reschedule();
-        }
-        if !answer.once.is_empty() {
-            let mandatory = operation == Operations::MANDATORY;
-            let task = log_once(mandatory, &answer.once, self.clock());
-            self.tasks.push(task);
-        }
-        Ok(Pdu::Result(answer.result))
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
