@@ -12,6 +12,17 @@ Usage: pmerr [options] [code]
   -l, --list   causes all known error codes to be listed
 ";
 
+/// The codes in the order in which PCP lists them.
+const ORDER: [i32; 66] = [
+    -12_345, -12_346, -12_347, -12_348, -12_349, -12_350, -12_351, -12_353, -12_354, -12_355,
+    -12_357, -12_358, -12_359, -12_360, -12_397, -12_361, -12_362, -12_363, -12_364, -12_365,
+    -12_366, -12_414, -12_368, -12_369, -12_370, -12_371, -12_372, -12_373, -12_375, -12_374,
+    -12_376, -12_377, -12_378, -12_379, -12_380, -12_381, -12_386, -12_387, -12_388, -12_389,
+    -12_390, -12_391, -12_392, -12_394, -13_394, -13_393, -12_442, -12_443, -12_444, -12_445,
+    -12_398, -12_399, -12_400, -12_401, -12_402, -12_404, -12_405, -12_406, -12_407, -12_408,
+    -12_409, -12_410, -12_411, -12_412, -12_413, -21_344,
+];
+
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
@@ -43,15 +54,12 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         match option {
             'l' => {
                 writeln!(out, "  Code  Symbolic Name          Message")?;
-                for (code, name) in ErrorCode::ALL {
-                    // What PCP knows, but does not tell.
-                    if matches!(*code, ErrorCode::PMDAREADY | ErrorCode::PMDANOTREADY) {
-                        continue;
-                    }
-                    let name = format!("PM_ERR_{name}");
+                for code in ORDER.map(ErrorCode) {
+                    let name = format!("PM_ERR_{}", code.name().unwrap_or("???"));
                     writeln!(out, "{:6}  {name:<22} {code}", code.0)?;
                 }
-                return Ok(0);
+                // As PCP ends when it lists.
+                return Ok(1);
             }
             '?' => {
                 eprint!("{USAGE}");

@@ -146,7 +146,10 @@ fn a_torn_record_hides_nothing_before_it() {
     for length in start..whole.len() {
         fs::write(&index, &whole[..length]).expect("a torn index");
         let entries = (length - start) / Version::V3.index_entry_len();
-        assert_eq!(Archive::open(&base).expect("an archive").index.len(), entries);
+        assert_eq!(
+            Archive::open(&base).expect("an archive").index.len(),
+            entries
+        );
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Set {
     pub expected: usize,
     /// Whether it is more than a place for values that are not there.
     pub valid: bool,
+    /// Whether a host has no values: then there is nothing to say of all hosts.
+    pub partial: bool,
 }
 
 impl Set {
@@ -54,6 +56,7 @@ impl Set {
             }],
             expected: 1,
             valid: true,
+            partial: false,
         }
     }
 
@@ -181,7 +184,12 @@ impl Evaluator {
             Form::Binary(operator, left, right) => {
                 let left = self.evaluate(left, sources, time);
                 let right = self.evaluate(right, sources, time);
-                combine(&left, &right, |a, b| apply(*operator, a, b))
+                let mut set = combine(&left, &right, |a, b| apply(*operator, a, b));
+                // One side may be enough to know.
+                if matches!(operator, Operator::And | Operator::Or) {
+                    set.valid = left.valid || right.valid;
+                }
+                set
             }
             Form::Reduce(reduction, dimension, operand) => {
                 let set = self.evaluate(operand, sources, time);
@@ -231,6 +239,7 @@ impl Evaluator {
                 *value = with(value, was, seconds);
             }
         }
+        set.valid = set.is_known();
         set
     }
 
@@ -339,6 +348,19 @@ fn fetch(
         }
     }
     set.valid = set.is_known();
+    let wanted = metrics.iter().filter_map(|m| sources.metrics.get(*m));
+    if metrics.len() > 1 {
+        let known = |row: &Row| row.values.iter().any(|v| *v != Val::Missing);
+        let missing = |m: &Metric| {
+            !set.rows
+                .iter()
+                .any(|row| row.host == Some(m.host) && known(row))
+        };
+        set.partial = wanted.clone().any(missing);
+        if wanted.clone().any(Metric::is_failed) {
+            set.expected = 1;
+        }
+    }
     set
 }
 
@@ -434,6 +456,7 @@ fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val) -> Set {
         rows: rows.collect(),
         expected: left.expected.max(right.expected),
         valid: left.valid && right.valid,
+        partial: left.partial || right.partial,
     }
 }
 
@@ -480,16 +503,8 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
         Dimension::Sample => {
             for row in &set.rows {
                 let values: Vec<&Val> = row.values.iter().collect();
-                let arithmetic = matches!(
-                    reduction,
-                    Reduction::Min
-                        | Reduction::Max
-                        | Reduction::Sum
-                        | Reduction::Average
-                        | Reduction::Count
-                );
                 // Numbers of samples are put together when all are there.
-                let value = if arithmetic && row.values.contains(&Val::Missing) {
+                let value = if is_arithmetic(reduction) && row.values.contains(&Val::Missing) {
                     Val::Missing
                 } else {
                     fold(reduction, &values)
@@ -500,11 +515,15 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
                 });
             }
             let expected = set.rows.len().max(1);
-            return Set {
+            let mut reduced = Set {
                 rows,
                 expected,
                 valid: set.valid,
+                partial: set.partial,
             };
+            // Before all samples are there, a number made of them is not.
+            reduced.valid &= reduced.is_known() || !is_arithmetic(reduction);
+            return reduced;
         }
         Dimension::Instance => {
             let mut hosts: Vec<Option<usize>> = Vec::new();
@@ -545,8 +564,12 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
             }
         }
     }
-    if rows.is_empty() {
-        rows.push(missing(None));
+    if rows.is_empty() || (dimension == Dimension::Host && set.partial) {
+        return Set {
+            rows: vec![missing(None)],
+            expected: rows.len().max(1),
+            ..Set::default()
+        };
     }
     if reduction == Reduction::Count && set.valid {
         for value in rows.iter_mut().flat_map(|row| &mut row.values) {
@@ -560,7 +583,16 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
         rows,
         expected,
         valid: set.valid,
+        partial: set.partial,
     }
+}
+
+/// Whether numbers come out of a reduction.
+fn is_arithmetic(reduction: Reduction) -> bool {
+    !matches!(
+        reduction,
+        Reduction::Some | Reduction::All | Reduction::Percent(_)
+    )
 }
 
 fn by_sample(reduction: Reduction, rows: &[&Row]) -> Vec<Val> {

@@ -329,7 +329,7 @@ fn start(options: &Options) -> Result<u8, String> {
     }
     if let Some(name) = &options.zone {
         zone = Zone::new(name);
-        println!("pmie: timezone set to \"TZ={name}\"");
+        eprintln!("pmie: timezone set to \"TZ={name}\"");
     }
     eprint!("{}", sources.take_said());
     let window = options

@@ -209,19 +209,36 @@ impl Engine {
             format!(" ({})", self.zone.civil(time.sec).ctime())
         };
         print!("{}{stamp}: ", statement.name);
+        let satisfying = self.verbosity == Verbosity::Satisfying;
         let expr = match &statement.body {
-            Body::Expr(expr) | Body::Rule(expr, _) => expr,
-            Body::Rules { rules, .. } => {
-                let truth = rules_truth(evaluator, rules);
-                println!("{}", shown(&truth, Kind::Truth));
+            Body::Expr(expr) => expr,
+            Body::Rule(expr, _) if satisfying => expr,
+            Body::Rule(expr, _) => {
+                let truth = evaluator.result(expr).map_or(&Val::Missing, Set::first);
+                println!("{}", shown(truth, Kind::Truth));
+                return;
+            }
+            Body::Rules {
+                rules, otherwise, ..
+            } => {
+                let truth = rules_truth(evaluator, rules, otherwise.is_some());
+                if !satisfying || truth == Val::Missing {
+                    println!("{}", shown(&truth, Kind::Truth));
+                    return;
+                }
+                println!();
+                let holds = |expr: &&Expr| {
+                    evaluator.result(expr).map(Set::first) == Some(&Val::Truth(true))
+                };
+                if let Some(expr) = rules.iter().map(|(expr, _)| expr).find(holds) {
+                    self.print_bindings(evaluator, expr);
+                }
                 return;
             }
         };
         let empty = Set::default();
         let set = evaluator.result(expr).unwrap_or(&empty);
-        let known = set.rows.iter().flat_map(|row| &row.values);
-        let matched = matches!(expr.form, Form::Match(..)) && set.valid && !set.rows.is_empty();
-        if known.clone().all(|v| *v == Val::Missing) && !matched {
+        if !set.valid || set.rows.is_empty() {
             let word = shown(&Val::Missing, expr.kind);
             println!("{}", vec![word; set.expected.max(1)].join(" "));
             return;
@@ -233,18 +250,23 @@ impl Engine {
             return;
         }
         println!();
-        if self.verbosity == Verbosity::Satisfying && expr.kind == Kind::Truth {
-            for binding in evaluator.bindings(expr) {
-                let samples = binding.samples.iter().map(|v| shown(v, Kind::Number));
-                let values = samples.collect::<Vec<_>>().join(" ");
-                println!("{}{values}", self.row(binding.host, binding.inst.as_ref()));
-            }
+        if satisfying && expr.kind == Kind::Truth {
+            self.print_bindings(evaluator, expr);
             return;
         }
         for row in &set.rows {
             let words: Vec<String> = row.values.iter().map(|v| shown(v, expr.kind)).collect();
             let inst = row.inst.as_ref().map(|i| &i.1);
             println!("{}{}", self.row(row.host, inst), words.join(" "));
+        }
+    }
+
+    /// What makes a condition true.
+    fn print_bindings(&self, evaluator: &Evaluator, condition: &Expr) {
+        for binding in evaluator.bindings(condition) {
+            let samples = binding.samples.iter().map(|v| shown(v, Kind::Number));
+            let values = samples.collect::<Vec<_>>().join(" ");
+            println!("{}{values}", self.row(binding.host, binding.inst.as_ref()));
         }
     }
 
@@ -259,18 +281,20 @@ impl Engine {
     }
 }
 
-/// The truth of rules as a whole: of the first that is decided to be true, otherwise of all.
-fn rules_truth(evaluator: &Evaluator, rules: &[(Expr, super::ast::Action)]) -> Val {
+/// The truth of rules as a whole: whether something was done because of them.
+fn rules_truth(
+    evaluator: &Evaluator,
+    rules: &[(Expr, super::ast::Action)],
+    otherwise: bool,
+) -> Val {
     let truths: Vec<&Val> = rules
         .iter()
         .map(|(expr, _)| evaluator.result(expr).map_or(&Val::Missing, Set::first))
         .collect();
-    if truths.contains(&&Val::Truth(true)) {
-        Val::Truth(true)
-    } else if truths.iter().all(|v| **v == Val::Missing) {
+    if truths.iter().all(|v| **v == Val::Missing) {
         Val::Missing
     } else {
-        Val::Truth(false)
+        Val::Truth(otherwise || truths.contains(&&Val::Truth(true)))
     }
 }
 

@@ -546,6 +546,11 @@ impl Metric {
         Some(self.chosen.as_ref().map_or(self.known.len(), Vec::len))
     }
 
+    /// Whether the last fetch had an error in the place of values.
+    pub fn is_failed(&self) -> bool {
+        self.failed
+    }
+
     /// How many values there would be if there were any.
     pub fn expected(&self) -> usize {
         if self.failed && self.chosen.is_none() {

@@ -679,7 +679,6 @@ impl<'a> Daemon<'a> {
         }
         Ok(())
     }
-
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
