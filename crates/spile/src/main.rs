@@ -34,6 +34,7 @@ Performance Co-Pilot's:
   pmdumplog     what is in an archive
   pmerr         what error codes mean
   pmie          watch metrics by rules
+  pmevent       the events of one metric over time
   pminfo        what metrics there are, and what they say
   pmjson        lay out JSON
   pmlc          ask and tell loggers what they log
@@ -46,6 +47,7 @@ Performance Co-Pilot's:
   pmlogsummary  averages and extremes of an archive
   pmprobe       which metrics have values
   pmrep         metrics over time, in columns, as CSV or into an archive
+  pmstat        a line of how a system does, every so often
   pmstore       change values of a metric
   pmval         one metric over time
 

@@ -10,6 +10,7 @@ mod pmdiff;
 mod pmdumplog;
 mod pmerr;
 mod pmie;
+mod pmevent;
 mod pminfo;
 mod pmjson;
 mod pmlc;
@@ -22,6 +23,7 @@ mod pmlogrewrite;
 mod pmlogsummary;
 mod pmprobe;
 mod pmrep;
+mod pmstat;
 mod pmstore;
 mod pmval;
 mod preprocess;
@@ -40,6 +42,7 @@ pub const NAMES: &[&str] = &[
     "pmjson",
     "pmlc",
     "pmie",
+    "pmevent",
     "pminfo",
     "pmlogcheck",
     "pmlogextract",
@@ -50,6 +53,7 @@ pub const NAMES: &[&str] = &[
     "pmlogsummary",
     "pmprobe",
     "pmrep",
+    "pmstat",
     "pmstore",
     "pmval",
 ];
@@ -68,6 +72,7 @@ pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
         "pmjson" => pmjson::run(args),
         "pmlc" => pmlc::run(args),
         "pmie" => pmie::run(args),
+        "pmevent" => pmevent::run(args),
         "pminfo" => pminfo::run(args),
         "pmlogcheck" => pmlogcheck::run(args),
         "pmlogextract" => pmlogextract::run(args),
@@ -78,6 +83,7 @@ pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
         "pmlogsummary" => pmlogsummary::run(args),
         "pmprobe" => pmprobe::run(args),
         "pmrep" => pmrep::run(args),
+        "pmstat" => pmstat::run(args),
         "pmstore" => pmstore::run(args),
         "pmval" => pmval::run(args),
         _ => return None,

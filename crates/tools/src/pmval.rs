@@ -75,12 +75,21 @@ const LONG: &[(&str, char)] = &[
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
+    run_as("pmval", args)
+}
+
+/// Runs the tool under one of its names: as `pmevent` it unpacks events.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run_as(tool: &'static str, args: Vec<String>) -> io::Result<u8> {
     let long = [source::LONG, LONG].concat();
+    let usage = USAGE.replace("pmval", tool);
     let spec = Spec {
-        tool: "pmval",
+        tool,
         short: "a:A:dD:f:gh:i:K:Ln:O:p:rs:S:t:T:U:vVw:x:XzZ:?",
         long: &long,
-        usage: USAGE,
+        usage: &usage,
     };
     let parsed = match spec.parse(args) {
         Ok(parsed) => parsed,
@@ -89,14 +98,16 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             return Ok(1);
         }
     };
-    match Pmval::new(parsed) {
+    match Pmval::new(tool, parsed) {
+        Ok(Some(pmval)) if tool == "pmevent" && pmval.has_events() => pmval.events(),
         Ok(Some(mut pmval)) => pmval.run(),
         Ok(None) => Ok(0),
-        Err(refusal) => Ok(refusal.report(USAGE)),
+        Err(refusal) => Ok(refusal.report(&usage)),
     }
 }
 
 struct Pmval {
+    tool: &'static str,
     out: BufWriter<io::StdoutLock<'static>>,
     opened: Opened,
     source: Source,
@@ -155,7 +166,7 @@ fn metric_spec(text: &str) -> (Option<(char, &str)>, &str, Option<&str>) {
 }
 
 impl Pmval {
-    fn new(parsed: crate::options::Parsed) -> Result<Option<Pmval>, Refusal> {
+    fn new(tool: &'static str, parsed: crate::options::Parsed) -> Result<Option<Pmval>, Refusal> {
         let mut source = Source::default();
         let (mut recorded, mut raw, mut delay, mut dates) = (false, false, false, 0);
         let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
@@ -163,7 +174,7 @@ impl Pmval {
         let number = |option: char, value: &Option<String>| {
             let number = value.as_deref().and_then(|v| v.parse::<usize>().ok());
             number.ok_or_else(|| {
-                Refusal::Usage(format!("pmval: -{option} requires +ve numeric argument\n"))
+                Refusal::Usage(format!("{tool}: -{option} requires +ve numeric argument\n"))
             })
         };
         for (option, value) in &parsed.options {
@@ -175,44 +186,44 @@ impl Pmval {
                 'r' => raw = true,
                 'U' => {
                     recorded = true;
-                    source.option("pmval", 'a', value.as_deref())?;
+                    source.option(tool, 'a', value.as_deref())?;
                 }
                 'v' => {}
                 'x' => filter = value.clone(),
                 'X' => dates += 1,
                 'V' => {
-                    println!("pmval version {VERSION}");
+                    eprintln!("{tool} version {VERSION}");
                     return Ok(None);
                 }
                 '?' => return Err(Refusal::Usage(String::new())),
                 letter => {
-                    if !source.option("pmval", *letter, value.as_deref())? {
+                    if !source.option(tool, *letter, value.as_deref())? {
                         return Err(Refusal::Failed(format!(
-                            "pmval: option -{letter} is not available\n"
+                            "{tool}: option -{letter} is not available\n"
                         )));
                     }
                 }
             }
         }
-        source.check("pmval")?;
+        source.check(tool)?;
         let [word] = parsed.words.as_slice() else {
             let what = if parsed.words.is_empty() {
                 "no metricname specified"
             } else {
                 "too many arguments"
             };
-            return Err(Refusal::Usage(format!("pmval: error - {what}\n")));
+            return Err(Refusal::Usage(format!("{tool}: error - {what}\n")));
         };
         let (place, name, instances) = metric_spec(word);
         if let Some((letter, place)) = place {
-            source.option("pmval", letter, Some(place))?;
+            source.option(tool, letter, Some(place))?;
         }
         if let Some(instances) = instances {
             wanted.extend(instance_list(instances));
         }
-        let mut opened = source.open("pmval")?;
+        let mut opened = source.open(tool)?;
         let failed =
-            |what: &str, code: ErrorCode| Refusal::Failed(format!("pmval: {what}: {code}\n"));
+            |what: &str, code: ErrorCode| Refusal::Failed(format!("{tool}: {what}: {code}\n"));
         let pmid = opened
             .context
             .lookup_name(name)
@@ -236,7 +247,7 @@ impl Pmval {
             let stored = opened.context.store(&values);
             stored.map_err(|e| failed("pmStore", e.code()))?;
         }
-        let instances = columns(&mut opened.context, &desc, &wanted)?;
+        let instances = columns(tool, &mut opened.context, &desc, &wanted)?;
         if !wanted.is_empty() && !desc.indom.is_null() {
             let numbers: Vec<i32> = instances.iter().map(|i| i.inst).collect();
             let profile = opened.context.profile_mut();
@@ -257,6 +268,7 @@ impl Pmval {
             _ => 21,
         };
         Ok(Some(Pmval {
+            tool,
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
             archive_name: source.archives.clone().unwrap_or_default(),
             name: name.to_owned(),
@@ -377,7 +389,7 @@ impl Pmval {
                 Err(Error::Code(ErrorCode::EOL)) => break,
                 Err(error) => {
                     self.out.flush()?;
-                    eprintln!("\npmval: pmFetch: {}", error.code());
+                    eprintln!("\n{}: pmFetch: {}", self.tool, error.code());
                     return Ok(1);
                 }
             };
@@ -442,6 +454,25 @@ impl Pmval {
         }
         self.out.flush()?;
         Ok(0)
+    }
+
+    fn has_events(&self) -> bool {
+        matches!(self.desc.ty, Type::Event | Type::HighResEvent)
+    }
+
+    /// Goes on with the events in the metric's values.
+    fn events(self) -> io::Result<u8> {
+        crate::pmevent::Report {
+            out: self.out,
+            samples: self.source.samples,
+            interval: self.source.interval.filter(|t| *t > Timestamp::ZERO).unwrap_or(SECOND),
+            opened: self.opened,
+            archive_name: self.archive_name,
+            name: self.name,
+            desc: self.desc,
+            instances: self.instances,
+        }
+        .run()
     }
 
     fn numbers(&self, values: &[InstanceValue]) -> HashMap<i32, f64> {
@@ -595,6 +626,7 @@ impl Pmval {
 
 /// The instances to show: those named, or all that the domain has ever had.
 fn columns(
+    tool: &str,
     context: &mut Context,
     desc: &Desc,
     wanted: &[String],
@@ -608,7 +640,7 @@ fn columns(
     };
     let mut all = all.map_err(|error| {
         Refusal::Failed(format!(
-            "pmval: pmGetInDom({}): {}\n",
+            "{tool}: pmGetInDom({}): {}\n",
             desc.indom,
             error.code()
         ))
@@ -625,7 +657,7 @@ fn columns(
             .find(|i| pcp::instance_name_matches(&i.name, &text));
         let Some(found) = found else {
             return Err(Refusal::Failed(format!(
-                "pmval: instance {name} not available\n"
+                "{tool}: instance {name} not available\n"
             )));
         };
         columns.push(Instance {

@@ -367,7 +367,11 @@ impl ArchiveContext {
     /// None; what has no labels has an empty set.
     pub fn labels(&mut self, ident: u32, level: LabelLevel) -> Result<Vec<LabelSet>> {
         let labels = self.meta().labels_at(level, ident, self.origin);
-        Ok(labels.unwrap_or_default().to_vec())
+        let labels = labels.unwrap_or_default().to_vec();
+        if labels.is_empty() && level == LabelLevel::Context {
+            return Ok(vec![host_label(&self.label().hostname)]);
+        }
+        Ok(labels)
     }
 
     /// Archives take no values.
@@ -381,6 +385,23 @@ impl ArchiveContext {
     /// Which instances fetches return.
     pub fn profile_mut(&mut self) -> &mut Profile {
         &mut self.profile
+    }
+}
+
+/// What an archive without labels says of its host.
+fn host_label(name: &Text) -> LabelSet {
+    let json = format!("{{\"hostname\":\"{name}\"}}");
+    let length = u16::try_from(json.len()).unwrap_or(u16::MAX);
+    LabelSet {
+        inst: crate::INST_NULL,
+        labels: vec![crate::Label {
+            name: 2,
+            name_len: 8,
+            flags: crate::LabelFlags(LabelLevel::Context as u8),
+            value: 12,
+            value_len: length.saturating_sub(13),
+        }],
+        json: json.into(),
     }
 }
 

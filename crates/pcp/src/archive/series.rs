@@ -1,7 +1,7 @@
 //! The values of metrics over time, and what lies between them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::set::{ArchiveSet, SetCursor};
 use crate::desc::{Desc, Semantics, Type};
@@ -117,10 +117,36 @@ fn value_at(desc: &Desc, samples: &Samples, time: Timestamp) -> Option<Value> {
     between(desc, prior, next, share)
 }
 
-/// A counter's value at a share of the way from one to the next.
+/// Whether counters that went back are taken to have wrapped (`$PCP_COUNTER_WRAP`, PCPIntro(1)).
+fn counters_wrap() -> bool {
+    static WRAP: OnceLock<bool> = OnceLock::new();
+    *WRAP.get_or_init(|| std::env::var_os("PCP_COUNTER_WRAP").is_some())
+}
+
+/// A counter's value at a share of the way from one to the next. There is none between values of which the later is less,
+/// unless counters wrap.
 fn between(desc: &Desc, prior: &Value, next: &Value, share: f64) -> Option<Value> {
     let from = Atom::extract(prior, desc.ty).ok()?;
     let to = Atom::extract(next, desc.ty).ok()?;
+    if to.as_f64()? < from.as_f64()? {
+        if !counters_wrap() {
+            return None;
+        }
+        let range = match desc.ty {
+            Type::I32 | Type::U32 => 4_294_967_296.0,
+            Type::I64 | Type::U64 => 18_446_744_073_709_551_616.0,
+            _ => 0.0,
+        };
+        let (from, to) = (from.as_f64()?, to.as_f64()? + range);
+        let value = (0.5 + from + (to - from) * share).floor() % range;
+        return Some(match desc.ty {
+            Type::I32 => Atom::I32(value as u32 as i32).to_value(),
+            Type::U32 => Atom::U32(value as u32).to_value(),
+            Type::I64 => Atom::I64(value as u64 as i64).to_value(),
+            Type::U64 => Atom::U64(value as u64).to_value(),
+            _ => return None,
+        });
+    }
     let atom = match (from, to) {
         (Atom::I32(a), Atom::I32(b)) => {
             Atom::I32((0.5 + f64::from(a) + (f64::from(b) - f64::from(a)) * share).floor() as i32)

@@ -177,7 +177,7 @@ impl Config {
             let part = key.rsplit_once('.').filter(|(_, s)| SPECIFIERS.contains(s));
             if let Some((identifier, specifier)) = part {
                 if let Some((_, spec)) = found.iter_mut().find(|(k, _)| k == identifier) {
-                    spec.specify(specifier, value)?;
+                    spec.specify(specifier, value);
                     continue;
                 }
                 if !identifier.contains('.') {
@@ -188,7 +188,7 @@ impl Config {
                 }
             }
             if key.contains('.') {
-                found.push((key.clone(), MetricSpec::compact(&format!("{key},{value}"))?));
+                found.push((key.clone(), MetricSpec::compact(&format!("{key},{value}"))));
             } else {
                 found.push((key.clone(), MetricSpec::named(value)));
             }

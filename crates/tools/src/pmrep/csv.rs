@@ -101,7 +101,7 @@ impl<'a> Csv<'a> {
         }
         let due = matches!(self.settings.repeat, Repeat::Every(n) if self.since_header >= n);
         let changed = self.settings.is_dynamic() && self.shown.as_ref() != Some(&columns);
-        if (changed && !columns.is_empty()) || (due && !self.settings.is_dynamic()) {
+        if (changed || due) && !columns.is_empty() {
             self.header(out, metrics, &columns)?;
         }
         self.since_header += 1;

@@ -16,21 +16,24 @@ pub fn real(value: f64, precision: usize) -> String {
     cformat::f(value, precision)
 }
 
-/// A value for a column: real numbers lose digits until they fit, texts are cut.
+/// A value for a column: real numbers lose digits until they fit, and at last what is behind the point, without being
+/// rounded; texts are cut.
 pub fn cell(value: &Shown, width: usize, precision: usize) -> String {
     let fitting = |text: String| {
         if text.chars().count() > width { TOO_WIDE.to_owned() } else { text }
     };
     match value {
         Shown::Whole(value) => fitting(value.to_string()),
+        Shown::Real(value) if !value.is_finite() => fitting(real(*value, 0)),
         Shown::Real(value) => {
-            let mut precision = precision;
-            loop {
-                let text = real(*value, precision);
-                if precision == 0 || text.chars().count() <= width {
-                    return fitting(text);
-                }
-                precision -= 1;
+            let whole = format!("{:.0}", value.trunc());
+            let room = width.saturating_sub(whole.chars().count() + 1);
+            if precision.max(1) <= room {
+                real(*value, precision)
+            } else if room > 0 {
+                real(*value, room)
+            } else {
+                fitting(whole)
             }
         }
         Shown::Text(text) => cut(&text.replace('\n', "\\n"), width),
@@ -44,7 +47,7 @@ pub fn cut(text: &str, width: usize) -> String {
 
 /// A length of time: days if there are any, hours, minutes and seconds.
 pub fn span(time: Timestamp) -> String {
-    let seconds = time.sec.max(0);
+    let seconds = time.as_secs_f64().max(0.0).round() as i64;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
     match days {
@@ -80,6 +83,8 @@ mod tests {
         assert_eq!(cell(&Shown::Real(37.324), 8, 3), "37.324");
         assert_eq!(cell(&Shown::Real(37.324), 3, 3), "37");
         assert_eq!(cell(&Shown::Real(1234.5), 3, 3), "xxx");
+        assert_eq!(cell(&Shown::Real(79.96), 3, 0), "79");
+        assert_eq!(cell(&Shown::Real(79.96), 4, 0), "80");
         assert_eq!(cell(&Shown::Whole(12_345), 4, 3), "xxx");
         assert_eq!(cell(&Shown::Real(f64::NAN), 5, 3), "NaN");
         assert_eq!(cell(&Shown::Text("line\nbreak".to_owned()), 7, 3), "line\\nb");
@@ -88,7 +93,7 @@ mod tests {
     #[test]
     fn spans_and_zones() {
         assert_eq!(span(Timestamp::new(226_900, 0)), "2 days, 15:01:40");
-        assert_eq!(span(Timestamp::new(2, 900_000_000)), "00:00:02");
+        assert_eq!(span(Timestamp::new(2, 900_000_000)), "00:00:03");
         assert_eq!(seconds(Timestamp::new(600, 0)), "600.0");
         assert_eq!(seconds(Timestamp::new(1, 500_000_000)), "1.5");
         assert_eq!(zone(&Zone::new("IST-5:30"), Timestamp::ZERO), "UTC+5:30");

@@ -1,17 +1,15 @@
 //! Which instances of a metric are reported: filters of names (`-i`), as pmrep(1) has them.
 
 use fancy_regex::Regex;
-use pcp::{InDom, Text};
+use pcp::Text;
 
 use crate::source::Refusal;
-
-/// The domain of the agent whose instances are processes.
-const PROC: u32 = 3;
 
 /// Patterns that names are held against.
 #[derive(Debug, Default)]
 pub struct Filter {
     patterns: Vec<Regex>,
+    processes: bool,
 }
 
 /// The words that Python has for what is wrong with a pattern; the position counts the two characters that pmrep puts
@@ -57,11 +55,11 @@ fn unclosed(pattern: &str, open: char, close: char) -> Option<usize> {
 }
 
 impl Filter {
-    /// A filter of patterns, each of which may match.
+    /// A filter of patterns, each of which may match. Processes are also known by number and command.
     ///
     /// # Errors
     /// A pattern that is no regular expression.
-    pub fn new(patterns: &[String]) -> Result<Filter, Refusal> {
+    pub fn new(patterns: &[String], processes: bool) -> Result<Filter, Refusal> {
         let compile = |pattern: &String| {
             // What an alternation leaves open stays open, as with PCP.
             Regex::new(&format!(r"\A(?:\A{pattern}\z)")).map_err(|error| {
@@ -71,6 +69,7 @@ impl Filter {
         };
         Ok(Filter {
             patterns: patterns.iter().map(compile).collect::<Result<_, _>>()?,
+            processes,
         })
     }
 
@@ -79,11 +78,11 @@ impl Filter {
         self.patterns.is_empty()
     }
 
-    /// Whether an instance of a domain passes: by its name, and a process also by its number or its command's name.
-    pub fn passes(&self, indom: InDom, name: &Text) -> bool {
+    /// Whether an instance passes: by its name, and a process also by its number or its command's name.
+    pub fn passes(&self, name: &Text) -> bool {
         let name = name.to_str();
         let mut names = vec![name.as_ref()];
-        if indom.domain() == PROC {
+        if self.processes {
             let mut words = name.split_whitespace();
             if let Some(pid) = words.next() {
                 names.push(pid.trim_start_matches('0'));
@@ -101,23 +100,21 @@ impl Filter {
 mod tests {
     use super::*;
 
-    fn passes(patterns: &[&str], indom: InDom, name: &str) -> bool {
+    fn passes(patterns: &[&str], processes: bool, name: &str) -> bool {
         let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
-        let filter = Filter::new(&patterns).ok().expect("patterns");
-        filter.passes(indom, &Text::from(name))
+        let filter = Filter::new(&patterns, processes).ok().expect("patterns");
+        filter.passes(&Text::from(name))
     }
 
     #[test]
     fn names_numbers_and_commands() {
-        let disks = InDom::new(60, 1);
-        assert!(passes(&["sd.*"], disks, "sda"));
-        assert!(!passes(&["sd"], disks, "sda"));
-        assert!(passes(&["x", "(?!sdb)sd."], disks, "sda"));
-        let processes = InDom::new(3, 9);
+        assert!(passes(&["sd.*"], false, "sda"));
+        assert!(!passes(&["sd"], false, "sda"));
+        assert!(passes(&["x", "(?!sdb)sd."], false, "sda"));
         for pattern in ["29922", "pmcd", ".*pmcd.*"] {
-            assert!(passes(&[pattern], processes, "029922 /usr/lib/pcp/bin/pmcd -A"));
+            assert!(passes(&[pattern], true, "029922 /usr/lib/pcp/bin/pmcd -A"));
         }
-        assert!(!passes(&["1"], InDom::new(60, 1), "000001 init"));
+        assert!(!passes(&["1"], false, "000001 init"));
     }
 
     #[test]
@@ -127,7 +124,7 @@ mod tests {
             (".[]*", "bad escape \\Z at position 6"),
             (".[z-a]", "bad character range z-a at position 4"),
         ] {
-            let refused = Filter::new(&[pattern.to_owned()]).err();
+            let refused = Filter::new(&[pattern.to_owned()], false).err();
             let Some(Refusal::Failed(text)) = refused else {
                 panic!("{pattern}");
             };

@@ -102,6 +102,11 @@ enum Unfit {
     Incompatible(Refusal),
 }
 
+/// Whether a metric's instances are processes.
+fn is_process(name: &str) -> bool {
+    name.starts_with("proc.") || name.starts_with("hotproc.")
+}
+
 struct Lookup<'a> {
     settings: &'a Settings,
     context: &'a mut Context,
@@ -183,7 +188,7 @@ impl Lookup<'_> {
             return Ok(None);
         }
         let patterns = if spec.instances.is_empty() { self.global } else { &spec.instances };
-        let filter = Filter::new(patterns).map_err(Unfit::Incompatible)?;
+        let filter = Filter::new(patterns, is_process(name)).map_err(Unfit::Incompatible)?;
         let mut instances = Vec::new();
         if !flat {
             let all = match &mut *self.context {
@@ -194,7 +199,7 @@ impl Lookup<'_> {
         }
         let names = instances.iter().map(|i| (i.inst, i.name.clone())).collect();
         if !settings.live_filter && !filter.is_empty() && !flat {
-            instances.retain(|i| filter.passes(desc.indom, &i.name));
+            instances.retain(|i| filter.passes(&i.name));
             if instances.is_empty() {
                 return Ok(None);
             }
@@ -202,6 +207,10 @@ impl Lookup<'_> {
         let raw = settings.raw || spec.raw.unwrap_or(settings.raw_prefer);
         let rate = !raw && desc.sem == Semantics::Counter && desc.ty.is_numeric();
         let (unit, scale) = self.unit(spec, &desc, rate).map_err(Unfit::Incompatible)?;
+        if spec.malformed {
+            let what = format!("Non-negative integer expected: {name}\n");
+            return Err(Unfit::Incompatible(Refusal::Failed(what)));
+        }
         let label = spec.label.clone().unwrap_or_else(|| short_label(name));
         let own_width = match settings.width {
             0 => label.chars().count(),
@@ -253,6 +262,9 @@ impl Lookup<'_> {
             .or_else(|| spec.unit.clone())
             .or_else(|| general(&self.settings.scales));
         let numeric = desc.ty.is_numeric();
+        if !numeric && spec.unit.is_some() {
+            return Err(Refusal::Failed(format!("pmrep: {}\n", ErrorCode::CONV)));
+        }
         let per_second = |text: String| match (rate, text.contains('/')) {
             (true, false) => short_units(format!("{text} / sec").trim_start_matches(' ')),
             _ => short_units(&text),

@@ -1,7 +1,6 @@
 //! Metric specifications of pmrep(1): a name and how its values are to be shown.
 
 use super::settings::pattern_list;
-use crate::source::Refusal;
 
 /// What is wanted of a metric, or of all metrics below a name.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -22,6 +21,8 @@ pub struct MetricSpec {
     pub precision: Option<usize>,
     /// What makes it, if it is derived.
     pub formula: Option<String>,
+    /// Whether a number was none.
+    pub malformed: bool,
 }
 
 /// Fields between commas. Quotes keep commas together, and lists of quoted texts stay one field.
@@ -66,31 +67,33 @@ impl MetricSpec {
     }
 
     /// `metric[,label[,instances[,unit/scale[,type[,width[,precision[,limit]]]]]]]`
-    ///
-    /// # Errors
-    /// A width or precision that is no number.
-    pub fn compact(text: &str) -> Result<MetricSpec, Refusal> {
+    pub fn compact(text: &str) -> MetricSpec {
         let mut fields = fields(text).into_iter();
         let mut spec = MetricSpec::named(fields.next().unwrap_or_default().trim());
+        spec.parts(fields);
+        spec
+    }
+
+    /// Sets the parts behind a name, in their order.
+    fn parts(&mut self, fields: impl Iterator<Item = String>) {
         let names = ["label", "instances", "unit", "type", "width", "precision", "limit"];
         for (name, value) in names.iter().zip(fields) {
             if !value.is_empty() {
-                spec.specify(name, &value)?;
+                self.specify(name, &value);
             }
         }
-        Ok(spec)
     }
 
     /// Sets one part.
-    ///
-    /// # Errors
-    /// A width or precision that is no number.
-    pub fn specify(&mut self, part: &str, value: &str) -> Result<(), Refusal> {
-        let number = || {
-            value.trim().parse().map_err(|_| {
-                let what = format!("Non-negative integer expected: {}\n", self.name);
-                Refusal::Failed(what)
-            })
+    pub fn specify(&mut self, part: &str, value: &str) {
+        if part == "label" && value.contains(',') {
+            // The other parts may follow.
+            return self.parts(fields(value).into_iter());
+        }
+        let mut number = || {
+            let number = value.trim().parse().ok();
+            self.malformed |= number.is_none();
+            number
         };
         match part {
             "label" => self.label = Some(value.to_owned()),
@@ -104,13 +107,12 @@ impl MetricSpec {
             }
             "unit" => self.unit = Some(value.to_owned()),
             "type" => self.raw = Some(value == "raw"),
-            "width" => self.width = Some(number()?),
-            "precision" => self.precision = Some(number()?),
+            "width" => self.width = number(),
+            "precision" => self.precision = number(),
             "formula" => self.formula = Some(value.replace('\n', " ")),
             // PCP 6.0 reads limits of single metrics and does not heed them.
             _ => {}
         }
-        Ok(())
     }
 }
 
@@ -131,19 +133,15 @@ pub fn short_label(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn compact(text: &str) -> MetricSpec {
-        MetricSpec::compact(text).ok().expect("a specification")
-    }
-
     #[test]
     fn compact_forms() {
-        let spec = compact("kernel.all.sysfork,forks,,,,8");
+        let spec = MetricSpec::compact("kernel.all.sysfork,forks,,,,8");
         assert_eq!((spec.label.as_deref(), spec.width), (Some("forks"), Some(8)));
-        let spec = compact("disk.dev.read,,'sda','sdb',,,16");
+        let spec = MetricSpec::compact("disk.dev.read,,'sda','sdb',,,16");
         assert_eq!((spec.instances, spec.width), (vec!["sda".to_owned(), "sdb".to_owned()], Some(16)));
-        let spec = compact("disk.dev.read,,\"'sdd','sdb'\"");
+        let spec = MetricSpec::compact("disk.dev.read,,\"'sdd','sdb'\"");
         assert_eq!(spec.instances, ["sdd", "sdb"]);
-        assert!(MetricSpec::compact("a,,,,,x").is_err());
+        assert!(MetricSpec::compact("a,,,,,x").malformed);
     }
 
     #[test]

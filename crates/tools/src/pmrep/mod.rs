@@ -19,7 +19,7 @@ use std::io::{self, BufWriter, Write};
 use pcp::archive::ArchiveMode;
 use pcp::derived::DerivedMetrics;
 use pcp::timezone::Zone;
-use pcp::{Context, Error, ErrorCode};
+use pcp::{Context, Error, ErrorCode, Fetched};
 
 use self::archive_out::ArchiveOutput;
 use self::config::Config;
@@ -53,7 +53,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     for (option, _) in &parsed.options {
         match option {
             'V' => {
-                println!("pmrep version {VERSION}");
+                eprintln!("pmrep version {VERSION}");
                 return Ok(0);
             }
             '?' => {
@@ -131,7 +131,7 @@ fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
     for word in &parsed.words {
         match word.strip_prefix(':') {
             Some(set) => specs.extend(config.set(set)?),
-            None => specs.push(MetricSpec::compact(word)?),
+            None => specs.push(MetricSpec::compact(word)),
         }
     }
     if specs.is_empty() {
@@ -150,8 +150,10 @@ fn derived(settings: &Settings, specs: &[MetricSpec]) -> Result<DerivedMetrics, 
     eprint!("{}", said.concat());
     let mut register = |name: &str, expression: &str| {
         metrics.register(name, expression).map_err(|error| {
-            let caret = " ".repeat(error.at.min(expression.len()));
-            let what = if error.what.is_empty() { String::new() } else { format!("{}\n", error.what) };
+            let caret = " ".repeat(error.at.min(expression.len().saturating_sub(1)));
+            // What is not an operator has no words in PCP's library.
+            let said = !error.what.is_empty() && !error.what.starts_with("Arithmetic or relational");
+            let what = if said { format!("{}\n", error.what) } else { String::new() };
             Refusal::Failed(format!(
                 "Failed to register derived metric:\n{} Error: pmRegisterDerivedMetric(\"{name}\", ...)\n{expression}\n{caret}^\n{what}.\n",
                 ErrorCode::CONV
@@ -340,13 +342,20 @@ impl Pmrep {
         let mut clock = self.schedule.clock(live);
         let mut done = 0;
         let mut status = 0;
-        while self.schedule.samples.is_none_or(|n| done < n) {
+        let bound = self.schedule.bound(!live);
+        while bound.is_none_or(|n| done < n) {
             if live || settings.delay {
                 clock.wait(done);
             }
             let fetched = match sampler.fetch(&mut self.context) {
                 Ok(fetched) => fetched,
-                Err(Error::Code(ErrorCode::EOL)) => break,
+                Err(Error::Code(ErrorCode::EOL)) => {
+                    let time = self.schedule.time_of(done);
+                    if !settings.interpolate || self.schedule.is_over(time) {
+                        break;
+                    }
+                    Fetched { time, sets: Vec::new() }
+                }
                 Err(error) => {
                     out.flush()?;
                     eprintln!("pmrep: {}", error.code());
@@ -354,8 +363,13 @@ impl Pmrep {
                     break;
                 }
             };
-            if !live && fetched.time > self.schedule.until {
+            if !live && self.schedule.is_over(fetched.time) {
                 break;
+            }
+            if !live && !settings.interpolate && fetched.sets.is_empty() {
+                // A mark: nothing is known across it.
+                sampler.forget();
+                continue;
             }
             if let Context::Host(host) = &mut self.context
                 && host.take_changes() & NAMES_CHANGED != 0

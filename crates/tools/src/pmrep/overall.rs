@@ -68,19 +68,15 @@ impl<'a> Overall<'a> {
             widths.max().unwrap_or(0)
         };
         let widths = [width(0), width(1), width(2), width(3)];
-        let delimiter = match self.settings.delimiter.as_deref() {
-            Some(text) if !text.trim().is_empty() => format!(" {text} "),
-            _ => "  ".to_owned(),
+        // White space alone sets values off a little more.
+        let (delimiter, last) = match self.settings.delimiter.as_deref() {
+            Some(text) if !text.trim().is_empty() => (format!(" {text} "), format!(" {text} ")),
+            _ => ("   ".to_owned(), "    ".to_owned()),
         };
         for [name, inst, unit, value] in &rows {
             let [n, i, u, v] = widths;
-            let cells = [
-                format!("{name:<n$}"),
-                format!("{inst:<i$}"),
-                format!("{unit:>u$}"),
-                format!("{value:>v$}"),
-            ];
-            writeln!(out, "{}", cells.join(&delimiter))?;
+            write!(out, "{name:<n$}{delimiter}{inst:<i$}{delimiter}{unit:>u$}")?;
+            writeln!(out, "{last}{value:>v$}")?;
         }
         Ok(())
     }

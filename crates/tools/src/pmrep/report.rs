@@ -27,6 +27,14 @@ struct Column {
     inst: i32,
 }
 
+/// The lines of a terminal that there is not.
+const TERMINAL_LINES: u16 = 24;
+
+/// The width of the numbers of so many columns.
+fn digits_of(count: usize) -> usize {
+    count.to_string().len() + 1
+}
+
 /// Writes samples as rows.
 pub struct Report<'a> {
     settings: &'a Settings,
@@ -124,7 +132,7 @@ impl<'a> Report<'a> {
         self.repeat = match self.settings.repeat {
             Repeat::Never => None,
             Repeat::Every(lines) => Some(lines),
-            Repeat::Auto => self.terminal_rows(metrics, &columns),
+            Repeat::Auto => Some(self.terminal_rows(metrics, &columns)),
         };
         if !self.settings.is_dynamic() {
             self.header(out, metrics, &columns, time)?;
@@ -134,8 +142,9 @@ impl<'a> Report<'a> {
     }
 
     /// The samples that fit a terminal below a header.
-    fn terminal_rows(&self, metrics: &[Metric], columns: &[Column]) -> Option<usize> {
-        let (_, terminal_size::Height(height)) = terminal_size::terminal_size()?;
+    fn terminal_rows(&self, metrics: &[Metric], columns: &[Column]) -> usize {
+        let size = terminal_size::terminal_size();
+        let height = size.map_or(TERMINAL_LINES, |(_, height)| height.0);
         let settings = self.settings;
         let mut taken = 2 + usize::from(settings.unit_info) + usize::from(settings.labels);
         if settings.separate_header {
@@ -151,7 +160,7 @@ impl<'a> Report<'a> {
         } else {
             1
         };
-        Some((rows / each).max(1))
+        (rows / each).max(1)
     }
 
     fn row_name(metrics: &[Metric], column: Column) -> String {
@@ -205,7 +214,7 @@ impl<'a> Report<'a> {
         let of = |column: &Column| metrics.get(column.metric);
         if settings.separate_header {
             for (number, column) in columns.iter().enumerate() {
-                self.list_entry(out, metrics, number + 1, *column)?;
+                self.list_entry(out, metrics, (number + 1, digits_of(columns.len())), *column)?;
             }
             out.write_all(b"\n")?;
             let numbers = columns.iter().enumerate();
@@ -237,13 +246,13 @@ impl<'a> Report<'a> {
         &self,
         out: &mut dyn Write,
         metrics: &[Metric],
-        number: usize,
+        (number, digits): (usize, usize),
         column: Column,
     ) -> io::Result<()> {
         let Some(metric) = metrics.get(column.metric) else {
             return Ok(());
         };
-        write!(out, "[{number:2}] - {}", metric.name)?;
+        write!(out, "[{number:digits$}] - {}", metric.name)?;
         if !metric.is_flat() && !(self.settings.fixed_header && self.settings.colxrow.is_some()) {
             write!(out, "[\"{}\"]", metric.instance_name(column.inst))?;
         }
@@ -254,7 +263,7 @@ impl<'a> Report<'a> {
         out.write_all(b"\n")?;
         if self.settings.labels {
             let labels = metric.labels.get(&column.inst).cloned().unwrap_or_default();
-            writeln!(out, "[{number:2}] - {labels}")?;
+            writeln!(out, "[{number:digits$}] - {labels}")?;
         }
         Ok(())
     }
@@ -285,7 +294,8 @@ impl<'a> Report<'a> {
                         continue;
                     }
                     listed.push(column.metric);
-                    self.list_entry(out, metrics, number + 1, *column)?;
+                    let digits = digits_of(groups.len());
+                    self.list_entry(out, metrics, (number + 1, digits), *column)?;
                 }
             }
             out.write_all(b"\n")?;

@@ -46,11 +46,6 @@ impl Sample {
         let values = self.values.get(metric)?;
         values.iter().find(|(i, _)| *i == inst).map(|(_, value)| value)
     }
-
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.values.iter().all(Vec::is_empty)
-    }
 }
 
 type Before = HashMap<(Pmid, i32), f64>;
@@ -91,6 +86,11 @@ impl Sampler {
     /// What the context says; `PM_ERR_EOL` at an archive's end.
     pub fn fetch(&mut self, context: &mut Context) -> pcp::Result<Fetched> {
         context.fetch(&self.pmids)
+    }
+
+    /// Has no values to make rates of any more.
+    pub fn forget(&mut self) {
+        self.before = None;
     }
 
     /// What is to be shown of fetched values.
@@ -192,7 +192,7 @@ fn live_filter(settings: &Settings, metrics: &[Metric], sample: &mut Sample) {
         if !metric.is_flat() && !metric.filter.is_empty() {
             values.retain(|(inst, _)| {
                 let name = metric.names.get(inst);
-                name.is_some_and(|n| metric.filter.passes(metric.desc.indom, n))
+                name.is_some_and(|n| metric.filter.passes(n))
             });
         }
     }

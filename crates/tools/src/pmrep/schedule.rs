@@ -46,15 +46,11 @@ impl Schedule {
         let whole = pcp::timewindow::WindowSpec { finish: None, ..source.window.clone() };
         let whole: TimeWindow = whole.window(span.0, span.1, zone).map_err(wrong)?;
         let window = source.window.window(span.0, span.1, zone).map_err(wrong)?;
-        let origin = if source.window.origin.is_some() { whole.origin } else { window.origin };
+        let origin = window.origin;
         let archive = source.archives.is_some();
         let mut interval = source.interval.unwrap_or(SECOND);
         let mut samples = source.samples;
-        let until = if finish && source.window.origin.is_some() {
-            window.end
-        } else {
-            window.end.max(origin)
-        };
+        let until = window.end.max(origin);
         let length = (until - origin).as_nanos();
         let bounded = archive || finish;
         if finish && let Some(wanted) = samples.filter(|n| *n > 1) {
@@ -84,6 +80,21 @@ impl Schedule {
             interpolated: settings.interpolate,
             finish,
         })
+    }
+
+    /// Whether a time is behind the end; parts of the last second are still within.
+    pub fn is_over(&self, time: Timestamp) -> bool {
+        if self.interpolated { time.sec > self.until.sec } else { time > self.until }
+    }
+
+    /// The time of a sample, from 0.
+    pub fn time_of(&self, number: u64) -> Timestamp {
+        self.origin + Timestamp::from_nanos(i128::from(number) * self.interval.as_nanos())
+    }
+
+    /// The number of samples to take, if it does not end with the archive.
+    pub fn bound(&self, archive: bool) -> Option<u64> {
+        self.samples.filter(|_| self.requested || !archive)
     }
 
     /// How long it takes, if that is known.

@@ -1,0 +1,187 @@
+//! `pmevent`: the events of one metric over time (pmevent(1)).
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use pcp::archive::ArchiveMode;
+use pcp::{
+    Context, Desc, Error, ErrorCode, EventArray, EventParam, EventRecord, INST_NULL, Instance,
+    Pmid, Text, Timestamp, Type, Value,
+};
+
+use crate::source::Opened;
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    crate::pmval::run_as("pmevent", args)
+}
+
+/// What is reported, and where.
+pub struct Report<W: Write> {
+    /// Where to.
+    pub out: W,
+    /// The context and the time window.
+    pub opened: Opened,
+    /// The archives' names, for the heading.
+    pub archive_name: String,
+    /// The metric.
+    pub name: String,
+    /// What it is.
+    pub desc: Desc,
+    /// The instances that are wanted.
+    pub instances: Vec<Instance>,
+    /// How often to fetch.
+    pub samples: Option<u64>,
+    /// Between fetches.
+    pub interval: Timestamp,
+}
+
+impl<W: Write> Report<W> {
+    fn heading(&mut self, archive: bool) -> io::Result<()> {
+        let out = &mut self.out;
+        if let Some(note) = &self.opened.note {
+            writeln!(out, "{note}")?;
+        }
+        if archive {
+            writeln!(out, "archive:   {}", self.archive_name)?;
+        }
+        writeln!(out, "host:      {}", self.opened.hostname)?;
+        if archive {
+            let window = self.opened.window;
+            let date = |t: Timestamp| self.opened.zone.civil(t.sec).ctime();
+            writeln!(out, "start:     {}", date(window.origin))?;
+            writeln!(out, "end:       {}", date(window.end))?;
+        }
+        match self.samples {
+            Some(samples) => writeln!(out, "samples:   {samples}")?,
+            None => writeln!(out, "samples:   all")?,
+        }
+        if !archive && self.samples.is_none_or(|n| n > 1) {
+            writeln!(out, "interval:  {:.2} sec", self.interval.as_secs_f64())?;
+        }
+        Ok(())
+    }
+
+    /// Reports until the last sample. Returns the exit status.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn run(mut self) -> io::Result<u8> {
+        let archive = matches!(self.opened.context, Context::Archive(_));
+        self.heading(archive)?;
+        if let Context::Archive(context) = &mut self.opened.context {
+            // Events are of their moment: there is nothing between those recorded.
+            context.set_mode(ArchiveMode::Forward, self.opened.window.origin);
+        }
+        let mut names = HashMap::new();
+        let mut done = 0;
+        let mut due = Timestamp::now();
+        while self.samples.is_none_or(|n| done < n) {
+            if !archive && done > 0 {
+                self.out.flush()?;
+                due = due + self.interval;
+                let left = (due - Timestamp::now()).as_nanos();
+                std::thread::sleep(Duration::from_nanos(u64::try_from(left).unwrap_or(0)));
+            }
+            let fetched = match self.opened.context.fetch(&[self.desc.pmid]) {
+                Ok(fetched) => fetched,
+                Err(Error::Code(ErrorCode::EOL)) => break,
+                Err(error) => {
+                    self.out.flush()?;
+                    eprintln!("\npmevent: pmFetch: {}", error.code());
+                    return Ok(1);
+                }
+            };
+            if archive && fetched.time > self.opened.window.end {
+                break;
+            }
+            done += 1;
+            let Some(set) = fetched.sets.first() else {
+                continue;
+            };
+            if archive && !set.instances().is_empty() {
+                write!(self.out, "{}  ", self.opened.zone.clock(fetched.time, 3))?;
+            }
+            if set.instances().is_empty() {
+                match &set.values {
+                    Err(code) => writeln!(self.out, "{}: Error: {code}", self.name)?,
+                    Ok(_) => writeln!(self.out, "{}: No values available", self.name)?,
+                }
+            }
+            for value in set.instances() {
+                let known = self.instances.iter().find(|i| i.inst == value.inst);
+                match known {
+                    Some(instance) => write!(self.out, "{}[{}]", self.name, instance.name)?,
+                    None if value.inst == INST_NULL => write!(self.out, "{}", self.name)?,
+                    None => write!(self.out, "{}[{}]", self.name, value.inst)?,
+                }
+                self.value(&value.value, &mut names)?;
+            }
+        }
+        self.out.flush()?;
+        Ok(0)
+    }
+
+    fn value(&mut self, value: &Value, names: &mut HashMap<Pmid, Text>) -> io::Result<()> {
+        let Value::Block(block) = value else {
+            return writeln!(self.out, ": {}", ErrorCode::CONV);
+        };
+        let array = match EventArray::decode(self.desc.ty, &block.bytes) {
+            Ok(array) => array,
+            Err(code) => return writeln!(self.out, ": pmUnpackEventRecords: {code}"),
+        };
+        writeln!(self.out, ": {} event records", array.records.len())?;
+        for (number, record) in array.records.iter().enumerate() {
+            self.record(number, record, names)?;
+        }
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        number: usize,
+        record: &EventRecord,
+        names: &mut HashMap<Pmid, Text>,
+    ) -> io::Result<()> {
+        let digits = if self.desc.ty == Type::HighResEvent { 9 } else { 3 };
+        let time = self.opened.zone.clock(record.time, digits);
+        let flags = record.flags;
+        writeln!(self.out, "  {time} --- event record [{number}] flags {:#x} ({flags}) ---", flags.0)?;
+        if flags.is_missed() {
+            return writeln!(self.out, "    ==> {} missed event records", record.count);
+        }
+        for param in &record.params {
+            self.parameter(param, names)?;
+        }
+        Ok(())
+    }
+
+    fn parameter(&mut self, param: &EventParam, names: &mut HashMap<Pmid, Text>) -> io::Result<()> {
+        let pmid = param.pmid;
+        let name = match names.get(&pmid) {
+            Some(name) => name.clone(),
+            None => {
+                let found = self.opened.context.names_of(pmid).ok();
+                let name = found.and_then(|n| n.into_iter().next());
+                let name = name.unwrap_or_else(|| format!("PMID: {pmid}").into());
+                names.insert(pmid, name.clone());
+                name
+            }
+        };
+        let ty = Type::from_raw(param.block.ty.into());
+        let value = match ty {
+            Type::Aggregate | Type::AggregateStatic => {
+                let bytes = param.block.bytes.iter();
+                format!("[{}]", bytes.map(|b| format!("{b:02x}")).collect::<String>()).into_bytes()
+            }
+            _ => pcp::print_value(&param.value(), ty, 1),
+        };
+        write!(self.out, "    {name} ")?;
+        self.out.write_all(&value)?;
+        self.out.write_all(b"\n")
+    }
+}

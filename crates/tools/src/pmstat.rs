@@ -1,0 +1,463 @@
+//! `pmstat`: a line of how a system does, every so often (pmstat(1)).
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+use std::time::Duration;
+
+use pcp::archive::ArchiveMode;
+use pcp::timezone::Zone;
+use pcp::{Atom, Context, Desc, Error, ErrorCode, Pmid, Semantics, Text, Timestamp, Type};
+
+use crate::options::Spec;
+use crate::source::{self, Opened, Refusal, Source, VERSION};
+
+const USAGE: &str = "\
+Usage: pmstat [options]
+
+General options:
+  -A TIME, --align=TIME align sample times on natural boundaries
+  -a FILE, --archive=FILE
+                        metrics source is a PCP log archive
+  -g, --guimode         start in GUI mode with new time control
+  -h HOST, --host=HOST  metrics source is PMCD on host
+  -n FILE, --namespace=FILE
+                        use an alternative PMNS
+  -O TIME, --origin=TIME
+                        initial sample time within the time window
+  -p N, --guiport=N     port for connection to existing time control
+  -S TIME, --start=TIME start of the time window
+  -s N, --samples=N     terminate after this many samples
+  -T TIME, --finish=TIME
+                        end of the time window
+  -t DELTA, --interval=DELTA
+                        sampling interval
+  -Z TZ, --timezone=TZ  set reporting timezone
+  -z, --hostzone        set reporting timezone to local time of metrics source
+  -V, --version         display version number and exit
+  -?, --help            show this usage message and exit
+
+Alternate sources:
+  -H FILE, --hostsfile=FILE
+                        read metric source hosts from a file
+  -L, --local-PMDA      metrics source is local connection to a PMDA
+
+Reporting options:
+  -l, --suffix          print last 7 charcters of the host name(s)
+  -P, --pause           pause between updates for archive replay
+  -x, --xcpu            extended CPU statistics reporting
+";
+
+const LONG: &[(&str, char)] = &[
+    ("guimode", 'g'),
+    ("guiport", 'p'),
+    ("hostsfile", 'H'),
+    ("suffix", 'l'),
+    ("pause", 'P'),
+    ("xcpu", 'x'),
+];
+
+/// Between lines, unless it is said.
+const INTERVAL: Timestamp = Timestamp { sec: 5, nsec: 0 };
+/// Lines between headings.
+const PAGE: u64 = 21;
+/// Characters of a host's name.
+const NODE: usize = 7;
+
+/// What is fetched. Where the second of a pair is named, it serves when the first is not there.
+const METRICS: &[&str] = &[
+    "kernel.all.load",
+    "swap.used",
+    "mem.util.free",
+    "mem.util.bufmem",
+    "mem.util.cached",
+    "swap.pagesin",
+    "swap.pagesout",
+    "swap.in",
+    "swap.out",
+    "disk.all.blkread",
+    "disk.all.blkwrite",
+    "disk.all.read",
+    "disk.all.write",
+    "kernel.all.intr",
+    "kernel.all.pswitch",
+    "kernel.all.cpu.nice",
+    "kernel.all.cpu.user",
+    "kernel.all.cpu.intr",
+    "kernel.all.cpu.sys",
+    "kernel.all.cpu.idle",
+    "kernel.all.cpu.wait.total",
+    "kernel.all.cpu.steal",
+];
+
+/// Runs the tool; `args` are the words behind its name. Returns the exit status.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: Vec<String>) -> io::Result<u8> {
+    let long = [source::LONG, LONG].concat();
+    let spec = Spec {
+        tool: "pmstat",
+        short: "A:a:D:gh:H:K:lLn:O:p:PS:s:T:t:VxzZ:?",
+        long: &long,
+        usage: USAGE,
+    };
+    let parsed = match spec.parse(args) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            eprint!("{message}");
+            return Ok(1);
+        }
+    };
+    let mut request = Request::default();
+    for (option, value) in &parsed.options {
+        match (option, value.as_deref()) {
+            ('V', _) => {
+                eprintln!("pmstat version {VERSION}");
+                return Ok(0);
+            }
+            ('?', _) => {
+                eprint!("{USAGE}");
+                return Ok(1);
+            }
+            (letter, value) => {
+                if let Err(refusal) = request.option(*letter, value) {
+                    return Ok(refusal.report(USAGE));
+                }
+            }
+        }
+    }
+    if !parsed.words.is_empty() {
+        eprint!("pmstat: too many options\n{USAGE}");
+        return Ok(1);
+    }
+    match request.open() {
+        Ok(hosts) => request.report(hosts),
+        Err(refusal) => Ok(refusal.report(USAGE)),
+    }
+}
+
+#[derive(Default)]
+struct Request {
+    source: Source,
+    archives: Vec<String>,
+    hosts: Vec<String>,
+    suffix: bool,
+    pause: bool,
+    extended: bool,
+}
+
+/// One of the systems that are watched.
+struct Host {
+    opened: Opened,
+    metrics: HashMap<&'static str, Desc>,
+    before: Option<(Timestamp, HashMap<&'static str, f64>)>,
+    name: String,
+}
+
+impl Request {
+    fn option(&mut self, letter: char, value: Option<&str>) -> Result<(), Refusal> {
+        let text = value.unwrap_or("");
+        match letter {
+            'a' => self.archives.push(text.to_owned()),
+            'h' => self.hosts.push(text.to_owned()),
+            'H' => {
+                let list = std::fs::read_to_string(text).map_err(|error| {
+                    Refusal::Failed(format!("pmstat: {text}: {}\n", ErrorCode::from(&error)))
+                })?;
+                let names = list.lines().map(str::trim).filter(|l| !l.is_empty());
+                self.hosts.extend(names.map(str::to_owned));
+            }
+            'l' => self.suffix = true,
+            'P' => self.pause = true,
+            'x' => self.extended = true,
+            'g' | 'p' => {
+                let what = "pmstat: time control by pmtime is not available\n";
+                return Err(Refusal::Failed(what.to_owned()));
+            }
+            letter => {
+                self.source.option("pmstat", letter, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens all sources; those that can't be opened are reported and left out.
+    fn open(&self) -> Result<Vec<Host>, Refusal> {
+        if !self.archives.is_empty() && !self.hosts.is_empty() {
+            let what = "pmstat: only one host or archive allowed\n";
+            return Err(Refusal::Usage(what.to_owned()));
+        }
+        self.source.check("pmstat")?;
+        let mut sources: Vec<Source> = Vec::new();
+        let names = self.archives.iter().map(|a| (Some(a), None));
+        let names = names.chain(self.hosts.iter().map(|h| (None, Some(h))));
+        for (archives, host) in names {
+            sources.push(Source {
+                archives: archives.cloned(),
+                host: host.cloned(),
+                ..self.source.clone()
+            });
+        }
+        if sources.is_empty() {
+            sources.push(self.source.clone());
+        }
+        let mut hosts = Vec::new();
+        for source in sources {
+            match Host::open(&source) {
+                Ok(host) => hosts.push(host),
+                Err(what) => eprintln!("pmstat: {what}"),
+            }
+        }
+        if hosts.is_empty() {
+            return Err(Refusal::Failed("pmstat: No place to get data from!\n".to_owned()));
+        }
+        Ok(hosts)
+    }
+
+    fn report(&self, mut hosts: Vec<Host>) -> io::Result<u8> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let Some(first) = hosts.first() else {
+            return Ok(1);
+        };
+        let zone = first.opened.zone.clone();
+        let window = first.opened.window;
+        let archive = matches!(first.opened.context, Context::Archive(_));
+        if let Some(note) = &first.opened.note {
+            writeln!(out, "{note}")?;
+        }
+        let interval = self.source.interval.filter(|t| *t > Timestamp::ZERO).unwrap_or(INTERVAL);
+        let mut samples = self.source.samples.filter(|n| *n > 0);
+        let span = (window.end - window.origin).as_nanos();
+        if samples.is_none() && (archive || self.source.window.finish.is_some()) {
+            samples = u64::try_from(span / interval.as_nanos()).ok();
+        }
+        let mut start = if archive { window.origin } else { Timestamp::now() };
+        for host in &mut hosts {
+            if let Context::Archive(context) = &mut host.opened.context {
+                context.set_mode(ArchiveMode::Interpolated(interval.as_nanos()), window.origin);
+            }
+            host.fetch();
+        }
+        let pause = !archive || self.pause;
+        let mut due = Timestamp::now();
+        let mut done = 0;
+        while samples.is_none_or(|n| done < n) {
+            if done % PAGE == 0 {
+                self.heading(&mut out, &hosts, start, &zone)?;
+            }
+            if pause {
+                out.flush()?;
+                due = due + interval;
+                let left = (due - Timestamp::now()).as_nanos();
+                std::thread::sleep(Duration::from_nanos(u64::try_from(left).unwrap_or(0)));
+            }
+            start = start + interval;
+            let several = hosts.len() > 1;
+            for host in &mut hosts {
+                if several {
+                    write!(out, "{:<NODE$}", node(&host.name, self.suffix))?;
+                }
+                match host.fetch() {
+                    Some(values) => writeln!(out, "{}", self.line(&values, several))?,
+                    None if archive => writeln!(out, " No data in the archive")?,
+                    None => writeln!(out, " Fetch failed. Reconnecting ...")?,
+                }
+            }
+            done += 1;
+        }
+        out.flush()?;
+        Ok(0)
+    }
+
+    fn heading(
+        &self,
+        out: &mut dyn Write,
+        hosts: &[Host],
+        time: Timestamp,
+        zone: &Zone,
+    ) -> io::Result<()> {
+        let rounded = time.as_secs_f64().round() as i64;
+        writeln!(out, "@ {}", zone.civil(rounded).ctime())?;
+        let several = hosts.len() > 1;
+        // Pages where there are such counters, else swaps.
+        let pages = hosts.iter().any(|h| h.metrics.contains_key("swap.pagesin"));
+        let (swap_in, swap_out) = if pages { ("pi", "po") } else { ("si", "so") };
+        let (cpu, more) = if self.extended {
+            ("                 cpu", "  wa  st")
+        } else {
+            ("         cpu", "")
+        };
+        if several {
+            writeln!(out, "node    loadavg               memory      swap        io    system{cpu}")?;
+            write!(out, "          1 min   swpd   buff  cache ")?;
+        } else {
+            writeln!(out, " loadavg                      memory      swap        io    system{cpu}")?;
+            write!(out, "   1 min   swpd   free   buff  cache ")?;
+        }
+        writeln!(out, "  {swap_in}   {swap_out}   bi   bo   in   cs  us  sy  id{more}")
+    }
+
+    fn line(&self, values: &HashMap<&'static str, f64>, several: bool) -> String {
+        let get = |name: &str| values.get(name).copied();
+        let unknown = || "?".to_owned();
+        let mut line = match get("kernel.all.load") {
+            Some(load) => format!(" {load:7.2}"),
+            None => format!(" {:>7}", "?"),
+        };
+        let mut memory = vec!["swap.used", "mem.util.free", "mem.util.bufmem", "mem.util.cached"];
+        if several {
+            memory.retain(|name| *name != "mem.util.free");
+        }
+        for name in memory {
+            line.push_str(&format!(" {:>6}", get(name).map_or_else(unknown, kilobytes)));
+        }
+        let either = |first: &str, second: &str| get(first).or_else(|| get(second));
+        for rate in [
+            either("swap.pagesin", "swap.in"),
+            either("swap.pagesout", "swap.out"),
+            either("disk.all.blkread", "disk.all.read"),
+            either("disk.all.blkwrite", "disk.all.write"),
+            get("kernel.all.intr"),
+            get("kernel.all.pswitch"),
+        ] {
+            line.push_str(&format!(" {:>4}", rate.map_or_else(unknown, thousands)));
+        }
+        let cpu = |name: &str| get(&format!("kernel.all.cpu.{name}"));
+        let sum = |a: Option<f64>, b: Option<f64>| a.map(|a| a + b.unwrap_or(0.0));
+        let user = sum(cpu("user"), cpu("nice"));
+        let system = sum(cpu("sys"), cpu("intr"));
+        let parts = [user, system, cpu("idle"), cpu("wait.total"), cpu("steal")];
+        let total: f64 = parts.iter().flatten().sum();
+        let shown = if self.extended { 5 } else { 3 };
+        for part in parts.into_iter().take(shown) {
+            let share = part.filter(|_| total > 0.0).map(|p| 100.0 * p / total);
+            let text = share.map_or_else(unknown, |s| format!("{:.0}", (s + 0.5).floor()));
+            line.push_str(&format!(" {text:>3}"));
+        }
+        line
+    }
+}
+
+fn node(name: &str, suffix: bool) -> String {
+    let characters: Vec<char> = name.chars().collect();
+    let skip = if suffix { characters.len().saturating_sub(NODE) } else { 0 };
+    characters.into_iter().skip(skip).take(NODE).collect()
+}
+
+/// Kilobytes in six characters.
+fn kilobytes(value: f64) -> String {
+    let value = value.max(0.0);
+    if value <= 999_999.0 {
+        format!("{:.0}", value.trunc())
+    } else if value / 1024.0 <= 99_999.0 {
+        format!("{:.0}m", (value / 1024.0).trunc())
+    } else {
+        format!("{:.0}g", (value / 1024.0 / 1024.0).trunc())
+    }
+}
+
+/// A rate in four characters.
+fn thousands(value: f64) -> String {
+    let value = value.max(0.0).trunc();
+    if value <= 9999.0 {
+        format!("{value:.0}")
+    } else if value <= 999_999.0 {
+        format!("{:.0}K", (value / 1000.0).trunc())
+    } else {
+        format!("{:.0}M", (value / 1_000_000.0).trunc())
+    }
+}
+
+impl Host {
+    fn open(source: &Source) -> Result<Host, String> {
+        let place = source.archives.clone().or_else(|| source.host.clone());
+        let mut opened = source.open("pmstat").map_err(|refusal| match (refusal, source.context()) {
+            (_, Err(error)) => format!("Cannot create fetchgroup: {}", error.code()),
+            (Refusal::Usage(text) | Refusal::Failed(text), Ok(_)) => {
+                text.trim_start_matches("pmstat: ").trim_end().to_owned()
+            }
+        })?;
+        let names: Vec<Text> = METRICS.iter().map(|n| Text::from(*n)).collect();
+        let found = opened.context.lookup_names(&names).map_err(|e| e.code().to_string())?;
+        let mut metrics = HashMap::new();
+        for (name, pmid) in METRICS.iter().zip(found) {
+            if let Ok(pmid) = pmid
+                && let Ok(desc) = opened.context.desc(pmid)
+            {
+                metrics.insert(*name, desc);
+            }
+        }
+        if metrics.is_empty() {
+            let place = place.unwrap_or_else(|| "local:".to_owned());
+            return Err(format!("{place}: Cannot resolve any metrics."));
+        }
+        Ok(Host {
+            name: opened.hostname.clone(),
+            opened,
+            metrics,
+            before: None,
+        })
+    }
+
+    /// Values of now, counters as rates since the fetch before; nothing when there are none.
+    fn fetch(&mut self) -> Option<HashMap<&'static str, f64>> {
+        let pmids: Vec<Pmid> = self.metrics.values().map(|d| d.pmid).collect();
+        let fetched = match self.opened.context.fetch(&pmids) {
+            Ok(fetched) => fetched,
+            Err(Error::Io(_)) => {
+                if let Context::Host(host) = &mut self.opened.context {
+                    let _ = host.reconnect();
+                }
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let mut now = HashMap::new();
+        for (name, desc) in &self.metrics {
+            let set = fetched.sets.iter().find(|s| s.pmid == desc.pmid);
+            let mut values = set.map(|s| s.instances()).unwrap_or_default().iter();
+            // Of the load averages that of one minute, which is instance 1.
+            let value = if desc.indom.is_null() { values.next() } else { values.find(|v| v.inst == 1) };
+            let number = value.and_then(|v| Atom::extract(&v.value, desc.ty).ok()?.as_f64());
+            if let Some(number) = number {
+                let bytes = *name == "swap.used" && desc.units.scale_space == 0;
+                now.insert(*name, if bytes { number / 1024.0 } else { number });
+            }
+        }
+        let before = self.before.replace((fetched.time, now.clone()));
+        let mut values = HashMap::new();
+        for (name, number) in now {
+            let counter = self.metrics.get(name).is_some_and(|d| d.sem == Semantics::Counter);
+            if !counter {
+                values.insert(name, number);
+            } else if let Some((time, before)) = &before
+                && let Some(then) = before.get(name)
+            {
+                let elapsed = (fetched.time - *time).as_secs_f64();
+                let narrow = self.metrics.get(name).is_some_and(|d| matches!(d.ty, Type::U32 | Type::I32));
+                let mut delta = number - then;
+                if delta < 0.0 && narrow {
+                    delta += 4_294_967_296.0;
+                }
+                if elapsed > 0.0 && delta >= 0.0 {
+                    values.insert(name, delta / elapsed);
+                }
+            }
+        }
+        Some(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_values_get_letters() {
+        assert_eq!(kilobytes(748_420.0), "748420");
+        assert_eq!(kilobytes(9_996_852.0), "9762m");
+        assert_eq!(thousands(9930.9), "9930");
+        assert_eq!(thousands(10_199.0), "10K");
+        assert_eq!(node("billing02", true), "lling02");
+    }
+}
