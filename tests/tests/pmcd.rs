@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
@@ -34,13 +35,17 @@ struct Daemon {
 
 impl Daemon {
     fn start(name: &str, access: &str, options: &[&str]) -> Daemon {
-        let scratch = Scratch::new(name);
         let spile = spile_path();
         let spile = spile.display();
-        let config = format!(
-            "pmcd 2 dso pmcd_init none.so\nsimple 253 pipe binary {spile} pmdasimple -d 253\n\
-             trivial 250 pipe binary {spile} pmdatrivial -d 250\n{access}"
+        let agents = format!(
+            "simple 253 pipe binary {spile} pmdasimple -d 253\n\
+             trivial 250 pipe binary {spile} pmdatrivial -d 250\n"
         );
+        Daemon::with_agents(Scratch::new(name), &agents, access, options)
+    }
+
+    fn with_agents(scratch: Scratch, agents: &str, access: &str, options: &[&str]) -> Daemon {
+        let config = format!("pmcd 2 dso pmcd_init none.so\n{agents}{access}");
         let config = scratch.write("pmcd.conf", &config);
         let names = scratch.write("root", NAMES);
         let port = TcpListener::bind("127.0.0.1:0")
@@ -274,6 +279,63 @@ fn a_stopped_agent_keeps_nobody_else_waiting() {
     assert!(told.try_recv().is_err());
     signal("CONT", &agent);
     assert!(waiting.join().expect("the waiting client"));
+}
+
+/// Runs an agent at the other end of the first connection that a listener gets.
+fn serve_once(accept: impl FnOnce() -> OwnedFd + Send + 'static, agent: &'static [&'static str]) {
+    std::thread::spawn(move || {
+        let stream = accept();
+        let copy = stream.try_clone().expect("a descriptor");
+        let mut command = Command::new(spile_path());
+        command.args(agent).stdin(stream).stdout(copy);
+        // It ends when the daemon closes the connection.
+        let _ = command.status();
+    });
+}
+
+#[test]
+fn agents_are_reached_over_sockets() {
+    let scratch = Scratch::new("pmcd-sockets");
+    let path = scratch.path("agent");
+    let local = UnixListener::bind(&path).expect("a socket");
+    let inet = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = inet.local_addr().expect("an address").port();
+    serve_once(
+        move || local.accept().expect("a connection").0.into(),
+        &["pmdasimple", "-d", "253"],
+    );
+    serve_once(
+        move || inet.accept().expect("a connection").0.into(),
+        &["pmdatrivial", "-d", "250"],
+    );
+    let agents = format!(
+        "simple 253 socket unix {}\ntrivial 250 socket inet {port}\n",
+        path.display()
+    );
+    let daemon = Daemon::with_agents(scratch, &agents, "", &[]);
+    let mut context = daemon.remote();
+    let fetched = context.fetch(&[TRIVIAL, COLOR]).expect("values");
+    assert!(fetched.sets[0].values.is_ok(), "{}", daemon.log());
+    let colors = numbers(&fetched, 1, Type::I32);
+    assert_eq!(
+        colors,
+        [(0, Atom::I32(1)), (1, Atom::I32(101)), (2, Atom::I32(201))]
+    );
+}
+
+/// With many clients who say nothing the next one is served all the same, and leaves as it came.
+#[test]
+fn idle_clients_are_nothing_special() {
+    let daemon = Daemon::start("pmcd-idle", "", &[]);
+    let socket = daemon.scratch.path("socket");
+    let idle: Vec<UnixStream> = (0..900)
+        .map(|_| UnixStream::connect(&socket).expect("a connection"))
+        .collect();
+    let mut context = daemon.remote();
+    let fetched = context.fetch(&[COLOR]).expect("values");
+    assert_eq!(numbers(&fetched, 0, Type::I32).len(), 3);
+    drop(idle);
+    assert!(context.fetch(&[COLOR]).is_ok());
 }
 
 #[test]

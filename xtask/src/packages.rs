@@ -167,6 +167,11 @@ pub const FOR_TESTS: &[Package] = &[
         proof: "/usr/lib/libpcp_archive.so.1",
         reason: "its tools that write archives need it",
     },
+    Package {
+        name: "python3-pcp",
+        proof: "/usr/lib/python3/dist-packages/pcp/pmapi.py",
+        reason: "its pmrep, a Python program, needs it",
+    },
 ];
 
 /// What `cargo xtask bench` needs besides [`FOR_TESTS`]: the peers.

@@ -34,6 +34,7 @@ Performance Co-Pilot's:
   pmdumplog     what is in an archive
   pmerr         what error codes mean
   pmie          watch metrics by rules
+  pmdumptext    values of metrics in columns, for programs and people
   pmevent       the events of one metric over time
   pminfo        what metrics there are, and what they say
   pmjson        lay out JSON

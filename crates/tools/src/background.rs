@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 pub fn start(tool: &str, words: &[String], without: &str) -> io::Result<u8> {
     let program = std::env::current_exe()?;
     // A prefix of a long option is the option, too.
-    let is_switch = |word: &String| word.len() > 3 && word.starts_with("--") && without.starts_with(word.as_str());
+    let is_switch = |word: &String| {
+        word.len() > 3 && word.starts_with("--") && without.starts_with(word.as_str())
+    };
     Command::new(program)
         .arg0("spile")
         .arg(tool)

@@ -10,6 +10,7 @@ mod pmdiff;
 mod pmdumplog;
 mod pmerr;
 mod pmie;
+mod pmdumptext;
 mod pmevent;
 mod pminfo;
 mod pmjson;
@@ -42,6 +43,7 @@ pub const NAMES: &[&str] = &[
     "pmjson",
     "pmlc",
     "pmie",
+    "pmdumptext",
     "pmevent",
     "pminfo",
     "pmlogcheck",
@@ -72,6 +74,7 @@ pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
         "pmjson" => pmjson::run(args),
         "pmlc" => pmlc::run(args),
         "pmie" => pmie::run(args),
+        "pmdumptext" => pmdumptext::run(args),
         "pmevent" => pmevent::run(args),
         "pminfo" => pminfo::run(args),
         "pmlogcheck" => pmlogcheck::run(args),

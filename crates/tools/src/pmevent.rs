@@ -147,10 +147,18 @@ impl<W: Write> Report<W> {
         record: &EventRecord,
         names: &mut HashMap<Pmid, Text>,
     ) -> io::Result<()> {
-        let digits = if self.desc.ty == Type::HighResEvent { 9 } else { 3 };
+        let digits = if self.desc.ty == Type::HighResEvent {
+            9
+        } else {
+            3
+        };
         let time = self.opened.zone.clock(record.time, digits);
         let flags = record.flags;
-        writeln!(self.out, "  {time} --- event record [{number}] flags {:#x} ({flags}) ---", flags.0)?;
+        writeln!(
+            self.out,
+            "  {time} --- event record [{number}] flags {:#x} ({flags}) ---",
+            flags.0
+        )?;
         if flags.is_missed() {
             return writeln!(self.out, "    ==> {} missed event records", record.count);
         }
@@ -176,7 +184,11 @@ impl<W: Write> Report<W> {
         let value = match ty {
             Type::Aggregate | Type::AggregateStatic => {
                 let bytes = param.block.bytes.iter();
-                format!("[{}]", bytes.map(|b| format!("{b:02x}")).collect::<String>()).into_bytes()
+                format!(
+                    "[{}]",
+                    bytes.map(|b| format!("{b:02x}")).collect::<String>()
+                )
+                .into_bytes()
             }
             _ => pcp::print_value(&param.value(), ty, 1),
         };

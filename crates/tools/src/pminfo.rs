@@ -1,5 +1,7 @@
 //! `pminfo`: what metrics there are on a host, what they mean and what they say now (pminfo(1)).
 
+mod json;
+
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
@@ -71,7 +73,11 @@ const LONG: &[(&str, char)] = &[
     ("oneline", 't'),
     ("helptext", 'T'),
     ("verify", 'v'),
+    ("json", JSON),
 ];
+
+/// The letter of `--json`, which has no short form.
+const JSON: char = '\u{1}';
 
 #[derive(Default)]
 struct Wanted {
@@ -84,6 +90,7 @@ struct Wanted {
     oneline: bool,
     help: bool,
     verify: bool,
+    json: bool,
 }
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -96,7 +103,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let long: Vec<(&str, char)> = common.chain(LONG).copied().collect();
     let spec = Spec {
         tool: "pminfo",
-        short: "a:b:c:D:dfFh:IK:lLmMN:n:O:tTvVzZ:?",
+        short: "a:b:c:D:dfFh:IK:lLmMN:n:O:tTvVzZ:?\u{1}",
         long: &long,
         usage: USAGE,
     };
@@ -127,6 +134,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             ('t', _) => wanted.oneline = true,
             ('T', _) => wanted.help = true,
             ('v', _) => wanted.verify = true,
+            (JSON, _) => wanted.json = true,
             ('V', _) => {
                 println!("pminfo version {VERSION}");
                 return Ok(0);
@@ -190,6 +198,20 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 status = 1;
             }
         }
+    }
+    if wanted.json {
+        let asked = json::Asked {
+            values: wanted.values,
+            texts: wanted.oneline || wanted.help,
+            labels: wanted.labels,
+        };
+        return match json::report(&mut out, &mut context, &names, &asked) {
+            Ok(()) => out.flush().map(|()| status),
+            Err(error) => {
+                eprintln!("pminfo: {}", error.code());
+                Ok(1)
+            }
+        };
     }
     let mut report = Report {
         out: &mut out,

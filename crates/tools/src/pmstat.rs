@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pcp::archive::ArchiveMode;
 use pcp::timezone::Zone;
-use pcp::{Atom, Context, Desc, Error, ErrorCode, Pmid, Semantics, Text, Timestamp, Type};
+use pcp::{Atom, Context, Desc, ErrorCode, Pmid, Semantics, Text, Timestamp, Type};
 
 use crate::options::Spec;
 use crate::source::{self, Opened, Refusal, Source, VERSION};
@@ -209,7 +209,9 @@ impl Request {
             }
         }
         if hosts.is_empty() {
-            return Err(Refusal::Failed("pmstat: No place to get data from!\n".to_owned()));
+            return Err(Refusal::Failed(
+                "pmstat: No place to get data from!\n".to_owned(),
+            ));
         }
         Ok(hosts)
     }
@@ -225,18 +227,30 @@ impl Request {
         if let Some(note) = &first.opened.note {
             writeln!(out, "{note}")?;
         }
-        let interval = self.source.interval.filter(|t| *t > Timestamp::ZERO).unwrap_or(INTERVAL);
+        let interval = self
+            .source
+            .interval
+            .filter(|t| *t > Timestamp::ZERO)
+            .unwrap_or(INTERVAL);
         let mut samples = self.source.samples.filter(|n| *n > 0);
         let span = (window.end - window.origin).as_nanos();
-        if samples.is_none() && (archive || self.source.window.finish.is_some()) {
+        if samples.is_none() && self.source.window.finish.is_some() {
             samples = u64::try_from(span / interval.as_nanos()).ok();
         }
-        let mut start = if archive { window.origin } else { Timestamp::now() };
+        let mut start = if archive {
+            window.origin
+        } else {
+            Timestamp::now()
+        };
         for host in &mut hosts {
             if let Context::Archive(context) = &mut host.opened.context {
-                context.set_mode(ArchiveMode::Interpolated(interval.as_nanos()), window.origin);
+                context.set_mode(
+                    ArchiveMode::Interpolated(interval.as_nanos()),
+                    window.origin,
+                );
             }
-            host.fetch();
+            // What rates are reckoned from; what fails here fails below, too.
+            let _ = host.fetch();
         }
         let pause = !archive || self.pause;
         let mut due = Timestamp::now();
@@ -258,9 +272,14 @@ impl Request {
                     write!(out, "{:<NODE$}", node(&host.name, self.suffix))?;
                 }
                 match host.fetch() {
-                    Some(values) => writeln!(out, "{}", self.line(&values, several))?,
-                    None if archive => writeln!(out, " No data in the archive")?,
-                    None => writeln!(out, " Fetch failed. Reconnecting ...")?,
+                    Ok(values) => writeln!(out, "{}", self.line(&values, several))?,
+                    Err(Missing::NoData) => writeln!(out, " No data in the archive")?,
+                    Err(Missing::Lost) => writeln!(out, " Fetch failed. Reconnecting ...")?,
+                    Err(Missing::Failed(code)) => {
+                        writeln!(out, " pmFetchGroup: {code}")?;
+                        out.flush()?;
+                        return Ok(0);
+                    }
                 }
             }
             done += 1;
@@ -288,13 +307,22 @@ impl Request {
             ("         cpu", "")
         };
         if several {
-            writeln!(out, "node    loadavg               memory      swap        io    system{cpu}")?;
+            writeln!(
+                out,
+                "node    loadavg               memory      swap        io    system{cpu}"
+            )?;
             write!(out, "          1 min   swpd   buff  cache ")?;
         } else {
-            writeln!(out, " loadavg                      memory      swap        io    system{cpu}")?;
+            writeln!(
+                out,
+                " loadavg                      memory      swap        io    system{cpu}"
+            )?;
             write!(out, "   1 min   swpd   free   buff  cache ")?;
         }
-        writeln!(out, "  {swap_in}   {swap_out}   bi   bo   in   cs  us  sy  id{more}")
+        writeln!(
+            out,
+            "  {swap_in}   {swap_out}   bi   bo   in   cs  us  sy  id{more}"
+        )
     }
 
     fn line(&self, values: &HashMap<&'static str, f64>, several: bool) -> String {
@@ -304,12 +332,20 @@ impl Request {
             Some(load) => format!(" {load:7.2}"),
             None => format!(" {:>7}", "?"),
         };
-        let mut memory = vec!["swap.used", "mem.util.free", "mem.util.bufmem", "mem.util.cached"];
+        let mut memory = vec![
+            "swap.used",
+            "mem.util.free",
+            "mem.util.bufmem",
+            "mem.util.cached",
+        ];
         if several {
             memory.retain(|name| *name != "mem.util.free");
         }
         for name in memory {
-            line.push_str(&format!(" {:>6}", get(name).map_or_else(unknown, kilobytes)));
+            line.push_str(&format!(
+                " {:>6}",
+                get(name).map_or_else(unknown, kilobytes)
+            ));
         }
         let either = |first: &str, second: &str| get(first).or_else(|| get(second));
         for rate in [
@@ -340,8 +376,22 @@ impl Request {
 
 fn node(name: &str, suffix: bool) -> String {
     let characters: Vec<char> = name.chars().collect();
-    let skip = if suffix { characters.len().saturating_sub(NODE) } else { 0 };
+    let skip = if suffix {
+        characters.len().saturating_sub(NODE)
+    } else {
+        0
+    };
     characters.into_iter().skip(skip).take(NODE).collect()
+}
+
+/// Why there is no line for a host.
+enum Missing {
+    /// The archive begins later.
+    NoData,
+    /// The connection is lost, or is not back.
+    Lost,
+    /// It ends here.
+    Failed(ErrorCode),
 }
 
 /// Kilobytes in six characters.
@@ -371,14 +421,20 @@ fn thousands(value: f64) -> String {
 impl Host {
     fn open(source: &Source) -> Result<Host, String> {
         let place = source.archives.clone().or_else(|| source.host.clone());
-        let mut opened = source.open("pmstat").map_err(|refusal| match (refusal, source.context()) {
-            (_, Err(error)) => format!("Cannot create fetchgroup: {}", error.code()),
-            (Refusal::Usage(text) | Refusal::Failed(text), Ok(_)) => {
-                text.trim_start_matches("pmstat: ").trim_end().to_owned()
-            }
-        })?;
+        let mut opened =
+            source
+                .open("pmstat")
+                .map_err(|refusal| match (refusal, source.context()) {
+                    (_, Err(error)) => format!("Cannot create fetchgroup: {}", error.code()),
+                    (Refusal::Usage(text) | Refusal::Failed(text), Ok(_)) => {
+                        text.trim_start_matches("pmstat: ").trim_end().to_owned()
+                    }
+                })?;
         let names: Vec<Text> = METRICS.iter().map(|n| Text::from(*n)).collect();
-        let found = opened.context.lookup_names(&names).map_err(|e| e.code().to_string())?;
+        let found = opened
+            .context
+            .lookup_names(&names)
+            .map_err(|e| e.code().to_string())?;
         let mut metrics = HashMap::new();
         for (name, pmid) in METRICS.iter().zip(found) {
             if let Ok(pmid) = pmid
@@ -399,25 +455,35 @@ impl Host {
         })
     }
 
-    /// Values of now, counters as rates since the fetch before; nothing when there are none.
-    fn fetch(&mut self) -> Option<HashMap<&'static str, f64>> {
+    /// Values of now, counters as rates since the fetch before.
+    fn fetch(&mut self) -> Result<HashMap<&'static str, f64>, Missing> {
         let pmids: Vec<Pmid> = self.metrics.values().map(|d| d.pmid).collect();
+        let early = match &self.opened.context {
+            Context::Archive(archive) => archive.origin() < archive.label().start,
+            Context::Host(_) => false,
+        };
         let fetched = match self.opened.context.fetch(&pmids) {
             Ok(fetched) => fetched,
-            Err(Error::Io(_)) => {
-                if let Context::Host(host) = &mut self.opened.context {
-                    let _ = host.reconnect();
-                }
-                return None;
+            Err(_) if early => return Err(Missing::NoData),
+            Err(error) => {
+                let Context::Host(host) = &mut self.opened.context else {
+                    return Err(Missing::Failed(error.code()));
+                };
+                self.before = None;
+                let _ = host.reconnect();
+                return Err(Missing::Lost);
             }
-            Err(_) => return None,
         };
         let mut now = HashMap::new();
         for (name, desc) in &self.metrics {
             let set = fetched.sets.iter().find(|s| s.pmid == desc.pmid);
             let mut values = set.map(|s| s.instances()).unwrap_or_default().iter();
             // Of the load averages that of one minute, which is instance 1.
-            let value = if desc.indom.is_null() { values.next() } else { values.find(|v| v.inst == 1) };
+            let value = if desc.indom.is_null() {
+                values.next()
+            } else {
+                values.find(|v| v.inst == 1)
+            };
             let number = value.and_then(|v| Atom::extract(&v.value, desc.ty).ok()?.as_f64());
             if let Some(number) = number {
                 let bytes = *name == "swap.used" && desc.units.scale_space == 0;
@@ -427,14 +493,20 @@ impl Host {
         let before = self.before.replace((fetched.time, now.clone()));
         let mut values = HashMap::new();
         for (name, number) in now {
-            let counter = self.metrics.get(name).is_some_and(|d| d.sem == Semantics::Counter);
+            let counter = self
+                .metrics
+                .get(name)
+                .is_some_and(|d| d.sem == Semantics::Counter);
             if !counter {
                 values.insert(name, number);
             } else if let Some((time, before)) = &before
                 && let Some(then) = before.get(name)
             {
                 let elapsed = (fetched.time - *time).as_secs_f64();
-                let narrow = self.metrics.get(name).is_some_and(|d| matches!(d.ty, Type::U32 | Type::I32));
+                let narrow = self
+                    .metrics
+                    .get(name)
+                    .is_some_and(|d| matches!(d.ty, Type::U32 | Type::I32));
                 let mut delta = number - then;
                 if delta < 0.0 && narrow {
                     delta += 4_294_967_296.0;
@@ -444,7 +516,7 @@ impl Host {
                 }
             }
         }
-        Some(values)
+        Ok(values)
     }
 }
 

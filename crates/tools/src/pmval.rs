@@ -465,7 +465,11 @@ impl Pmval {
         crate::pmevent::Report {
             out: self.out,
             samples: self.source.samples,
-            interval: self.source.interval.filter(|t| *t > Timestamp::ZERO).unwrap_or(SECOND),
+            interval: self
+                .source
+                .interval
+                .filter(|t| *t > Timestamp::ZERO)
+                .unwrap_or(SECOND),
             opened: self.opened,
             archive_name: self.archive_name,
             name: self.name,

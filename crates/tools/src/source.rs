@@ -187,7 +187,11 @@ impl Source {
         self.derive(tool, &mut context)?;
         let zone = self.zone(&mut context);
         let note = if self.host_zone {
-            let from = if self.archives.is_some() { " from archive" } else { "" };
+            let from = if self.archives.is_some() {
+                " from archive"
+            } else {
+                ""
+            };
             Some(format!(
                 "Note: timezone set to local timezone of host \"{hostname}\"{from}\n"
             ))

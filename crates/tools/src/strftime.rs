@@ -4,11 +4,27 @@ use pcp::Timestamp;
 use pcp::timezone::{Civil, Zone};
 
 const DAYS: [&str; 7] = [
-    "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
 ];
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 fn is_leap(year: i64) -> bool {
@@ -28,7 +44,8 @@ fn iso_week(civil: &Civil) -> (i64, i64) {
     let weekday = (i64::from(civil.weekday) + 6) % 7;
     let week = (day_of_year(civil) - weekday + 10) / 7;
     let weeks_of = |year: i64| {
-        let first = |y: i64| (y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400)).rem_euclid(7);
+        let first =
+            |y: i64| (y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400)).rem_euclid(7);
         52 + i64::from(first(year) == 4 || first(year - 1) == 3)
     };
     if week < 1 {
@@ -88,7 +105,10 @@ fn one(letter: char, civil: &Civil, time: Timestamp, offset: i64, zone: &Zone) -
         hour => hour,
     };
     let day = DAYS.get(usize::from(civil.weekday)).copied().unwrap_or("?");
-    let month = MONTHS.get(usize::from(civil.month).wrapping_sub(1)).copied().unwrap_or("?");
+    let month = MONTHS
+        .get(usize::from(civil.month).wrapping_sub(1))
+        .copied()
+        .unwrap_or("?");
     let of_year = day_of_year(civil);
     let weekday = i64::from(civil.weekday);
     match letter {
@@ -148,9 +168,13 @@ mod tests {
     fn dates() {
         let utc = Zone::new("UTC");
         let time = Timestamp::from_micros(1_373_035_621, 935_153);
-        let check = |text: &str, expected: &str| assert_eq!(format(text, time, &utc), expected, "{text}");
+        let check =
+            |text: &str, expected: &str| assert_eq!(format(text, time, &utc), expected, "{text}");
         check("%Y-%m-%d %H:%M:%S.%f", "2013-07-05 14:47:01.935153");
-        check("%c|%j|%V|%G|%U|%W|%u", "Fri Jul  5 14:47:01 2013|186|27|2013|26|26|5");
+        check(
+            "%c|%j|%V|%G|%U|%W|%u",
+            "Fri Jul  5 14:47:01 2013|186|27|2013|26|26|5",
+        );
         check("%I:%M %p %y %s %%", "02:47 PM 13 1373035621 %");
         check("%-d/%e/%q", "5/ 5/%q");
         let india = Zone::new("IST-5:30");

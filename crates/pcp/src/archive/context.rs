@@ -206,7 +206,8 @@ impl ArchiveContext {
     fn interpolate(&mut self, pmids: &[Pmid], step: i128) -> Result<Fetched> {
         let time = self.origin;
         self.origin = Timestamp::from_nanos(time.as_nanos() + step);
-        if time < self.label().start || time > self.end() {
+        // The second that the archive ends in belongs to it as a whole.
+        if time < self.label().start || time.sec > self.end().sec {
             return Err(ErrorCode::EOL.into());
         }
         self.history.load(&self.set, pmids)?;

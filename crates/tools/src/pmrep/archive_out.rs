@@ -72,8 +72,13 @@ impl<'a> ArchiveOutput<'a> {
             let left = |inst: i32| {
                 metric.is_flat() && !values.is_empty() || values.iter().any(|(i, _)| *i == inst)
             };
-            let kept: Vec<_> =
-                set.map(|s| s.instances()).unwrap_or_default().iter().filter(|v| left(v.inst)).cloned().collect();
+            let kept: Vec<_> = set
+                .map(|s| s.instances())
+                .unwrap_or_default()
+                .iter()
+                .filter(|v| left(v.inst))
+                .cloned()
+                .collect();
             if !kept.is_empty() {
                 sets.push((metric, ValueSet::new(metric.desc.pmid, kept)));
             }
@@ -120,7 +125,8 @@ impl<'a> ArchiveOutput<'a> {
         self.meta(&MetaRecord::Desc { desc, names })?;
         let indom = (!desc.indom.is_null()).then_some(desc.indom);
         if self.settings.texts {
-            let of_metric = [TextKind::METRIC_ONELINE, TextKind::METRIC_HELP].map(|k| (k, desc.pmid.0));
+            let of_metric =
+                [TextKind::METRIC_ONELINE, TextKind::METRIC_HELP].map(|k| (k, desc.pmid.0));
             let of_indom = indom.into_iter().flat_map(|indom| {
                 [TextKind::INDOM_ONELINE, TextKind::INDOM_HELP].map(|k| (k, indom.0))
             });
@@ -148,7 +154,12 @@ impl<'a> ArchiveOutput<'a> {
                 if sets.iter().any(|s| !s.labels.is_empty()) {
                     let time = self.label.start;
                     let level = level as u32;
-                    self.meta(&MetaRecord::Labels { time, level, ident, sets })?;
+                    self.meta(&MetaRecord::Labels {
+                        time,
+                        level,
+                        ident,
+                        sets,
+                    })?;
                 }
             }
         }
@@ -176,14 +187,21 @@ impl<'a> ArchiveOutput<'a> {
             if !known.iter().any(|i| i.inst == inst)
                 && let Some(name) = metric.names.get(&inst)
             {
-                known.push(Instance { inst, name: name.clone() });
+                known.push(Instance {
+                    inst,
+                    name: name.clone(),
+                });
             }
         }
         if known.len() == before {
             return Ok(());
         }
         let instances = known.clone();
-        self.meta(&MetaRecord::Indom { time, indom, instances })
+        self.meta(&MetaRecord::Indom {
+            time,
+            indom,
+            instances,
+        })
     }
 
     /// Writes what belongs at the end.

@@ -20,7 +20,14 @@ pub struct Config {
 
 /// What may stand behind an identifier and a dot.
 const SPECIFIERS: &[&str] = &[
-    "label", "formula", "instances", "unit", "type", "width", "precision", "limit",
+    "label",
+    "formula",
+    "instances",
+    "unit",
+    "type",
+    "width",
+    "precision",
+    "limit",
 ];
 
 /// Where the configuration is looked for without `-c`.
@@ -90,7 +97,9 @@ impl Config {
         };
         let failed = |why: &dyn std::fmt::Display| {
             let place = path.display();
-            Refusal::Failed(format!("Failed to read configuration from '{place}':\n{why}.\n"))
+            Refusal::Failed(format!(
+                "Failed to read configuration from '{place}':\n{why}.\n"
+            ))
         };
         let system = |error: &std::io::Error| failed(&pcp::ErrorCode::from(error));
         let mut files = vec![path.clone()];

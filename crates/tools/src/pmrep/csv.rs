@@ -61,7 +61,12 @@ impl<'a> Csv<'a> {
         Ok(())
     }
 
-    fn header(&mut self, out: &mut dyn Write, metrics: &[Metric], columns: &[(usize, i32)]) -> io::Result<()> {
+    fn header(
+        &mut self,
+        out: &mut dyn Write,
+        metrics: &[Metric],
+        columns: &[(usize, i32)],
+    ) -> io::Result<()> {
         self.since_header = 0;
         if !self.settings.header {
             return Ok(());
@@ -91,7 +96,12 @@ impl<'a> Csv<'a> {
     }
 
     /// Writes a sample.
-    pub fn sample(&mut self, out: &mut dyn Write, metrics: &[Metric], sample: &Sample) -> io::Result<()> {
+    pub fn sample(
+        &mut self,
+        out: &mut dyn Write,
+        metrics: &[Metric],
+        sample: &Sample,
+    ) -> io::Result<()> {
         let mut columns = self.shown.clone().unwrap_or_default();
         if self.settings.is_dynamic() {
             columns.clear();
@@ -108,8 +118,14 @@ impl<'a> Csv<'a> {
         let delimiter = &self.delimiter;
         let mut line = String::new();
         if self.settings.extended_csv {
-            let elapsed = self.before.map_or(0.0, |before| (sample.time - before).as_secs_f64());
-            line.push_str(&format!("{}{delimiter}{}{delimiter}", self.host, (elapsed + 0.5) as i64));
+            let elapsed = self
+                .before
+                .map_or(0.0, |before| (sample.time - before).as_secs_f64());
+            line.push_str(&format!(
+                "{}{delimiter}{}{delimiter}",
+                self.host,
+                (elapsed + 0.5) as i64
+            ));
         }
         self.before = Some(sample.time);
         line.push_str(&strftime::format(&self.time_format, sample.time, self.zone));

@@ -20,7 +20,11 @@ pub fn real(value: f64, precision: usize) -> String {
 /// rounded; texts are cut.
 pub fn cell(value: &Shown, width: usize, precision: usize) -> String {
     let fitting = |text: String| {
-        if text.chars().count() > width { TOO_WIDE.to_owned() } else { text }
+        if text.chars().count() > width {
+            TOO_WIDE.to_owned()
+        } else {
+            text
+        }
     };
     match value {
         Shown::Whole(value) => fitting(value.to_string()),
@@ -60,7 +64,11 @@ pub fn span(time: Timestamp) -> String {
 /// Seconds as Python prints a float.
 pub fn seconds(time: Timestamp) -> String {
     let text = time.as_secs_f64().to_string();
-    if text.contains('.') { text } else { format!("{text}.0") }
+    if text.contains('.') {
+        text
+    } else {
+        format!("{text}.0")
+    }
 }
 
 /// `UTC+10`, `UTC+5:30`: the zone's distance at a time.
@@ -87,7 +95,10 @@ mod tests {
         assert_eq!(cell(&Shown::Real(79.96), 4, 0), "80");
         assert_eq!(cell(&Shown::Whole(12_345), 4, 3), "xxx");
         assert_eq!(cell(&Shown::Real(f64::NAN), 5, 3), "NaN");
-        assert_eq!(cell(&Shown::Text("line\nbreak".to_owned()), 7, 3), "line\\nb");
+        assert_eq!(
+            cell(&Shown::Text("line\nbreak".to_owned()), 7, 3),
+            "line\\nb"
+        );
     }
 
     #[test]

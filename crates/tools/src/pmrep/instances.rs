@@ -17,9 +17,12 @@ pub struct Filter {
 fn complaint(pattern: &str, error: &fancy_regex::Error) -> String {
     let at = |needle: char| pattern.find(needle).unwrap_or(0) + 2;
     if let Some(open) = unclosed(pattern, '(', ')') {
-        return format!("missing ), unterminated subpattern at position {}", open + 2);
+        return format!(
+            "missing ), unterminated subpattern at position {}",
+            open + 2
+        );
     }
-    if pattern.contains("[]") && !pattern.get(at('[') ..).unwrap_or("").contains(']') {
+    if pattern.contains("[]") && !pattern.get(at('[')..).unwrap_or("").contains(']') {
         return format!("bad escape \\Z at position {}", pattern.len() + 2);
     }
     let bytes = pattern.as_bytes();

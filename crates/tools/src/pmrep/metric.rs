@@ -63,7 +63,9 @@ impl Metric {
 
     /// The name of an instance.
     pub fn instance_name(&self, inst: i32) -> String {
-        self.names.get(&inst).map_or_else(String::new, |n| n.to_str().into_owned())
+        self.names
+            .get(&inst)
+            .map_or_else(String::new, |n| n.to_str().into_owned())
     }
 }
 
@@ -157,11 +159,16 @@ pub fn look_up(
         }
     }
     if metrics.is_empty() && (filtered || settings.ignore_incompatible) {
+        eprintln!("No matching instances found.");
         if !settings.instances.is_empty() {
-            let quoted: Vec<String> = settings.instances.iter().map(|i| format!("'{i}'")).collect();
+            let quoted: Vec<String> = settings
+                .instances
+                .iter()
+                .map(|i| format!("'{i}'"))
+                .collect();
             println!("\nRequested global instances:\n[{}]", quoted.join(", "));
         }
-        return Err(Refusal::Failed("No matching instances found.\n".to_owned()));
+        return Err(Refusal::Failed(String::new()));
     }
     if metrics.is_empty() {
         return Err(Refusal::Failed("Not one known metric found.\n".to_owned()));
@@ -187,7 +194,11 @@ impl Lookup<'_> {
         if flat && settings.omit_flat {
             return Ok(None);
         }
-        let patterns = if spec.instances.is_empty() { self.global } else { &spec.instances };
+        let patterns = if spec.instances.is_empty() {
+            self.global
+        } else {
+            &spec.instances
+        };
         let filter = Filter::new(patterns, is_process(name)).map_err(Unfit::Incompatible)?;
         let mut instances = Vec::new();
         if !flat {
@@ -216,8 +227,14 @@ impl Lookup<'_> {
             0 => label.chars().count(),
             width => width,
         };
-        let width = settings.width_force.or(spec.width.filter(|w| *w > 0)).unwrap_or(own_width);
-        let precision = settings.precision_force.or(spec.precision).unwrap_or(settings.precision);
+        let width = settings
+            .width_force
+            .or(spec.width.filter(|w| *w > 0))
+            .unwrap_or(own_width);
+        let precision = settings
+            .precision_force
+            .or(spec.precision)
+            .unwrap_or(settings.precision);
         let mut metric = Metric {
             name: name.to_owned(),
             label,
@@ -251,7 +268,10 @@ impl Lookup<'_> {
         let general = |scales: &[Option<String>; 3]| {
             let mut found = None;
             for (at, scale) in scales.iter().enumerate() {
-                let alone = dims.iter().enumerate().all(|(d, dim)| *dim == i8::from(d == at));
+                let alone = dims
+                    .iter()
+                    .enumerate()
+                    .all(|(d, dim)| *dim == i8::from(d == at));
                 if alone && scale.is_some() {
                     found = scale.clone();
                 }
@@ -271,7 +291,14 @@ impl Lookup<'_> {
         };
         let Some(text) = wanted.filter(|_| numeric) else {
             let text = own.to_string();
-            return Ok((if rate && text.is_empty() { "/s".to_owned() } else { per_second(text) }, None));
+            return Ok((
+                if rate && text.is_empty() {
+                    "/s".to_owned()
+                } else {
+                    per_second(text)
+                },
+                None,
+            ));
         };
         let to: ScaledUnits = text.parse().map_err(|error| {
             let code = code_text(ErrorCode::CONV);
@@ -284,7 +311,10 @@ impl Lookup<'_> {
             quotient.dim_time -= 1;
             if quotient.same_dimension(to.units) && !own.same_dimension(to.units) {
                 // The unit is that of the rate.
-                from = Units { dim_time: quotient.dim_time, ..own };
+                from = Units {
+                    dim_time: quotient.dim_time,
+                    ..own
+                };
                 if own.dim_time == 0 {
                     from.scale_time = pcp::TIME_SEC;
                 }
@@ -341,8 +371,13 @@ impl Lookup<'_> {
                     }
                 }
             }
-            let texts: Vec<_> = members.iter().map(|(n, v)| format!("'{n}':'{v}'")).collect();
-            metric.labels.insert(inst, format!("{{{}}}", texts.join(",")));
+            let texts: Vec<_> = members
+                .iter()
+                .map(|(n, v)| format!("'{n}':'{v}'"))
+                .collect();
+            metric
+                .labels
+                .insert(inst, format!("{{{}}}", texts.join(",")));
         }
     }
 }

@@ -76,7 +76,15 @@ impl MetricSpec {
 
     /// Sets the parts behind a name, in their order.
     fn parts(&mut self, fields: impl Iterator<Item = String>) {
-        let names = ["label", "instances", "unit", "type", "width", "precision", "limit"];
+        let names = [
+            "label",
+            "instances",
+            "unit",
+            "type",
+            "width",
+            "precision",
+            "limit",
+        ];
         for (name, value) in names.iter().zip(fields) {
             if !value.is_empty() {
                 self.specify(name, &value);
@@ -136,9 +144,15 @@ mod tests {
     #[test]
     fn compact_forms() {
         let spec = MetricSpec::compact("kernel.all.sysfork,forks,,,,8");
-        assert_eq!((spec.label.as_deref(), spec.width), (Some("forks"), Some(8)));
+        assert_eq!(
+            (spec.label.as_deref(), spec.width),
+            (Some("forks"), Some(8))
+        );
         let spec = MetricSpec::compact("disk.dev.read,,'sda','sdb',,,16");
-        assert_eq!((spec.instances, spec.width), (vec!["sda".to_owned(), "sdb".to_owned()], Some(16)));
+        assert_eq!(
+            (spec.instances, spec.width),
+            (vec!["sda".to_owned(), "sdb".to_owned()], Some(16))
+        );
         let spec = MetricSpec::compact("disk.dev.read,,\"'sdd','sdb'\"");
         assert_eq!(spec.instances, ["sdd", "sdb"]);
         assert!(MetricSpec::compact("a,,,,,x").malformed);

@@ -64,7 +64,9 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         }
     }
     match prepare(parsed) {
-        Ok(request) if request.settings.daemonize => crate::background::start("pmrep", &words, "--daemonize"),
+        Ok(request) if request.settings.daemonize => {
+            crate::background::start("pmrep", &words, "--daemonize")
+        }
         Ok(request) => match request.open() {
             Ok(mut pmrep) => pmrep.run(),
             Err(refusal) => Ok(refusal.report(USAGE)),
@@ -107,13 +109,17 @@ fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
     let failed = |what: &str| Refusal::Failed(format!("{what}\n"));
     if settings.target == Target::Archive {
         let Some(file) = &settings.file else {
-            return Err(failed("Output archive must be defined with archive output."));
+            return Err(failed(
+                "Output archive must be defined with archive output.",
+            ));
         };
         let base = std::path::Path::new(file);
         let folder = base.parent().filter(|p| !p.as_os_str().is_empty());
         if folder.is_some_and(|f| !f.is_dir()) {
             let folder = folder.map(|f| f.display().to_string()).unwrap_or_default();
-            return Err(failed(&format!("Output directory {folder} not accessible.")));
+            return Err(failed(&format!(
+                "Output directory {folder} not accessible."
+            )));
         }
         if std::path::Path::new(&format!("{file}.index")).exists() {
             return Err(failed(&format!("Archive {file} already exists.")));
@@ -137,11 +143,18 @@ fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
     if specs.is_empty() {
         return Err(Refusal::Usage("No metrics specified.\n".to_owned()));
     }
-    let predicates = settings.predicates.iter().filter(|p| !specs.iter().any(|s| s.name == **p));
+    let predicates = settings
+        .predicates
+        .iter()
+        .filter(|p| !specs.iter().any(|s| s.name == **p));
     let predicates: Vec<_> = predicates.map(|p| MetricSpec::named(p)).collect();
     specs.extend(predicates);
     let derived = derived(&settings, &specs)?;
-    Ok(Request { settings, specs, derived })
+    Ok(Request {
+        settings,
+        specs,
+        derived,
+    })
 }
 
 /// The metrics that options and formulas define, beside those that are configured for all tools.
@@ -223,13 +236,18 @@ impl Request {
         let settings = self.settings;
         if settings.local {
             return Err(Refusal::Failed(
-                "pmrep: local contexts need shared objects of PCP's own library; use -h or -a\n".to_owned(),
+                "pmrep: local contexts need shared objects of PCP's own library; use -h or -a\n"
+                    .to_owned(),
             ));
         }
         let source = &settings.source;
         let (mut context, host) = source.context().map_err(|error| {
             let code = error.code();
-            let hint = if source.archives.is_none() { "; is pmcd running?" } else { "" };
+            let hint = if source.archives.is_none() {
+                "; is pmcd running?"
+            } else {
+                ""
+            };
             Refusal::Failed(format!("pmrep: {code}{hint}\n"))
         })?;
         let bound = context.use_derived(&self.derived);
@@ -237,7 +255,9 @@ impl Request {
         let zone = source.zone(&mut context);
         let schedule = Schedule::new(&settings, &context, &zone)?;
         let mentioned = |text: &String| {
-            self.specs.iter().any(|s| !s.name.is_empty() && text.contains(&format!("derived metric {}:", s.name)))
+            self.specs.iter().any(|s| {
+                !s.name.is_empty() && text.contains(&format!("derived metric {}:", s.name))
+            })
         };
         eprint!("{}", said.into_iter().filter(mentioned).collect::<String>());
         if let Context::Archive(archive) = &mut context {
@@ -289,7 +309,10 @@ impl Pmrep {
     fn run(&mut self) -> io::Result<u8> {
         let settings = &self.settings;
         let live = matches!(self.context, Context::Host(_));
-        let file = settings.file.as_deref().filter(|_| settings.target != Target::Archive);
+        let file = settings
+            .file
+            .as_deref()
+            .filter(|_| settings.target != Target::Archive);
         let mut out: Box<dyn Write> = match file {
             Some(path) => match File::create_new(path) {
                 Ok(file) => Box::new(BufWriter::new(file)),
@@ -321,8 +344,10 @@ impl Pmrep {
             }
             Target::Archive => {
                 let path = settings.file.as_deref().unwrap_or("");
-                self.schedule.announce(&mut *out, self.metrics.len(), path, live)?;
-                let archive = ArchiveOutput::new(settings, path, &self.context, &self.host, &self.zone);
+                self.schedule
+                    .announce(&mut *out, self.metrics.len(), path, live)?;
+                let archive =
+                    ArchiveOutput::new(settings, path, &self.context, &self.host, &self.zone);
                 Output::Archive(archive)
             }
         };
@@ -354,7 +379,10 @@ impl Pmrep {
                     if !settings.interpolate || self.schedule.is_over(time) {
                         break;
                     }
-                    Fetched { time, sets: Vec::new() }
+                    Fetched {
+                        time,
+                        sets: Vec::new(),
+                    }
                 }
                 Err(error) => {
                     out.flush()?;
@@ -379,7 +407,9 @@ impl Pmrep {
                     NamesChange::Ignore => {}
                     NamesChange::Abort => break,
                     NamesChange::Update => {
-                        if let Ok(metrics) = metric::look_up(settings, &mut self.context, &self.specs) {
+                        if let Ok(metrics) =
+                            metric::look_up(settings, &mut self.context, &self.specs)
+                        {
                             self.metrics = metrics;
                             sampler = Sampler::new(&self.metrics);
                             continue;
@@ -396,7 +426,9 @@ impl Pmrep {
             let written = match &mut output {
                 Output::Report(report) => report.sample(&mut *out, metrics, &sample),
                 Output::Csv(csv) => csv.sample(&mut *out, metrics, &sample),
-                Output::Archive(archive) => archive.sample(metrics, &sample, &fetched, &mut self.context),
+                Output::Archive(archive) => {
+                    archive.sample(metrics, &sample, &fetched, &mut self.context)
+                }
                 Output::Overall(overall) => {
                     overall.sample(&sample);
                     Ok(())
@@ -434,7 +466,10 @@ impl Pmrep {
         } else {
             line(&format!(" timezone: {own} (reporting, current is {local})"))?;
         }
-        line(&format!("    start: {}", self.zone.civil(schedule.origin.sec).ctime()))?;
+        line(&format!(
+            "    start: {}",
+            self.zone.civil(schedule.origin.sec).ctime()
+        ))?;
         match schedule.end_shown {
             Some(end) => line(&format!("      end: {}", self.zone.civil(end.sec).ctime()))?,
             None => line("      end: N/A")?,
@@ -443,19 +478,23 @@ impl Pmrep {
         let instances: usize = self.metrics.iter().map(|m| m.instances.len().max(1)).sum();
         let plural = if instances == 1 { "" } else { "s" };
         let archive = self.settings.source.archives.is_some();
-        let when = match (self.settings.is_dynamic() || self.settings.fixed_header, archive) {
+        let when = match (
+            self.settings.is_dynamic() || self.settings.fixed_header,
+            archive,
+        ) {
             (true, true) => " present in archive",
             (true, false) => " initially",
             (false, _) => "",
         };
-        line(&format!("  metrics: {metrics} ({instances} instance{plural}{when})"))?;
+        line(&format!(
+            "  metrics: {metrics} ({instances} instance{plural}{when})"
+        ))?;
         line(&format!("  samples: {}", schedule.samples_text()))?;
         line(&format!(" interval: {}", schedule.interval_text()))?;
         line(&format!(" duration: {}", schedule.duration_text()))?;
         line("")
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -464,8 +503,14 @@ mod tests {
     #[test]
     fn definitions_are_split() {
         assert_eq!(definitions_of("a=b*2;c = d"), ["a=b*2", "c = d"]);
-        assert_eq!(definitions_of("a = delta(b),c = delta(d)"), ["a = delta(b)", "c = delta(d)"]);
-        assert_eq!(definitions_of("a=mkconst(0, type=\"double\")"), ["a=mkconst(0, type=\"double\")"]);
+        assert_eq!(
+            definitions_of("a = delta(b),c = delta(d)"),
+            ["a = delta(b)", "c = delta(d)"]
+        );
+        assert_eq!(
+            definitions_of("a=mkconst(0, type=\"double\")"),
+            ["a=mkconst(0, type=\"double\")"]
+        );
         assert_eq!(definitions_of("a=b,c=d"), ["a=b,c=d"]);
     }
 }

@@ -35,7 +35,11 @@ impl<'a> Overall<'a> {
                     None => extremes.push((*inst, value.clone())),
                     Some((_, known)) => {
                         let before = known.number().unwrap_or(f64::NAN);
-                        let more = if self.settings.rank > 0 { number > before } else { number < before };
+                        let more = if self.settings.rank > 0 {
+                            number > before
+                        } else {
+                            number < before
+                        };
                         if more {
                             *known = value.clone();
                         }
@@ -59,12 +63,18 @@ impl<'a> Overall<'a> {
                     Some(Shown::Real(value)) => format::real(*value, metric.precision),
                     _ => continue,
                 };
-                let name = if inst == INST_NULL { String::new() } else { metric.instance_name(inst) };
+                let name = if inst == INST_NULL {
+                    String::new()
+                } else {
+                    metric.instance_name(inst)
+                };
                 rows.push([metric.name.clone(), name, metric.unit.clone(), text]);
             }
         }
         let width = |column: usize| {
-            let widths = rows.iter().filter_map(|r| Some(r.get(column)?.chars().count()));
+            let widths = rows
+                .iter()
+                .filter_map(|r| Some(r.get(column)?.chars().count()));
             widths.max().unwrap_or(0)
         };
         let widths = [width(0), width(1), width(2), width(3)];
@@ -89,8 +99,10 @@ impl<'a> Overall<'a> {
                 continue;
             }
             let names = ranked(extremes, self.settings.rank);
-            let names: Vec<_> =
-                names.iter().map(|inst| format!("'{}'", metric.instance_name(*inst))).collect();
+            let names: Vec<_> = names
+                .iter()
+                .map(|inst| format!("'{}'", metric.instance_name(*inst)))
+                .collect();
             writeln!(out, "{},,\"{}\"", metric.name, names.join(","))?;
         }
         Ok(())

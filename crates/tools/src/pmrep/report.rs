@@ -55,8 +55,14 @@ impl<'a> Report<'a> {
         Report {
             settings,
             zone,
-            delimiter: settings.delimiter.clone().unwrap_or_else(|| "  ".to_owned()),
-            time_format: settings.time_format.clone().unwrap_or_else(|| "%H:%M:%S".to_owned()),
+            delimiter: settings
+                .delimiter
+                .clone()
+                .unwrap_or_else(|| "  ".to_owned()),
+            time_format: settings
+                .time_format
+                .clone()
+                .unwrap_or_else(|| "%H:%M:%S".to_owned()),
             shown: None,
             since_header: 0,
             repeat: None,
@@ -92,7 +98,10 @@ impl<'a> Report<'a> {
     fn all_columns(metrics: &[Metric]) -> Vec<Column> {
         let mut columns = Vec::new();
         for (number, metric) in metrics.iter().enumerate() {
-            let column = |inst| Column { metric: number, inst };
+            let column = |inst| Column {
+                metric: number,
+                inst,
+            };
             if metric.is_flat() {
                 columns.push(column(INST_NULL));
             }
@@ -106,7 +115,10 @@ impl<'a> Report<'a> {
         let mut columns = Vec::new();
         for number in 0..metrics.len() {
             let values = sample.values.get(number).into_iter().flatten();
-            columns.extend(values.map(|(inst, _)| Column { metric: number, inst: *inst }));
+            columns.extend(values.map(|(inst, _)| Column {
+                metric: number,
+                inst: *inst,
+            }));
         }
         columns
     }
@@ -127,7 +139,12 @@ impl<'a> Report<'a> {
     }
 
     /// Writes the first header, when it does not depend on values.
-    pub fn begin(&mut self, out: &mut dyn Write, metrics: &[Metric], time: Timestamp) -> io::Result<()> {
+    pub fn begin(
+        &mut self,
+        out: &mut dyn Write,
+        metrics: &[Metric],
+        time: Timestamp,
+    ) -> io::Result<()> {
         let columns = Self::all_columns(metrics);
         self.repeat = match self.settings.repeat {
             Repeat::Never => None,
@@ -154,8 +171,10 @@ impl<'a> Report<'a> {
         }
         let rows = usize::from(height).saturating_sub(taken).max(1);
         let each = if settings.colxrow.is_some() {
-            let names: HashSet<String> =
-                columns.iter().map(|c| Self::row_name(metrics, *c)).collect();
+            let names: HashSet<String> = columns
+                .iter()
+                .map(|c| Self::row_name(metrics, *c))
+                .collect();
             names.len().max(1)
         } else {
             1
@@ -214,7 +233,12 @@ impl<'a> Report<'a> {
         let of = |column: &Column| metrics.get(column.metric);
         if settings.separate_header {
             for (number, column) in columns.iter().enumerate() {
-                self.list_entry(out, metrics, (number + 1, digits_of(columns.len())), *column)?;
+                self.list_entry(
+                    out,
+                    metrics,
+                    (number + 1, digits_of(columns.len())),
+                    *column,
+                )?;
             }
             out.write_all(b"\n")?;
             let numbers = columns.iter().enumerate();
@@ -224,7 +248,9 @@ impl<'a> Report<'a> {
             return self.line(out, blank, &cells);
         }
         let row = |text: &dyn Fn(&Metric, &Column) -> String| -> Vec<(String, usize)> {
-            let cells = columns.iter().filter_map(|c| Some((text(of(c)?, c), of(c)?.width)));
+            let cells = columns
+                .iter()
+                .filter_map(|c| Some((text(of(c)?, c), of(c)?.width)));
             cells.collect()
         };
         self.line(out, blank, &row(&|m, _| m.label.clone()))?;
@@ -257,7 +283,11 @@ impl<'a> Report<'a> {
             write!(out, "[\"{}\"]", metric.instance_name(column.inst))?;
         }
         if self.settings.unit_info {
-            let unit = if metric.unit.is_empty() { "none" } else { &metric.unit };
+            let unit = if metric.unit.is_empty() {
+                "none"
+            } else {
+                &metric.unit
+            };
             write!(out, " - {unit}")?;
         }
         out.write_all(b"\n")?;
@@ -277,8 +307,10 @@ impl<'a> Report<'a> {
     ) -> io::Result<()> {
         let settings = self.settings;
         let groups = Self::groups(metrics, columns);
-        let heads: Vec<&Metric> =
-            groups.iter().filter_map(|g| metrics.get(*g.first()?)).collect();
+        let heads: Vec<&Metric> = groups
+            .iter()
+            .filter_map(|g| metrics.get(*g.first()?))
+            .collect();
         let heading = settings.colxrow.clone().unwrap_or_default();
         let inst_width = self.instance_width();
         let row = |first: &str, text: &dyn Fn(usize, &Metric) -> (String, usize)| {
@@ -302,7 +334,11 @@ impl<'a> Report<'a> {
             let cells = row("", &|n, m| ((n + 1).to_string(), self.width(m)));
             return self.line(out, blank, &cells);
         }
-        self.line(out, blank, &row(&heading, &|_, m| (m.label.clone(), m.width)))?;
+        self.line(
+            out,
+            blank,
+            &row(&heading, &|_, m| (m.label.clone(), m.width)),
+        )?;
         if settings.labels {
             let first = |m: &Metric| {
                 let inst = m.instances.first().map_or(INST_NULL, |i| i.inst);
@@ -317,14 +353,21 @@ impl<'a> Report<'a> {
     }
 
     /// Writes a sample.
-    pub fn sample(&mut self, out: &mut dyn Write, metrics: &[Metric], sample: &Sample) -> io::Result<()> {
+    pub fn sample(
+        &mut self,
+        out: &mut dyn Write,
+        metrics: &[Metric],
+        sample: &Sample,
+    ) -> io::Result<()> {
         let settings = self.settings;
         let time = self.timestamp(sample.time);
         let dynamic = settings.is_dynamic();
         let columns = if dynamic {
             Self::columns_of(metrics, sample)
         } else {
-            self.shown.clone().unwrap_or_else(|| Self::all_columns(metrics))
+            self.shown
+                .clone()
+                .unwrap_or_else(|| Self::all_columns(metrics))
         };
         let due = self.repeat.is_some_and(|n| self.since_header >= n);
         if dynamic && columns.is_empty() {
@@ -363,7 +406,9 @@ impl<'a> Report<'a> {
         match sample.value(column.metric, column.inst) {
             Some(value) => {
                 let mut text = cell(value, width, metric.precision);
-                if matches!(value, super::sampler::Shown::Text(_)) && !self.delimiter.trim().is_empty() {
+                if matches!(value, super::sampler::Shown::Text(_))
+                    && !self.delimiter.trim().is_empty()
+                {
                     text = text.replace(&self.delimiter, "_");
                 }
                 text
@@ -441,7 +486,15 @@ impl<'a> Report<'a> {
         };
         let value = |row: &String| {
             let values = sample.values.get(number)?;
-            let of_row = |inst: i32| Self::row_name(metrics, Column { metric: number, inst }) == *row;
+            let of_row = |inst: i32| {
+                Self::row_name(
+                    metrics,
+                    Column {
+                        metric: number,
+                        inst,
+                    },
+                ) == *row
+            };
             values.iter().find(|(inst, _)| of_row(*inst))?.1.number()
         };
         rows.sort_by(|a, b| match (value(a), value(b)) {

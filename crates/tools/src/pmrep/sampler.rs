@@ -44,7 +44,10 @@ impl Sample {
     /// A metric's value of an instance.
     pub fn value(&self, metric: usize, inst: i32) -> Option<&Shown> {
         let values = self.values.get(metric)?;
-        values.iter().find(|(i, _)| *i == inst).map(|(_, value)| value)
+        values
+            .iter()
+            .find(|(i, _)| *i == inst)
+            .map(|(_, value)| value)
     }
 }
 
@@ -94,10 +97,18 @@ impl Sampler {
     }
 
     /// What is to be shown of fetched values.
-    pub fn sample(&mut self, metrics: &mut [Metric], context: &mut Context, fetched: &Fetched) -> Sample {
+    pub fn sample(
+        &mut self,
+        metrics: &mut [Metric],
+        context: &mut Context,
+        fetched: &Fetched,
+    ) -> Sample {
         let mut now = Before::new();
         let mut values = Vec::with_capacity(metrics.len());
-        let elapsed = self.before.as_ref().map(|(time, _)| (fetched.time - *time).as_secs_f64());
+        let elapsed = self
+            .before
+            .as_ref()
+            .map(|(time, _)| (fetched.time - *time).as_secs_f64());
         for metric in metrics.iter_mut() {
             let desc = metric.desc;
             let set = fetched.sets.iter().find(|s| s.pmid == desc.pmid);
@@ -106,13 +117,21 @@ impl Sampler {
                 let Ok(atom) = Atom::extract(&value.value, desc.ty) else {
                     continue;
                 };
-                let inst = if desc.indom.is_null() { INST_NULL } else { value.inst };
+                let inst = if desc.indom.is_null() {
+                    INST_NULL
+                } else {
+                    value.inst
+                };
                 let number = atom.as_f64();
                 if metric.rate {
                     let Some(number) = number else { continue };
                     now.insert((desc.pmid, inst), number);
-                    let before = self.before.as_ref().and_then(|(_, b)| b.get(&(desc.pmid, inst)));
-                    let (Some(before), Some(elapsed)) = (before, elapsed.filter(|e| *e > 0.0)) else {
+                    let before = self
+                        .before
+                        .as_ref()
+                        .and_then(|(_, b)| b.get(&(desc.pmid, inst)));
+                    let (Some(before), Some(elapsed)) = (before, elapsed.filter(|e| *e > 0.0))
+                    else {
                         continue;
                     };
                     let mut delta = number - before;
@@ -163,7 +182,13 @@ pub fn reduce(settings: &Settings, metrics: &[Metric], sample: &mut Sample) {
         if !settings.live_filter {
             values.retain(|(inst, _)| metric.instances.iter().any(|i| i.inst == *inst));
         }
-        let place = |inst: i32| metric.instances.iter().position(|i| i.inst == inst).unwrap_or(usize::MAX);
+        let place = |inst: i32| {
+            metric
+                .instances
+                .iter()
+                .position(|i| i.inst == inst)
+                .unwrap_or(usize::MAX)
+        };
         values.sort_by_key(|(inst, _)| place(*inst));
     }
     if settings.invert_filter {
@@ -178,7 +203,9 @@ pub fn reduce(settings: &Settings, metrics: &[Metric], sample: &mut Sample) {
         let bound = limit.unsigned_abs() as f64;
         for values in &mut sample.values {
             values.retain(|(_, value)| {
-                value.number().is_none_or(|n| if limit > 0 { n >= bound } else { n <= bound })
+                value
+                    .number()
+                    .is_none_or(|n| if limit > 0 { n >= bound } else { n <= bound })
             });
         }
     }
@@ -244,7 +271,13 @@ mod tests {
     #[test]
     fn ranks() {
         let whole = |n| Shown::Whole(n);
-        let values = vec![(0, whole(2)), (1, whole(4)), (2, whole(2)), (3, whole(6)), (4, whole(2))];
+        let values = vec![
+            (0, whole(2)),
+            (1, whole(4)),
+            (2, whole(2)),
+            (3, whole(6)),
+            (4, whole(2)),
+        ];
         assert_eq!(ranked(&values, 2), [3, 1]);
         assert_eq!(ranked(&values, -3), [0, 2, 4]);
         assert_eq!(ranked(&values, 3), [3, 1, 0]);

@@ -43,7 +43,10 @@ impl Schedule {
             Refusal::Failed(format!("pmrep: invalid time window.\n{error}\n\n"))
         };
         let finish = source.window.finish.is_some();
-        let whole = pcp::timewindow::WindowSpec { finish: None, ..source.window.clone() };
+        let whole = pcp::timewindow::WindowSpec {
+            finish: None,
+            ..source.window.clone()
+        };
         let whole: TimeWindow = whole.window(span.0, span.1, zone).map_err(wrong)?;
         let window = source.window.window(span.0, span.1, zone).map_err(wrong)?;
         let origin = window.origin;
@@ -84,7 +87,11 @@ impl Schedule {
 
     /// Whether a time is behind the end; parts of the last second are still within.
     pub fn is_over(&self, time: Timestamp) -> bool {
-        if self.interpolated { time.sec > self.until.sec } else { time > self.until }
+        if self.interpolated {
+            time.sec > self.until.sec
+        } else {
+            time > self.until
+        }
     }
 
     /// The time of a sample, from 0.
@@ -102,7 +109,9 @@ impl Schedule {
         if self.finish {
             return Some(self.until - self.origin);
         }
-        if self.interpolated && let Some(samples) = self.samples.filter(|_| self.requested) {
+        if self.interpolated
+            && let Some(samples) = self.samples.filter(|_| self.requested)
+        {
             let steps = i128::from(samples.saturating_sub(1)) * self.interval.as_nanos();
             return Some(Timestamp::from_nanos(steps));
         }
@@ -129,11 +138,18 @@ impl Schedule {
 
     /// As the header has it.
     pub fn duration_text(&self) -> String {
-        self.duration().map_or_else(|| "N/A".to_owned(), format::span)
+        self.duration()
+            .map_or_else(|| "N/A".to_owned(), format::span)
     }
 
     /// Says what is recorded.
-    pub fn announce(&self, out: &mut dyn Write, metrics: usize, file: &str, live: bool) -> io::Result<()> {
+    pub fn announce(
+        &self,
+        out: &mut dyn Write,
+        metrics: usize,
+        file: &str,
+        live: bool,
+    ) -> io::Result<()> {
         write!(out, "Recording {metrics} metrics to {file}")?;
         let bounded = self.requested || self.finish;
         match (bounded, live) {
@@ -143,9 +159,17 @@ impl Schedule {
                     u64::try_from(length / self.interval.as_nanos() + 1).unwrap_or(0)
                 });
                 let seconds = i128::from(samples.saturating_sub(1)) * self.interval.as_nanos();
-                let length = if self.finish { self.until - self.origin } else { Timestamp::from_nanos(seconds) };
+                let length = if self.finish {
+                    self.until - self.origin
+                } else {
+                    Timestamp::from_nanos(seconds)
+                };
                 let interval = format::seconds(self.interval);
-                writeln!(out, ":\n{samples} samples(s) with {interval} sec interval ~ {} sec duration.", length.sec)
+                writeln!(
+                    out,
+                    ":\n{samples} samples(s) with {interval} sec interval ~ {} sec duration.",
+                    length.sec
+                )
             }
             (false, true) => writeln!(out, "... (Ctrl-C to stop)"),
             (false, false) => writeln!(out, "..."),

@@ -430,7 +430,9 @@ const NAMES: &[(char, &str)] = &[
 /// Whether a key of a file is a setting.
 pub fn is_setting(key: &str) -> bool {
     matches!(key, "version" | "source" | "timezone")
-        || NAMES.iter().any(|(_, name)| name.trim_start_matches('!') == key)
+        || NAMES
+            .iter()
+            .any(|(_, name)| name.trim_start_matches('!') == key)
 }
 
 fn name_of(letter: char) -> &'static str {
@@ -469,7 +471,9 @@ impl Settings {
         match key {
             "version" => {
                 if value != "1" {
-                    let what = format!("Incompatible configuration file version (read v{value}, need v1).\n");
+                    let what = format!(
+                        "Incompatible configuration file version (read v{value}, need v1).\n"
+                    );
                     return Err(Refusal::Failed(what));
                 }
                 return Ok(());
@@ -496,7 +500,10 @@ impl Settings {
         else {
             return Ok(());
         };
-        let yes = matches!(value.to_ascii_lowercase().as_str(), "1" | "y" | "yes" | "t" | "true");
+        let yes = matches!(
+            value.to_ascii_lowercase().as_str(),
+            "1" | "y" | "yes" | "t" | "true"
+        );
         if *letter == 'r' || *letter == 'R' {
             let raw = value == "raw";
             if *letter == 'r' {
@@ -511,7 +518,9 @@ impl Settings {
         }
         if let Some(switch) = self.switch(*letter) {
             *switch = yes;
-            debug_assert!(name.starts_with('!') == matches!(letter, 'H' | 'U' | 'G' | 'u' | '\u{2}'));
+            debug_assert!(
+                name.starts_with('!') == matches!(letter, 'H' | 'U' | 'G' | 'u' | '\u{2}')
+            );
             return Ok(());
         }
         self.option(*letter, Some(value))
@@ -562,9 +571,15 @@ impl Settings {
         let owned = || Some(text.to_owned());
         let failed = |what: &str| {
             let name = name_of(letter);
-            Refusal::Failed(format!("Error while reading option {name}: {what} expected.\n"))
+            Refusal::Failed(format!(
+                "Error while reading option {name}: {what} expected.\n"
+            ))
         };
-        let natural = || text.trim().parse::<usize>().map_err(|_| failed("Non-negative integer"));
+        let natural = || {
+            text.trim()
+                .parse::<usize>()
+                .map_err(|_| failed("Non-negative integer"))
+        };
         let integer = || text.trim().parse::<i64>().map_err(|_| failed("Integer"));
         let parsing =
             |what: &str| Refusal::Failed(format!("Error while parsing options: {what}.\n"));
@@ -632,7 +647,9 @@ impl Settings {
                     ))
                 })?;
                 if step <= Timestamp::ZERO {
-                    return Err(Refusal::Failed("Interval must be greater than 0.\n".to_owned()));
+                    return Err(Refusal::Failed(
+                        "Interval must be greater than 0.\n".to_owned(),
+                    ));
                 }
                 self.source.interval = Some(step);
             }
@@ -645,7 +662,11 @@ impl Settings {
                 }
             }
             '\u{5}' => {
-                let host = self.source.host.take().unwrap_or_else(|| "local:".to_owned());
+                let host = self
+                    .source
+                    .host
+                    .take()
+                    .unwrap_or_else(|| "local:".to_owned());
                 let separator = if host.contains('?') { '&' } else { '?' };
                 self.source.host = Some(format!("{host}{separator}container={text}"));
             }
@@ -658,7 +679,11 @@ impl Settings {
 
     /// The limit that holds, 0 for none.
     pub fn limit(&self) -> i64 {
-        if self.limit_force == 0 { self.limit } else { self.limit_force }
+        if self.limit_force == 0 {
+            self.limit
+        } else {
+            self.limit_force
+        }
     }
 
     /// Whether columns are for what has values at the time.
@@ -680,8 +705,14 @@ mod tests {
 
     #[test]
     fn lists_of_patterns() {
-        assert_eq!(pattern_list("'1 minute','5 minute'"), ["1 minute", "5 minute"]);
-        assert_eq!(pattern_list("\"a\",b,\"still,one\""), ["a", "b", "still,one"]);
+        assert_eq!(
+            pattern_list("'1 minute','5 minute'"),
+            ["1 minute", "5 minute"]
+        );
+        assert_eq!(
+            pattern_list("\"a\",b,\"still,one\""),
+            ["a", "b", "still,one"]
+        );
         assert_eq!(pattern_list("sda|sdb"), ["sda|sdb"]);
     }
 

@@ -1,0 +1,157 @@
+//! `pminfo --json`: a JSON array with an object for each metric. PCP's own has no such form.
+
+use std::io::Write;
+
+use pcp::pdu::TextKind;
+use pcp::{Atom, Context, Desc, InDom, LabelLevel, LabelSet, Text};
+use serde_json::{Map, Value, json};
+
+/// What is told beside names and descriptors.
+pub struct Asked {
+    /// `-f`.
+    pub values: bool,
+    /// `-t` or `-T`.
+    pub texts: bool,
+    /// `-l`.
+    pub labels: bool,
+}
+
+/// A value as JSON: numbers as such where JSON has them, everything else as text.
+pub fn value(atom: &Atom) -> Value {
+    match atom {
+        Atom::I32(v) => json!(v),
+        Atom::U32(v) => json!(v),
+        Atom::I64(v) => json!(v),
+        Atom::U64(v) => json!(v),
+        Atom::Float(v) if v.is_finite() => json!(v),
+        Atom::Double(v) if v.is_finite() => json!(v),
+        Atom::Float(v) => json!(v.to_string()),
+        Atom::Double(v) => json!(v.to_string()),
+        Atom::String(text) => json!(text.to_str()),
+        Atom::Aggregate(_) | Atom::Event(..) => json!(atom.brief()),
+    }
+}
+
+/// Writes what is asked of metrics.
+///
+/// # Errors
+/// What the context says, and the output.
+pub fn report(
+    out: &mut dyn Write,
+    context: &mut Context,
+    names: &[Text],
+    asked: &Asked,
+) -> pcp::Result<()> {
+    out.write_all(b"[")?;
+    let mut separator = "\n";
+    for name in names {
+        let metric = metric(context, name, asked);
+        write!(out, "{separator}{metric}")?;
+        separator = ",\n";
+    }
+    out.write_all(b"\n]\n")?;
+    Ok(())
+}
+
+fn metric(context: &mut Context, name: &Text, asked: &Asked) -> Value {
+    let mut object = Map::new();
+    object.insert("name".to_owned(), json!(name.to_str()));
+    let found = context
+        .lookup_name(&name.to_str())
+        .and_then(|pmid| context.desc(pmid));
+    let desc = match found {
+        Ok(desc) => desc,
+        Err(error) => {
+            object.insert("error".to_owned(), json!(error.code().to_string()));
+            return object.into();
+        }
+    };
+    object.insert("pmid".to_owned(), json!(desc.pmid.to_string()));
+    object.insert("type".to_owned(), json!(desc.ty.to_string()));
+    object.insert("semantics".to_owned(), json!(desc.sem.to_string()));
+    object.insert("units".to_owned(), json!(desc.units.to_string()));
+    if !desc.indom.is_null() {
+        object.insert("indom".to_owned(), json!(desc.indom.to_string()));
+    }
+    if asked.texts {
+        for (key, kind) in [
+            ("oneline", TextKind::METRIC_ONELINE),
+            ("help", TextKind::METRIC_HELP),
+        ] {
+            if let Ok(text) = context.text(desc.pmid.0, kind) {
+                object.insert(key.to_owned(), json!(text.to_str()));
+            }
+        }
+    }
+    if asked.labels {
+        object.insert("labels".to_owned(), labels(context, &desc));
+    }
+    if asked.values {
+        match values(context, &desc) {
+            Ok(values) => object.insert("values".to_owned(), values),
+            Err(error) => object.insert("error".to_owned(), json!(error.code().to_string())),
+        };
+    }
+    object.into()
+}
+
+fn labels(context: &mut Context, desc: &Desc) -> Value {
+    let levels = [
+        (LabelLevel::Context, u32::MAX),
+        (LabelLevel::Domain, desc.pmid.domain()),
+        (LabelLevel::InDom, desc.indom.0),
+        (LabelLevel::Cluster, desc.pmid.without_item().0),
+        (LabelLevel::Item, desc.pmid.0),
+    ];
+    let mut sets: Vec<LabelSet> = Vec::new();
+    for (level, ident) in levels {
+        if level != LabelLevel::InDom || desc.indom != InDom::NULL {
+            sets.extend(context.labels(ident, level).unwrap_or_default());
+        }
+    }
+    let merged = pcp::merge_labels(&sets, |_| true);
+    serde_json::from_slice(&merged).unwrap_or_default()
+}
+
+fn values(context: &mut Context, desc: &Desc) -> pcp::Result<Value> {
+    let fetched = context.fetch(&[desc.pmid])?;
+    let Some(set) = fetched.sets.first() else {
+        return Ok(json!([]));
+    };
+    if let Err(code) = &set.values {
+        return Err((*code).into());
+    }
+    let mut values = Vec::new();
+    for one in set.instances() {
+        let shown = match Atom::extract(&one.value, desc.ty) {
+            Ok(atom) => value(&atom),
+            Err(code) => json!({ "error": code.to_string() }),
+        };
+        if desc.indom.is_null() {
+            values.push(json!({ "value": shown }));
+            continue;
+        }
+        let name = context.instance_name(desc.indom, one.inst).ok();
+        let name = name.map(|n| n.to_string());
+        values.push(json!({ "inst": one.inst, "name": name, "value": shown }));
+    }
+    Ok(values.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_json_has_not_are_text() {
+        assert_eq!(
+            value(&Atom::U64(u64::MAX)).to_string(),
+            u64::MAX.to_string()
+        );
+        assert_eq!(value(&Atom::Double(f64::NAN)), json!("NaN"));
+        assert_eq!(
+            value(&Atom::String("a\"b".into())).to_string(),
+            "\"a\\\"b\""
+        );
+    }
+}
