@@ -5,6 +5,7 @@ mod linux;
 pub mod logger;
 pub mod mmv;
 mod options;
+mod proc;
 mod sample;
 mod simple;
 mod table;
@@ -45,6 +46,12 @@ const AGENTS: &[Entry] = &[
         domain: mmv::DOMAIN,
         usage: "",
         open: |options, _| Ok(Box::new(mmv::Mmv::new(options.domain, mmv_folder()))),
+    },
+    Entry {
+        name: "pmdaproc",
+        domain: proc::DOMAIN,
+        usage: "[-A]",
+        open: |options, folder| Ok(Box::new(proc::Proc::new(options.domain, folder))),
     },
     Entry {
         name: "pmdasample",

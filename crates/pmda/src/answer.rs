@@ -1,9 +1,10 @@
 //! From requests to an agent's methods and back.
 
+use bytes::Bytes;
 use pcp::pdu::{Pdu, Profile};
 use pcp::{
-    Atom, Desc, ErrorCode, Fetched, INST_NULL, InDom, Instance, InstanceValue, LabelLevel, Pmid,
-    Text, Timestamp, Type, ValueSet, instance_name_matches,
+    Atom, Block, Desc, ErrorCode, Fetched, INST_NULL, InDom, Instance, InstanceValue, LabelLevel,
+    Pmid, Text, Timestamp, Type, Value, ValueSet, instance_name_matches,
 };
 
 use crate::agent::{Agent, Caller};
@@ -126,9 +127,20 @@ fn encode(desc: &Desc, profile: &Profile, values: Vec<(i32, Atom)>) -> Vec<Insta
         .filter(|(inst, _)| desc.indom.is_null() || profile.includes(desc.indom, *inst))
         .map(|(inst, atom)| InstanceValue {
             inst,
-            value: atom.to_value(),
+            value: stuff(&atom),
         })
         .collect()
+}
+
+/// A value as PCP's agents put it into a result: all but integers of 32 bits in blocks, floats too (pmStuffValue(3)).
+fn stuff(atom: &Atom) -> Value {
+    match atom {
+        Atom::Float(value) => Value::Block(Block {
+            ty: Type::Float.raw() as u8,
+            bytes: Bytes::copy_from_slice(&value.to_be_bytes()),
+        }),
+        other => other.to_value(),
+    }
 }
 
 fn instances(

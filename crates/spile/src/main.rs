@@ -26,6 +26,8 @@ Performance Co-Pilot's:
   pmcd          the collector daemon
   pmdalinux     the agent of the kernel's metrics
   pmdalogger    the agent that makes events of log files and of what commands print
+  pmdammv       the agent of programs that keep metrics in mapped files
+  pmdaproc      the agent of the processes
   pmdasample    an agent to test clients with
   pmdasimple    an agent to test with
   pmdatrivial   the least that an agent can be

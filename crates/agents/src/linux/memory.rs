@@ -226,12 +226,11 @@ pub fn slab(system: &mut System) -> Rows {
         for (field, at) in columns {
             row.set_some(field, word(&words, at));
         }
-        let (pages, slabs) = (word(&words, 5), word(&words, 14));
-        if let (Some(pages), Some(slabs)) = (pages, slabs) {
-            row.set(
-                "slabs_total_size",
-                pages.wrapping_mul(slabs).wrapping_mul(system.page),
-            );
+        let [active, per_slab, pages] = [1, 4, 5].map(|at| word(&words, at));
+        if let (Some(active), Some(per_slab), Some(pages)) = (active, per_slab, pages) {
+            // The share of the slabs' pages that is in use.
+            let bytes = active.wrapping_mul(pages).wrapping_mul(system.page);
+            row.set_some("slabs_total_size", bytes.checked_div(per_slab));
         }
         rows.push(row);
     }

@@ -9,7 +9,7 @@ mod memory;
 mod network;
 mod nfs;
 mod processor;
-mod system;
+pub(crate) mod system;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

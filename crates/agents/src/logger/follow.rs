@@ -116,6 +116,15 @@ pub enum Change {
     Gone(OsString),
 }
 
+/// What became of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// It was cut and perhaps written anew.
+    cut: bool,
+    /// Another one that has its name.
+    new: Option<Id>,
+}
+
 /// A followed file.
 pub struct Follower {
     path: PathBuf,
@@ -196,13 +205,29 @@ impl Follower {
         }
     }
 
-    /// Reads what was appended, about `budget` bytes at most. Whether there may be more.
-    pub fn poll(&mut self, mut budget: usize, line: &mut impl FnMut(&[u8], u64)) -> bool {
+    /// Looks whether the file was cut or another has its name now.
+    pub fn look(&self) -> Found {
+        let current = self.current.as_ref();
+        let named = fs::metadata(&self.path).ok().map(|meta| id(&meta));
+        Found {
+            cut: current.is_some_and(|current| !current.is_as_known()),
+            new: named.filter(|named| current.is_none_or(|current| current.id != *named)),
+        }
+    }
+
+    /// Reads what was appended, about `budget` bytes at most. Whether there may be more. What happened in the folder until `found`
+    /// was found must have been noticed.
+    pub fn poll(
+        &mut self,
+        found: Found,
+        mut budget: usize,
+        line: &mut impl FnMut(&[u8], u64),
+    ) -> bool {
         for old in &mut self.old {
             old.read(&mut budget, line);
         }
         if let Some(current) = &mut self.current {
-            if !current.is_as_known() {
+            if found.cut {
                 let others = std::mem::take(&mut self.others);
                 read_copy(current, &others, &self.path, line);
                 current.restart(line);
@@ -213,7 +238,7 @@ impl Follower {
             return true;
         }
         self.others.clear();
-        self.find_new(&mut budget, line);
+        self.find_new(found.new, &mut budget, line);
         let now = Instant::now();
         while self.old.len() > OLD_MAX
             || (self.old.front()).is_some_and(|o| now.duration_since(o.grown) > LINGER)
@@ -225,30 +250,47 @@ impl Follower {
         budget == 0
     }
 
-    /// Opens the files that got the name since.
-    fn find_new(&mut self, budget: &mut usize, line: &mut impl FnMut(&[u8], u64)) {
+    fn is_known(&self, meta: &fs::Metadata) -> bool {
+        let mut open = self.old.iter().chain(&self.current);
+        open.any(|open| open.id == id(meta))
+    }
+
+    /// Reads the files that had the name for a time, and opens the one that has it now.
+    fn find_new(&mut self, new: Option<Id>, budget: &mut usize, line: &mut impl FnMut(&[u8], u64)) {
         let folder = self.folder().to_owned();
-        let passed = std::mem::take(&mut self.passed);
-        let names = passed.iter().map(|name| folder.join(name));
-        let names: Vec<_> = names.chain([self.path.clone()]).collect();
-        for name in names {
-            let Ok(meta) = fs::metadata(&name) else {
-                continue;
-            };
-            let known = |open: &Open| open.id == id(&meta);
-            if self.current.as_ref().is_some_and(known) || self.old.iter().any(known) {
-                continue;
+        for name in std::mem::take(&mut self.passed) {
+            let path = folder.join(name);
+            let known = fs::metadata(&path).map(|meta| self.is_known(&meta));
+            if let (Ok(false), Ok(mut open)) = (known, Open::open(&path, self.line_max)) {
+                self.retire(budget, line);
+                open.read(budget, line);
+                self.old.push_back(open);
             }
-            let Ok(mut open) = Open::open(&name, self.line_max) else {
-                continue;
-            };
-            if let Some(mut before) = self.current.take() {
-                // Whatever was written before the new file came is there by now.
-                before.read(budget, line);
-                self.old.push_back(before);
+        }
+        let Some(new) = new else { return };
+        // One that had the name before may get it back.
+        if let Some(at) = self.old.iter().position(|open| open.id == new) {
+            let back = self.old.remove(at);
+            self.retire(budget, line);
+            self.current = back;
+            return;
+        }
+        match Open::open(&self.path, self.line_max) {
+            // Should it be another already, the name of this one will be told.
+            Ok(mut open) if open.id == new => {
+                self.retire(budget, line);
+                open.read(budget, line);
+                self.current = Some(open);
             }
-            open.read(budget, line);
-            self.current = Some(open);
+            _ => {}
+        }
+    }
+
+    /// The file that had the name until now is an old one. Whatever was written before the next came is there by now.
+    fn retire(&mut self, budget: &mut usize, line: &mut impl FnMut(&[u8], u64)) {
+        if let Some(mut before) = self.current.take() {
+            before.read(budget, line);
+            self.old.push_back(before);
         }
     }
 }

@@ -138,7 +138,7 @@ impl Shared {
         self.wanted.fetch_sub(1, Ordering::SeqCst);
         // Whoever waits for news of changes will not hear of these again.
         let news = sources.notice(self.inotify.as_ref());
-        sources.poll(|number| news || wanted(number));
+        sources.poll(self.inotify.as_ref(), |number| news || wanted(number));
         sources
     }
 
@@ -258,9 +258,17 @@ impl Sources {
     }
 
     /// Reads what was appended to files. Whether there may be more.
-    fn poll(&mut self, wanted: impl Fn(usize) -> bool) -> bool {
+    fn poll(&mut self, inotify: Option<&Inotify>, wanted: impl Fn(usize) -> bool) -> bool {
+        let followers = self.list.iter().map(|source| source.follower.as_ref());
+        let found: Vec<_> = followers
+            .zip(0..)
+            .map(|(follower, number)| follower.filter(|_| wanted(number)).map(Follower::look))
+            .collect();
+        // What was found has its reason in what happened before.
+        self.notice(inotify);
         let mut more = false;
-        for (source, number) in self.list.iter_mut().zip(0..) {
+        let text = self.text;
+        for (source, found) in self.list.iter_mut().zip(found) {
             let Source {
                 queue,
                 count,
@@ -271,9 +279,8 @@ impl Sources {
             else {
                 continue;
             };
-            if wanted(number) {
-                let text = self.text;
-                more |= follower.poll(TURN, &mut |line, length| {
+            if let Some(found) = found {
+                more |= follower.poll(found, TURN, &mut |line, length| {
                     add(queue, count, bytes, text, line, length);
                 });
             }
@@ -328,8 +335,7 @@ fn follow(shared: &Weak<Shared>, interval: Duration) {
         }
         loop {
             let mut sources = shared.for_reader();
-            sources.notice(shared.inotify.as_ref());
-            if !sources.poll(|_| true) {
+            if !sources.poll(shared.inotify.as_ref(), |_| true) {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! MMV files (mmv(5)): what instrumented programs map and write their values into. Numbers are in the host's byte order, offsets from
 //! the file's beginning. Versions 1 to 3 differ in how names are kept, and 3 has labels.
 
-use pcp::{Semantics, Type, Units};
+use pcp::{Semantics, TIME_USEC, Type, Units};
 
 /// What a file begins with.
 const MAGIC: &[u8; 4] = b"MMV\0";
@@ -290,8 +290,16 @@ fn metric(file: &Bytes<'_>, version: u32, offset: u64) -> Result<Metric, FormatE
             ty => Type::from_raw(ty),
         },
         is_elapsed: ty == ELAPSED,
-        sem: Semantics::from_raw(file.i32(at + 8)?),
-        units: Units::from_raw(file.u32(at + 12)?),
+        // PCP's agent takes 0 for a counter.
+        sem: match file.i32(at + 8)? {
+            0 => Semantics::Counter,
+            sem => Semantics::from_raw(sem),
+        },
+        units: if ty == ELAPSED {
+            Units::new(0, 1, 0, 0, TIME_USEC, 0)
+        } else {
+            Units::from_raw(file.u32(at + 12)?)
+        },
         indom: u32::try_from(indom).ok().filter(|serial| *serial != 0),
         texts: file.texts(at + 24)?,
     })

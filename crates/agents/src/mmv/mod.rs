@@ -100,7 +100,7 @@ impl Mmv {
             .map(|source| (source.path, source.cluster))
             .collect();
         self.metrics.clear();
-        self.names = Pmns::new();
+        self.names = Pmns::newest_first();
         for ((name, _), item) in CONTROL.iter().zip(0..) {
             let name = format!("{}.control.{name}", self.root);
             // Three names that differ.
@@ -301,13 +301,15 @@ impl Agent for Mmv {
         }
         let (_, metric) = self.metric(pmid)?;
         let text = metric.texts[usize::from(!one_line)].as_ref();
-        text.map(|t| t.as_slice().into()).ok_or(ErrorCode::TEXT)
+        // PCP's agent has an empty text where the program gave none.
+        Ok(text.map_or_else(Text::default, |t| t.as_slice().into()))
     }
 
     fn indom_text(&mut self, indom: InDom, one_line: bool) -> Result<Text, ErrorCode> {
         let (_, domain) = self.indom(indom)?;
         let text = domain.texts[usize::from(!one_line)].as_ref();
-        text.map(|t| t.as_slice().into()).ok_or(ErrorCode::TEXT)
+        // PCP's agent has an empty text where the program gave none.
+        Ok(text.map_or_else(Text::default, |t| t.as_slice().into()))
     }
 
     fn store(&mut self, _: i32, desc: &Desc, _: i32, value: &Atom) -> Result<(), ErrorCode> {
