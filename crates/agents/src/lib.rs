@@ -18,6 +18,9 @@ use pmda::{Agent, Help};
 
 use options::Options;
 
+/// An agent to be asked, or what is wrong with its arguments or its configuration.
+type Opened = Result<Box<dyn Agent>, String>;
+
 /// An agent by the name of PCP's program.
 struct Entry {
     name: &'static str,
@@ -25,7 +28,7 @@ struct Entry {
     domain: u32,
     /// What its arguments are, beside the options that all have.
     usage: &'static str,
-    open: fn(&Options, &Path) -> Result<Box<dyn Agent>, String>,
+    open: fn(&Options, &Path) -> Opened,
 }
 
 const AGENTS: &[Entry] = &[
@@ -125,7 +128,7 @@ pub fn run(name: &str, args: &[String]) -> Option<u8> {
     })
 }
 
-fn open_logger(options: &Options, folder: &Path) -> Result<Box<dyn Agent>, String> {
+fn open_logger(options: &Options, folder: &Path) -> Opened {
     let default = folder.join("logger.conf");
     let config = options.words.first().map_or(default, PathBuf::from);
     let sources = logger::Logger::load(&config)?;

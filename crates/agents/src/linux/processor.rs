@@ -33,8 +33,10 @@ fn set_times(row: &mut Row, ticks: &[u64], hertz: u64) {
     row.set("vnice", ms(1).saturating_sub(ms(9)));
 }
 
-/// The `cpu` lines: the number of a processor (none for all together) and its ticks.
-fn cpu_lines(system: &System) -> Result<Vec<(Option<i32>, Vec<u64>)>, ErrorCode> {
+/// A `cpu` line: the number of a processor (none for all together) and its ticks.
+type CpuLine = (Option<i32>, Vec<u64>);
+
+fn cpu_lines(system: &System) -> Result<Vec<CpuLine>, ErrorCode> {
     let text = system.read("/proc/stat")?;
     let lines = text.lines().filter_map(|line| {
         let mut words = line.strip_prefix("cpu")?.split(' ');

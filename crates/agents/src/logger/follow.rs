@@ -27,7 +27,7 @@ fn id(meta: &fs::Metadata) -> Id {
 }
 
 /// A file that is being read.
-struct Open {
+struct OpenFile {
     file: File,
     id: Id,
     offset: u64,
@@ -37,8 +37,8 @@ struct Open {
     grown: Instant,
 }
 
-impl Open {
-    fn open(path: &Path, line_max: usize) -> io::Result<Open> {
+impl OpenFile {
+    fn open(path: &Path, line_max: usize) -> io::Result<OpenFile> {
         // A FIFO would wait for its writer.
         let file = File::options()
             .read(true)
@@ -48,7 +48,7 @@ impl Open {
         if meta.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        Ok(Open {
+        Ok(OpenFile {
             file,
             id: id(&meta),
             offset: 0,
@@ -129,9 +129,9 @@ pub struct Found {
 pub struct Follower {
     path: PathBuf,
     line_max: usize,
-    current: Option<Open>,
+    current: Option<OpenFile>,
     /// Files that had the name before, oldest first, which somebody may still write to.
-    old: VecDeque<Open>,
+    old: VecDeque<OpenFile>,
     /// Names of files that had our name for a time too short to be opened, oldest first.
     passed: Vec<OsString>,
     /// Files in the folder that were written since the last look, apart from ours: one of them may be its copy.
@@ -152,7 +152,7 @@ impl Follower {
             passed: Vec::new(),
             others: Vec::new(),
         };
-        let opened = Open::open(path, line_max).and_then(|mut open| {
+        let opened = OpenFile::open(path, line_max).and_then(|mut open| {
             open.skip_to_end()?;
             Ok(open)
         });
@@ -261,7 +261,7 @@ impl Follower {
         for name in std::mem::take(&mut self.passed) {
             let path = folder.join(name);
             let known = fs::metadata(&path).map(|meta| self.is_known(&meta));
-            if let (Ok(false), Ok(mut open)) = (known, Open::open(&path, self.line_max)) {
+            if let (Ok(false), Ok(mut open)) = (known, OpenFile::open(&path, self.line_max)) {
                 self.retire(budget, line);
                 open.read(budget, line);
                 self.old.push_back(open);
@@ -275,7 +275,7 @@ impl Follower {
             self.current = back;
             return;
         }
-        match Open::open(&self.path, self.line_max) {
+        match OpenFile::open(&self.path, self.line_max) {
             // Should it be another already, the name of this one will be told.
             Ok(mut open) if open.id == new => {
                 self.retire(budget, line);
@@ -298,7 +298,7 @@ impl Follower {
 /// After `cp LOG COPY; : > LOG` reads from the copy what was not read from the log. It is known by its name, and by having
 /// what was read last at the same place.
 fn read_copy(
-    current: &mut Open,
+    current: &mut OpenFile,
     others: &[OsString],
     path: &Path,
     line: &mut impl FnMut(&[u8], u64),
@@ -311,7 +311,7 @@ fn read_copy(
         .iter()
         .filter(|name| name.as_encoded_bytes().starts_with(own));
     let copy = copies.find_map(|name| {
-        let mut copy = Open::open(&folder.join(name), 0).ok()?;
+        let mut copy = OpenFile::open(&folder.join(name), 0).ok()?;
         copy.offset = current.offset;
         copy.known.clone_from(&current.known);
         copy.is_as_known().then_some(copy)

@@ -152,12 +152,14 @@ impl Shared {
 
     /// Ends the commands.
     pub fn stop(&self) {
-        for source in &mut self.peek().list {
-            if let Some(child) = &mut source.command {
-                if let Ok(pid) = i32::try_from(child.id()) {
-                    // It may have ended already.
-                    let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
-                }
+        for source in &self.peek().list {
+            let pid = source
+                .command
+                .as_ref()
+                .map(|child| i32::try_from(child.id()));
+            if let Some(Ok(pid)) = pid {
+                // It may have ended already.
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
             }
         }
     }

@@ -32,6 +32,9 @@ const CONTROL: [(&str, &str); 3] = [
     ("files", "The number of files that metrics are read from."),
 ];
 
+/// A label: its name, its value as JSON, and flags.
+type Named = (String, String, u8);
+
 /// A program's file.
 struct Source {
     path: PathBuf,
@@ -351,7 +354,7 @@ impl Agent for Mmv {
         let own = source.file.labels.iter().filter(|label| {
             label.flags & level as u32 != 0 && identity.is_none_or(|id| label.identity == id)
         });
-        let mut sets: Vec<(i32, Vec<(String, String, u8)>)> = Vec::new();
+        let mut sets: Vec<(i32, Vec<Named>)> = Vec::new();
         for label in own {
             // `"name":value`; names have neither quotes nor colons.
             let text = String::from_utf8_lossy(&label.json);

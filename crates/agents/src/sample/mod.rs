@@ -410,7 +410,7 @@ impl Agent for Sample {
             5 | 37 | 38 => self.saw = whole as i32,
             6 => return self.set_bin(inst, whole as i32),
             7 => self.drift = whole as i32,
-            40 | 41 | 42 => {
+            40..=42 => {
                 self.received = 0;
                 self.sent = 0;
             }
