@@ -1,7 +1,7 @@
 //! Return probes in programs that leave functions by other ways than returning: at the functions' own exits, and by
 //! another return address (`-D SPILE_REPLACE_RETURNS=1`).
 
-use spile_tests::{Guard, Scratch, line, stap};
+use spile_tests::{Guard, Scratch, line, need, stap};
 use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -74,6 +74,47 @@ fn exceptions_pass_through_probed_functions() {
             "{warnings}"
         );
     }
+}
+
+/// The unwinder of GCC 11, linked into the program, goes through its modules by dl_iterate_phdr(3).
+#[test]
+fn exceptions_are_thrown_by_an_unwinder_that_asks_no_c_library() {
+    need("/usr/bin/g++-11");
+    let scratch = Scratch::new("returns-old-unwinder");
+    let source = scratch.write("exceptions.cc", EXCEPTIONS);
+    let program = scratch.path("exceptions");
+    let built = Command::new("g++-11")
+        .args(["-O2", "-g", "-static-libgcc", "-static-libstdc++", "-o"])
+        .args([&program, &source])
+        .status();
+    assert!(built.expect("g++-11").success());
+    let file = std::fs::read(&program).expect("the program");
+    let has = |name: &[u8]| file.windows(name.len()).any(|window| window == name);
+    assert!(has(b"dl_iterate_phdr\0") && !has(b"_dl_find_object\0"));
+    let names = [
+        "catching",
+        "main",
+        "many",
+        "tail",
+        "tailing",
+        "deep",
+        "rethrowing",
+    ];
+    let path = program.to_string_lossy();
+    let points: Vec<String> = names
+        .iter()
+        .map(|name| format!("process(\"{path}\").function(\"{name}\").return"))
+        .collect();
+    let script = COUNT.replace(
+        "process(\"PROGRAM\").function(\"*\").return",
+        &points.join(", "),
+    );
+    let (said, warnings) = probed(&program, REPLACED, &script);
+    assert_eq!(
+        said, "catching 5\nmain 1\nmany 1\ntail 7\ntailing 7\n",
+        "{warnings}"
+    );
+    assert!(!warnings.contains("could not be probed"), "{warnings}");
 }
 
 const JUMPS: &str = r#"

@@ -1,12 +1,14 @@
 /* How long an attach stops a program: it has 1000 functions to probe, and looks for the
- * longest time between two readings of the clock.
+ * longest time between two readings of the clock. Its other threads sleep and call the
+ * functions now and then.
  *
- *   pause MILLISECONDS RESULT
+ *   pause MILLISECONDS RESULT THREADS
  *
  * The first line of RESULT, "ready", appears when it has started to measure; the second is the longest
  * gap in nanoseconds.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -36,10 +38,29 @@ static double now(void)
     return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
+static void *sleeper(void *argument)
+{
+    const struct timespec pause = {0, 20000000};
+    volatile int sum = 0;
+    for (unsigned i = (unsigned)(size_t)argument;; i++) {
+        sum += victims[i % 1000](i, sum);
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc != 4)
         return 2;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 1 << 18);
+    for (long i = 1; i < atol(argv[3]); i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, &attributes, sleeper, (void *)i))
+            return 1;
+    }
     FILE *result = fopen(argv[2], "w");
     if (!result)
         return 1;

@@ -7,6 +7,8 @@
  *   mark      marked(a), which holds a mark with one argument (LTTng's tracepoint in the
  *             build with WITH_LTTNG)
  *   string    named(a, "...")
+ *   deep      work(a, b), below twenty other functions
+ *   syscall   getppid()
  * BURST 0 runs without a pause; otherwise every thread makes BURST calls in each millisecond
  * and only they are timed. RESULT receives one line: nanoseconds of processor time per call,
  * nanoseconds of elapsed time per call and thread, and the number of calls made in all,
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifdef WITH_LTTNG
 #include "lttng_event.h"
@@ -49,7 +52,7 @@ APART int named(int a, const char *s)
     return a * 31 + s[0];
 }
 
-enum mode { FUNCTION, MARKED, STRING };
+enum mode { FUNCTION, MARKED, STRING, DEEP, SYSCALL };
 
 static enum mode mode;
 static long calls, burst, warming;
@@ -67,6 +70,19 @@ static double now(clockid_t clock)
     return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
+/* The loop, so many frames below its caller. */
+APART int below(int frames, long count)
+{
+    int sum = 0;
+    if (frames > 0)
+        sum = below(frames - 1, count) + 1;
+    else
+        for (long i = 0; i < count; i++)
+            sum += work((int)i, sum);
+    __asm__ volatile("" : "+r"(sum));
+    return sum;
+}
+
 static int call(long count)
 {
     int sum = 0;
@@ -82,6 +98,13 @@ static int call(long count)
     case STRING:
         for (long i = 0; i < count; i++)
             sum += named((int)i, "a string of 24 characters");
+        break;
+    case DEEP:
+        sum = below(18, count);
+        break;
+    case SYSCALL:
+        for (long i = 0; i < count; i++)
+            sum += getppid();
         break;
     }
     return sum;
@@ -125,7 +148,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: target MODE THREADS CALLS BURST RESULT\n");
         return 2;
     }
-    mode = !strcmp(argv[1], "mark") ? MARKED : !strcmp(argv[1], "string") ? STRING : FUNCTION;
+    static const char *const names[] = {"function", "mark", "string", "deep", "syscall"};
+    while (strcmp(argv[1], names[mode]))
+        if (++mode > SYSCALL)
+            return 2;
     int threads = atoi(argv[2]);
     calls = atol(argv[3]);
     burst = atol(argv[4]);

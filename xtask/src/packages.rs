@@ -38,6 +38,11 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "compiles programs whose debug information is not gcc's",
     },
     Package {
+        name: "g++-11",
+        proof: "g++-11",
+        reason: "has an unwinder that does without newer C libraries",
+    },
+    Package {
         name: "neovim",
         proof: "nvim",
         reason: "an editor that speaks to the language server",

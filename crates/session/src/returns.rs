@@ -198,16 +198,17 @@ impl Interception {
             Ok(code) => code,
             Err(error) => return refused(&error),
         };
-        let guard = match code.guard() {
-            Ok(guard) => guard,
-            Err(error) => return refused(&error),
+        let (guard, entry_guard) = match (code.guard(), code.entry_guard()) {
+            (Ok(guard), Ok(entry_guard)) => (guard, entry_guard),
+            (Err(error), _) | (_, Err(error)) => return refused(&error),
         };
         process.write_code(at, &code.bytes)?;
         describe(process, table, code.address, parts.missed)?;
         process.describe_returns(table, code.address)?;
         let guards: Vec<Insertion> = finders
             .iter()
-            .map(|&finder| {
+            .map(|&(finder, searches)| {
+                let guard = if searches { &entry_guard } else { &guard };
                 let snippet = Snippet {
                     code: SnippetCode::Guard(guard.clone()),
                     reads: RegisterSet::EMPTY,
@@ -299,13 +300,17 @@ pub fn describe(
 
 /// The function of the C library by which unwinders find what they must know of code.
 const FINDER: &str = "_dl_find_object";
+/// The function of libgcc by which its unwinder searches the modules where the C library has no such function.
+const SEARCH: &str = "_Unwind_Find_FDE";
+/// A function that LLVM's libunwind has, whose function of the name above is not what its unwinder uses.
+const LLVM: &str = "__unw_step";
 
 /// The functions by which unwinders in a process find what they must know of code at an address: all of them, and of
-/// libraries that are yet to come.
+/// libraries that are yet to come. With each, whether it is [`SEARCH`].
 ///
 /// # Errors
 /// There may be an unwinder that can't be told, or the program walks its stacks in ways of its own.
-fn unwinders(images: &[Image]) -> Result<Vec<u64>, String> {
+fn unwinders(images: &[Image]) -> Result<Vec<(u64, bool)>, String> {
     for image in images {
         let binary = image.binary();
         let name = image.path().display();
@@ -332,6 +337,7 @@ fn unwinders(images: &[Image]) -> Result<Vec<u64>, String> {
             return Err(format!("{name} moves stacks about"));
         }
     }
+    let mut finders = Vec::new();
     for image in images {
         let binary = image.binary();
         let is_mentioned = || {
@@ -341,19 +347,22 @@ fn unwinders(images: &[Image]) -> Result<Vec<u64>, String> {
         };
         let unwinds = binary.symbol("_Unwind_RaiseException").is_some();
         if unwinds && binary.symbol(FINDER).is_none() && !is_mentioned() {
-            return Err(format!(
-                "the unwinder of {} does not ask the C library's {FINDER}",
-                image.path().display()
-            ));
+            let search = binary
+                .symbol(SEARCH)
+                .filter(|_| binary.symbol(LLVM).is_none());
+            match search {
+                Some(search) => finders.push((image.absolute(search), true)),
+                None => {
+                    return Err(format!(
+                        "the unwinder of {} does not ask the C library's {FINDER}",
+                        image.path().display()
+                    ));
+                }
+            }
         }
+        let finder = binary.symbol(FINDER);
+        finders.extend(finder.map(|finder| (image.absolute(finder), false)));
     }
-    let finders: Vec<u64> = images
-        .iter()
-        .filter_map(|image| {
-            let function = image.binary().symbol(FINDER)?;
-            Some(image.absolute(function))
-        })
-        .collect();
     let is_without_unwinder = || {
         let program = images.first().map(Image::binary);
         program.is_some_and(|program| {

@@ -34,11 +34,13 @@ pub enum Contender {
     FridaJavaScript,
     /// Frida's Interceptor with a CModule.
     FridaC,
+    /// strace, which stops the target at each system call and counts them.
+    Strace,
 }
 
 impl Contender {
     /// In the order of the report.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Unprobed,
         Self::Spile,
         Self::Bpftrace,
@@ -46,6 +48,7 @@ impl Contender {
         Self::Uftrace,
         Self::FridaJavaScript,
         Self::FridaC,
+        Self::Strace,
     ];
 
     /// The head of its column.
@@ -58,6 +61,7 @@ impl Contender {
             Self::Uftrace => "uftrace",
             Self::FridaJavaScript => "Frida, JavaScript",
             Self::FridaC => "Frida, CModule",
+            Self::Strace => "strace",
         }
     }
 
@@ -69,15 +73,17 @@ impl Contender {
             Self::Lttng => matches!(probe, Probe::Print | Probe::Mark),
             Self::Uftrace => matches!(probe, Probe::Print | Probe::Return),
             Self::FridaJavaScript | Self::FridaC => probe.frida().is_some(),
+            Self::Strace => probe == Probe::SystemCall,
         }
     }
 
     /// Calls by each thread, so that a run takes some tenths of a second.
     fn calls(self, timed: Loop, threads: usize) -> usize {
         let all = match self {
-            Self::Bpftrace => 40_000,
+            Self::Bpftrace | Self::Strace => 40_000,
             Self::FridaJavaScript => 400_000,
-            _ if timed.paced => 1_000_000,
+            _ if timed.paced || timed.mode == "deep" => 1_000_000,
+            _ if timed.mode == "syscall" => 3_000_000,
             Self::Lttng | Self::Uftrace | Self::FridaC => 2_000_000,
             Self::Unprobed | Self::Spile => return 30_000_000,
         };
@@ -144,6 +150,7 @@ impl Workshop {
             }
             Contender::Lttng => self.prepare_lttng(),
             Contender::Uftrace => expect_success(Command::new("uftrace").arg("--version")),
+            Contender::Strace => expect_success(Command::new("strace").arg("--version")),
             Contender::FridaJavaScript | Contender::FridaC => self.prepare_frida(),
         }
     }
@@ -233,7 +240,9 @@ impl Workshop {
             Contender::Spile => {
                 command = Command::new(&self.spile);
                 command
-                    .args(["stap", "-o", "output", "-e", probe.script(), "-c"])
+                    .args(["stap", "-o", "output"])
+                    .args(probe.options())
+                    .args(["-e", probe.script(), "-c"])
                     .arg(target("target").join(" "));
             }
             Contender::Bpftrace => {
@@ -262,6 +271,12 @@ impl Workshop {
                 command
                     .args(["record", "-P", "work", "--no-libcall", "--no-event"])
                     .args(["-d", "uftrace.data"])
+                    .args(target("target"));
+            }
+            Contender::Strace => {
+                command = Command::new("strace");
+                command
+                    .args(["-f", "-c", "-o", "output"])
                     .args(target("target"));
             }
             Contender::FridaJavaScript | Contender::FridaC => {

@@ -17,6 +17,14 @@ pub enum Probe {
     Mark,
     /// A counter at a function's return.
     Return,
+    /// The same, noticed by another return address.
+    ReturnReplaced,
+    /// A value that is kept from the function's entry until it returns.
+    ReturnEntry,
+    /// A table of backtraces of twenty frames.
+    Backtrace,
+    /// A counter at a system call.
+    SystemCall,
     /// A counter in another function than the one that is timed.
     Elsewhere,
 }
@@ -34,7 +42,7 @@ pub struct Loop {
 
 impl Probe {
     /// In the order of the report.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Count,
         Self::Statistics,
         Self::Map,
@@ -42,6 +50,10 @@ impl Probe {
         Self::PrintString,
         Self::Mark,
         Self::Return,
+        Self::ReturnReplaced,
+        Self::ReturnEntry,
+        Self::Backtrace,
+        Self::SystemCall,
         Self::Elsewhere,
     ];
 
@@ -55,6 +67,10 @@ impl Probe {
             Self::PrintString => "`printf(\"%d %s\\n\", $a, user_string($s))`, 1 M/s",
             Self::Mark => "mark, `s <<< $arg1`",
             Self::Return => "`.return`, `n++`",
+            Self::ReturnReplaced => "`.return`, `n++`, return address replaced",
+            Self::ReturnEntry => "`.return`, `s <<< $return - @entry($a)`",
+            Self::Backtrace => "`s[ubacktrace()]++`, 20 frames",
+            Self::SystemCall => "`process.syscall`, `n++`",
             Self::Elsewhere => "a function that is not probed",
         }
     }
@@ -67,14 +83,18 @@ impl Probe {
             Self::Map => Some(20.0),
             Self::Print | Self::PrintString => Some(40.0),
             Self::Elsewhere => Some(0.0),
-            Self::Return => None,
+            Self::Backtrace => Some(1000.0),
+            Self::Return | Self::ReturnReplaced | Self::ReturnEntry | Self::SystemCall => None,
         }
     }
 
     /// The loop that is timed while the probe is in.
     pub fn timed_loop(self) -> Loop {
         let mode = match self {
-            Self::Count | Self::Statistics | Self::Map | Self::Print | Self::Return => "function",
+            Self::Count | Self::Statistics | Self::Map | Self::Print => "function",
+            Self::Return | Self::ReturnReplaced | Self::ReturnEntry => "function",
+            Self::Backtrace => "deep",
+            Self::SystemCall => "syscall",
             Self::PrintString => "string",
             Self::Mark | Self::Elsewhere => "mark",
         };
@@ -92,6 +112,7 @@ impl Probe {
             Self::Map => Some("map"),
             Self::Return => Some("return"),
             Self::Print | Self::PrintString | Self::Mark | Self::Elsewhere => None,
+            Self::ReturnReplaced | Self::ReturnEntry | Self::Backtrace | Self::SystemCall => None,
         }
     }
 
@@ -119,14 +140,35 @@ impl Probe {
                 "global s probe process.mark(\"hit\") { s <<< $arg1 } \
                  probe end { printf(\"hits %d\\n\", @count(s)) }"
             }
-            Self::Return => {
+            Self::Return | Self::ReturnReplaced => {
                 "global n probe process.function(\"work\").return { n++ } \
+                 probe end { printf(\"hits %d\\n\", n) }"
+            }
+            Self::ReturnEntry => {
+                "global s probe process.function(\"work\").return { s <<< $return - @entry($a) } \
+                 probe end { printf(\"hits %d\\n\", @count(s)) }"
+            }
+            Self::Backtrace => {
+                "global s probe process.function(\"work\") { s[ubacktrace()]++ } \
+                 probe end { foreach (b in s) t += s[b]; printf(\"hits %d\\n\", t) }"
+            }
+            // getppid
+            Self::SystemCall => {
+                "global n probe process.syscall { if ($syscall == 110) n++ } \
                  probe end { printf(\"hits %d\\n\", n) }"
             }
             Self::Elsewhere => {
                 "global n probe process.function(\"work\") { n++ } \
                  probe end { printf(\"hits %d\\n\", n) }"
             }
+        }
+    }
+
+    /// Options of `spile stap` for it.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::ReturnReplaced => &["-D", "SPILE_REPLACE_RETURNS=1"],
+            _ => &[],
         }
     }
 
@@ -141,7 +183,17 @@ impl Probe {
                 format!("uprobe:{path}:named {{ printf(\"%d %s\\n\", arg0, str(arg1)) }}")
             }
             Self::Mark => format!("usdt:{path}:bench:hit {{ @ = stats(arg0) }}"),
-            Self::Return => format!("uretprobe:{path}:work {{ @ = count() }}"),
+            Self::Return | Self::ReturnReplaced => {
+                format!("uretprobe:{path}:work {{ @ = count() }}")
+            }
+            Self::ReturnEntry => format!(
+                "uprobe:{path}:work {{ @a[tid] = arg0 }} uretprobe:{path}:work {{ @ = stats(retval - @a[tid]) }}"
+            ),
+            Self::Backtrace => format!("uprobe:{path}:work {{ @[ustack(20)] = count() }}"),
+            Self::SystemCall => {
+                "tracepoint:raw_syscalls:sys_enter /pid == cpid && args->id == 110/ { @ = count() }"
+                    .to_owned()
+            }
             Self::Elsewhere => return None,
         })
     }

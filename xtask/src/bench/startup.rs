@@ -14,6 +14,8 @@ use crate::bounded;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long the program that is attached to looks for pauses.
+/// How many threads that program has.
+const PAUSE_THREADS: &str = "500";
 const PAUSE_WINDOW: &str = "1500";
 
 /// A script whose whole process is timed.
@@ -95,7 +97,7 @@ pub fn pause(workshop: &Workshop, contender: Contender) -> Result<f64> {
         _ => {}
     }
     let mut victim = Command::new("./pause")
-        .args([PAUSE_WINDOW, "result"])
+        .args([PAUSE_WINDOW, "result", PAUSE_THREADS])
         .current_dir(&workshop.directory)
         .stdin(Stdio::null())
         .spawn()

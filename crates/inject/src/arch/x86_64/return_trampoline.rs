@@ -5,7 +5,8 @@
 //! a frame without any extent: its canonical frame address is a byte above the stack pointer, since unwinders tell frames
 //! apart by that address, its caller's stack pointer is its own, and its return address is looked up in the
 //! [`FrameTable`](runtime::frames::FrameTable) by an expression (DWARF 5, sections 2.5 and 6.4). The table of
-//! entries (`.eh_frame_hdr`, LSB Core, section 10.6) has one; a guard at `_dl_find_object` of the C library leads to it.
+//! entries (`.eh_frame_hdr`, LSB Core, section 10.6) has one; a guard at `_dl_find_object` of the C library leads to it, or
+//! one at an older unwinder's own search, which goes through the modules by dl_iterate_phdr(3) otherwise.
 
 use std::mem::offset_of;
 
@@ -28,6 +29,8 @@ pub struct ReturnTrampoline {
     pub address: u64,
     /// Address of the table of unwind entries.
     header: u64,
+    /// Address of the entry that describes the code (FDE).
+    entry: u64,
 }
 
 /// Below the return slot: the frame, behind it the vector registers as handlers look for them, the flags, padding.
@@ -72,11 +75,13 @@ impl ReturnTrampoline {
         let mut bytes = a.assemble(at)?;
         bytes.resize(bytes.len().next_multiple_of(8), 0xcc);
         let header_at = at + bytes.len() as u64;
-        bytes.extend(unwind_table(header_at, at, table));
+        let (unwinding, entry) = unwind_table(header_at, at, table);
+        bytes.extend(unwinding);
         Ok(Self {
             bytes,
             address: at + 1,
             header: header_at,
+            entry,
         })
     }
 
@@ -102,6 +107,32 @@ impl ReturnTrampoline {
         a.mov(rax, self.header)?;
         a.mov(qword_ptr(rsi + 32), rax)?;
         a.xor(eax, eax)?;
+        a.ret()?;
+        a.set_label(&mut other)?;
+        // A label stands in front of an instruction.
+        a.zero_bytes()?;
+        a.assemble(0)
+    }
+}
+
+impl ReturnTrampoline {
+    /// What runs at the entry of `_Unwind_Find_FDE` of libgcc (unwind-dw2-fde.h) to answer for this code:
+    /// `(pc, struct dwarf_eh_bases *)`, where the latter has the bases of text and data, and the function's start.
+    ///
+    /// # Errors
+    /// The assembler's.
+    pub fn entry_guard(&self) -> Result<Vec<u8>, IcedError> {
+        let mut a = CodeAssembler::new(64)?;
+        let mut other = a.create_label();
+        a.mov(rax, self.address - 1)?;
+        a.mov(r11, rdi)?;
+        a.sub(r11, rax)?;
+        a.cmp(r11, 2)?;
+        a.jae(other)?;
+        a.mov(qword_ptr(rsi), 0)?;
+        a.mov(qword_ptr(rsi + 8), 0)?;
+        a.mov(qword_ptr(rsi + 16), rax)?;
+        a.mov(rax, self.entry)?;
         a.ret()?;
         a.set_label(&mut other)?;
         // A label stands in front of an instruction.
@@ -218,8 +249,8 @@ fn return_address(table: u64) -> Vec<u8> {
     out
 }
 
-/// The table of unwind entries that stands at `at`, with one for the two bytes from `start` on.
-fn unwind_table(at: u64, start: u64, table: u64) -> Vec<u8> {
+/// The table of unwind entries that stands at `at`, with one for the two bytes from `start` on, and where that is.
+fn unwind_table(at: u64, start: u64, table: u64) -> (Vec<u8>, u64) {
     const PCREL_SDATA4: u8 = 0x1b;
     const UDATA4: u8 = 0x03;
     const DATAREL_SDATA4: u8 = 0x3b;
@@ -267,5 +298,5 @@ fn unwind_table(at: u64, start: u64, table: u64) -> Vec<u8> {
     out.extend(common);
     out.extend(body);
     out.extend([0; 4]);
-    out
+    (out, own)
 }
