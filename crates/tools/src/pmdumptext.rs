@@ -280,13 +280,13 @@ impl Dump {
                 Timestamp::now()
             };
             let time = self.sources.fetch(planned);
+            self.layout.row(&mut out, &self.sources, time)?;
+            done += 1;
             let repeat = i128::try_from(self.layout.repeat).unwrap_or(0);
-            if repeat > 0 && done > 0 && done % repeat == 0 {
+            if repeat > 0 && done % repeat == 0 {
                 out.write_all(b"\n")?;
                 self.layout.header(&mut out, &self.sources, time)?;
             }
-            self.layout.row(&mut out, &self.sources, time)?;
-            done += 1;
         }
         out.flush()?;
         Ok(0)

@@ -362,7 +362,14 @@ impl Request {
         let sum = |a: Option<f64>, b: Option<f64>| a.map(|a| a + b.unwrap_or(0.0));
         let user = sum(cpu("user"), cpu("nice"));
         let system = sum(cpu("sys"), cpu("intr"));
-        let parts = [user, system, cpu("idle"), cpu("wait.total"), cpu("steal")];
+        // Waiting for disks is being idle, where it has no column of its own.
+        let idle = if self.extended {
+            cpu("idle")
+        } else {
+            sum(cpu("idle"), cpu("wait.total"))
+        };
+        let wait = cpu("wait.total").filter(|_| self.extended);
+        let parts = [user, system, idle, wait, cpu("steal")];
         let total: f64 = parts.iter().flatten().sum();
         let shown = if self.extended { 5 } else { 3 };
         for part in parts.into_iter().take(shown) {
