@@ -1,7 +1,7 @@
 //! Debugging information that is not in the probed file: of files that were replaced or deleted meanwhile, of other roots, and
 //! of servers; and the cache of indexes.
 
-use spile_tests::{Scratch, is_root, line, run, spawn, spile_path};
+use spile_tests::{Scratch, is_root, line, run, spawn, spile_path, stap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +72,20 @@ fn a_program_that_was_replaced_or_deleted_while_it_runs() {
             let other = PROGRAM.replace("number", "count");
             stripped(&scratch, "program", &other, &debug, &[]);
         }
-        assert_eq!(attached(target.0.id(), &debug, script), "1\n");
+        let pid = target.0.id();
+        assert_eq!(attached(pid, &debug, script), "1\n");
+        if replaced {
+            let named = format!(
+                "probe process(\"{}\").function(\"step\") {{}} probe timer.ms(1) {{ exit() }}",
+                program.display()
+            );
+            let warned = stap(&["-e", &named]).ok().stderr;
+            let wanted = format!(
+                "process {pid} runs a former version of {}",
+                program.display()
+            );
+            assert!(warned.contains(&wanted), "{warned}");
+        }
     }
 }
 

@@ -137,6 +137,22 @@ impl Discovery {
         std::fs::metadata(link).is_ok_and(|m| self.files.contains(&(m.dev(), m.ino())))
     }
 
+    /// Processes whose program had one of the names when it was started, and was replaced or removed since. They run other
+    /// code than the files have in which sites were found, so they are not probed.
+    pub fn outdated(&self) -> Vec<(i32, PathBuf)> {
+        let named: HashSet<PathBuf> = self.names.iter().flat_map(|n| find_programs(n)).collect();
+        processes()
+            .filter_map(|pid| {
+                let link = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+                let path = link
+                    .to_str()?
+                    .strip_suffix(" (deleted)")
+                    .map(PathBuf::from)?;
+                named.contains(&path).then_some((pid, path))
+            })
+            .collect()
+    }
+
     /// Reads the events; true when files were replaced or have come.
     fn take_events(&mut self) -> bool {
         let Some(fd) = &self.inotify else {

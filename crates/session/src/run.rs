@@ -227,7 +227,14 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // Those that start from here on are seen; then those that run already are looked for.
-        self.discovery = Some(Discovery::new(&self.plan));
+        let discovery = Discovery::new(&self.plan);
+        for (pid, path) in discovery.outdated() {
+            let path = path.display();
+            self.output.warn(&format!(
+                "process {pid} runs a former version of {path}, which was replaced: it is not probed (-x {pid} does)"
+            ));
+        }
+        self.discovery = Some(discovery);
         self.discover(true);
         Ok(())
     }
