@@ -12,7 +12,7 @@ pub(crate) struct Namespace {
     variables: Vec<UnitOffset>,
 }
 
-/// All of a unit, outer ones before those in them.
+/// All of a unit that have variables, outer ones before those in them.
 pub(crate) fn scan(unit: &Unit<'_>) -> gimli::Result<Vec<Namespace>> {
     let mut found: Vec<Namespace> = Vec::new();
     // Those that are open at an entry: depth, and index in `found`.
@@ -54,6 +54,7 @@ pub(crate) fn scan(unit: &Unit<'_>) -> gimli::Result<Vec<Namespace>> {
         }
         entries.skip_attributes(abbreviation.attributes())?;
     }
+    found.retain(|namespace| !namespace.variables.is_empty());
     Ok(found)
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn variables_around<'a>(
     let namespaces = units.namespaces_of(&place.unit)?;
     let offset = place.entry.offset().0;
     let around = namespaces.iter().rev();
-    let around = around.filter(|n| !n.variables.is_empty() && n.entries.contains(&offset));
+    let around = around.filter(|n| n.entries.contains(&offset));
     let mut found = Vec::new();
     for variable in around.flat_map(|n| &n.variables) {
         found.push(Place {

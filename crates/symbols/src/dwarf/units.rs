@@ -141,8 +141,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The rows of the line table of a unit.
 type UnitRows = Option<((Home, usize), Rc<Vec<Row>>)>;
 
-/// The namespaces of a unit.
-type UnitNamespaces = Option<((Home, usize), Rc<Vec<Namespace>>)>;
+/// The namespaces of units.
+type UnitNamespaces = HashMap<(Home, usize), Rc<Vec<Namespace>>>;
 
 pub(crate) struct Units<'a> {
     pub file: DwarfFile<'a>,
@@ -300,16 +300,14 @@ impl<'a> Units<'a> {
         rows
     }
 
-    /// The namespaces of a unit; those of the last unit asked for are kept.
+    /// The namespaces of a unit that have variables.
     pub fn namespaces_of(&self, unit: &Unit<'a>) -> gimli::Result<Rc<Vec<Namespace>>> {
         let key = (unit.home, unit.start);
-        if let Some((kept, found)) = &*self.namespaces.borrow()
-            && *kept == key
-        {
+        if let Some(found) = self.namespaces.borrow().get(&key) {
             return Ok(Rc::clone(found));
         }
         let found = Rc::new(namespaces::scan(unit)?);
-        *self.namespaces.borrow_mut() = Some((key, Rc::clone(&found)));
+        self.namespaces.borrow_mut().insert(key, Rc::clone(&found));
         Ok(found)
     }
 
