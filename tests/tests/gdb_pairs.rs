@@ -168,7 +168,9 @@ fn compare(
     let mut count = 0;
     for (key, value) in &gdb {
         let other = spile.get(key).map_or("nothing", String::as_str);
-        if other != value {
+        // Of a value that only callers could tell it is known at the hit whether this one does.
+        let same = other == value || value == "?" && other == "fault";
+        if !same {
             count += 1;
             if count <= 40 {
                 let (place, hit, path) = key;
@@ -204,6 +206,8 @@ fn variables_at_function_entry_are_those_that_gdb_sees() {
         (2, "gcc", "-O2", "-gdwarf-5"),
         (3, "g++", "-O0", "-gdwarf-5"),
         (4, "g++", "-O2", "-gdwarf-4"),
+        (8, "clang", "-O0", "-gdwarf-5"),
+        (9, "clang++", "-O0", "-gdwarf-4"),
     ] {
         pairs += compare(
             &format!("pairs{seed}"),
@@ -221,10 +225,10 @@ fn variables_at_function_entry_are_those_that_gdb_sees() {
 #[test]
 fn variables_at_statements_are_those_that_gdb_sees() {
     let mut pairs = 0;
-    // Strict DWARF 4 has no values of a function's entry, which only some callers tell (see callers.rs).
     for (seed, compiler, flags) in [
         (5, "gcc", ["-O0", "-gdwarf-5", "-g"]),
-        (6, "gcc", ["-O2", "-gdwarf-4", "-gstrict-dwarf"]),
+        (6, "gcc", ["-O2", "-gdwarf-5", "-g"]),
+        // Strict DWARF 4 has no places that take floating-point arithmetic, which handlers can't do.
         (7, "g++", ["-O1", "-gdwarf-4", "-gstrict-dwarf"]),
     ] {
         pairs += compare(
