@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use symbols::{Binary, ImageAddr, Mapping, SymbolsError};
 
-use crate::arch::{ControlFlow, Loop, NotProvable, PatchKind, TakenRanges, plan_through};
+use crate::arch::{ControlFlow, Loop, NotProvable, Room, TakenRanges, plan_through};
 use crate::error::InjectError;
 use crate::mapping::PAGE;
 use crate::module::{FileIdentity, Module};
@@ -62,15 +62,41 @@ impl Image {
             .then(|| ImageAddr(address.wrapping_sub(self.bias)))
     }
 
-    /// Looks at the whole code of the module for branch targets, which the first insertion into it
-    /// does otherwise, with the process stopped. The result is kept for as long as any image of
+    /// Looks at the whole code of the module for branch targets. The result is kept for as long as any image of
     /// the same file lives, in whatever process.
     pub fn analyse(&self) {
         self.module.targets();
     }
 
-    /// The `syscall` instructions of its code, ascending; looks at the whole code, as
-    /// [`Image::analyse`] does.
+    /// Looks at as much of the code as insertions at some absolute addresses depend on, which the first insertion there
+    /// does otherwise, with the process stopped. Without addresses, only the file's tables are read. The result is kept as
+    /// that of [`Image::analyse`] is, which takes longer and serves all places.
+    pub fn prepare(&self, addresses: &[u64]) {
+        if addresses.is_empty() {
+            self.module.read_tables();
+            return;
+        }
+        let relative: Vec<u64> = addresses
+            .iter()
+            .map(|a| a.wrapping_sub(self.bias))
+            .collect();
+        let targets = self.module.targets_around(&relative);
+        let fits = |&address: &u64| {
+            let (Some(code), Some(function)) =
+                (self.module.code_at(address), targets.function_of(address))
+            else {
+                return true;
+            };
+            let free = TakenRanges::default();
+            let room = Room::Made;
+            plan_through(address, address, code, function, &targets, &free, room).is_ok()
+        };
+        if !targets.is_complete() && !relative.iter().all(fits) {
+            self.module.targets();
+        }
+    }
+
+    /// The `syscall` instructions of its code, ascending; looks at all functions that have some.
     pub fn system_calls(&self) -> Vec<SystemCallSite> {
         let found = self.module.system_calls().iter();
         found
@@ -155,20 +181,11 @@ impl Image {
             .map(|start| start.wrapping_sub(self.bias))
             .filter(|start| function.contains(start))
             .filter_map(|start| {
-                plan_through(
-                    start,
-                    relative,
-                    code,
-                    function.clone(),
-                    module.targets(),
-                    &taken,
-                )
-                .ok()
+                let targets = module.targets();
+                let (function, room) = (function.clone(), Room::Made);
+                plan_through(start, relative, code, function, targets, &taken, room).ok()
             })
-            .any(|plan| {
-                plan.boundaries.contains(&relative)
-                    && !matches!(plan.kind, PatchKind::TrapJump { .. })
-            })
+            .any(|plan| plan.boundaries.contains(&relative))
     }
 
     /// The control flow of the function whose first instruction is at an absolute address, in absolute addresses.

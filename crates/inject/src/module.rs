@@ -8,12 +8,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use symbols::{Binary, CallFrameRow, ImageAddr, SymbolsError};
+use symbols::{Binary, CallFrameRow, CodeRange, ImageAddr, SymbolsError};
 
 use crate::analysis::{CodeSection, ModuleCode};
 use crate::arch::{
     BranchTargets, ControlFlow, FunctionCode, Named, SYSCALL, StackRow, SystemCall, control_flow,
-    system_calls,
+    syscall_instructions, system_calls,
 };
 use crate::stack_table::{self, TableParts};
 
@@ -51,7 +51,9 @@ static OPEN: Mutex<Option<HashMap<FileIdentity, Weak<Module>>>> = Mutex::new(Non
 pub(crate) struct Module {
     pub(crate) binary: Arc<Binary>,
     pub(crate) identity: FileIdentity,
-    targets: OnceLock<BranchTargets>,
+    targets: OnceLock<Arc<BranchTargets>>,
+    /// The same for a few places.
+    around: Mutex<Vec<Arc<BranchTargets>>>,
     cold_parts: OnceLock<HashMap<String, Vec<u64>>>,
     stack_tables: Mutex<HashMap<TableParts, Option<Arc<[u8]>>>>,
     system_calls: OnceLock<Vec<SystemCall>>,
@@ -72,6 +74,7 @@ impl Module {
             binary,
             identity,
             targets: OnceLock::new(),
+            around: Mutex::default(),
             cold_parts: OnceLock::new(),
             stack_tables: Mutex::default(),
             system_calls: OnceLock::new(),
@@ -100,36 +103,74 @@ impl Module {
     }
 
     /// Where control may enter the code.
-    pub(crate) fn targets(&self) -> &BranchTargets {
-        self.targets.get_or_init(|| {
-            let binary = &*self.binary;
-            let sections: Vec<CodeSection<'_>> = self
-                .code_ranges()
-                .into_iter()
-                .filter_map(|range| self.section(range))
-                .collect();
-            let functions: Vec<Range<u64>> = binary
-                .function_ranges()
-                .iter()
-                .map(|range| range.start.0..range.end.0)
-                .collect();
-            let mut landing_pads: Vec<u64> = binary.landing_pads().iter().map(|at| at.0).collect();
-            // Every goroutine returns behind the first byte of this one, an address that the
-            // scheduler computes (`newproc1` of Go's runtime/proc.go).
-            let goexit = |name: &str| matches!(name, "runtime.goexit" | "runtime.goexit.abi0");
-            let exits = binary.functions().iter().filter(|f| goexit(&f.name));
-            landing_pads.extend(exits.map(|f| f.address.0 + 1));
-            landing_pads.sort_unstable();
-            let code_pointers: Vec<u64> = binary.code_pointers().iter().map(|at| at.0).collect();
-            let read_data = |address: u64, buffer: &mut [u8]| self.read_data(address, buffer);
-            BranchTargets::build(&ModuleCode {
-                sections: &sections,
-                functions: &functions,
-                landing_pads: &landing_pads,
-                code_pointers: &code_pointers,
-                read_data: &read_data,
-                fixed_address: !binary.is_position_independent(),
-            })
+    pub(crate) fn targets(&self) -> &Arc<BranchTargets> {
+        let all = |module: &ModuleCode<'_>| Arc::new(BranchTargets::build(module));
+        self.targets
+            .get_or_init(|| self.with_code(|module| all(module)))
+    }
+
+    /// Where control may enter the functions that hold some addresses, and the code around them. Of few addresses that is
+    /// found without decoding all of the code, and may then hold places that are not entered in truth.
+    pub(crate) fn targets_around(&self, addresses: &[u64]) -> Arc<BranchTargets> {
+        if let Some(all) = self.targets.get() {
+            return Arc::clone(all);
+        }
+        let mut known = self.around.lock().unwrap_or_else(PoisonError::into_inner);
+        let covers = |targets: &&Arc<BranchTargets>| addresses.iter().all(|&a| targets.covers(a));
+        if let Some(found) = known.iter().find(covers) {
+            return Arc::clone(found);
+        }
+        match self.with_code(|module| BranchTargets::build_around(module, addresses)) {
+            Some(found) => {
+                let found = Arc::new(found);
+                known.push(Arc::clone(&found));
+                found
+            }
+            None => Arc::clone(self.targets()),
+        }
+    }
+
+    /// Reads what the analysis needs to know beside the code.
+    pub(crate) fn read_tables(&self) {
+        self.binary.function_ranges();
+        self.binary.landing_pads();
+        self.binary.code_pointers();
+    }
+
+    /// Calls a function with what the analysis is to know of the module.
+    fn with_code<T>(&self, run: impl FnOnce(&ModuleCode<'_>) -> T) -> T {
+        let binary = &*self.binary;
+        let sections: Vec<CodeSection<'_>> = self
+            .code_ranges()
+            .into_iter()
+            .filter_map(|range| self.section(range))
+            .collect();
+        let functions: Vec<Range<u64>> = binary
+            .function_ranges()
+            .iter()
+            .map(|range| range.start.0..range.end.0)
+            .collect();
+        let mut landing_pads: Vec<u64> = binary.landing_pads().iter().map(|at| at.0).collect();
+        // Every goroutine returns behind the first byte of this one, an address that the
+        // scheduler computes (`newproc1` of Go's runtime/proc.go).
+        let goexit = |name: &str| matches!(name, "runtime.goexit" | "runtime.goexit.abi0");
+        let exits = binary.functions().iter().filter(|f| goexit(&f.name));
+        landing_pads.extend(exits.map(|f| f.address.0 + 1));
+        landing_pads.sort_unstable();
+        let code_pointers: Vec<u64> = binary.code_pointers().iter().map(|at| at.0).collect();
+        let segments = binary.load_segments().iter();
+        let read_data = |address: u64, buffer: &mut [u8]| self.read_data(address, buffer);
+        run(&ModuleCode {
+            sections: &sections,
+            functions: &functions,
+            landing_pads: &landing_pads,
+            code_pointers: &code_pointers,
+            read_data: &read_data,
+            extent: (
+                segments.clone().map(|s| s.vaddr.0).min().unwrap_or(0),
+                segments.map(|s| s.vaddr.0.saturating_add(s.mem_size)).max().unwrap_or(0),
+            ),
+            fixed_address: !binary.is_position_independent(),
         })
     }
 
@@ -247,19 +288,18 @@ impl Module {
                 .filter_map(|range| self.section(range))
                 .collect();
             // Most libraries have none, and are spared the analysis.
-            let resembles = |section: &CodeSection<'_>| {
-                section
-                    .bytes
-                    .windows(SYSCALL.len())
-                    .any(|pair| pair == SYSCALL)
-            };
-            if !sections.iter().any(resembles) {
+            let ranges = self.binary.function_ranges();
+            let candidates: Vec<u64> = sections
+                .iter()
+                .flat_map(|section| resembling(section, ranges))
+                .collect();
+            if candidates.is_empty() {
                 return Vec::new();
             }
-            let targets = self.targets();
+            let targets = self.targets_around(&candidates);
             let mut found: Vec<SystemCall> = sections
                 .iter()
-                .flat_map(|section| system_calls(*section, targets))
+                .flat_map(|section| system_calls(*section, &targets))
                 .collect();
             found.sort_unstable_by_key(|call| call.address);
             found
@@ -296,7 +336,28 @@ impl Module {
     }
 }
 
-/// Whether a symbol names the rarely executed part of a function, as gcc and LLVM call it.
+/// Where a section's functions, taken by themselves, seem to have `syscall` instructions.
+fn resembling(section: &CodeSection<'_>, functions: &[CodeRange]) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut behind = 0;
+    for offset in memchr::memmem::find_iter(section.bytes, &SYSCALL) {
+        let address = section.address + offset as u64;
+        if address < behind {
+            continue;
+        }
+        let next = functions.partition_point(|range| range.start.0 <= address);
+        let Some(range) = next.checked_sub(1).and_then(|n| functions.get(n)) else {
+            continue;
+        };
+        behind = range.end.0.max(address + 1);
+        if let Some(code) = section.slice(range.start.0..range.end.0) {
+            found.extend(syscall_instructions(code, range.start.0));
+        }
+    }
+    found
+}
+
+/// Whether a symbol names the rarely/// Whether a symbol names the rarely executed part of a function, as gcc and LLVM call it.
 fn is_cold(name: &str) -> bool {
     name.ends_with(".cold") || name.contains(".cold.")
 }

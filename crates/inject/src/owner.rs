@@ -136,6 +136,35 @@ fn start_time(pid: u64) -> Option<u64> {
     fields.nth(22 - 4)?.parse().ok()
 }
 
+/// Where the bytes of a patch lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JumpTarget {
+    /// By a 32-bit displacement.
+    Far(u64),
+    /// By an 8-bit one, to another part of the patch.
+    Near(u64),
+    /// They are none that a patch has.
+    None,
+}
+
+impl JumpTarget {
+    /// Looks at one of the places that [`Plan::originals`] names: a jump, or the displacement of a branch.
+    pub(crate) fn of(address: u64, present: &[u8]) -> JumpTarget {
+        let next = address.wrapping_add(present.len() as u64);
+        let far = |bytes: [u8; 4]| {
+            let distance = i32::from_le_bytes(bytes);
+            JumpTarget::Far(next.wrapping_add_signed(distance.into()))
+        };
+        match *present {
+            [LONG_JUMP, a, b, c, d] | [a, b, c, d] => far([a, b, c, d]),
+            [SHORT_JUMP, distance] | [distance] => {
+                JumpTarget::Near(next.wrapping_add_signed(i64::from(distance as i8)))
+            }
+            _ => JumpTarget::None,
+        }
+    }
+}
+
 /// What is found out about jumps that others planted.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
@@ -154,48 +183,46 @@ impl Owners {
     ) -> Result<(), String> {
         const UNKNOWN: &str = "the code in memory differs from the file";
         let originals = plan.originals();
-        let mut behind = plan.site;
         for original in originals {
-            if original.address == plan.site {
-                behind = plan.site + original.bytes.len() as u64;
-            }
             if pages.holds(process, original) {
                 continue;
             }
-            let len = original.bytes.len();
-            let present = pages.bytes(process, original.address, len);
-            let present = present.ok_or("the code cannot be read")?;
-            let next = original.address + len as u64;
-            match present.as_slice() {
-                [LONG_JUMP, a, b, c, d] => {
-                    let distance = i32::from_le_bytes([*a, *b, *c, *d]);
-                    let target = next.wrapping_add_signed(distance.into());
-                    match self.owner(process, target) {
-                        None => {
-                            return Err(format!("{UNKNOWN}: another tool has put a jump there"));
-                        }
-                        Some(owner) if owner.is_gone() => {}
-                        Some(owner) => {
-                            let pid = owner.pid;
-                            return Err(format!("a Spile session (process {pid}) probes it now"));
-                        }
+            let (at, len) = (original.address, original.bytes.len());
+            let present = pages.bytes(process, at, len);
+            match JumpTarget::of(at, &present.ok_or("the code cannot be read")?) {
+                JumpTarget::Far(target) => match self.owner(process, target) {
+                    None => {
+                        return Err(format!("{UNKNOWN}: another tool has put a jump there"));
                     }
-                }
+                    Some(owner) if owner.is_gone() => {}
+                    Some(owner) => {
+                        let pid = owner.pid;
+                        return Err(format!("a Spile session (process {pid}) probes it now"));
+                    }
+                },
                 // Leads to the same unused bytes as ours, which were looked at, or will be.
-                [SHORT_JUMP, distance]
-                    if has_target(
-                        originals,
-                        next.wrapping_add_signed(i64::from(*distance as i8)),
-                    ) => {}
+                JumpTarget::Near(target) if has_target(originals, target) => {}
                 _ => return Err(UNKNOWN.to_owned()),
             }
         }
-        let offset = (behind - plan.site) as usize;
-        let rest = plan.displaced.get(offset..).unwrap_or_default();
-        match pages.bytes(process, behind, rest.len()) {
-            Some(bytes) if bytes == rest => Ok(()),
-            _ => Err(UNKNOWN.to_owned()),
+        for (start, bytes, _) in plan.runs() {
+            let Some(mut present) = pages.bytes(process, start, bytes.len()) else {
+                return Err(UNKNOWN.to_owned());
+            };
+            // What was looked at above, or is overwritten.
+            for original in originals {
+                let at = original.address.wrapping_sub(start) as usize;
+                for (index, byte) in original.bytes.iter().enumerate() {
+                    if let Some(place) = present.get_mut(at.wrapping_add(index)) {
+                        *place = *byte;
+                    }
+                }
+            }
+            if present != bytes {
+                return Err(UNKNOWN.to_owned());
+            }
         }
+        Ok(())
     }
 
     /// Whose chunk holds an address.

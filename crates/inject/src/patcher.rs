@@ -9,9 +9,11 @@
 //! and such a site is refused.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use crate::analysis::CodeSection;
 use crate::arch::{
-    PatchKind, Plan, RegisterSet, SYSCALL, SnippetsAt, TakenRanges, Trampoline, Write,
+    BranchTargets, Plan, RegisterSet, Room, SYSCALL, SnippetsAt, TakenRanges, Trampoline, Write,
     dead_around_system_call, dead_registers, plan_around, plan_through,
 };
 use crate::code_page::CodePages;
@@ -24,6 +26,9 @@ use crate::record::{Member, Record, SiteRecord};
 use crate::snippet::Snippet;
 use crate::stack::Interior;
 use crate::{ptrace, restart};
+
+/// How far from a site its patch may use other code: twice the reach of a short jump, and what is moved there.
+const FAR: u64 = 512;
 
 /// A snippet to be run at a point.
 #[derive(Debug, Clone)]
@@ -181,11 +186,6 @@ pub(crate) fn rebuilt(
 
 /// What another session must know of a site.
 fn record_of(plan: &Plan, inserted: &[Inserted], trampoline: u64, trampoline_len: u64) -> Record {
-    let springboard = match plan.kind {
-        PatchKind::Jump5 => None,
-        PatchKind::ShortJump { springboard } => Some(springboard),
-        PatchKind::TrapJump { .. } => return Record::Void,
-    };
     let members = inserted.iter().map(|one| Member {
         owner: one.owner,
         id: one.id.0,
@@ -196,10 +196,7 @@ fn record_of(plan: &Plan, inserted: &[Inserted], trampoline: u64, trampoline_len
         snippet: one.snippet.clone(),
     });
     Record::Site(SiteRecord {
-        site: plan.site,
-        displaced: plan.displaced.len() as u64,
-        at_function_entry: plan.at_function_entry,
-        springboard,
+        shape: plan.shape(),
         trampoline,
         trampoline_len,
         members: members.collect(),
@@ -214,8 +211,6 @@ pub(crate) struct Patches {
     pub(crate) next_id: u64,
     /// Ranges in use, by load bias of the image and in addresses of its file.
     pub(crate) taken: HashMap<u64, TakenRanges>,
-    /// The process has a handler for jumps into the middle of a patch.
-    stray_jumps_handled: bool,
 }
 
 impl Process {
@@ -240,10 +235,27 @@ impl Process {
         // becomes part of that site.
         let mut order: Vec<usize> = (0..batch.len()).collect();
         order.sort_by_key(|&index| (batch[index].address, index));
-        for index in order {
+        let mut surveys = surveys(batch, &images);
+        // What touches other code comes last, when it is known what the others use.
+        let mut difficult = Vec::new();
+        let mut room = Room::Unused;
+        let mut order = order.into_iter();
+        loop {
+            let Some(index) = order.next() else {
+                if difficult.is_empty() {
+                    break;
+                }
+                room = Room::Made;
+                order = std::mem::take(&mut difficult).into_iter();
+                continue;
+            };
             let insertion = &batch[index];
-            let site = match self.place(insertion, &images, &mut drafts) {
+            let site = match self.place(insertion, &mut surveys, &mut drafts, room) {
                 Ok(site) => site,
+                Err(_) if room == Room::Unused => {
+                    difficult.push(index);
+                    continue;
+                }
                 Err(reason) => {
                     answers[index] = Some(Err(Refused {
                         address: insertion.address,
@@ -324,44 +336,25 @@ impl Process {
         self.patches.sites.values().filter(ours).count()
     }
 
-    /// Says that the process has a handler for SIGTRAP and SIGILL that sends a thread from each
-    /// address in [`Process::stray_jumps`] to the other one. Without that, a site that control may
-    /// enter in the middle is refused.
-    pub fn set_stray_jumps_handled(&mut self, handled: bool) {
-        self.patches.stray_jumps_handled = handled;
-    }
-
-    /// For each address inside a patch where a stray jump would trap, where it should have gone,
-    /// ascending.
-    pub fn stray_jumps(&self) -> Vec<(u64, u64)> {
-        let mut jumps = Vec::new();
-        for site in self.patches.sites.values() {
-            if let PatchKind::TrapJump { traps } = &site.plan.kind {
-                jumps.extend(traps.iter().filter_map(|trap| {
-                    let address = site.plan.site + u64::from(trap.offset);
-                    Some((address, site.trampoline.copy_of(address)?))
-                }));
-            }
-        }
-        jumps
-    }
-
     /// Finds the site for an insertion, planning a new one if needed; its address, or the reason
     /// why there is none.
     fn place(
         &mut self,
         insertion: &Insertion,
-        images: &[Image],
+        surveys: &mut [Survey<'_>],
         drafts: &mut BTreeMap<u64, Draft>,
+        room: Room,
     ) -> Result<u64, String> {
         let address = insertion.address;
-        if let Some((&site, draft)) = drafts.range(..=address).next_back()
-            && draft.plan.range().contains(&address)
-        {
+        if let Some(site) = holder(drafts, address, |draft| &draft.plan) {
+            let Some(draft) = drafts.get(&site) else {
+                return Err("it is in the middle of a patch".to_owned());
+            };
             return boundary(&draft.plan, address).map(|()| site);
         }
-        if let Some((&site, existing)) = self.patches.sites.range(..=address).next_back()
-            && existing.plan.range().contains(&address)
+        let sites = &self.patches.sites;
+        if let Some(site) = holder(sites, address, |site| &site.plan)
+            && let Some(existing) = sites.get(&site)
         {
             boundary(&existing.plan, address)?;
             drafts.insert(
@@ -375,51 +368,30 @@ impl Process {
             );
             return Ok(site);
         }
-        let image = images
-            .iter()
-            .find(|image| image.range().contains(&address))
+        let survey = surveys
+            .iter_mut()
+            .find(|survey| survey.image.range().contains(&address))
             .ok_or("no program or library is mapped there")?;
+        let image = survey.image;
         let relative = address.wrapping_sub(image.bias());
         let code = image
             .module
             .code_at(relative)
             .ok_or("it is not in a section of code")?;
-        let targets = image.module.targets();
-        let function = targets
-            .function_of(relative)
-            .ok_or("it is not in a known function")?;
-        let taken = self.patches.taken.entry(image.bias()).or_default();
         let is_system_call = code.from(relative).is_some_and(|b| b.starts_with(&SYSCALL));
         if insertion.after && !is_system_call {
             return Err("it is not a system-call instruction".to_owned());
         }
-        let handled = self.patches.stray_jumps_handled;
-        let attempt = |start: u64| {
-            let planned = if is_system_call && start == relative {
-                plan_around(start, code, function.clone(), targets, taken)
-            } else {
-                plan_through(start, relative, code, function.clone(), targets, taken)
-            };
-            let planned = planned.map_err(|error| error.to_string())?;
-            if !planned.boundaries.contains(&relative) {
-                return Err("it is out of the patch's reach".to_owned());
+        let taken = self.patches.taken.entry(image.bias()).or_default();
+        let targets = Arc::clone(survey.targets());
+        let planned = plan_insertion(insertion, image, code, &targets, taken, room);
+        let mut planned = match planned {
+            // Perhaps what is known of a part only is more than is true.
+            Err(_) if !targets.is_complete() => {
+                plan_insertion(insertion, image, code, survey.complete(), taken, room)?
             }
-            if matches!(planned.kind, PatchKind::TrapJump { .. }) && !handled {
-                return Err(match planned.trap_reason() {
-                    Some(reason) => reason.to_string(),
-                    None => "a jump may enter the middle of the patch".to_owned(),
-                });
-            }
-            Ok(planned)
+            planned => planned?,
         };
-        let mut planned = attempt(relative).or_else(|reason| {
-            let before = insertion.before.iter();
-            before
-                .map(|start| start.wrapping_sub(image.bias()))
-                .take_while(|start| function.contains(start))
-                .find_map(|start| attempt(start).ok())
-                .ok_or(reason)
-        })?;
         planned.at_function_entry &= insertion.at_function_entry;
         for range in planned.taken() {
             taken.insert(range);
@@ -511,15 +483,16 @@ impl Process {
         let mut pages = CodePages::default();
         let mut owners = Owners::default();
         drafts.retain(|&site, draft| {
+            let mut runs = draft.plan.runs();
             let same = !draft.new
-                || pages
-                    .bytes(self, site, draft.plan.displaced.len())
-                    .is_some_and(|bytes| bytes == draft.plan.displaced)
-                    && draft
-                        .plan
-                        .originals()
-                        .iter()
-                        .all(|original| pages.holds(self, original));
+                || runs.all(|(start, bytes, _)| {
+                    let present = pages.bytes(self, start, bytes.len());
+                    present.is_some_and(|present| present == bytes)
+                }) && draft
+                    .plan
+                    .originals()
+                    .iter()
+                    .all(|original| pages.holds(self, original));
             if same {
                 return true;
             }
@@ -561,8 +534,10 @@ impl Process {
     ) -> Result<(), InjectError> {
         let mut interior = Interior::default();
         for (&site, (draft, ..)) in built.iter().filter(|(_, (draft, ..))| draft.new) {
-            for &boundary in draft.plan.boundaries.iter().skip(1) {
-                interior.add(boundary, site);
+            for (_, _, boundaries) in draft.plan.runs() {
+                for &boundary in boundaries.iter().skip(1) {
+                    interior.add(boundary, site);
+                }
             }
         }
         if interior.is_empty() {
@@ -604,7 +579,9 @@ impl Process {
             Ok(trampoline) => trampoline,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        Ok(match draft.plan.writes(place) {
+        let copy_of = |address| trampoline.copy_of(address);
+        let writes = draft.plan.writes(place, &copy_of);
+        Ok(match writes {
             Some(writes) => Ok((trampoline, writes)),
             None => Err("the trampoline is out of reach".to_owned()),
         })
@@ -623,17 +600,6 @@ impl Process {
             Some(me) => me,
             None => owners.next().unwrap_or(self.me),
         };
-        if matches!(plan.kind, PatchKind::TrapJump { .. }) {
-            // Some bytes of the displacement are given: the second and third lowest repeat every
-            // 64 KiB and 16 MiB. Only address space is spent on this.
-            for extent in [1 << 16, 1 << 24] {
-                let start = self.allocate_for(owner, plan.range(), before + size + extent)?;
-                let start = start + before;
-                if let Some(at) = plan.first_acceptable(start..start + extent, 16) {
-                    return Ok(at);
-                }
-            }
-        }
         // Displaced instructions may refer to anything in the image.
         let size = before + size;
         let place = match self.allocate_for(owner, draft.image.range(), size) {
@@ -690,10 +656,14 @@ impl Process {
             } else {
                 registers.rip
             };
-            let Some((&site, (draft, trampoline, _))) = built.range(..=next).next_back() else {
+            let Some(site) = holder(built, next, |(draft, ..)| &draft.plan) else {
                 continue;
             };
-            if !draft.new || next == site || !draft.plan.range().contains(&next) {
+            let Some((draft, trampoline, _)) = built.get(&site) else {
+                continue;
+            };
+            let is_start = draft.plan.ranges().any(|range| range.start == next);
+            if !draft.new || is_start {
                 continue;
             }
             let Some(copy) = trampoline.copy_of(next) else {
@@ -716,8 +686,107 @@ impl Process {
     }
 }
 
+/// An image of a batch, and where control may enter the code that is to be patched.
+struct Survey<'a> {
+    image: &'a Image,
+    /// The addresses to be patched, in the file.
+    addresses: Vec<u64>,
+    targets: Option<Arc<BranchTargets>>,
+}
+
+impl Survey<'_> {
+    fn targets(&mut self) -> &Arc<BranchTargets> {
+        let module = &self.image.module;
+        self.targets
+            .get_or_insert_with(|| module.targets_around(&self.addresses))
+    }
+
+    fn complete(&mut self) -> &Arc<BranchTargets> {
+        let all = Arc::clone(self.image.module.targets());
+        self.targets.insert(all)
+    }
+}
+
+/// The images with the insertions of a batch that each is to receive.
+fn surveys<'a>(batch: &[Insertion], images: &'a [Image]) -> Vec<Survey<'a>> {
+    let survey = |image: &'a Image| {
+        let inside = batch.iter().map(|insertion| insertion.address);
+        let inside = inside.filter(|address| image.range().contains(address));
+        Survey {
+            image,
+            addresses: inside.map(|at| at.wrapping_sub(image.bias())).collect(),
+            targets: None,
+        }
+    };
+    images.iter().map(survey).collect()
+}
+
+/// The plan of a patch for an insertion, in the addresses of the file; or the reason why there is none.
+pub(crate) fn plan_insertion(
+    insertion: &Insertion,
+    image: &Image,
+    code: CodeSection<'_>,
+    targets: &BranchTargets,
+    taken: &TakenRanges,
+    room: Room,
+) -> Result<Plan, String> {
+    let relative = insertion.address.wrapping_sub(image.bias());
+    let function = targets
+        .function_of(relative)
+        .ok_or("it is not in a known function")?;
+    let is_entry = insertion.at_function_entry || relative == function.start;
+    let attempt = |start: u64| {
+        let planned = if !is_entry && start == relative {
+            plan_around(start, code, function.clone(), targets, taken, room)
+        } else {
+            plan_through(
+                start,
+                relative,
+                code,
+                function.clone(),
+                targets,
+                taken,
+                room,
+            )
+        };
+        let planned = planned.map_err(|error| error.to_string())?;
+        if !planned.boundaries.contains(&relative) {
+            return Err("it is out of the patch's reach".to_owned());
+        }
+        Ok(planned)
+    };
+    attempt(relative).or_else(|reason| {
+        let before = insertion.before.iter();
+        before
+            .map(|start| start.wrapping_sub(image.bias()))
+            .take_while(|start| function.contains(start))
+            .find_map(|start| attempt(start).ok())
+            .ok_or(reason)
+    })
+}
+
+/// The patch, among some by their sites, that moves the code at an address.
+pub(crate) fn holder<T>(
+    patches: &BTreeMap<u64, T>,
+    address: u64,
+    plan: impl Fn(&T) -> &Plan,
+) -> Option<u64> {
+    if let Some((&site, patch)) = patches.range(..=address).next_back()
+        && plan(patch).range().contains(&address)
+    {
+        return Some(site);
+    }
+    // What makes room for a patch is never far from it.
+    let near = address.saturating_sub(FAR)..=address.saturating_add(FAR);
+    patches.range(near).find_map(|(&site, patch)| {
+        let moved = &plan(patch).moved;
+        let holds = moved.iter().any(|moved| moved.range().contains(&address));
+        holds.then_some(site)
+    })
+}
+
 fn boundary(plan: &Plan, address: u64) -> Result<(), String> {
-    if plan.boundaries.contains(&address) {
+    if plan.displaces(address) {
         Ok(())
     } else {
         Err("it is in the middle of an instruction".to_owned())

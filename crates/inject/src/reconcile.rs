@@ -15,7 +15,7 @@ use crate::image::Image;
 use crate::journal;
 use crate::mapping::PAGE;
 use crate::near::CodePools;
-use crate::owner::{HEADER, Header, Owner};
+use crate::owner::{HEADER, Header, JumpTarget, Owner};
 use crate::patcher::{Draft, Inserted, InsertedId, Site, rebuilt};
 use crate::process::Process;
 use crate::record::{self, Mapped, Member, Record, SiteRecord};
@@ -232,12 +232,17 @@ impl Process {
         pages: &mut CodePages,
     ) -> Option<Site> {
         let (image, plan) = plan_of(&record, images)?;
-        let written = plan.writes(record.trampoline)?;
-        if !written.iter().all(|write| pages.holds(self, write)) {
+        let site = plan.originals().first()?;
+        if pages.holds(self, site) {
             return None;
         }
         let inserted: Vec<Inserted> = record.members.iter().map(Inserted::from).collect();
         let trampoline = self.trampoline_at(&record, &plan, image, &inserted)?;
+        let copy_of = |address| trampoline.copy_of(address);
+        let written = plan.writes(record.trampoline, &copy_of)?;
+        if !written.iter().all(|write| pages.holds(self, write)) {
+            return None;
+        }
         Some(Site {
             plan,
             image: image.clone(),
@@ -360,7 +365,7 @@ impl Process {
         written.sites.iter().any(|record| {
             let mapped = images
                 .iter()
-                .any(|image| image.range().contains(&record.site));
+                .any(|image| image.range().contains(&record.shape.site));
             let Some((_, plan)) = plan_of(record, images) else {
                 return mapped;
             };
@@ -368,17 +373,16 @@ impl Process {
                 if pages.holds(self, original) {
                     return false;
                 }
-                match pages.bytes(self, original.address, 5).as_deref() {
-                    // Somebody else's jump.
-                    Some([0xe9, a, b, c, d]) => {
-                        let distance = i32::from_le_bytes([*a, *b, *c, *d]);
-                        let target = (original.address + 5).wrapping_add_signed(distance.into());
-                        chunks.iter().any(|chunk| chunk.contains(&target))
-                    }
+                let (address, len) = (original.address, original.bytes.len());
+                let Some(present) = pages.bytes(self, address, len) else {
+                    return false;
+                };
+                match JumpTarget::of(address, &present) {
+                    // Somebody else's jump, perhaps.
+                    JumpTarget::Far(target) => chunks.iter().any(|chunk| chunk.contains(&target)),
                     // The first of two jumps, the second of which is looked at, too.
-                    Some([0xeb, ..]) => false,
-                    Some(_) => true,
-                    None => false,
+                    JumpTarget::Near(_) => false,
+                    JumpTarget::None => true,
                 }
             })
         })
@@ -424,14 +428,8 @@ impl From<&Member> for Inserted {
 fn plan_of<'a>(record: &SiteRecord, images: &'a [Image]) -> Option<(&'a Image, Plan)> {
     let image = images
         .iter()
-        .find(|image| image.range().contains(&record.site))?;
-    let relative = |address: u64| address.wrapping_sub(image.bias());
-    let plan = Plan::of_patch(
-        relative(record.site),
-        image.module.code_at(relative(record.site))?,
-        record.displaced,
-        record.springboard.map(relative),
-        record.at_function_entry,
-    )?;
+        .find(|image| image.range().contains(&record.shape.site))?;
+    let shape = record.shape.rebase(0u64.wrapping_sub(image.bias()));
+    let plan = Plan::of_shape(&shape, &|address| image.module.code_at(address))?;
     Some((image, plan.rebase(image.bias())))
 }

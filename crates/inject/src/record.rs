@@ -5,7 +5,7 @@
 //! stand in memory of the target, which may have put anything there: all that is read is checked, and nothing follows from
 //! it for any process but the target itself.
 
-use crate::arch::RegisterSet;
+use crate::arch::{Redirected, RegisterSet, Shape};
 use crate::owner::{HEADER, Owner};
 use crate::snippet::{Snippet, SnippetCode};
 
@@ -37,13 +37,8 @@ pub(crate) struct Member {
 /// A patched site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SiteRecord {
-    pub(crate) site: u64,
-    /// Bytes of instructions that were displaced.
-    pub(crate) displaced: u64,
-    /// Whether the site is a function's entry.
-    pub(crate) at_function_entry: bool,
-    /// Where a short jump finds its long one.
-    pub(crate) springboard: Option<u64>,
+    /// What is overwritten.
+    pub(crate) shape: Shape,
     pub(crate) trampoline: u64,
     pub(crate) trampoline_len: u64,
     pub(crate) members: Vec<Member>,
@@ -112,16 +107,29 @@ impl Record {
         word(previous);
         match self {
             Record::Site(site) => {
+                let shape = &site.shape;
                 for value in [
-                    site.site,
-                    site.displaced,
-                    u64::from(site.at_function_entry),
-                    site.springboard.unwrap_or(0),
+                    shape.site,
+                    shape.displaced,
+                    u64::from(shape.at_function_entry),
+                    shape.springboard.unwrap_or(0),
                     site.trampoline,
                     site.trampoline_len,
+                    shape.moved.len() as u64,
+                    shape.redirected.len() as u64,
                     site.members.len() as u64,
                 ] {
                     word(value);
+                }
+                for &(start, len) in &shape.moved {
+                    word(start);
+                    word(len);
+                }
+                for one in &shape.redirected {
+                    word(one.branch);
+                    word(one.end);
+                    word(one.target);
+                    word(one.springboard.unwrap_or(0));
                 }
                 for member in &site.members {
                     put_member(&mut out, member);
@@ -167,24 +175,38 @@ impl Record {
         let mut reader = Reader(bytes.get(HEAD..)?);
         match *bytes.first()? {
             SITE => {
-                let site = reader.word()?;
-                let displaced = reader.word()?;
-                let at_function_entry = reader.word()? != 0;
-                let springboard = Some(reader.word()?).filter(|&address| address != 0);
+                let address = |word: u64| Some(word).filter(|&address| address != 0);
+                let mut shape = Shape {
+                    site: reader.word()?,
+                    displaced: reader.word()?,
+                    at_function_entry: reader.word()? != 0,
+                    springboard: address(reader.word()?),
+                    ..Shape::default()
+                };
                 let (trampoline, trampoline_len) = (reader.word()?, reader.word()?);
+                let (moved, redirected) = (reader.word()?, reader.word()?);
                 let count = reader.word()?;
-                if count > bytes.len() as u64 / 64 {
+                let most = bytes.len() as u64 / 16;
+                if moved > most || redirected > most || count > most / 4 {
                     return None;
                 }
-                let members = (0..count).map(|_| take_member(&mut reader)).collect();
+                for _ in 0..moved {
+                    shape.moved.push((reader.word()?, reader.word()?));
+                }
+                for _ in 0..redirected {
+                    shape.redirected.push(Redirected {
+                        branch: reader.word()?,
+                        end: reader.word()?,
+                        target: reader.word()?,
+                        springboard: address(reader.word()?),
+                    });
+                }
+                let members = (0..count).map(|_| take_member(&mut reader));
                 Some(Record::Site(SiteRecord {
-                    site,
-                    displaced,
-                    at_function_entry,
-                    springboard,
+                    shape,
                     trampoline,
                     trampoline_len,
-                    members: Option::<Vec<Member>>::from_iter::<Vec<Option<Member>>>(members)?,
+                    members: members.collect::<Option<Vec<Member>>>()?,
                 }))
             }
             MAPPING => {
@@ -391,10 +413,19 @@ mod tests {
             snippet,
         };
         Record::Site(SiteRecord {
-            site: 0x40_1000,
-            displaced: 8,
-            at_function_entry: true,
-            springboard: Some(0x40_1040),
+            shape: Shape {
+                site: 0x40_1000,
+                displaced: 8,
+                at_function_entry: true,
+                springboard: Some(0x40_1040),
+                moved: vec![(0x40_103b, 12)],
+                redirected: vec![Redirected {
+                    branch: 0x40_1020,
+                    end: 0x40_1022,
+                    target: 0x40_1004,
+                    springboard: Some(0x40_1080),
+                }],
+            },
             trampoline: 0x50_0100,
             trampoline_len: 99,
             members: vec![

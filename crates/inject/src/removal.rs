@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use symbols::Mapping;
 
-use crate::arch::{PatchKind, SYSCALL, Trampoline, Write};
+use crate::arch::{SYSCALL, Trampoline, Write};
 use crate::code_page::CodePages;
 use crate::error::InjectError;
 use crate::image::Image;
 use crate::journal::Line;
-use crate::patcher::{Draft, Inserted, InsertedId, Site};
+use crate::patcher::{Draft, Inserted, InsertedId, Site, holder};
 use crate::process::{Pid, Process};
 use crate::record::Mapped;
 use crate::record::SiteRecord;
@@ -240,11 +240,16 @@ impl Process {
         // A thread may stand at the second jump of a pair.
         let seconds: HashMap<u64, u64> = sites
             .iter()
-            .filter_map(|site| match site.plan.kind {
-                PatchKind::ShortJump { springboard } => {
-                    Some((springboard, site.trampoline.address))
-                }
-                _ => None,
+            .flat_map(|site| {
+                let trampoline = &site.trampoline;
+                site.plan.second_jumps().filter_map(move |(at, target)| {
+                    Some((
+                        at,
+                        trampoline
+                            .copy_of(target)
+                            .or_else(|| (target == site.plan.site).then_some(trampoline.address))?,
+                    ))
+                })
             })
             .collect();
         if !seconds.is_empty() {
@@ -315,8 +320,8 @@ impl Process {
         let original = left.original_of(at)?;
         let sites = &self.patches.sites;
         let around = |address: u64| {
-            let (_, site) = sites.range(..=address).next_back()?;
-            site.plan.range().contains(&address).then_some(site)
+            let site = holder(sites, address, |site| &site.plan)?;
+            sites.get(&site)
         };
         match around(left.site()?).or_else(|| around(original)) {
             Some(site) if site.trampoline.address == left.address => None,

@@ -98,10 +98,11 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
     let scope = tracee.as_ref().map(tracee::Tracee::scope);
     let plan = std::thread::scope(|threads| {
         // Large programs take as long to look at for branch targets as for names.
-        if let Some(image) = tracee.as_ref().and_then(tracee::Tracee::program)
-            && plan::patches_program(program)
+        if let Some(tracee) = &tracee
+            && let Some(extent) = plan::extent(program)
         {
-            threads.spawn(move || image.analyse());
+            let images = tracee.images().to_vec();
+            threads.spawn(move || look_ahead(&images, extent));
         }
         plan::compile(program, options, scope)
     });
@@ -140,6 +141,20 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
         eprintln!("Pass 5: run completed in {}.", start.time());
     }
     Ok(status)
+}
+
+/// Looks at the code of a process, while its probes are compiled, for what is needed to place them.
+fn look_ahead(images: &[inject::Image], extent: plan::Extent) {
+    if let Some(program) = images.first() {
+        match extent {
+            plan::Extent::Libraries => {}
+            plan::Extent::Places => program.prepare(&[]),
+            plan::Extent::Wide => program.analyse(),
+        }
+    }
+    for image in images {
+        image.system_calls();
+    }
 }
 
 /// Hands `print` a function that says what a probe point resolves to (for `-p2`); `None` for points that stand for

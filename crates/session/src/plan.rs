@@ -112,12 +112,31 @@ pub fn points(program: &ir::Program) -> Result<Vec<Point<'_>>, Vec<Diagnostic>> 
     }
 }
 
-/// Whether any point is in a program itself, not only in its libraries.
-pub fn patches_program(program: &ir::Program) -> bool {
+/// How much of a process's code the probes of a script are in, as far as their points tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// Only that of libraries.
+    Libraries,
+    /// A few places of the program.
+    Places,
+    /// Many places of the program, or such for which all its control flow has to be known.
+    Wide,
+}
+
+/// How much of a process's code is probed; `None`: nothing.
+pub fn extent(program: &ir::Program) -> Option<Extent> {
     let points = program.probes.iter().flat_map(|p| &p.points);
     points
         .filter_map(|p| understand(&p.point).ok())
-        .any(|kind| kind.module().is_some_and(|m| m.library.is_none()))
+        .filter(Kind::is_in_process)
+        .map(|kind| match &kind {
+            _ if kind.module().is_none_or(|m| m.library.is_some()) => Extent::Libraries,
+            Kind::Function { returns: true, .. } => Extent::Wide,
+            Kind::Plt { returns: true, .. } => Extent::Wide,
+            _ if is_pattern(&kind) => Extent::Wide,
+            _ => Extent::Places,
+        })
+        .max()
 }
 
 /// Resolves a point where it is to be looked for: in the target when that is its program, else in the files that it
@@ -148,7 +167,7 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
 /// Whether the point's names are patterns, which may well match nothing.
 fn is_pattern(kind: &Kind) -> bool {
     let (module, name) = match kind {
-        Kind::Mark { module, name, .. } | Kind::Plt { module, name } => (module, name),
+        Kind::Mark { module, name, .. } | Kind::Plt { module, name, .. } => (module, name),
         Kind::Function { module, place, .. } | Kind::Statement { module, place, .. } => match place
         {
             CodePlace::Named(name) => (module, name),

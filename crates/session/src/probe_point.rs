@@ -146,6 +146,8 @@ pub enum Kind {
         module: Module,
         /// The function's name, with wildcards.
         name: String,
+        /// `.return`: when it comes back.
+        returns: bool,
     },
     /// `process.syscall` and `process.syscall.return`: wherever its code makes system calls.
     SystemCall {
@@ -436,6 +438,20 @@ fn process(components: &[Component]) -> Result<Kind, usize> {
                 ("plt", name, None) if name.is_some() || component.arg.is_none() => Kind::Plt {
                     module: module.clone(),
                     name: name.unwrap_or_else(|| "*".to_owned()),
+                    returns: false,
+                },
+                (
+                    "return",
+                    None,
+                    Some(Kind::Plt {
+                        module,
+                        name,
+                        returns: false,
+                    }),
+                ) if component.arg.is_none() => Kind::Plt {
+                    module,
+                    name,
+                    returns: true,
                 },
                 ("mark", Some(name), None) => Kind::Mark {
                     module: module.clone(),

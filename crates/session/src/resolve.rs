@@ -56,6 +56,17 @@ pub struct Site {
     pub variables: Arc<SiteVariables>,
 }
 
+impl Site {
+    /// Whether it is an entry of a procedure linkage table.
+    pub fn is_linkage(&self) -> bool {
+        match &*self.variables {
+            SiteVariables::Plt { .. } => true,
+            SiteVariables::Return { entry, .. } => matches!(**entry, SiteVariables::Plt { .. }),
+            _ => false,
+        }
+    }
+}
+
 /// Where, and when, a handler runs at system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Around {
@@ -192,7 +203,9 @@ impl Scope {
                 Kind::Mark { provider, name, .. } => {
                     sites.extend(marks(index, candidate, &prefix, provider.as_deref(), name));
                 }
-                Kind::Plt { name, .. } => sites.extend(plt(index, candidate, &prefix, name)),
+                Kind::Plt { name, returns, .. } => {
+                    sites.extend(plt(index, candidate, &prefix, name, *returns));
+                }
                 _ => {}
             }
         }
@@ -442,9 +455,29 @@ fn marks(
 }
 
 /// The entries of the procedure linkage table for functions of a name.
-fn plt(index: usize, candidate: &Candidate, prefix: &str, name: &str) -> Vec<Site> {
+fn plt(
+    index: usize,
+    candidate: &Candidate,
+    prefix: &str,
+    name: &str,
+    returns: bool,
+) -> Vec<Site> {
     let glob = Glob::new(name);
     let binary = &candidate.binary;
+    let suffix = if returns { ".return" } else { "" };
+    let variables = |address| {
+        let entry = Arc::new(SiteVariables::Plt {
+            binary: Arc::clone(binary),
+        });
+        match returns {
+            true => Arc::new(SiteVariables::Return {
+                binary: Arc::clone(binary),
+                entry,
+                address,
+            }),
+            false => entry,
+        }
+    };
     let entries = binary.plt_entries();
     let found = entries.iter().filter(|entry| glob.matches(&entry.name));
     found
@@ -452,21 +485,19 @@ fn plt(index: usize, candidate: &Candidate, prefix: &str, name: &str) -> Vec<Sit
             candidate: index,
             address: entry.address,
             at_function_entry: true,
-            returns: None,
+            returns: returns.then_some(entry.address),
             around: None,
             callers: Vec::new(),
             semaphore: None,
             text: SiteText {
-                pp: format!("{prefix}.plt(\"{}\")", entry.name),
+                pp: format!("{prefix}.plt(\"{}\"){suffix}", entry.name),
                 function: entry.name.clone(),
                 module: candidate.path.display().to_string(),
                 mark: entry.name.clone(),
                 kind: "uprobe".into(),
                 ..SiteText::default()
             },
-            variables: Arc::new(SiteVariables::Plt {
-                binary: Arc::clone(binary),
-            }),
+            variables: variables(entry.address),
         })
         .collect()
 }

@@ -74,6 +74,28 @@ impl<'a> Bearing<'a> {
         self.of_jumps(process, flow)
     }
 
+    /// Whether the function bears another return address to which an entry of a procedure linkage table leads.
+    ///
+    /// # Errors
+    /// Why it does not, or that it can't be told which one it is.
+    pub fn of_linkage(&mut self, process: &Process, at: u64, name: &str) -> Result<(), String> {
+        let bound = through_linkage(process, self.images, at);
+        let is_here = |image: &&Image| image.range().contains(&at);
+        let own = self.images.iter().find(is_here);
+        // One that is not bound yet leads back to its own module.
+        let is_bound = bound != at && own.is_none_or(|image| !image.range().contains(&bound));
+        let targets: Vec<u64> = if is_bound {
+            vec![bound]
+        } else {
+            let named = self.images.iter().filter_map(|image| image.function(name).ok());
+            named.map(|function| function.address()).collect()
+        };
+        if targets.is_empty() {
+            return Err(format!("nobody knows which {name} it leads to"));
+        }
+        self.follow(process, targets)
+    }
+
     /// Whether the functions that return in a function's place bear another return address.
     ///
     /// # Errors
@@ -82,7 +104,11 @@ impl<'a> Bearing<'a> {
         if !flow.entered_by_call {
             return Err("its return address is not on top of the stack at its entry".to_owned());
         }
-        let mut pending = flow.jumps_to.clone();
+        self.follow(process, flow.jumps_to.clone())
+    }
+
+    /// Whether functions that are jumped to, and those that they jump to, bear another return address.
+    fn follow(&mut self, process: &Process, mut pending: Vec<u64>) -> Result<(), String> {
         let mut seen = HashSet::new();
         while let Some(target) = pending.pop().filter(|_| seen.len() < Self::MOST) {
             if !seen.insert(target) {

@@ -196,9 +196,9 @@ impl Tracee {
         Ok(())
     }
 
-    /// Its program, whose code can be looked at while it runs.
-    pub fn program(&self) -> Option<Image> {
-        self.images.first().cloned()
+    /// Its program and libraries, whose code can be looked at while it runs.
+    pub fn images(&self) -> &[Image] {
+        &self.images
     }
 
     /// The modules in which its probe points are looked for.
@@ -347,8 +347,15 @@ impl Tracee {
     /// rest.
     fn hold_again(&mut self, work: &[Work]) -> Result<(), TraceeError> {
         let used = || work.iter().filter(|(_, placements)| !placements.is_empty());
-        for (image, _) in used() {
-            image.analyse();
+        for (image, placements) in used() {
+            let sites = || placements.iter().map(|placement| &placement.site);
+            if sites().any(|site| site.returns.is_some()) {
+                image.analyse();
+            } else {
+                let places = sites().filter(|site| site.around.is_none());
+                let addresses: Vec<u64> = places.map(|s| image.absolute(s.address)).collect();
+                image.prepare(&addresses);
+            }
         }
         let execs = self.process.exec_count();
         self.process.stop_one_thread()?;
@@ -466,19 +473,29 @@ impl Tracee {
                         None => None,
                     };
                     let function = image.absolute(function);
-                    let flow = image.control_flow(function);
+                    let (exits, bears, jumps_bear) = if placement.site.is_linkage() {
+                        let name = &placement.site.text.mark;
+                        let bears = bearing.of_linkage(&self.process, function, name);
+                        let exits = Err("it leaves for a library at once".to_owned());
+                        (exits, bears.clone(), bears)
+                    } else {
+                        let flow = image.control_flow(function);
+                        let exits = match compiled.limits().replace_returns {
+                            true => Err("they are to be left alone".to_owned()),
+                            false => returns::exits(&flow),
+                        };
+                        let bears = bearing.of(&self.process, &flow);
+                        (exits, bears, bearing.of_jumps(&self.process, &flow))
+                    };
                     returning.push(ReturnWork {
                         index,
                         placement,
                         function,
                         save,
                         run,
-                        exits: match compiled.limits().replace_returns {
-                            true => Err("they are to be left alone".to_owned()),
-                            false => returns::exits(&flow),
-                        },
-                        bears: bearing.of(&self.process, &flow),
-                        jumps_bear: bearing.of_jumps(&self.process, &flow),
+                        exits,
+                        bears,
+                        jumps_bear,
                     });
                 }
             }

@@ -1,5 +1,6 @@
 //! Where indirect jumps get their targets from.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use iced_x86::{
@@ -8,7 +9,7 @@ use iced_x86::{
 };
 
 use super::BranchTargets;
-use super::relocate::{ends_run, is_near_call};
+use super::relocate::{direct_target, ends_run, is_near_call};
 use crate::analysis::ModuleCode;
 
 /// A constant that `mov` or `push` makes an address of.
@@ -28,6 +29,10 @@ pub(super) struct IndirectFunction {
     pub(super) index: usize,
     pub(super) range: Range<u64>,
     instructions: Vec<Instruction>,
+    /// Direct branches to places in the function: the place, and the index of the branch; ascending.
+    branches: Vec<(u64, usize)>,
+    /// An address may be below 4 GiB.
+    fixed_address: bool,
     /// Data addresses that the function makes: bases of tables, perhaps.
     pub(super) bases: Vec<u64>,
 }
@@ -61,10 +66,20 @@ impl IndirectFunction {
         }
         bases.sort_unstable();
         bases.dedup();
+        let mut branches: Vec<(u64, usize)> = instructions
+            .iter()
+            .enumerate()
+            .filter(|(_, instruction)| !is_near_call(instruction))
+            .filter_map(|(index, instruction)| Some((direct_target(instruction)?, index)))
+            .filter(|(target, _)| range.contains(target))
+            .collect();
+        branches.sort_unstable();
         Some(Self {
             index,
             range,
             instructions,
+            branches,
+            fixed_address: module.fixed_address,
             bases,
         })
     }
@@ -80,45 +95,65 @@ impl IndirectFunction {
             .enumerate()
             .filter(|(_, jump)| jump.is_jmp_near_indirect() && jump.op0_kind() == OpKind::Register)
             .find(|(index, jump)| {
-                match self.local_origin(found, &mut factory, *index, jump.op0_register()) {
-                    Origin::Loaded => false,
-                    Origin::Computed => true,
-                    Origin::Elsewhere(register) => self.is_ever_computed(&mut factory, register),
-                }
+                self.may_be_computed(found, &mut factory, *index, jump.op0_register())
             })
             .map(|(_, jump)| jump.ip())
     }
 
-    /// Where the value of `register` at the instruction `index` comes from, as far as the code just before tells.
-    fn local_origin(
+    /// Whether a value that was computed may be in `register` at the instruction `index`, on any of the ways there.
+    fn may_be_computed(
         &self,
         found: &BranchTargets,
         factory: &mut InstructionInfoFactory,
         index: usize,
-        mut register: Register,
-    ) -> Origin {
-        let mut later = index;
-        while let Some((earlier, instruction)) = later
-            .checked_sub(1)
-            .and_then(|n| Some((n, self.instructions.get(n)?)))
-        {
-            // Another path joins here, or nothing comes here from the instruction before.
-            let joined = self
-                .instructions
-                .get(later)
-                .is_some_and(|next| next.ip() != self.range.start && found.is_entered(next.ip()));
-            if joined || ends_run(instruction) {
-                return Origin::Elsewhere(register);
+        register: Register,
+    ) -> bool {
+        let mut pending = vec![(index, register)];
+        let mut seen = HashSet::new();
+        while let Some((at, register)) = pending.pop() {
+            let Some(here) = self.instructions.get(at) else {
+                continue;
+            };
+            if !seen.insert((at, register)) {
+                continue;
             }
-            match write_of(factory, instruction, register) {
-                WriteKind::Untouched => {}
-                WriteKind::Loaded => return Origin::Loaded,
-                WriteKind::Copied(from) => register = from,
-                WriteKind::Computed => return Origin::Computed,
+            let address = here.ip();
+            // What callers hand over is a whole address.
+            if address != self.range.start && found.is_entered_unseen(address) {
+                if self.is_ever_computed(factory, register) {
+                    return true;
+                }
+                continue;
             }
-            later = earlier;
+            let first = self.branches.partition_point(|&(to, _)| to < address);
+            let branches = self.branches.iter().skip(first);
+            let branches = branches.take_while(|&&(to, _)| to == address);
+            let before = at.checked_sub(1).filter(|&n| {
+                let before = self.instructions.get(n);
+                before.is_some_and(|before| !ends_run(before))
+            });
+            for from in branches.map(|&(_, from)| from).chain(before) {
+                let Some(instruction) = self.instructions.get(from) else {
+                    continue;
+                };
+                match self.write_of(factory, instruction, register) {
+                    WriteKind::Untouched => pending.push((from, register)),
+                    WriteKind::Loaded => {}
+                    WriteKind::Copied(source) => pending.push((from, source)),
+                    WriteKind::Computed => return true,
+                }
+            }
         }
-        Origin::Elsewhere(register)
+        false
+    }
+
+    fn write_of(
+        &self,
+        factory: &mut InstructionInfoFactory,
+        instruction: &Instruction,
+        register: Register,
+    ) -> WriteKind {
+        write_of(factory, instruction, register, !self.fixed_address)
     }
 
     /// Whether anything in the function computes a value that may come to stand in `register`.
@@ -131,7 +166,7 @@ impl IndirectFunction {
             }
             seen.push(register);
             for instruction in &self.instructions {
-                match write_of(factory, instruction, register) {
+                match self.write_of(factory, instruction, register) {
                     WriteKind::Untouched | WriteKind::Loaded => {}
                     WriteKind::Copied(from) => pending.push(from),
                     WriteKind::Computed => return true,
@@ -140,16 +175,6 @@ impl IndirectFunction {
         }
         false
     }
-}
-
-/// Where an address comes from.
-enum Origin {
-    /// From memory, or from an instruction that makes a whole address.
-    Loaded,
-    /// From arithmetic.
-    Computed,
-    /// It is in this register where the straight-line code begins.
-    Elsewhere(Register),
 }
 
 /// What an instruction does to a register.
@@ -161,10 +186,12 @@ enum WriteKind {
     Computed,
 }
 
+/// What an instruction does to a register; where addresses are above 4 GiB (`high`) none is ever computed in 32 bits.
 fn write_of(
     factory: &mut InstructionInfoFactory,
     instruction: &Instruction,
     register: Register,
+    high: bool,
 ) -> WriteKind {
     if is_near_call(instruction) {
         // A returned or a clobbered value: whatever it is, no table of this function made it.
@@ -174,19 +201,24 @@ fn write_of(
             WriteKind::Untouched
         };
     }
-    let written = factory
+    let mut sizes = factory
         .info(instruction)
         .used_registers()
         .iter()
-        .any(|used| {
+        .filter(|used| {
             used.register().full_register() == register
                 && !matches!(
                     used.access(),
                     OpAccess::Read | OpAccess::CondRead | OpAccess::None | OpAccess::NoMemAccess
                 )
-        });
-    if !written {
+        })
+        .map(|used| used.register().size())
+        .peekable();
+    if sizes.peek().is_none() {
         return WriteKind::Untouched;
+    }
+    if high && sizes.all(|size| size == 4) {
+        return WriteKind::Loaded;
     }
     let whole =
         instruction.op0_kind() == OpKind::Register && instruction.op0_register() == register;

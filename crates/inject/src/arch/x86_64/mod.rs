@@ -11,27 +11,32 @@ mod control_flow;
 mod direct_calls;
 pub(crate) mod hook;
 mod indirect;
+mod islands;
 mod jump_table;
 mod liveness;
 mod patch;
+mod planning;
 mod registers;
 mod relocate;
 mod return_trampoline;
+mod sweep;
 mod system_calls;
 mod targets;
 mod trampoline;
+mod vicinity;
 
 pub use control_flow::{
     ControlFlow, Exit, ExitKind, FunctionCode, Loop, Named, NotProvable, StackRow, control_flow,
 };
 pub use direct_calls::{DirectCall, direct_calls};
 pub use liveness::{dead_around_system_call, dead_registers};
-pub use patch::{
-    PatchKind, Plan, Refusal, TakenRanges, TrapByte, Write, plan, plan_around, plan_through,
-};
+pub(crate) use patch::Shape;
+pub use patch::{Moved, PatchKind, Plan, Redirected, Refusal, TakenRanges, Write};
+pub use planning::{Room, plan, plan_around, plan_through};
 pub use registers::{Frame, RegisterSet};
 pub use relocate::{RelocateError, Relocated, relocate};
 pub use return_trampoline::ReturnTrampoline;
+pub(crate) use system_calls::syscall_instructions;
 pub use system_calls::{SYSCALL, SystemCall, system_calls};
 pub use targets::BranchTargets;
 pub use trampoline::{SnippetsAt, Trampoline, TrampolineError};
@@ -44,3 +49,9 @@ mod execution;
 mod real_binaries;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "a module with one function"
+)]
+mod targets_tests;

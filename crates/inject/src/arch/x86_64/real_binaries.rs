@@ -126,6 +126,10 @@ impl Binary {
 
 impl Facts<'_> {
     fn targets(&self) -> BranchTargets {
+        self.look(|module| BranchTargets::build(module))
+    }
+
+    fn look<T>(&self, run: impl FnOnce(&ModuleCode<'_>) -> T) -> T {
         let read = |address: u64, out: &mut [u8]| {
             self.data.iter().any(|(start, bytes)| {
                 let Some(offset) = address.checked_sub(*start) else {
@@ -140,12 +144,13 @@ impl Facts<'_> {
                 }
             })
         };
-        BranchTargets::build(&ModuleCode {
+        run(&ModuleCode {
             sections: &self.sections,
             functions: &self.functions,
             landing_pads: &[],
             code_pointers: &self.pointers,
             read_data: &read,
+            extent: (0, u64::MAX),
             fixed_address: self.fixed,
         })
     }
@@ -205,6 +210,7 @@ fn plan_entries(path: &str, at_least: f64) {
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
     let mut plain = 0;
     let mut entries = 0;
+    let mut refused = 0;
     for function in &facts.functions {
         let code = facts.section(function.start);
         let key = match plan(
@@ -213,14 +219,13 @@ fn plan_entries(path: &str, at_least: f64) {
             function.clone(),
             &targets,
             &TakenRanges::default(),
+            Room::Made,
         ) {
             Ok(plan) => {
                 entries += usize::from(plan.at_function_entry);
                 plain += usize::from(plan.kind == PatchKind::Jump5);
                 let dead = dead_registers(plan.site, code, plan.at_function_entry);
-                let at = plan
-                    .first_acceptable(plan.site + 0x100_0000..plan.site + 0x6000_0000, 1)
-                    .unwrap();
+                let at = plan.site + 0x100_0000;
                 let snippets = [&counter];
                 let insertions = [SnippetsAt {
                     address: plan.site,
@@ -230,15 +235,24 @@ fn plan_entries(path: &str, at_least: f64) {
                 }];
                 let trampoline = Trampoline::build(&plan, &insertions, at).unwrap();
                 assert!(trampoline.bytes.len() <= Trampoline::size_bound(&plan, &insertions));
-                match &plan.kind {
-                    PatchKind::Jump5 => "plain".into(),
-                    PatchKind::ShortJump { .. } => "short".into(),
-                    PatchKind::TrapJump { .. } => {
-                        format!("trap: {:.30}", plan.trap_reason().unwrap().to_string())
-                    }
-                }
+                let kind = match &plan.kind {
+                    PatchKind::Jump5 => "plain",
+                    PatchKind::ShortJump { .. } => "short",
+                };
+                let moved = if plan.moved.is_empty() { "" } else { ", moved" };
+                let redirected = match plan.redirected.is_empty() {
+                    true => "",
+                    false => ", redirected",
+                };
+                format!("{kind}{moved}{redirected}")
             }
-            Err(refusal) => format!("{:.30}", refusal.to_string()),
+            Err(refusal) => {
+                println!("  {:#x} {refusal}", function.start);
+                // Pieces of functions, which only jumps lead to, are no entries.
+                let is_piece = !targets.is_called_or_pointed_to(function.start);
+                refused += usize::from(!is_piece);
+                if is_piece { "refused piece" } else { "refused" }.to_owned()
+            }
         };
         *counts.entry(key).or_default() += 1;
     }
@@ -261,6 +275,7 @@ fn plan_entries(path: &str, at_least: f64) {
             function,
             &targets,
             &TakenRanges::default(),
+            Room::Made,
         ) {
             Ok(plan) => println!("  {name} {site:#x} {:?}", plan.kind),
             Err(refusal) => println!("  {name} {site:#x} {refusal}"),
@@ -268,6 +283,10 @@ fn plan_entries(path: &str, at_least: f64) {
     }
     let share = plain as f64 / facts.functions.len() as f64;
     assert!(share >= at_least, "{path}: {share}");
+    assert!(
+        refused * 1000 <= facts.functions.len(),
+        "{path}: {refused} refused"
+    );
 }
 
 #[test]
@@ -293,4 +312,81 @@ fn entries_of_postgres() {
 #[test]
 fn entries_of_redis() {
     plan_entries("/usr/bin/redis-server", 0.98);
+}
+
+/// Functions that are looked at alone have at least the branch targets that they have when all is looked at.
+fn alone(path: &str) {
+    let Some(binary) = Binary::open(path) else {
+        return;
+    };
+    let facts = binary.facts();
+    let all = facts.targets();
+    let step = facts.functions.len() / 60;
+    let chosen: Vec<&Range<u64>> = facts.functions.iter().step_by(step.max(1)).collect();
+    let addresses: Vec<u64> = chosen.iter().map(|function| function.start).collect();
+    let started = std::time::Instant::now();
+    let few = facts
+        .look(|module| BranchTargets::build_around(module, &addresses))
+        .unwrap();
+    println!(
+        "{path}: {} of {} functions in {:?}",
+        chosen.len(),
+        facts.functions.len(),
+        started.elapsed()
+    );
+    let plan = |function: &Range<u64>, targets: &BranchTargets| {
+        let (code, free) = (facts.section(function.start), TakenRanges::default());
+        plan(
+            function.start,
+            code,
+            function.clone(),
+            targets,
+            &free,
+            Room::Unused,
+        )
+    };
+    let mut refused = 0;
+    for function in &chosen {
+        assert!(few.covers(function.start) && !few.is_complete());
+        for address in function.start..function.end {
+            assert_eq!(
+                few.is_boundary(address),
+                all.is_boundary(address),
+                "{address:#x}"
+            );
+            assert!(
+                few.is_entered(address) || !all.is_entered(address),
+                "{address:#x}"
+            );
+        }
+        assert!(
+            few.is_provable(function.start).is_err() || all.is_provable(function.start).is_ok()
+        );
+        assert!(all.is_function_entry(function.start) || !few.is_function_entry(function.start));
+        match (plan(function, &few), plan(function, &all)) {
+            (Ok(few), Ok(all)) => {
+                assert_eq!(
+                    (few.site, few.displaced, few.kind),
+                    (all.site, all.displaced, all.kind)
+                );
+            }
+            (Ok(_), Err(refusal)) => panic!("{:#x}: {refusal}", function.start),
+            (Err(_), whole) => refused += usize::from(whole.is_ok()),
+        }
+    }
+    assert!(
+        refused * 20 <= chosen.len(),
+        "{refused} of {}",
+        chosen.len()
+    );
+}
+
+#[test]
+fn few_functions_of_libc() {
+    alone("/lib/x86_64-linux-gnu/libc.so.6");
+}
+
+#[test]
+fn few_functions_of_a_program_at_fixed_addresses() {
+    alone("/usr/bin/python3.11");
 }

@@ -299,6 +299,7 @@ pub(super) fn targets_of(section: CodeSection<'_>, function: Range<u64>) -> Bran
         landing_pads: &[],
         code_pointers: &[],
         read_data: &|_, _| false,
+        extent: (0, u64::MAX),
         fixed_address: false,
     })
 }
@@ -336,12 +337,10 @@ pub(super) fn compare(arena: &mut Arena, code: &[u8], seed: u64) -> Result<usize
             function.clone(),
             &targets,
             &TakenRanges::default(),
+            Room::Made,
         ) else {
             continue;
         };
-        if let PatchKind::TrapJump { .. } = plan.kind {
-            continue;
-        }
         let mut choices: Vec<Vec<&Snippet>> = vec![
             vec![],
             vec![&lean],
@@ -351,8 +350,8 @@ pub(super) fn compare(arena: &mut Arena, code: &[u8], seed: u64) -> Result<usize
         ];
         for snippets in &mut choices {
             let insertions: Vec<SnippetsAt<'_>> = plan
-                .boundaries
-                .iter()
+                .runs()
+                .flat_map(|(_, _, boundaries)| boundaries)
                 .map(|&address| SnippetsAt {
                     address,
                     snippets,
@@ -368,7 +367,8 @@ pub(super) fn compare(arena: &mut Arena, code: &[u8], seed: u64) -> Result<usize
                 Trampoline::build(&plan, &insertions, arena.base + TRAMPOLINE).unwrap();
             prop_assert!(trampoline.bytes.len() <= Trampoline::size_bound(&plan, &insertions));
             arena.write(trampoline.address, &trampoline.bytes);
-            for write in plan.writes(trampoline.address).unwrap() {
+            let copy_of = |address| trampoline.copy_of(address);
+            for write in plan.writes(trampoline.address, &copy_of).unwrap() {
                 arena.write(write.address, &write.bytes);
             }
             arena.write(counter, &[0; 8]);

@@ -43,6 +43,15 @@ pub fn system_calls(code: CodeSection<'_>, targets: &BranchTargets) -> Vec<Syste
     found
 }
 
+/// The `syscall` instructions in code that begins at an address with an instruction.
+pub(crate) fn syscall_instructions(code: &[u8], address: u64) -> Vec<u64> {
+    Decoder::with_ip(64, code, address, DecoderOptions::NONE)
+        .iter()
+        .filter(|instruction| instruction.mnemonic() == Mnemonic::Syscall)
+        .map(|instruction| instruction.ip())
+        .collect()
+}
+
 /// The instruction that stands directly before an address, if control runs from the one to the other.
 pub(super) fn previous(
     address: u64,
@@ -139,6 +148,7 @@ mod tests {
             landing_pads: &[],
             code_pointers: &[],
             read_data: &|_, _| false,
+            extent: (0, u64::MAX),
             fixed_address: false,
         });
         let calls = system_calls(section, &targets);

@@ -111,7 +111,10 @@ impl Trampoline {
     /// An upper bound of the size in bytes of a trampoline, to reserve room before its address is known.
     pub fn size_bound(plan: &Plan, insertions: &[SnippetsAt<'_>]) -> usize {
         // The longest copy is that of a call through memory: 14 bytes of pushing, 15 of jump, 8 of constant.
-        let displaced = plan.boundaries.len() * 40 + 5;
+        let displaced: usize = plan
+            .runs()
+            .map(|(_, _, boundaries)| boundaries.len() * 40 + 5)
+            .sum();
         let snippets: usize = insertions
             .iter()
             .map(|insertion| {
@@ -149,43 +152,64 @@ impl Trampoline {
         after: &[SnippetsAt<'_>],
         at: u64,
     ) -> Result<Self, TrampolineError> {
-        if !plan.accepts(at) {
-            return Err(TrampolineError::OutOfReach {
-                site: plan.site,
-                at,
-            });
-        }
         if let Some(lost) = insertions
             .iter()
             .chain(after)
-            .find(|insertion| !plan.boundaries.contains(&insertion.address))
+            .find(|insertion| !plan.displaces(insertion.address))
         {
             return Err(TrampolineError::NotABoundary(lost.address));
         }
-        let mut relocator = Relocator::new(plan.range(), at);
-        let mut entries = Vec::with_capacity(plan.boundaries.len());
-        let mut exits = Vec::with_capacity(plan.boundaries.len() + 2);
+        let mut trampoline = Self {
+            address: at,
+            bytes: Vec::new(),
+            entries: Vec::with_capacity(plan.boundaries.len()),
+            exits: Vec::with_capacity(plan.boundaries.len() + 2),
+        };
+        for (start, code, _) in plan.runs() {
+            trampoline.copy(plan.site, start, code, insertions, after)?;
+        }
+        let copy_of = |address| trampoline.copy_of(address);
+        if plan.writes(at, &copy_of).is_none() {
+            let site = plan.site;
+            return Err(TrampolineError::OutOfReach { site, at });
+        }
+        Ok(trampoline)
+    }
+
+    /// Adds the copy of instructions that stand at `start`, with what is to run around them, and a jump back.
+    fn copy(
+        &mut self,
+        site: u64,
+        start: u64,
+        code: &[u8],
+        insertions: &[SnippetsAt<'_>],
+        after: &[SnippetsAt<'_>],
+    ) -> Result<(), TrampolineError> {
+        let assembled = |code: Result<Vec<u8>, IcedError>| {
+            code.map_err(|error| TrampolineError::Assemble {
+                site,
+                message: error.to_string(),
+            })
+        };
+        let end = start.wrapping_add(code.len() as u64);
+        let from = self.bytes.len();
+        let at = self.address.wrapping_add(from as u64);
+        let mut relocator = Relocator::new(start..end, at);
         let mut falls_through = true;
-        for displaced in &decode(&plan.displaced, plan.site)? {
+        for displaced in &decode(code, start)? {
             let address = displaced.instruction.ip();
-            entries.push((address, relocator.offset()));
-            exits.push(Exit {
-                offset: relocator.offset(),
+            self.entries.push((address, from + relocator.offset()));
+            self.exits.push(Exit {
+                offset: from + relocator.offset(),
                 original: address,
                 stage: Stage::Before,
             });
             relocator.label(address);
             for insertion in insertions.iter().filter(|i| i.address == address) {
-                let code = wrap(relocator.address(), insertion).map_err(|error| {
-                    TrampolineError::Assemble {
-                        site: plan.site,
-                        message: error.to_string(),
-                    }
-                })?;
-                relocator.raw(&code);
+                relocator.raw(&assembled(wrap(relocator.address(), insertion))?);
             }
-            exits.push(Exit {
-                offset: relocator.offset(),
+            self.exits.push(Exit {
+                offset: from + relocator.offset(),
                 original: address,
                 stage: Stage::Copy,
             });
@@ -193,34 +217,24 @@ impl Trampoline {
             falls_through =
                 !ends_run(&displaced.instruction) && !is_near_call(&displaced.instruction);
             for insertion in after.iter().filter(|i| i.address == address) {
-                exits.push(Exit {
-                    offset: relocator.offset(),
+                self.exits.push(Exit {
+                    offset: from + relocator.offset(),
                     original: displaced.instruction.next_ip(),
                     stage: Stage::After,
                 });
-                let code = wrap(relocator.address(), insertion).map_err(|error| {
-                    TrampolineError::Assemble {
-                        site: plan.site,
-                        message: error.to_string(),
-                    }
-                })?;
-                relocator.raw(&code);
+                relocator.raw(&assembled(wrap(relocator.address(), insertion))?);
             }
         }
         if falls_through {
-            exits.push(Exit {
-                offset: relocator.offset(),
-                original: plan.range().end,
+            self.exits.push(Exit {
+                offset: from + relocator.offset(),
+                original: end,
                 stage: Stage::Before,
             });
             relocator.jump_back()?;
         }
-        Ok(Self {
-            address: at,
-            bytes: relocator.finish()?,
-            entries,
-            exits,
-        })
+        self.bytes.extend(relocator.finish()?);
+        Ok(())
     }
 
     /// A trampoline that others have made in a way that we do not know.

@@ -1,0 +1,392 @@
+//! What branches lead to a few places of a module, without decoding all of it.
+//!
+//! The functions that are asked about and their neighbours are decoded as ever. All other code is searched for bytes that
+//! may be a branch to there, whether an instruction starts at them or not: a near branch or a `lea` is known by its opcode
+//! and the 32-bit displacement that follows, wherever it stands; short branches reach no further than the neighbours. Every
+//! address that a `lea` may make is looked at as a table of offsets, as if an indirect jump used it. So nothing is missed
+//! that [`BranchTargets::build`](super::BranchTargets::build) would find.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use iced_x86::{Decoder, DecoderOptions};
+
+use super::BranchTargets;
+use super::relocate::direct_target;
+use super::sweep::{Before, MAX_TABLE, Sweep};
+use super::targets::Entry;
+use crate::analysis::{CodeSection, ModuleCode};
+
+/// How much is known around a function: the padding that a patch may use, and then the code before that.
+const AROUND: u64 = 320;
+/// How far a short branch reaches, and its own length.
+const SHORT_REACH: u64 = 132;
+/// Bytes that are looked at together.
+const BLOCK: usize = 64;
+/// Tells a table of addresses from one of offsets at the same place.
+const ADDRESSES: u64 = 1 << 63;
+/// How many calls of a function are tried until one is known to be one.
+const CALLERS: usize = 16;
+
+/// See [`BranchTargets::build_around`].
+pub(super) fn build(module: &ModuleCode<'_>, addresses: &[u64]) -> Option<BranchTargets> {
+    let sections = module.sections;
+    let low = sections.iter().map(|s| s.address).min()?;
+    let high = sections.iter().map(|s| s.range().end).max()?;
+    // Absolute addresses are looked for as 32-bit words.
+    if high - low >= 1 << 31 || module.fixed_address && high > u64::from(u32::MAX) {
+        return None;
+    }
+    let mut sweep = Sweep::new(module);
+    let windows = windows(&sweep.found, addresses);
+    let mut decoded: Vec<Vec<Range<u64>>> = vec![Vec::new(); sections.len()];
+    for window in &windows {
+        for (section, parts) in sections.iter().zip(&mut decoded) {
+            let Some(around) = stretches(&sweep.found, section, window) else {
+                continue;
+            };
+            match parts.last_mut() {
+                Some(last) if around.start <= last.end => last.end = last.end.max(around.end),
+                _ => parts.push(around),
+            }
+        }
+    }
+    let all: u64 = sections.iter().map(|s| s.bytes.len() as u64).sum();
+    let part: u64 = decoded.iter().flatten().map(|r| r.end - r.start).sum();
+    if part > all / 4 {
+        return None;
+    }
+    sweep.found.known = Some(windows);
+    for (index, parts) in decoded.iter().enumerate() {
+        let start = sections.get(index).map(|section| section.address);
+        for part in parts {
+            let before = match Some(part.start) == start {
+                true => Before::Nothing,
+                false => Before::Code,
+            };
+            sweep.starts(part);
+            sweep.decode(index, part.clone(), before);
+        }
+    }
+    let enter = |sweep: &mut Sweep<'_>, addresses: &[u64], how| {
+        for &address in addresses {
+            if sweep.found.covers(address) {
+                sweep.found.enter(address, how);
+            }
+        }
+    };
+    enter(&mut sweep, module.landing_pads, Entry::Indirect);
+    enter(&mut sweep, module.code_pointers, Entry::Pointer);
+    let mut search = Search {
+        sweep,
+        calls: Vec::new(),
+        tables: HashSet::new(),
+    };
+    for (section, parts) in sections.iter().zip(&decoded) {
+        let mut from = section.address;
+        for part in parts {
+            search.branches(section, from..part.start);
+            from = part.end;
+        }
+        search.branches(section, from..section.range().end);
+        search.tables(section);
+    }
+    search.confirm_calls();
+    Some(search.sweep.finish())
+}
+
+/// The functions that hold some addresses, with all that overlaps them and what is around, in rising order.
+fn windows(found: &BranchTargets, addresses: &[u64]) -> Vec<Range<u64>> {
+    let mut windows: Vec<Range<u64>> = Vec::new();
+    let functions = &found.functions;
+    let mut addresses = addresses.to_vec();
+    addresses.sort_unstable();
+    for address in addresses {
+        let behind = functions.partition_point(|facts| facts.range.start <= address);
+        let holds = |n: &usize| {
+            let facts = functions.get(*n);
+            facts.is_some_and(|facts| facts.range.contains(&address))
+        };
+        let Some(index) = behind.checked_sub(1).filter(holds) else {
+            continue;
+        };
+        let continues = |n: usize| functions.get(n).is_some_and(|facts| facts.continues);
+        let first = (1..=index).rev().find(|&n| !continues(n)).unwrap_or(0);
+        let mut last = index;
+        while continues(last + 1) {
+            last += 1;
+        }
+        let (Some(first), Some(last)) = (functions.get(first), functions.get(last)) else {
+            continue;
+        };
+        let section = found
+            .section_index(address)
+            .and_then(|n| found.sections.get(n));
+        let Some(section) = section else {
+            continue;
+        };
+        let start = first.range.start.saturating_sub(AROUND);
+        let end = last.range.end.saturating_add(AROUND);
+        let window = start.max(section.range.start)..end.min(section.range.end);
+        match windows.last_mut() {
+            Some(before) if window.start <= before.end => before.end = before.end.max(window.end),
+            _ => windows.push(window),
+        }
+    }
+    windows
+}
+
+/// Where to decode so that all short branches from a section to a window are met: from one start of a function to another.
+fn stretches(
+    found: &BranchTargets,
+    section: &CodeSection<'_>,
+    window: &Range<u64>,
+) -> Option<Range<u64>> {
+    let functions = &found.functions;
+    let (start, end) = (section.address, section.range().end);
+    let low = window.start.saturating_sub(SHORT_REACH).max(start);
+    let high = window.end.saturating_add(SHORT_REACH).min(end);
+    if low >= high {
+        return None;
+    }
+    let from = functions.partition_point(|facts| facts.range.start <= low);
+    let from = from.checked_sub(1).and_then(|n| functions.get(n));
+    let to = functions.partition_point(|facts| facts.range.start < high);
+    let from = from.map_or(start, |facts| facts.range.start.max(start));
+    let to = functions
+        .get(to)
+        .map_or(end, |facts| facts.range.start.min(end));
+    Some(from..to)
+}
+
+impl Sweep<'_> {
+    /// Notes the starts of functions in a range.
+    fn starts(&mut self, range: &Range<u64>) {
+        let first = self
+            .found
+            .functions
+            .partition_point(|facts| facts.range.start < range.start);
+        let mut index = first;
+        while let Some(start) = self
+            .found
+            .functions
+            .get(index)
+            .map(|facts| facts.range.start)
+            .filter(|start| *start < range.end)
+        {
+            self.found.enter(start, Entry::Start);
+            index += 1;
+        }
+    }
+}
+
+/// The search through what is not decoded.
+struct Search<'a> {
+    sweep: Sweep<'a>,
+    /// What looks like calls: where they stand and what they call.
+    calls: Vec<(u64, u64)>,
+    /// The tables that were read.
+    tables: HashSet<u64>,
+}
+
+impl Search<'_> {
+    /// Looks for branches, and for `lea` and constants, that lead from a part of a section to what is to be known.
+    fn branches(&mut self, section: &CodeSection<'_>, range: Range<u64>) {
+        let Some(known) = &self.sweep.found.known else {
+            return;
+        };
+        let (Some(low), Some(high)) = (known.first(), known.last()) else {
+            return;
+        };
+        let (low, span) = (low.start, (high.end - low.start) as u32);
+        let from = (range.start - section.address) as usize;
+        let to = (range.end - section.address) as usize;
+        let fixed = self.sweep.module.fixed_address;
+        let mut block = from;
+        while block < to {
+            let end = (block + BLOCK).min(to);
+            // Addresses are counted from the lowest known one.
+            let next = section
+                .address
+                .wrapping_add(block as u64 + 4)
+                .wrapping_sub(low) as u32;
+            let may_lead = match section.bytes.get(block..block + BLOCK + 3) {
+                Some(bytes) => {
+                    let relative = any_below(bytes, next, 1, span);
+                    relative || fixed && any_below(bytes, (low as u32).wrapping_neg(), 0, span)
+                }
+                None => true,
+            };
+            if may_lead {
+                for at in block..end {
+                    self.branch(section, at, fixed);
+                }
+            }
+            block = end;
+        }
+    }
+
+    /// Notes what the four bytes at an offset lead to, if they are the displacement of a branch or of a `lea`, or an address.
+    fn branch(&mut self, section: &CodeSection<'_>, at: usize, fixed: bool) {
+        let Some(word) = section.bytes.get(at..).and_then(|b| b.first_chunk::<4>()) else {
+            return;
+        };
+        let next = section.address.wrapping_add(at as u64 + 4);
+        let target = next.wrapping_add(i64::from(i32::from_le_bytes(*word)) as u64);
+        let byte = |back: usize| at.checked_sub(back).and_then(|n| section.bytes.get(n));
+        let how = match (byte(2), byte(1)) {
+            // call; nothing but code that runs into it may be mistaken for one.
+            (_, Some(0xe8)) => Some(Entry::Start),
+            // jmp; jcc; xbegin.
+            (_, Some(0xe9)) | (Some(0x0f), Some(0x80..=0x8f)) | (Some(0xc7), Some(0xf8)) => {
+                Some(Entry::Jump)
+            }
+            (Some(0x8d), Some(modrm)) if modrm & 0xc7 == 0x05 => Some(Entry::Pointer),
+            _ => None,
+        };
+        let found = &mut self.sweep.found;
+        if let Some(how) = how
+            && found.covers(target)
+        {
+            found.enter(target, how);
+            match how {
+                Entry::Start => self.calls.push((next - 5, target)),
+                Entry::Jump => found.crossing.push((target, None)),
+                _ => {}
+            }
+        }
+        let absolute = u64::from(u32::from_le_bytes(*word));
+        if fixed && found.covers(absolute) {
+            found.enter(absolute, Entry::Pointer);
+        }
+    }
+
+    /// Looks at whatever a section's code may take the address of as at a table of offsets.
+    fn tables(&mut self, section: &CodeSection<'_>) {
+        for at in memchr::memchr_iter(0x8d, section.bytes) {
+            let Some(&[modrm, a, b, c, d]) =
+                section.bytes.get(at + 1..).and_then(|b| b.first_chunk())
+            else {
+                break;
+            };
+            if modrm & 0xc7 != 0x05 {
+                continue;
+            }
+            let next = section.address.wrapping_add(at as u64 + 6);
+            let offset = i64::from(i32::from_le_bytes([a, b, c, d]));
+            self.table(next.wrapping_add(offset as u64));
+        }
+        if !self.sweep.module.fixed_address {
+            return;
+        }
+        // A constant, or a displacement.
+        let (low, high) = self.sweep.module.extent;
+        let (low, span) = (low as u32, high.saturating_sub(low).min(u64::from(u32::MAX)) as u32);
+        for block in (0..section.bytes.len()).step_by(BLOCK) {
+            let bytes = section.bytes.get(block..).unwrap_or_default();
+            if bytes.len() >= BLOCK + 3 && !any_below(bytes, low.wrapping_neg(), 0, span) {
+                continue;
+            }
+            for word in bytes.windows(4).take(BLOCK) {
+                let word = word.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+                if word.wrapping_sub(low) < span {
+                    self.table(u64::from(word));
+                }
+            }
+        }
+    }
+
+    /// Reads a table of offsets, or of addresses where they are known before the program runs, as long as they lead to code.
+    fn table(&mut self, base: u64) {
+        let read = self.sweep.module.read_data;
+        let offset = |n: u64| {
+            let mut word = [0; 4];
+            let at = base.checked_add(n * 4)?;
+            let offset = read(at, &mut word).then(|| i32::from_le_bytes(word))?;
+            Some(base.wrapping_add(i64::from(offset) as u64))
+        };
+        let address = |n: u64| {
+            let mut word = [0; 8];
+            let at = base.checked_add(n * 8)?;
+            read(at, &mut word).then(|| u64::from_le_bytes(word))
+        };
+        self.entries(base, &offset);
+        if self.sweep.module.fixed_address {
+            self.entries(base | ADDRESSES, &address);
+        }
+    }
+
+    /// Notes the entries of a table that is known by a number of its own.
+    fn entries(&mut self, number: u64, entry: &dyn Fn(u64) -> Option<u64>) {
+        let is_code = |found: &BranchTargets, target| found.section_index(target).is_some();
+        let first = entry(0).filter(|&target| is_code(&self.sweep.found, target));
+        if first.is_none() || !self.tables.insert(number) {
+            return;
+        }
+        for target in (0..MAX_TABLE).map_while(entry) {
+            let found = &mut self.sweep.found;
+            if found.covers(target) {
+                found.enter(target, Entry::Indirect);
+                if let Ok(index) = found
+                    .functions
+                    .binary_search_by_key(&target, |facts| facts.range.start)
+                    && let Some(facts) = found.functions.get_mut(index)
+                {
+                    facts.loops_to_start = true;
+                }
+            } else if !is_code(found, target) {
+                break;
+            }
+        }
+    }
+
+    /// Makes sure of calls: that they are called tells functions from pieces of others.
+    fn confirm_calls(&mut self) {
+        let mut calls = std::mem::take(&mut self.calls);
+        calls.sort_unstable_by_key(|&(_, target)| target);
+        for calls in calls.chunk_by(|a, b| a.1 == b.1) {
+            let confirmed = calls
+                .iter()
+                .take(CALLERS)
+                .any(|&(at, target)| self.is_call(at, target));
+            if let (true, Some((_, target))) = (confirmed, calls.first()) {
+                self.sweep.found.enter(*target, Entry::Call);
+            }
+        }
+    }
+
+    /// Whether the function around an address, when decoded, has a call there.
+    fn is_call(&self, at: u64, target: u64) -> bool {
+        let Some(range) = self.sweep.found.function_of(at) else {
+            return false;
+        };
+        let mut sections = self.sweep.module.sections.iter();
+        let Some(code) = sections.find_map(|section| section.slice(range.clone())) else {
+            return false;
+        };
+        Decoder::with_ip(64, code, range.start, DecoderOptions::NONE)
+            .iter()
+            .take_while(|instruction| instruction.ip() <= at)
+            .last()
+            .is_some_and(|call| {
+                call.ip() == at && call.is_call_near() && direct_target(&call) == Some(target)
+            })
+    }
+}
+
+/// Whether any of the words that start at the first 64 of 67 bytes is below a limit once `base`, and `step` for each byte
+/// before it, is added.
+fn any_below(bytes: &[u8], base: u32, step: u32, limit: u32) -> bool {
+    let mut any = 0;
+    for shift in 0..4u32 {
+        let words = bytes.get(shift as usize..).unwrap_or_default();
+        let words = words.as_chunks::<4>().0.iter().take(BLOCK / 4);
+        let mut add = base.wrapping_add(step * shift);
+        for word in words {
+            let sum = u32::from_le_bytes(*word).wrapping_add(add);
+            any |= u32::from(sum < limit);
+            add = add.wrapping_add(4 * step);
+        }
+    }
+    any != 0
+}
