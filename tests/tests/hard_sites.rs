@@ -52,7 +52,8 @@ const COUNT: &str = "global n
       { n[ppfunc()]++ }
     probe end { foreach (f+ in n) printf(\"%s %d\\n\", f, n[f]) }";
 
-const COUNTED: &str = "crowded 1000\nlast 125\nloop_near 1000\nloop_short 1000\nthree 500\ntwo 250\nwide 200\n";
+const COUNTED: &str =
+    "crowded 1000\nlast 125\nloop_near 1000\nloop_short 1000\nthree 500\ntwo 250\nwide 200\n";
 
 #[test]
 fn functions_without_room_are_counted_and_go_on_as_ever() {
@@ -60,7 +61,12 @@ fn functions_without_room_are_counted_and_go_on_as_ever() {
     for flags in [&["-O1"][..], &["-O1", "-no-pie"]] {
         let program = scratch.compile("small.c", SMALL, flags);
         let outcome = stap(&["-e", COUNT, "-c", &program.display().to_string()]).ok();
-        assert_eq!(outcome.stdout, format!("0\n{COUNTED}"), "{}", outcome.stderr);
+        assert_eq!(
+            outcome.stdout,
+            format!("0\n{COUNTED}"),
+            "{}",
+            outcome.stderr
+        );
         assert!(!outcome.stderr.contains("left alone"), "{}", outcome.stderr);
     }
 }
@@ -73,7 +79,10 @@ fn two_sessions_share_code_that_had_to_make_way() {
         "int main(void) {\n",
         "#include <unistd.h>\nint main(void) {\n setvbuf(stdout, 0, _IOLBF, 0); char c;\n for (int round = 0; round < 3; round++) {\n",
     );
-    let source = source.replace("  return 0;\n}", "  if (read(0, &c, 1) < 0) return 1;\n }\n return 0;\n}");
+    let source = source.replace(
+        "  return 0;\n}",
+        "  if (read(0, &c, 1) < 0) return 1;\n }\n return 0;\n}",
+    );
     let program = scratch.compile("rounds.c", &source, &["-O1"]);
     let mut command = Command::new(&program);
     let (mut target, mut output) = {
@@ -88,7 +97,9 @@ fn two_sessions_share_code_that_had_to_make_way() {
     let mut go = target.0.stdin.take().expect("a pipe");
     assert_eq!(line(&mut output), "0");
     let attach = || {
-        let script = format!("{COUNT} probe begin {{ println(\"here\") }} probe timer.ms(1) {{ println(\"-\") }}");
+        let script = format!(
+            "{COUNT} probe begin {{ println(\"here\") }} probe timer.ms(1) {{ println(\"-\") }}"
+        );
         let mut command = Command::new(spile_tests::spile_path());
         command.args(["stap", "-x", &target.0.id().to_string(), "-e", &script]);
         let (spile, mut output) = spawn(&mut command);
@@ -99,7 +110,13 @@ fn two_sessions_share_code_that_had_to_make_way() {
     };
     let end = |(mut spile, mut output): (spile_tests::Guard, _)| {
         let pid = spile.0.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .expect("kill")
+                .success()
+        );
         let mut text = String::new();
         std::io::Read::read_to_string(&mut output, &mut text).expect("the rest");
         spile.0.wait().expect("an end");
@@ -143,16 +160,34 @@ int main(void) {
     let script = "global p, c probe process.function(\"padded\") { p++ } probe process.function(\"plain\") { c++ }
         probe end { printf(\"%d %d\\n\", p, c) }";
     for (name, flags) in [
-        ("entry.c", &["-O1", "-g", "-fpatchable-function-entry=16"][..]),
-        ("around.c", &["-O1", "-g", "-fpatchable-function-entry=16,8"]),
+        (
+            "entry.c",
+            &["-O1", "-g", "-fpatchable-function-entry=16"][..],
+        ),
+        (
+            "around.c",
+            &["-O1", "-g", "-fpatchable-function-entry=16,8"],
+        ),
         ("short.c", &["-O1", "-g", "-fpatchable-function-entry=2,1"]),
         ("marked.c", &["-O1", "-g", "-fcf-protection=full"]),
-        ("marked_padded.c", &["-O1", "-g", "-fcf-protection=full", "-fpatchable-function-entry=5,2"]),
+        (
+            "marked_padded.c",
+            &[
+                "-O1",
+                "-g",
+                "-fcf-protection=full",
+                "-fpatchable-function-entry=5,2",
+            ],
+        ),
     ] {
         let program = scratch.compile(name, source, flags);
         let outcome = stap(&["-e", script, "-c", &program.display().to_string()]).ok();
         // Sums of i+1 and of i+2, for i below 100.
-        assert_eq!(outcome.stdout, "10200\n100 100\n", "{name}: {}", outcome.stderr);
+        assert_eq!(
+            outcome.stdout, "10200\n100 100\n",
+            "{name}: {}",
+            outcome.stderr
+        );
     }
 }
 
@@ -191,7 +226,8 @@ int main(void) {
     let mut input = child.stdin.take().expect("a pipe");
     let mut target = spile_tests::Guard(child);
     assert_eq!(line(&mut output), "ready");
-    let script = "probe process.function(\"work\") { println(\"hit\") } probe timer.ms(1) { exit() }";
+    let script =
+        "probe process.function(\"work\") { println(\"hit\") } probe timer.ms(1) { exit() }";
     let outcome = stap(&["-x", &target.0.id().to_string(), "-e", script]);
     assert!(
         outcome.stderr.contains("has no free address space") && outcome.status == Some(1),

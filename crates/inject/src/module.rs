@@ -168,7 +168,10 @@ impl Module {
             read_data: &read_data,
             extent: (
                 segments.clone().map(|s| s.vaddr.0).min().unwrap_or(0),
-                segments.map(|s| s.vaddr.0.saturating_add(s.mem_size)).max().unwrap_or(0),
+                segments
+                    .map(|s| s.vaddr.0.saturating_add(s.mem_size))
+                    .max()
+                    .unwrap_or(0),
             ),
             fixed_address: !binary.is_position_independent(),
         })

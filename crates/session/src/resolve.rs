@@ -455,13 +455,7 @@ fn marks(
 }
 
 /// The entries of the procedure linkage table for functions of a name.
-fn plt(
-    index: usize,
-    candidate: &Candidate,
-    prefix: &str,
-    name: &str,
-    returns: bool,
-) -> Vec<Site> {
+fn plt(index: usize, candidate: &Candidate, prefix: &str, name: &str, returns: bool) -> Vec<Site> {
     let glob = Glob::new(name);
     let binary = &candidate.binary;
     let suffix = if returns { ".return" } else { "" };

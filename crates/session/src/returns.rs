@@ -87,7 +87,10 @@ impl<'a> Bearing<'a> {
         let targets: Vec<u64> = if is_bound {
             vec![bound]
         } else {
-            let named = self.images.iter().filter_map(|image| image.function(name).ok());
+            let named = self
+                .images
+                .iter()
+                .filter_map(|image| image.function(name).ok());
             named.map(|function| function.address()).collect()
         };
         if targets.is_empty() {

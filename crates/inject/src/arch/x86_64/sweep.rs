@@ -96,7 +96,9 @@ impl<'a> Sweep<'a> {
         // Those to where functions start are of no interest.
         crossing.retain(|(target, _)| {
             let starts = &self.found.functions;
-            starts.binary_search_by_key(target, |f| f.range.start).is_err()
+            starts
+                .binary_search_by_key(target, |f| f.range.start)
+                .is_err()
         });
         crossing.sort_unstable();
         self.found.crossing = crossing;

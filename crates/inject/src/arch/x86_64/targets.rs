@@ -230,10 +230,15 @@ impl BranchTargets {
         else {
             return true;
         };
-        let first = self.crossing.partition_point(|(target, _)| *target < address);
+        let first = self
+            .crossing
+            .partition_point(|(target, _)| *target < address);
         let elsewhere = [&section.called, &section.pointed, &section.indirectly];
         elsewhere.iter().any(|set| set.contains(offset))
-            || self.crossing.get(first).is_some_and(|(target, _)| *target == address)
+            || self
+                .crossing
+                .get(first)
+                .is_some_and(|(target, _)| *target == address)
     }
 
     /// All the branches that lead to `address`, which is not where a function starts; none if anything else may lead there.

@@ -281,14 +281,19 @@ impl Search<'_> {
         }
         // A constant, or a displacement.
         let (low, high) = self.sweep.module.extent;
-        let (low, span) = (low as u32, high.saturating_sub(low).min(u64::from(u32::MAX)) as u32);
+        let (low, span) = (
+            low as u32,
+            high.saturating_sub(low).min(u64::from(u32::MAX)) as u32,
+        );
         for block in (0..section.bytes.len()).step_by(BLOCK) {
             let bytes = section.bytes.get(block..).unwrap_or_default();
             if bytes.len() >= BLOCK + 3 && !any_below(bytes, low.wrapping_neg(), 0, span) {
                 continue;
             }
             for word in bytes.windows(4).take(BLOCK) {
-                let word = word.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+                let word = word
+                    .first_chunk()
+                    .map_or(0, |word| u32::from_le_bytes(*word));
                 if word.wrapping_sub(low) < span {
                     self.table(u64::from(word));
                 }
