@@ -92,7 +92,7 @@ pub struct Evaluator {
     zone: Zone,
 }
 
-/// For one row: what is said of it, and the value that it is said of.
+/// For one sample of a row: what is said of it, and the value that it is said of.
 pub struct Binding {
     /// The host.
     pub host: Option<usize>,
@@ -263,23 +263,23 @@ impl Evaluator {
         };
         let mut found = Vec::new();
         for row in &filter.rows {
-            let Some(at) = row.values.iter().position(|v| *v == Val::Truth(true)) else {
-                continue;
-            };
             let Some(source) = partner(values, row) else {
                 continue;
             };
-            let value = source.values.get(at).or(source.values.first());
-            found.push(Binding {
-                host: source.host.or(row.host),
-                inst: source
-                    .inst
-                    .as_ref()
-                    .or(row.inst.as_ref())
-                    .map(|i| i.1.clone()),
-                value: value.cloned().unwrap_or(Val::Missing),
-                samples: source.values.clone(),
-            });
+            let truths = row.values.iter().enumerate();
+            for (at, _) in truths.filter(|(_, v)| **v == Val::Truth(true)) {
+                let value = source.values.get(at).or(source.values.first());
+                found.push(Binding {
+                    host: source.host.or(row.host),
+                    inst: source
+                        .inst
+                        .as_ref()
+                        .or(row.inst.as_ref())
+                        .map(|i| i.1.clone()),
+                    value: value.cloned().unwrap_or(Val::Missing),
+                    samples: source.values.clone(),
+                });
+            }
         }
         found
     }
@@ -503,8 +503,8 @@ fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> Set {
         Dimension::Sample => {
             for row in &set.rows {
                 let values: Vec<&Val> = row.values.iter().collect();
-                // Numbers of samples are put together when all are there.
-                let value = if is_arithmetic(reduction) && row.values.contains(&Val::Missing) {
+                // Samples are put together when all are there.
+                let value = if row.values.contains(&Val::Missing) {
                     Val::Missing
                 } else {
                     fold(reduction, &values)

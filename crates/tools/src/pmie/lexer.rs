@@ -165,12 +165,17 @@ impl Lexer {
                     Some('r') => text.push('\r'),
                     Some('b') => text.push('\u{8}'),
                     Some('f') => text.push('\u{c}'),
-                    Some(other @ ('"' | '\'' | '$' | '\\')) => text.push(other),
-                    Some(other) => text.extend(['\\', other]),
+                    Some(other) => text.push(other),
                     None => {}
                 },
                 '$' => {
-                    let name = self.word(|c| c.is_ascii_alphanumeric() || c == '_');
+                    let name = if quote != '\'' && self.take("'") {
+                        let name = self.word(|c| c != '\'' && c != '"');
+                        self.take("'");
+                        name
+                    } else {
+                        self.word(|c| c.is_ascii_alphanumeric() || c == '_')
+                    };
                     match self.macros.get(&name) {
                         Some(Macro::Text(value)) => text.push_str(value),
                         Some(Macro::Number(value)) => {
@@ -230,9 +235,18 @@ impl Lexer {
                 self.bump();
                 return Token::Text(self.quoted('"'));
             }
+            // A name with other characters stands in quotes.
+            '\'' => {
+                self.bump();
+                return Token::Name(self.quoted('\''));
+            }
             '$' => {
                 self.bump();
-                let name = self.word(|c| c.is_ascii_alphanumeric() || c == '_');
+                let name = if self.take("'") {
+                    self.quoted('\'')
+                } else {
+                    self.word(|c| c.is_ascii_alphanumeric() || c == '_')
+                };
                 if CLOCK.contains(&name.as_str()) {
                     return Token::Clock(name);
                 }

@@ -105,12 +105,10 @@ impl Sources {
             let zone = archive.label().timezone.to_string();
             let name = archive.label().hostname.to_string();
             if self.hosts.iter().any(|h| h.name == name) {
+                let other = self.hosts.iter().find(|h| h.name == name);
                 return Err(format!(
-                    "pmie: Error: archive {names} and archive {} are from the same host \"{name}\"\n",
-                    self.hosts
-                        .iter()
-                        .find(|h| h.name == name)
-                        .map_or("", |h| &h.spec)
+                    "pmie: Error: archive {names} not legal - archive {} is already open for host {name}\n",
+                    other.map_or("", |h| &h.spec)
                 ));
             }
             let mut context = Context::Archive(Box::new(archive));
