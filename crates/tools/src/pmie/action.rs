@@ -11,8 +11,8 @@ use std::time::Duration;
 use pcp::timezone::Zone;
 use pcp::{Timestamp, config};
 
-use super::ast::{Action, Kind};
-use super::eval::{Binding, shown};
+use super::ast::Action;
+use super::eval::Binding;
 use super::source::Sources;
 
 /// Does actions.
@@ -112,7 +112,7 @@ fn expand(text: &str, bindings: &[Binding], sources: &Sources) -> String {
                         let _ = write!(out, "{inst}");
                     }
                 }
-                Some(b'v') => out.push_str(&shown(&binding.value, Kind::Number)),
+                Some(b'v') => out.push_str(&binding.shown()),
                 _ => {
                     out.push('%');
                     consumed = 1;

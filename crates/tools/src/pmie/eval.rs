@@ -92,16 +92,22 @@ pub struct Evaluator {
     zone: Zone,
 }
 
-/// For one sample of a row: what is said of it, and the value that it is said of.
+/// For one row: what is said of it, and the values that it is said of.
 pub struct Binding {
     /// The host.
     pub host: Option<usize>,
     /// The instance.
     pub inst: Option<Text>,
-    /// The value.
-    pub value: Val,
-    /// All samples of it.
+    /// All samples of the value.
     pub samples: Vec<Val>,
+}
+
+impl Binding {
+    /// The samples in words.
+    pub fn shown(&self) -> String {
+        let samples = self.samples.iter().map(|v| shown(v, Kind::Number));
+        samples.collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl Evaluator {
@@ -266,9 +272,7 @@ impl Evaluator {
             let Some(source) = partner(values, row) else {
                 continue;
             };
-            let truths = row.values.iter().enumerate();
-            for (at, _) in truths.filter(|(_, v)| **v == Val::Truth(true)) {
-                let value = source.values.get(at).or(source.values.first());
+            if row.values.contains(&Val::Truth(true)) {
                 found.push(Binding {
                     host: source.host.or(row.host),
                     inst: source
@@ -276,7 +280,6 @@ impl Evaluator {
                         .as_ref()
                         .or(row.inst.as_ref())
                         .map(|i| i.1.clone()),
-                    value: value.cloned().unwrap_or(Val::Missing),
                     samples: source.values.clone(),
                 });
             }

@@ -263,16 +263,9 @@ impl Engine {
 
     /// What makes a condition true.
     fn print_bindings(&self, evaluator: &Evaluator, condition: &Expr) {
-        let mut last = None;
         for binding in evaluator.bindings(condition) {
-            // Each row once, with all of its samples.
-            let row = (binding.host, binding.inst.clone());
-            if last.replace(row.clone()) == Some(row) {
-                continue;
-            }
-            let samples = binding.samples.iter().map(|v| shown(v, Kind::Number));
-            let values = samples.collect::<Vec<_>>().join(" ");
-            println!("{}{values}", self.row(binding.host, binding.inst.as_ref()));
+            let row = self.row(binding.host, binding.inst.as_ref());
+            println!("{row}{}", binding.shown());
         }
     }
 
