@@ -288,10 +288,12 @@ impl Evaluator {
     }
 }
 
-/// Whether a truth comes out of many by a quantifier.
+/// Whether a truth comes out of those of many instances or hosts.
 fn has_quantifier(expr: &Expr) -> bool {
     match &expr.form {
-        Form::Reduce(Reduction::Some | Reduction::All | Reduction::Percent(_), _, _) => true,
+        Form::Reduce(what, dimension, e) if !is_arithmetic(*what) => {
+            *dimension != Dimension::Sample || has_quantifier(e)
+        }
         Form::Not(e) | Form::Rising(e) | Form::Falling(e) | Form::Match(_, _, e) => {
             has_quantifier(e)
         }
@@ -311,6 +313,7 @@ fn leftmost(truth: &Expr) -> &Expr {
             }
         }
         Form::Not(e) | Form::Rising(e) | Form::Falling(e) | Form::Match(_, _, e) => leftmost(e),
+        Form::Reduce(what, _, e) if !is_arithmetic(*what) => leftmost(e),
         _ => truth,
     }
 }
