@@ -215,10 +215,10 @@ fn definitions_of(text: &str) -> Vec<String> {
             let head = piece.split_once(" =").map(|(name, _)| name.trim());
             let is_name = head.is_some_and(|name| {
                 let fits = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
-                !name.is_empty() && name.chars().all(fits)
+                !name.is_empty() && name.chars().all(fits) && !piece.contains("==")
             });
             match found.last_mut() {
-                Some(last) if !fresh && !(is_name && !piece.contains("==")) => {
+                Some(last) if !fresh && !is_name => {
                     last.push(',');
                     last.push_str(piece);
                 }
@@ -301,7 +301,7 @@ struct Pmrep {
 enum Output<'a> {
     Report(Report<'a>),
     Csv(Csv<'a>),
-    Archive(ArchiveOutput<'a>),
+    Archive(Box<ArchiveOutput<'a>>),
     Overall(Overall<'a>),
 }
 
@@ -348,7 +348,7 @@ impl Pmrep {
                     .announce(&mut *out, self.metrics.len(), path, live)?;
                 let archive =
                     ArchiveOutput::new(settings, path, &self.context, &self.host, &self.zone);
-                Output::Archive(archive)
+                Output::Archive(Box::new(archive))
             }
         };
         out.flush()?;

@@ -279,7 +279,8 @@ impl<'a> Report<'a> {
             return Ok(());
         };
         write!(out, "[{number:digits$}] - {}", metric.name)?;
-        if !metric.is_flat() && !(self.settings.fixed_header && self.settings.colxrow.is_some()) {
+        let any_instance = self.settings.fixed_header && self.settings.colxrow.is_some();
+        if !metric.is_flat() && !any_instance {
             write!(out, "[\"{}\"]", metric.instance_name(column.inst))?;
         }
         if self.settings.unit_info {
