@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use pcp::pdu::attr;
+use pcp::pmns::Pmns;
 use pcp::{
     Atom, Desc, ErrorCode, INST_NULL, InDom, Instance, LabelLevel, LabelSet, Pmid, Text, Type,
 };
@@ -35,6 +36,8 @@ pub struct Proc {
     domain: u32,
     help: Help,
     metrics: HashMap<Pmid, Metric>,
+    /// Their names: PCP's name space leaves some of them to the agent.
+    names: Pmns,
     system: System,
     /// The processes of the present fetch.
     processes: Option<Vec<Process>>,
@@ -47,10 +50,19 @@ pub struct Proc {
 impl Proc {
     /// With the help texts of a folder, when it has any.
     pub fn new(domain: u32, folder: &Path) -> Proc {
+        let metrics = table::load(domain, TABLE);
+        let mut by_place: Vec<&Metric> = metrics.values().collect();
+        by_place.sort_by_key(|metric| metric.desc.pmid);
+        let mut names = Pmns::new();
+        for metric in by_place {
+            // They are different ones.
+            let _ = names.insert(metric.name.as_bytes(), metric.desc.pmid);
+        }
         Proc {
             domain,
             help: crate::help_in(folder),
-            metrics: table::load(domain, TABLE),
+            names,
+            metrics,
             system: System::new(domain),
             processes: None,
             groups: HashMap::new(),
@@ -227,6 +239,10 @@ impl Agent for Proc {
             LabelLevel::Domain => vec![label_set(INST_NULL, level, &[("agent", "\"proc\"", 0)])],
             _ => Vec::new(),
         })
+    }
+
+    fn names(&mut self) -> Option<&Pmns> {
+        Some(&self.names)
     }
 
     fn attribute(&mut self, client: i32, attribute: u32, value: &[u8]) {
