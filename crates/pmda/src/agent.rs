@@ -62,6 +62,11 @@ pub trait Agent {
         Err(ErrorCode::INDOM)
     }
 
+    /// The instance that a name means which is none of [`Agent::instances`]', for names that may be written in several ways.
+    fn instance_named(&mut self, _client: i32, _indom: InDom, _name: &[u8]) -> Option<i32> {
+        None
+    }
+
     /// The help text of a metric.
     ///
     /// # Errors

@@ -161,8 +161,12 @@ fn instances(
         }]
     } else if !name.is_empty() {
         let found = all.iter().find(|i| instance_name_matches(&i.name, name));
+        let found = match found {
+            Some(found) => Some(found.inst),
+            None => agent.instance_named(client, indom, name),
+        };
         vec![Instance {
-            inst: found.ok_or(ErrorCode::INST)?.inst,
+            inst: found.ok_or(ErrorCode::INST)?,
             name: Text::default(),
         }]
     } else {

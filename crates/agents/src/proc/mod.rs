@@ -226,6 +226,17 @@ impl Agent for Proc {
         }
     }
 
+    fn instance_named(&mut self, client: i32, indom: InDom, name: &[u8]) -> Option<i32> {
+        // The number alone does, of at most the six digits that names begin with.
+        if indom.serial() != PROCESSES || !self.users.contains_key(&client) {
+            return None;
+        }
+        let is_number = name.len() <= 6 && name.iter().all(u8::is_ascii_digit);
+        let digits = Some(name).filter(|_| is_number)?;
+        let pid = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        Process::find(pid).map(|process| process.pid)
+    }
+
     fn metric_text(&mut self, pmid: Pmid, one_line: bool) -> Result<Text, ErrorCode> {
         self.help.metric(pmid, one_line)
     }
