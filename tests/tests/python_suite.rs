@@ -45,7 +45,6 @@ const TESTS: &[&str] = &[
     "test_subprocess.POSIXProcessTestCase.test_preexec",
     "test_subprocess.POSIXProcessTestCase.test_restore_signals",
     "test_subprocess.POSIXProcessTestCase.test_kill_dead",
-    "test_subprocess.POSIXProcessTestCase.test_stdin_broken_pipe",
     "test_asyncio.test_streams.StreamTests",
     "test_asyncio.test_locks",
 ];
