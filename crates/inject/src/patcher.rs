@@ -426,7 +426,7 @@ impl Process {
         }
         if built.is_empty() {
             // Of a process that is being killed nothing can be read, and no site would do.
-            if let (false, Some(&tid)) = (refusals.is_empty(), self.thread_ids().first()) {
+            if let Some(&tid) = self.thread_ids().first() {
                 let registers = ptrace::registers(tid);
                 self.or_death(registers)?;
             }
