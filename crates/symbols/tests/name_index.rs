@@ -171,15 +171,11 @@ fn all_ways_lead_to_the_same_names() {
         let decoded = answers(&program.path, DebugFiles::default());
         let has = |wanted: &str| decoded.iter().any(|a| a.starts_with(wanted));
         // What the sources say, so that not all agree on nothing.
-        for wanted in [
-            "f: function f ",
-            "_Z3addRKN4shop4ItemEi: function add ",
-            "struct Item: Some",
-        ] {
+        for wanted in ["f: ", "_Z3addRKN4shop4ItemEi: ", "struct Item: Some"] {
             assert!(has(wanted), "{compiler} {flags:?}: {wanted}: {decoded:#?}");
         }
         assert!(
-            has("twice<*>: copy twice<int> ") || flags[0] == "-O0",
+            has("twice<*>: copy twice<int> ") || flags.contains(&"-O0") || flags.contains(&"-flto"),
             "{decoded:#?}"
         );
         assert!(!has("nothing: "));

@@ -273,10 +273,11 @@ impl FunctionIndex {
         if let Some(known) = lock(&self.entities).get(name) {
             return known.clone();
         }
-        let found = match self.entities_by_search(units, name) {
+        let mut found = match self.entities_by_search(units, name) {
             Some(found) => found,
             None => self.ask(file, None, |index| index.entities(name, file.strings())),
         };
+        found.extend(units.type_units_named(name));
         lock(&self.entities).insert(name.to_owned(), found.clone());
         found
     }

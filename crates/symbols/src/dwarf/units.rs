@@ -381,6 +381,35 @@ impl<'a> Units<'a> {
         Some(Place { unit, entry })
     }
 
+    /// Types of `.debug_types` that have a name: other units only refer to them.
+    pub fn type_units_named(&self, name: &str) -> Vec<EntryId> {
+        let dwarf = &self.file.dwarf;
+        let mut found = Vec::new();
+        let mut headers = dwarf.type_units();
+        while let Ok(Some(header)) = headers.next() {
+            let (Some(start), UnitType::Type { type_offset, .. }) =
+                (header.debug_types_offset(), header.type_())
+            else {
+                continue;
+            };
+            let Ok(unit) = gimli::Unit::new(dwarf, header) else {
+                continue;
+            };
+            let named = unit.entry(type_offset).ok().and_then(|entry| {
+                let value = entry.attr_value(gimli::DW_AT_name)?;
+                dwarf.attr_string(&unit, value).ok()
+            });
+            if named.is_some_and(|found| found.slice() == name.as_bytes()) {
+                found.push(EntryId {
+                    home: Home::Types,
+                    unit: start.0,
+                    die: type_offset.0,
+                });
+            }
+        }
+        found
+    }
+
     /// Where type units are: those of `.debug_types`, and in DWARF 5 those among the others.
     fn signatures(&self) -> &HashMap<u64, (Home, usize, usize)> {
         self.table.signatures.get_or_init(|| {
