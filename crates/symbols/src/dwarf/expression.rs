@@ -93,6 +93,8 @@ struct Run<'c, 'f, 'a> {
     /// What the operations since the last piece say.
     simple: Option<Location>,
     is_value: bool,
+    /// Floating-point numbers are on the stack, as their bits: they can be handed on, but not calculated with.
+    has_floats: bool,
 }
 
 fn damaged(e: gimli::Error) -> String {
@@ -108,6 +110,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             nesting,
             simple: None,
             is_value: false,
+            has_floats: false,
         }
     }
 
@@ -194,10 +197,12 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                             let mut other = self.nested()?;
                             other.stack.clone_from(&self.stack);
                             other.is_value = self.is_value;
+                            other.has_floats = self.has_floats;
                             let yes = other.rest(expression, there, left / 2)?;
                             let mut other = self.nested()?;
                             other.stack = std::mem::take(&mut self.stack);
                             other.is_value = self.is_value;
+                            other.has_floats = self.has_floats;
                             let no = other.rest(expression, operations, left / 2)?;
                             return either(condition, yes, no);
                         }
@@ -213,7 +218,15 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
         Ok(Location::Pieces(pieces))
     }
 
+    fn without_floats(&self) -> Result<(), String> {
+        match self.has_floats {
+            true => Err("its location needs floating-point arithmetic".into()),
+            false => Ok(()),
+        }
+    }
+
     fn two(&mut self, operator: Operator) -> Result<(), String> {
+        self.without_floats()?;
         let (b, a) = (self.pop()?, self.pop()?);
         self.push(Term::binary(operator, a, b))
     }
@@ -274,6 +287,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             Operation::Lt => self.two(Operator::Less)?,
             Operation::Le => self.two(Operator::LessOrEqual)?,
             Operation::Gt | Operation::Ge => {
+                self.without_floats()?;
                 let (b, a) = (self.pop()?, self.pop()?);
                 let operator = match operation {
                     Operation::Gt => Operator::Less,
@@ -282,6 +296,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 self.push(Term::binary(operator, b, a))?;
             }
             Operation::Neg => {
+                self.without_floats()?;
                 let top = self.pop()?;
                 self.push(Term::binary(Operator::Subtract, Term::Constant(0), top))?;
             }
@@ -290,6 +305,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 self.push(Term::binary(Operator::Xor, top, Term::Constant(-1)))?;
             }
             Operation::Abs => {
+                self.without_floats()?;
                 let top = self.pop()?;
                 let sign =
                     Term::binary(Operator::ShiftRightSigned, top.clone(), Term::Constant(63));
@@ -370,8 +386,11 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 self.push(term)?;
             }
             Operation::Convert { base_type } | Operation::Reinterpret { base_type } => {
+                self.without_floats()?;
                 let top = self.pop()?;
                 let term = self.typed(top, base_type)?;
+                // From or to a floating-point number is more than another view of the bits.
+                self.without_floats()?;
                 self.push(term)?;
             }
             Operation::Uninitialized => {}
@@ -381,9 +400,12 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 
     /// What an expression gave when the function was entered.
-    fn entry_value(&self, expression: Expression<Slice<'a>>) -> Result<Term, String> {
+    fn entry_value(&mut self, expression: Expression<Slice<'a>>) -> Result<Term, String> {
         if self.context.pc == self.context.entry {
-            return match self.nested()?.whole(expression)? {
+            let mut nested = self.nested()?;
+            let location = nested.whole(expression)?;
+            self.has_floats |= nested.has_floats;
+            return match location {
                 Location::Register(register) => Ok(Term::Register(register)),
                 Location::Memory(number) | Location::Value(number) => Ok(number),
                 _ => Err("its entry value is not that of a register".into()),
@@ -398,6 +420,17 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 Some(Operation::RegisterOffset {
                     register,
                     offset: 0,
+                    base_type,
+                }),
+                None,
+            ) if base_type.0 != 0 => {
+                let term = self.context.handed(Handed::Register(register.0))?;
+                return self.typed(term, base_type);
+            }
+            (
+                Some(Operation::RegisterOffset {
+                    register,
+                    offset: 0,
                     ..
                 }),
                 Some(Operation::Deref { .. }),
@@ -408,7 +441,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 
     /// A number as one of a base type: its low bits, sign-extended if the type is signed.
-    fn typed(&self, term: Term, base_type: UnitOffset) -> Result<Term, String> {
+    fn typed(&mut self, term: Term, base_type: UnitOffset) -> Result<Term, String> {
         if base_type.0 == 0 {
             return Ok(term);
         }
@@ -420,7 +453,8 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             .ok_or("its location needs a number of more than 8 bytes")?;
         let signed = match entry.attr_value(gimli::DW_AT_encoding) {
             Some(AttributeValue::Encoding(gimli::DW_ATE_float)) => {
-                return Err("its location needs floating-point arithmetic".into());
+                self.has_floats = true;
+                false
             }
             Some(AttributeValue::Encoding(e)) => {
                 e == gimli::DW_ATE_signed || e == gimli::DW_ATE_signed_char
