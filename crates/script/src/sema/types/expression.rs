@@ -178,6 +178,14 @@ impl Types<'_> {
                 }
             }
         }
+        // What a later overload gives, the earlier ones give, too: those that only say `next`, for example.
+        for f in &chain {
+            let slot = &mut self.signatures[f.0 as usize].result;
+            if slot.ty == Ty::Unknown && result != Ty::Unknown {
+                let (_, new) = Self::unify(slot, result, span, What::Value, self.report);
+                self.resolved += usize::from(new);
+            }
+        }
         result
     }
 
@@ -347,7 +355,7 @@ impl Types<'_> {
             self.expr(a, want);
             unresolved |= a.ty == Ty::Unknown;
             if a.ty == Ty::Stats && !matches!(a.kind, ExprKind::Hist(..)) {
-                self.report.error(
+                self.report.late(
                     "print format actual argument evaluation type unsupported",
                     a.span,
                 );
