@@ -5,7 +5,6 @@ use spile_tests::terminal::Terminal;
 use spile_tests::{Scratch, need, run, spile_path};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
 
 /// A client of the language server protocol: content-length headers and JSON-RPC, as the specification has them.
 struct Client {

@@ -33,7 +33,7 @@ fn keys_control_the_script() {
     terminal.expect("ticks=100\u{1b}");
     // The first alone is on again.
     terminal.type_in("t0\r");
-    terminal.expect("on          ");
+    terminal.expect("     on ");
     terminal.type_in("s");
     terminal.expect("*state");
     terminal.type_in("r");
