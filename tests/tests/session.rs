@@ -205,7 +205,7 @@ fn errors_are_one_clear_message() {
         ),
         (
             &["-x", "abc", "-e", "probe begin { exit() }"],
-            "-x wants a process id, not 'abc'",
+            "Invalid target process ID number.",
         ),
         (
             &["-c", "/no/such/program", "-e", "probe begin { exit() }"],
