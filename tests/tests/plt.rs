@@ -35,7 +35,28 @@ fn calls_are_seen_where_they_leave_a_program_however_it_was_linked() {
 }
 
 #[test]
+fn calls_are_seen_where_they_come_back() {
+    let scratch = Scratch::new("plt-return");
+    let script = "global n, sum probe process.plt(\"get*\").return { n[$$name]++; sum[$$name] += $return != 0 }
+        probe process.plt(\"setjmp\").return ?, process.plt(\"_setjmp\").return ? { n[\"jumps\"]++ }
+        probe end { printf(\"%d %d %d\\n\", n[\"getppid\"], n[\"getenv\"], sum[\"getppid\"]) }";
+    let source = PROGRAM.replace("int main(void) {", "#include <setjmp.h>\nint main(void) {\n jmp_buf b; volatile int k = 0; if (setjmp(b) < 9 && k++ < 9) longjmp(b, k); if (k != 9) abort();");
+    for (name, flags) in [
+        ("lazy.c", &["-O2", "-Wl,-z,lazy"][..]),
+        ("now.c", &["-O2", "-Wl,-z,now"]),
+        ("fixed.c", &["-O2", "-no-pie", "-s"]),
+    ] {
+        let program = scratch.compile(name, &source, flags);
+        let outcome = stap(&["-e", script, "-c", &program.display().to_string()]).ok();
+        assert_eq!(outcome.stdout, "300 20 300\n", "{name}: {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn entries_are_listed_by_name() {
     let outcome = stap(&["-l", "process(\"/bin/ls\").plt(\"getenv\")"]).ok();
     assert_eq!(outcome.stdout, "process(\"/usr/bin/ls\").plt(\"getenv\")\n");
+    let outcome = stap(&["-l", "process(\"/bin/ls\").plt(\"getenv\").return"]).ok();
+    let expected = "process(\"/usr/bin/ls\").plt(\"getenv\").return\n";
+    assert_eq!(outcome.stdout, expected);
 }

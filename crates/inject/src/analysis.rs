@@ -51,8 +51,6 @@ pub struct ModuleCode<'a> {
     pub code_pointers: &'a [u64],
     /// Reads the module's data, for jump tables.
     pub read_data: &'a ReadData<'a>,
-    /// The addresses of all that the module has, data included.
-    pub extent: (u64, u64),
     /// Whether the module is linked to run at fixed addresses (ELF's `ET_EXEC`), so that a plain constant may be an
     /// address.
     pub fixed_address: bool,

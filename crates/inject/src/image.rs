@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use symbols::{Binary, ImageAddr, Mapping, SymbolsError};
 
-use crate::arch::{ControlFlow, Loop, NotProvable, Room, TakenRanges, plan_through};
+use crate::arch::{ControlFlow, Loop, NotProvable, Room, SystemCall, TakenRanges, plan_through};
 use crate::error::InjectError;
 use crate::mapping::PAGE;
 use crate::module::{FileIdentity, Module};
@@ -99,12 +99,28 @@ impl Image {
     /// The `syscall` instructions of its code, ascending; looks at all functions that have some.
     pub fn system_calls(&self) -> Vec<SystemCallSite> {
         let found = self.module.system_calls().iter();
+        found.map(|call| self.system_call_site(call)).collect()
+    }
+
+    /// Those that may make one of some system calls, by number; looks at no more of the code than it must.
+    pub fn system_calls_of(&self, numbers: &[i64]) -> Vec<SystemCallSite> {
+        let found = self.module.system_calls_of(numbers);
         found
-            .map(|call| SystemCallSite {
-                address: call.address.wrapping_add(self.bias),
-                number: call.number,
-            })
+            .iter()
+            .map(|call| self.system_call_site(call))
             .collect()
+    }
+
+    /// Whether its code seems to make system calls, which is told at little cost.
+    pub fn has_system_calls(&self) -> bool {
+        !self.module.apparent_system_calls().is_empty()
+    }
+
+    fn system_call_site(&self, call: &SystemCall) -> SystemCallSite {
+        SystemCallSite {
+            address: call.address.wrapping_add(self.bias),
+            number: call.number,
+        }
     }
 
     /// A function by the name of its symbol.

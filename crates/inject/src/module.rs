@@ -12,8 +12,8 @@ use symbols::{Binary, CallFrameRow, CodeRange, ImageAddr, SymbolsError};
 
 use crate::analysis::{CodeSection, ModuleCode};
 use crate::arch::{
-    BranchTargets, ControlFlow, FunctionCode, Named, SYSCALL, StackRow, SystemCall, control_flow,
-    syscall_instructions, system_calls,
+    BranchTargets, ControlFlow, FunctionCode, Named, SYSCALL, StackRow, SystemCall,
+    apparent_system_calls, control_flow, system_calls,
 };
 use crate::stack_table::{self, TableParts};
 
@@ -57,6 +57,7 @@ pub(crate) struct Module {
     cold_parts: OnceLock<HashMap<String, Vec<u64>>>,
     stack_tables: Mutex<HashMap<TableParts, Option<Arc<[u8]>>>>,
     system_calls: OnceLock<Vec<SystemCall>>,
+    apparent_system_calls: OnceLock<Vec<SystemCall>>,
 }
 
 impl Module {
@@ -78,6 +79,7 @@ impl Module {
             cold_parts: OnceLock::new(),
             stack_tables: Mutex::default(),
             system_calls: OnceLock::new(),
+            apparent_system_calls: OnceLock::new(),
         });
         modules.insert(identity, Arc::downgrade(&module));
         Ok(module)
@@ -158,7 +160,6 @@ impl Module {
         landing_pads.extend(exits.map(|f| f.address.0 + 1));
         landing_pads.sort_unstable();
         let code_pointers: Vec<u64> = binary.code_pointers().iter().map(|at| at.0).collect();
-        let segments = binary.load_segments().iter();
         let read_data = |address: u64, buffer: &mut [u8]| self.read_data(address, buffer);
         run(&ModuleCode {
             sections: &sections,
@@ -166,13 +167,6 @@ impl Module {
             landing_pads: &landing_pads,
             code_pointers: &code_pointers,
             read_data: &read_data,
-            extent: (
-                segments.clone().map(|s| s.vaddr.0).min().unwrap_or(0),
-                segments
-                    .map(|s| s.vaddr.0.saturating_add(s.mem_size))
-                    .max()
-                    .unwrap_or(0),
-            ),
             fixed_address: !binary.is_position_independent(),
         })
     }
@@ -285,28 +279,52 @@ impl Module {
     /// The `syscall` instructions of the code, ascending.
     pub(crate) fn system_calls(&self) -> &[SystemCall] {
         self.system_calls.get_or_init(|| {
-            let sections: Vec<CodeSection<'_>> = self
-                .code_ranges()
-                .into_iter()
-                .filter_map(|range| self.section(range))
-                .collect();
-            // Most libraries have none, and are spared the analysis.
-            let ranges = self.binary.function_ranges();
-            let candidates: Vec<u64> = sections
-                .iter()
-                .flat_map(|section| resembling(section, ranges))
-                .collect();
-            if candidates.is_empty() {
-                return Vec::new();
-            }
-            let targets = self.targets_around(&candidates);
+            let apparent = self.apparent_system_calls().iter();
+            self.confirmed(apparent.map(|call| call.address).collect())
+        })
+    }
+
+    /// Those that may make one of some system calls. Only the code around them is looked at.
+    pub(crate) fn system_calls_of(&self, numbers: &[i64]) -> Vec<SystemCall> {
+        if let Some(all) = self.system_calls.get() {
+            let chosen = all.iter().filter(|call| call.may_make(numbers));
+            return chosen.copied().collect();
+        }
+        let apparent = self.apparent_system_calls().iter();
+        let chosen = apparent.filter(|call| call.may_make(numbers));
+        self.confirmed(chosen.map(|call| call.address).collect())
+    }
+
+    /// The `syscall` instructions that the functions, taken by themselves, seem to have. Most libraries have none, and are
+    /// spared the analysis.
+    pub(crate) fn apparent_system_calls(&self) -> &[SystemCall] {
+        self.apparent_system_calls.get_or_init(|| {
+            let ranges = self.code_ranges().into_iter();
+            let sections = ranges.filter_map(|range| self.section(range));
+            let functions = || self.binary.function_ranges();
             let mut found: Vec<SystemCall> = sections
-                .iter()
-                .flat_map(|section| system_calls(*section, &targets))
+                .filter(|section| memchr::memmem::find(section.bytes, &SYSCALL).is_some())
+                .flat_map(|section| apparent(&section, functions()))
                 .collect();
             found.sort_unstable_by_key(|call| call.address);
             found
         })
+    }
+
+    /// The system calls in the functions that hold some addresses, with what is proven of their numbers.
+    fn confirmed(&self, addresses: Vec<u64>) -> Vec<SystemCall> {
+        if addresses.is_empty() {
+            return Vec::new();
+        }
+        let targets = self.targets_around(&addresses);
+        let ranges = self.code_ranges().into_iter();
+        let sections = ranges.filter_map(|range| self.section(range));
+        let mut found: Vec<SystemCall> = sections
+            .flat_map(|section| system_calls(section, &targets))
+            .filter(|call| addresses.contains(&call.address))
+            .collect();
+        found.sort_unstable_by_key(|call| call.address);
+        found
     }
 
     fn code_ranges(&self) -> Vec<Range<u64>> {
@@ -339,8 +357,8 @@ impl Module {
     }
 }
 
-/// Where a section's functions, taken by themselves, seem to have `syscall` instructions.
-fn resembling(section: &CodeSection<'_>, functions: &[CodeRange]) -> Vec<u64> {
+/// See [`Module::apparent_system_calls`].
+fn apparent(section: &CodeSection<'_>, functions: &[CodeRange]) -> Vec<SystemCall> {
     let mut found = Vec::new();
     let mut behind = 0;
     for offset in memchr::memmem::find_iter(section.bytes, &SYSCALL) {
@@ -354,7 +372,7 @@ fn resembling(section: &CodeSection<'_>, functions: &[CodeRange]) -> Vec<u64> {
         };
         behind = range.end.0.max(address + 1);
         if let Some(code) = section.slice(range.start.0..range.end.0) {
-            found.extend(syscall_instructions(code, range.start.0));
+            found.extend(apparent_system_calls(code, range.start.0));
         }
     }
     found

@@ -13,6 +13,13 @@ use crate::point::Point;
 use crate::process::Process;
 use crate::ptrace;
 
+impl Image {
+    /// Looks at the code in which [`Process::watch`] puts its hooks, which that does otherwise, with the process stopped.
+    pub fn prepare_watch(&self, watch: Watch) {
+        self.system_calls_of(&numbers(watch));
+    }
+}
+
 /// How far before its point a patch may begin, at most.
 const PATCH: u64 = 64;
 
@@ -196,17 +203,26 @@ fn events(watch: Watch) -> Vec<Event> {
     events
 }
 
+fn number(event: &Event) -> i64 {
+    match *event {
+        Event::Before(number, _) | Event::Child(number) => i64::from(number),
+        Event::Libraries => -1,
+    }
+}
+
+/// The system calls of interest.
+fn numbers(watch: Watch) -> Vec<i64> {
+    let events = before(watch).into_iter().chain(after(watch));
+    events.map(|event| number(&event)).collect()
+}
+
 fn hooks(image: &Image, watch: Watch, poster: &Poster) -> Vec<Insertion> {
     let (before, after) = (before(watch), after(watch));
     if before.is_empty() && after.is_empty() {
         return Vec::new();
     }
     let mut insertions = Vec::new();
-    for site in image.system_calls() {
-        let number = |event: &Event| match *event {
-            Event::Before(number, _) | Event::Child(number) => i64::from(number),
-            Event::Libraries => -1,
-        };
+    for site in image.system_calls_of(&numbers(watch)) {
         let constant = site.number().is_some();
         let here: Vec<Event> = before
             .iter()

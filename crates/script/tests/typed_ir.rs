@@ -256,8 +256,8 @@ fn initial_values_from_the_command_line_win() {
 fn what_is_not_served_is_named() {
     for (script, what) in [
         (
-            r#"probe process("x").plt("f").return { }"#,
-            r#"'process("x").plt("f").return'"#,
+            r#"probe process("x").plt("f").call { }"#,
+            r#"'process("x").plt("f").call'"#,
         ),
         (r#"probe module("x").statement("f@a.c:1") { }"#, "statement"),
         (r#"probe kernel.function("f") { }"#, "'kernel.function"),

@@ -147,13 +147,22 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
 fn look_ahead(images: &[inject::Image], extent: plan::Extent) {
     if let Some(program) = images.first() {
         match extent {
-            plan::Extent::Libraries => {}
+            plan::Extent::Libraries | plan::Extent::Everywhere => {}
             plan::Extent::Places => program.prepare(&[]),
             plan::Extent::Wide => program.analyse(),
         }
     }
+    // As much as may come to be watched.
+    let watch = inject::Watch {
+        forks: true,
+        execs: true,
+        ..inject::Watch::default()
+    };
     for image in images {
-        image.system_calls();
+        if extent == plan::Extent::Everywhere {
+            image.system_calls();
+        }
+        image.prepare_watch(watch);
     }
 }
 

@@ -71,7 +71,7 @@ impl Run<'_> {
         if let Some(tracee) = self.tracees.get(&pid)
             && self.watched.board.is_some()
         {
-            tracee.look_for_system_calls();
+            tracee.look_for_system_calls(self.watched.watch);
         }
     }
 

@@ -119,6 +119,8 @@ pub enum Extent {
     Libraries,
     /// A few places of the program.
     Places,
+    /// All places where system calls are made.
+    Everywhere,
     /// Many places of the program, or such for which all its control flow has to be known.
     Wide,
 }
@@ -130,6 +132,7 @@ pub fn extent(program: &ir::Program) -> Option<Extent> {
         .filter_map(|p| understand(&p.point).ok())
         .filter(Kind::is_in_process)
         .map(|kind| match &kind {
+            _ if kind.is_everywhere() => Extent::Everywhere,
             _ if kind.module().is_none_or(|m| m.library.is_some()) => Extent::Libraries,
             Kind::Function { returns: true, .. } => Extent::Wide,
             Kind::Plt { returns: true, .. } => Extent::Wide,

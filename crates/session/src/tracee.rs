@@ -349,6 +349,9 @@ impl Tracee {
         let used = || work.iter().filter(|(_, placements)| !placements.is_empty());
         for (image, placements) in used() {
             let sites = || placements.iter().map(|placement| &placement.site);
+            if sites().any(|site| site.around.is_some()) {
+                image.system_calls();
+            }
             if sites().any(|site| site.returns.is_some()) {
                 image.analyse();
             } else {
@@ -598,18 +601,18 @@ impl Tracee {
     }
 
     /// Looks through the code of its modules for system calls, which is remembered.
-    pub fn look_for_system_calls(&self) {
+    pub fn look_for_system_calls(&self, watch: inject::Watch) {
         for image in &self.images {
-            image.system_calls();
+            image.prepare_watch(watch);
         }
     }
 
     /// Whether there is something to be done about modules that have come since it was looked at last; it runs.
     pub fn has_work(&self, work: &[Work]) -> bool {
         self.stacks.is_some()
-            || work.iter().any(|(image, placements)| {
-                !placements.is_empty() || !image.system_calls().is_empty()
-            })
+            || work
+                .iter()
+                .any(|(image, placements)| !placements.is_empty() || image.has_system_calls())
     }
 
     /// Marks modules as dealt with in which there is nothing to do.

@@ -103,6 +103,9 @@ impl SiteVariables {
     }
 }
 
+/// The stack pointer's number as an operand of instructions.
+const RSP: u8 = 4;
+
 /// The debugging information of one binary, opened when first needed and then shared by the sites in it.
 pub type SharedInfo<'a> = Rc<OnceCell<Option<DebugInfo<'a>>>>;
 
@@ -248,11 +251,17 @@ impl Resolver for SiteResolver<'_> {
             return Some(system_calls::SLOT);
         }
         let SiteVariables::Return {
-            binary, address, ..
+            binary,
+            entry,
+            address,
         } = self.variables
         else {
             return None;
         };
+        if let SiteVariables::Plt { .. } = **entry {
+            // Calls lead there, and nothing is on the stack yet.
+            return Some((RSP, 0));
+        }
         self.slot(binary, *address)
     }
 

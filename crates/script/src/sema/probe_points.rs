@@ -54,10 +54,10 @@ const IN_PROCESS: &[(&str, bool)] = &[
     ("mark(string)", true),
     ("provider(string).mark(string)", true),
     ("plt", true),
-    ("plt.return", false),
+    ("plt.return", true),
     ("plt(string)", true),
     ("plt(string).call", false),
-    ("plt(string).return", false),
+    ("plt(string).return", true),
 ];
 
 /// Points after `process…` only.

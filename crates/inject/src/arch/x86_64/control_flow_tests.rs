@@ -35,7 +35,6 @@ fn flow(code: &[u8], lengths: &[u64], stack_at: &dyn Fn(u64) -> Option<StackRow>
         landing_pads: &[],
         code_pointers: &[],
         read_data: &read_data,
-        extent: (0, u64::MAX),
         fixed_address: false,
     });
     control_flow(&FunctionCode {

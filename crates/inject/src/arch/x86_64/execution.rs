@@ -181,6 +181,66 @@ fn a_loop_to_the_patched_start() {
     assert_eq!(arena.word(COUNTER), 17);
 }
 
+/// One byte, then the head of a loop, then some more.
+fn loop_to_the_second_byte(a: &mut CodeAssembler, rest: usize) -> Result<(), IcedError> {
+    let mut again = a.create_label();
+    a.mov(ecx, 9)?;
+    a.stc()?;
+    a.set_label(&mut again)?;
+    a.adc(rdx, 5)?;
+    a.dec(rcx)?;
+    a.jne(again)?;
+    for _ in 0..rest {
+        a.lea(rdx, ptr(rdx + 1))?;
+    }
+    a.ret()
+}
+
+#[test]
+fn branches_into_the_patch_go_to_the_copies() {
+    // The short branch is sent to padding, or, where that is too far, to where other instructions stood.
+    check(|a, _| loop_to_the_second_byte(a, 3));
+    check(|a, _| loop_to_the_second_byte(a, 60));
+}
+
+#[test]
+fn room_is_made_where_there_is_none() {
+    let mut a = CodeAssembler::new(64).unwrap();
+    loop_to_the_second_byte(&mut a, 60).unwrap();
+    let bytes = a.assemble(0x1000).unwrap();
+    let section = CodeSection {
+        address: 0x1000,
+        bytes: &bytes,
+    };
+    let function = 0x1000..0x1000 + bytes.len() as u64;
+    let targets = targets_of(section, function.clone());
+    let free = TakenRanges::default();
+    // mov ecx, 9 is five bytes long.
+    let plan = |room| plan(0x1005, section, function.clone(), &targets, &free, room);
+    assert_eq!(plan(Room::Unused), Err(Refusal::EnteredInside(0x1006)));
+    let plan = plan(Room::Made).unwrap();
+    let [redirected] = &plan.redirected[..] else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(redirected.target, 0x1006);
+    let [moved] = &plan.moved[..] else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(redirected.springboard, Some(moved.start + 5));
+    let trampoline = Trampoline::build(&plan, &[], 0x9000).unwrap();
+    let writes = plan.writes(0x9000, &|a| trampoline.copy_of(a)).unwrap();
+    // What leads elsewhere comes first, and the originals go back in the opposite order.
+    let places = |writes: &[Write]| -> Vec<(u64, usize)> {
+        writes.iter().map(|w| (w.address, w.bytes.len())).collect()
+    };
+    let branch = (redirected.end - 1, 1);
+    let order = [(moved.start, 5), (moved.start + 5, 5), branch, (0x1005, 5)];
+    assert_eq!(places(&writes), order);
+    let mut back = places(plan.originals());
+    back.reverse();
+    assert_eq!(back, order);
+}
+
 #[test]
 fn calls_return_to_the_original_code() {
     check(|a, base| {
@@ -247,7 +307,6 @@ fn short_functions_use_padding() {
         landing_pads: &[],
         code_pointers: &[],
         read_data: &|_, _| false,
-        extent: (0, u64::MAX),
         fixed_address: false,
     });
     let mut taken = TakenRanges::default();

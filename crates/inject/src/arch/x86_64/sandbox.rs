@@ -299,7 +299,6 @@ pub(super) fn targets_of(section: CodeSection<'_>, function: Range<u64>) -> Bran
         landing_pads: &[],
         code_pointers: &[],
         read_data: &|_, _| false,
-        extent: (0, u64::MAX),
         fixed_address: false,
     })
 }

@@ -6,6 +6,7 @@ use iced_x86::{
 };
 
 use super::BranchTargets;
+use super::relocate::{direct_target, ends_run, is_near_call};
 use crate::analysis::CodeSection;
 
 /// The encoding of `syscall` (Intel SDM volume 2).
@@ -23,33 +24,105 @@ pub struct SystemCall {
     pub number: Option<u32>,
 }
 
+impl SystemCall {
+    /// Whether it may make one of some system calls.
+    pub(crate) fn may_make(&self, numbers: &[i64]) -> bool {
+        self.number
+            .is_none_or(|known| numbers.contains(&i64::from(known)))
+    }
+}
+
 /// The `syscall` instructions in a section, ascending. Bytes that merely look like one, inside of other instructions
 /// or in data, are none.
 pub fn system_calls(code: CodeSection<'_>, targets: &BranchTargets) -> Vec<SystemCall> {
     let mut found = Vec::new();
-    let mut rest = code.bytes;
-    let mut start = code.address;
-    while let Some(offset) = rest.windows(2).position(|pair| pair == SYSCALL) {
-        let address = start + offset as u64;
+    for offset in memchr::memmem::find_iter(code.bytes, &SYSCALL) {
+        let address = code.address + offset as u64;
         if targets.is_boundary(address) && targets.function_of(address).is_some() {
             found.push(SystemCall {
                 address,
                 number: number(address, code, targets),
             });
         }
-        rest = rest.get(offset + 2..).unwrap_or_default();
-        start = address + 2;
     }
     found
 }
 
-/// The `syscall` instructions in code that begins at an address with an instruction.
-pub(crate) fn syscall_instructions(code: &[u8], address: u64) -> Vec<u64> {
-    Decoder::with_ip(64, code, address, DecoderOptions::NONE)
+/// The `syscall` instructions in the code of a function, and the numbers that they have as far as nothing but its own
+/// branches leads into the middle of it.
+pub(crate) fn apparent_system_calls(code: &[u8], address: u64) -> Vec<SystemCall> {
+    let instructions: Vec<Instruction> = Decoder::with_ip(64, code, address, DecoderOptions::NONE)
         .iter()
-        .filter(|instruction| instruction.mnemonic() == Mnemonic::Syscall)
-        .map(|instruction| instruction.ip())
-        .collect()
+        .collect();
+    let is_call = |instruction: &Instruction| instruction.mnemonic() == Mnemonic::Syscall;
+    if !instructions.iter().any(is_call) {
+        return Vec::new();
+    }
+    let mut joins: Vec<u64> = instructions.iter().filter_map(direct_target).collect();
+    joins.sort_unstable();
+    let mut factory = InstructionInfoFactory::new();
+    let mut number = None;
+    let mut found = Vec::new();
+    for instruction in &instructions {
+        let address = instruction.ip();
+        if joins.binary_search(&address).is_ok() {
+            number = None;
+        }
+        if is_call(instruction) {
+            found.push(SystemCall { address, number });
+        }
+        if ends_run(instruction) || is_near_call(instruction) {
+            number = None;
+        } else if writes_rax(&mut factory, instruction) {
+            number = match constant(instruction) {
+                Some(Constant::Whole(value)) => Some(value),
+                Some(Constant::Low(low)) => number.map(|n| n & !0xff | u32::from(low)),
+                None => None,
+            };
+        }
+    }
+    found
+}
+
+/// What an instruction puts into rax.
+enum Constant {
+    Whole(u32),
+    /// Into al; the rest stays.
+    Low(u8),
+}
+
+fn constant(instruction: &Instruction) -> Option<Constant> {
+    let zeroes = matches!(instruction.mnemonic(), Mnemonic::Xor | Mnemonic::Sub)
+        && instruction.op1_kind() == OpKind::Register
+        && instruction.op0_register() == instruction.op1_register()
+        && matches!(instruction.op0_register(), Register::EAX | Register::RAX);
+    match instruction.code() {
+        Code::Mov_r32_imm32 | Code::Mov_rm32_imm32 => {
+            Some(Constant::Whole(instruction.immediate32()))
+        }
+        Code::Mov_rm64_imm32 | Code::Mov_r64_imm64 => u32::try_from(instruction.immediate64())
+            .ok()
+            .map(Constant::Whole),
+        Code::Mov_r8_imm8 | Code::Mov_rm8_imm8 if instruction.op0_register() == Register::AL => {
+            Some(Constant::Low(instruction.immediate8()))
+        }
+        _ if zeroes => Some(Constant::Whole(0)),
+        _ => None,
+    }
+}
+
+fn writes_rax(factory: &mut InstructionInfoFactory, instruction: &Instruction) -> bool {
+    factory
+        .info(instruction)
+        .used_registers()
+        .iter()
+        .any(|used| {
+            used.register().full_register() == Register::RAX
+                && !matches!(
+                    used.access(),
+                    OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
+                )
+        })
 }
 
 /// The instruction that stands directly before an address, if control runs from the one to the other.
@@ -88,35 +161,15 @@ fn number(address: u64, code: CodeSection<'_>, targets: &BranchTargets) -> Optio
         ) {
             return None;
         }
-        let writes = factory
-            .info(&instruction)
-            .used_registers()
-            .iter()
-            .any(|used| {
-                used.register().full_register() == Register::RAX
-                    && !matches!(
-                        used.access(),
-                        OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
-                    )
-            });
-        if writes {
-            let zeroes = matches!(instruction.mnemonic(), Mnemonic::Xor | Mnemonic::Sub)
-                && instruction.op1_kind() == OpKind::Register
-                && instruction.op0_register() == instruction.op1_register()
-                && matches!(instruction.op0_register(), Register::EAX | Register::RAX);
-            let value = match instruction.code() {
-                Code::Mov_r32_imm32 | Code::Mov_rm32_imm32 => instruction.immediate32(),
-                Code::Mov_rm64_imm32 => u32::try_from(instruction.immediate64()).ok()?,
-                Code::Mov_r64_imm64 => u32::try_from(instruction.immediate64()).ok()?,
-                Code::Mov_r8_imm8 | Code::Mov_rm8_imm8
-                    if instruction.op0_register() == Register::AL && low_byte.is_none() =>
-                {
-                    low_byte = Some(instruction.immediate8());
+        if writes_rax(&mut factory, &instruction) {
+            let value = match constant(&instruction)? {
+                Constant::Whole(value) => value,
+                Constant::Low(low) if low_byte.is_none() => {
+                    low_byte = Some(low);
                     at = instruction.ip();
                     continue;
                 }
-                _ if zeroes => 0,
-                _ => return None,
+                Constant::Low(_) => return None,
             };
             return Some(match low_byte {
                 Some(low) => value & !0xff | u32::from(low),
@@ -148,7 +201,6 @@ mod tests {
             landing_pads: &[],
             code_pointers: &[],
             read_data: &|_, _| false,
-            extent: (0, u64::MAX),
             fixed_address: false,
         });
         let calls = system_calls(section, &targets);

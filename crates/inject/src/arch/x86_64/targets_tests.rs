@@ -50,7 +50,6 @@ impl Module {
                     .and_then(|at| self.table.get(at as usize..at as usize + out.len()));
                 found.inspect(|found| out.copy_from_slice(found)).is_some()
             },
-            extent: (0, u64::MAX),
             fixed_address: self.fixed,
         })
     }

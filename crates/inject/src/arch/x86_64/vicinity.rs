@@ -21,10 +21,6 @@ use crate::analysis::{CodeSection, ModuleCode};
 const AROUND: u64 = 320;
 /// How far a short branch reaches, and its own length.
 const SHORT_REACH: u64 = 132;
-/// Bytes that are looked at together.
-const BLOCK: usize = 64;
-/// Tells a table of addresses from one of offsets at the same place.
-const ADDRESSES: u64 = 1 << 63;
 /// How many calls of a function are tried until one is known to be one.
 const CALLERS: usize = 16;
 
@@ -33,8 +29,8 @@ pub(super) fn build(module: &ModuleCode<'_>, addresses: &[u64]) -> Option<Branch
     let sections = module.sections;
     let low = sections.iter().map(|s| s.address).min()?;
     let high = sections.iter().map(|s| s.range().end).max()?;
-    // Absolute addresses are looked for as 32-bit words.
-    if high - low >= 1 << 31 || module.fixed_address && high > u64::from(u32::MAX) {
+    // Where any word may be an address, there is no telling what leads where but by decoding.
+    if module.fixed_address || high - low >= 1 << 31 {
         return None;
     }
     let mut sweep = Sweep::new(module);
@@ -190,7 +186,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Looks for branches, and for `lea` and constants, that lead from a part of a section to what is to be known.
+    /// Looks for branches, and for `lea`, that lead from a part of a section to what is to be known.
     fn branches(&mut self, section: &CodeSection<'_>, range: Range<u64>) {
         let Some(known) = &self.sweep.found.known else {
             return;
@@ -198,66 +194,54 @@ impl Search<'_> {
         let (Some(low), Some(high)) = (known.first(), known.last()) else {
             return;
         };
-        let (low, span) = (low.start, (high.end - low.start) as u32);
+        let span = low.start..high.end;
         let from = (range.start - section.address) as usize;
         let to = (range.end - section.address) as usize;
-        let fixed = self.sweep.module.fixed_address;
-        let mut block = from;
-        while block < to {
-            let end = (block + BLOCK).min(to);
-            // Addresses are counted from the lowest known one.
-            let next = section
-                .address
-                .wrapping_add(block as u64 + 4)
-                .wrapping_sub(low) as u32;
-            let may_lead = match section.bytes.get(block..block + BLOCK + 3) {
-                Some(bytes) => {
-                    let relative = any_below(bytes, next, 1, span);
-                    relative || fixed && any_below(bytes, (low as u32).wrapping_neg(), 0, span)
-                }
-                None => true,
+        let Some(part) = section.bytes.get(from..to) else {
+            return;
+        };
+        let byte = |at: usize| part.get(at).copied().unwrap_or(0);
+        // call, jmp
+        for at in memchr::memchr2_iter(0xe8, 0xe9, part) {
+            // Nothing but code that runs into it may be mistaken for a call's target.
+            let how = match byte(at) {
+                0xe8 => Entry::Start,
+                _ => Entry::Jump,
             };
-            if may_lead {
-                for at in block..end {
-                    self.branch(section, at, fixed);
-                }
+            self.branch(section, from + at + 1, how, &span);
+        }
+        // jcc
+        for at in memchr::memchr_iter(0x0f, part) {
+            if matches!(byte(at + 1), 0x80..=0x8f) {
+                self.branch(section, from + at + 2, Entry::Jump, &span);
             }
-            block = end;
+        }
+        // xbegin
+        for at in memchr::memmem::find_iter(part, &[0xc7, 0xf8]) {
+            self.branch(section, from + at + 2, Entry::Jump, &span);
+        }
+        for at in memchr::memchr_iter(0x8d, part) {
+            if byte(at + 1) & 0xc7 == 0x05 {
+                self.branch(section, from + at + 2, Entry::Pointer, &span);
+            }
         }
     }
 
-    /// Notes what the four bytes at an offset lead to, if they are the displacement of a branch or of a `lea`, or an address.
-    fn branch(&mut self, section: &CodeSection<'_>, at: usize, fixed: bool) {
+    /// Notes where the displacement at an offset leads.
+    fn branch(&mut self, section: &CodeSection<'_>, at: usize, how: Entry, span: &Range<u64>) {
         let Some(word) = section.bytes.get(at..).and_then(|b| b.first_chunk::<4>()) else {
             return;
         };
         let next = section.address.wrapping_add(at as u64 + 4);
         let target = next.wrapping_add(i64::from(i32::from_le_bytes(*word)) as u64);
-        let byte = |back: usize| at.checked_sub(back).and_then(|n| section.bytes.get(n));
-        let how = match (byte(2), byte(1)) {
-            // call; nothing but code that runs into it may be mistaken for one.
-            (_, Some(0xe8)) => Some(Entry::Start),
-            // jmp; jcc; xbegin.
-            (_, Some(0xe9)) | (Some(0x0f), Some(0x80..=0x8f)) | (Some(0xc7), Some(0xf8)) => {
-                Some(Entry::Jump)
-            }
-            (Some(0x8d), Some(modrm)) if modrm & 0xc7 == 0x05 => Some(Entry::Pointer),
-            _ => None,
-        };
         let found = &mut self.sweep.found;
-        if let Some(how) = how
-            && found.covers(target)
-        {
+        if span.contains(&target) && found.covers(target) {
             found.enter(target, how);
             match how {
                 Entry::Start => self.calls.push((next - 5, target)),
                 Entry::Jump => found.crossing.push((target, None)),
                 _ => {}
             }
-        }
-        let absolute = u64::from(u32::from_le_bytes(*word));
-        if fixed && found.covers(absolute) {
-            found.enter(absolute, Entry::Pointer);
         }
     }
 
@@ -276,56 +260,20 @@ impl Search<'_> {
             let offset = i64::from(i32::from_le_bytes([a, b, c, d]));
             self.table(next.wrapping_add(offset as u64));
         }
-        if !self.sweep.module.fixed_address {
-            return;
-        }
-        // A constant, or a displacement.
-        let (low, high) = self.sweep.module.extent;
-        let (low, span) = (
-            low as u32,
-            high.saturating_sub(low).min(u64::from(u32::MAX)) as u32,
-        );
-        for block in (0..section.bytes.len()).step_by(BLOCK) {
-            let bytes = section.bytes.get(block..).unwrap_or_default();
-            if bytes.len() >= BLOCK + 3 && !any_below(bytes, low.wrapping_neg(), 0, span) {
-                continue;
-            }
-            for word in bytes.windows(4).take(BLOCK) {
-                let word = word
-                    .first_chunk()
-                    .map_or(0, |word| u32::from_le_bytes(*word));
-                if word.wrapping_sub(low) < span {
-                    self.table(u64::from(word));
-                }
-            }
-        }
     }
 
-    /// Reads a table of offsets, or of addresses where they are known before the program runs, as long as they lead to code.
+    /// Reads a table of offsets, as long as they lead to code.
     fn table(&mut self, base: u64) {
         let read = self.sweep.module.read_data;
-        let offset = |n: u64| {
+        let entry = |n: u64| {
             let mut word = [0; 4];
             let at = base.checked_add(n * 4)?;
             let offset = read(at, &mut word).then(|| i32::from_le_bytes(word))?;
             Some(base.wrapping_add(i64::from(offset) as u64))
         };
-        let address = |n: u64| {
-            let mut word = [0; 8];
-            let at = base.checked_add(n * 8)?;
-            read(at, &mut word).then(|| u64::from_le_bytes(word))
-        };
-        self.entries(base, &offset);
-        if self.sweep.module.fixed_address {
-            self.entries(base | ADDRESSES, &address);
-        }
-    }
-
-    /// Notes the entries of a table that is known by a number of its own.
-    fn entries(&mut self, number: u64, entry: &dyn Fn(u64) -> Option<u64>) {
         let is_code = |found: &BranchTargets, target| found.section_index(target).is_some();
         let first = entry(0).filter(|&target| is_code(&self.sweep.found, target));
-        if first.is_none() || !self.tables.insert(number) {
+        if first.is_none() || !self.tables.insert(base) {
             return;
         }
         for target in (0..MAX_TABLE).map_while(entry) {
@@ -377,21 +325,4 @@ impl Search<'_> {
                 call.ip() == at && call.is_call_near() && direct_target(&call) == Some(target)
             })
     }
-}
-
-/// Whether any of the words that start at the first 64 of 67 bytes is below a limit once `base`, and `step` for each byte
-/// before it, is added.
-fn any_below(bytes: &[u8], base: u32, step: u32, limit: u32) -> bool {
-    let mut any = 0;
-    for shift in 0..4u32 {
-        let words = bytes.get(shift as usize..).unwrap_or_default();
-        let words = words.as_chunks::<4>().0.iter().take(BLOCK / 4);
-        let mut add = base.wrapping_add(step * shift);
-        for word in words {
-            let sum = u32::from_le_bytes(*word).wrapping_add(add);
-            any |= u32::from(sum < limit);
-            add = add.wrapping_add(4 * step);
-        }
-    }
-    any != 0
 }
