@@ -301,7 +301,8 @@ impl Plan {
             PatchKind::ShortJump { springboard } => Some(springboard),
         };
         let at_site = if kind.is_some() { SHORT } else { LONG };
-        let mut ranges = vec![self.site..self.range().end.max(self.site.saturating_add(at_site))];
+        let end = self.range().end.max(self.site.saturating_add(at_site));
+        let mut ranges: Vec<Range<u64>> = std::iter::once(self.site..end).collect();
         ranges.extend(self.moved.iter().map(Moved::range));
         ranges.extend(self.redirected.iter().map(|r| r.branch..r.end));
         let springboards = self.redirected.iter().filter_map(|r| r.springboard);
