@@ -1,7 +1,7 @@
 //! Where the commands look for debugging information: the environment's places, a sysroot, the cache of indexes.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use symbols::{DebugFiles, IndexCache, Notice};
 
 /// How a run uses the cache of indexes.
@@ -31,7 +31,7 @@ pub fn share(sysroot: Option<PathBuf>, cache: CacheUse, warnings: bool) {
         CacheUse::Poisoned => index_cache().map(IndexCache::poisoned),
         CacheUse::Disabled => None,
     };
-    let sysroot = sysroot.filter(|root| *root != PathBuf::from("/"));
+    let sysroot = sysroot.filter(|root| root.as_path() != Path::new("/"));
     DebugFiles::from_environment()
         .with_sysroot(sysroot)
         .with_index_cache(cache)

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use symbols::{Binary, DebugFiles, Glob, IndexCache};
 
+/// What happens to a file.
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 const HEADER: &str = "
 #pragma once
 namespace shop {
@@ -225,7 +228,7 @@ fn damaged_indexes_are_made_anew() {
     answers(&program.path, searching(Some(&cache)));
     let paths = stored(&cache);
     let sound: Vec<Vec<u8>> = paths.iter().map(|p| fs::read(p).expect("read")).collect();
-    let damage: [&dyn Fn(&mut Vec<u8>); 5] = [
+    let damage: [Damage<'_>; 5] = [
         &|bytes| bytes.clear(),
         &|bytes| bytes.truncate(bytes.len() / 2),
         &|bytes| bytes[9] ^= 1,
