@@ -238,10 +238,17 @@ fn run_tests(tally: &mut Tally, binaries: &[Binary], filter: Option<&str>) -> Re
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
                             .record(&test.full_name, result, started.elapsed()),
-                        Err(reason) => failed
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push((test, reason)),
+                        Err(reason) => {
+                            println!(
+                                " later {:>8.2} s  {}",
+                                started.elapsed().as_secs_f64(),
+                                test.full_name
+                            );
+                            failed
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push((test, reason));
+                        }
                     }
                 }
             });
