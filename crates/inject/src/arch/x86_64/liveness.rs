@@ -19,7 +19,18 @@ const ARITHMETIC: u32 = RflagsBits::OF
     | RflagsBits::CF
     | RflagsBits::PF;
 
+/// Where a function's entry finds nothing of anybody's: rax, r10 and r11, xmm8 to xmm15 pass no parameter (psABI §3.2.3).
+const NO_PARAMETERS: RegisterSet = RegisterSet {
+    gpr: 1 << 0 | 1 << 10 | 1 << 11,
+    xmm: 0xff00,
+    flags: false,
+};
+
 /// The registers whose value at `site` is never read: the straight-line code from there overwrites them first.
+///
+/// What the program does not read any more may still be what debugging information calls a variable, and a probe further
+/// on may show it. So a register is dead only when the very next instruction overwrites it; later ones count for the flags,
+/// which no variable is in, and at a function's entry for what passes no parameter.
 ///
 /// Only what is proven is in the set: a register that the code up to the first branch, call or return leaves alone
 /// counts as live. With `at_function_entry` the flags are dead as well (psABI §3.2.1: no flag but DF has a
@@ -42,7 +53,11 @@ pub fn dead_registers(site: u64, code: CodeSection<'_>, at_function_entry: bool)
     let mut factory = InstructionInfoFactory::new();
     let mut decoder = Decoder::with_ip(64, bytes, site, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
-    for _ in 0..HORIZON {
+    let lasting = match at_function_entry {
+        true => NO_PARAMETERS,
+        false => RegisterSet::EMPTY,
+    };
+    for distance in 0..HORIZON {
         if !decoder.can_decode() || undecided.is_empty() {
             break;
         }
@@ -79,7 +94,11 @@ pub fn dead_registers(site: u64, code: CodeSection<'_>, at_function_entry: bool)
             }
         }
         undecided = undecided - read;
-        dead = dead | (written & undecided);
+        let shown_by_nobody = match distance {
+            0 => written,
+            _ => written & lasting,
+        };
+        dead = dead | (shown_by_nobody & undecided);
         undecided = undecided - written;
     }
     dead
@@ -173,7 +192,16 @@ mod tests {
     fn what_is_overwritten_is_dead() {
         // mov eax, [rdi]; add rcx, rax; xor edx, edx; ret
         let found = dead(&[0x8b, 0x07, 0x48, 0x01, 0xc1, 0x31, 0xd2, 0xc3], false);
-        assert_eq!(found, RegisterSet::of_gprs(&[0, 2]).and_flags());
+        assert_eq!(found, RegisterSet::of_gprs(&[0]).and_flags());
+    }
+
+    #[test]
+    fn what_a_probe_further_on_may_show_is_alive() {
+        // nop; mov edx, [rdi]; mov eax, [rdi]; mov r10d, [rdi]; ret
+        let code = [0x90, 0x8b, 0x17, 0x8b, 0x07, 0x44, 0x8b, 0x17, 0xc3];
+        assert_eq!(dead(&code, false), RegisterSet::EMPTY);
+        let found = dead(&code, true);
+        assert_eq!(found, RegisterSet::of_gprs(&[0, 10]) | RegisterSet::FLAGS);
     }
 
     #[test]
@@ -219,11 +247,10 @@ mod tests {
             false,
         );
         assert_eq!(found, RegisterSet::EMPTY);
-        // pxor xmm3, xmm3; movss xmm4, [rdi]; ret
-        let found = dead(
-            &[0x66, 0x0f, 0xef, 0xdb, 0xf3, 0x0f, 0x10, 0x27, 0xc3],
-            false,
-        );
-        assert_eq!(found.xmm, 1 << 3 | 1 << 4);
+        // pxor xmm3, xmm3; and movss xmm4, [rdi]
+        let found = dead(&[0x66, 0x0f, 0xef, 0xdb, 0xc3], false);
+        assert_eq!(found.xmm, 1 << 3);
+        let found = dead(&[0xf3, 0x0f, 0x10, 0x27, 0xc3], false);
+        assert_eq!(found.xmm, 1 << 4);
     }
 }
