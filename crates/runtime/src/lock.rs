@@ -8,7 +8,9 @@ use crate::layout::Slot;
 use crate::sys;
 
 const SPINS: u32 = 200;
-const WAIT_NS: i64 = 10_000_000;
+/// SystemTap waits some 10 ms (MAXTRYLOCK), but its handlers are never preempted. Here an owner that lost its processor gets it
+/// back only after the others that want it: tens of milliseconds on a busy machine.
+const WAIT_NS: i64 = 100_000_000;
 
 #[inline(always)]
 unsafe fn word(arena: &Arena, lock: u64) -> Option<&'static AtomicU64> {
