@@ -94,7 +94,7 @@ abi! {
     fn slot_acquire(arena: *mut u8, table: *mut ThreadTable, fsbase: u64, process: u64) -> *mut Slot {
         slots::acquire(arena, table, fsbase, process)
     }
-    /// Takes the lock at `lock` (a `u64`): 1, or 0 when it could not be had in about 10 ms (the handler releases what
+    /// Takes the lock at `lock` (a `u64`): 1, or 0 when it could not be had in about 100 ms (the handler releases what
     /// it holds, adds 1 to `slot.skipped_locked` and leaves). A dead owner's lock is taken over.
     fn lock_acquire(arena: *mut u8, slot: *mut Slot, lock: u64) -> u64 { lock::acquire(arena, slot, lock) as u64 }
     /// Gives the lock back.
