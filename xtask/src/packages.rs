@@ -58,11 +58,6 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "strips programs, and names their symbols independently (nm)",
     },
     Package {
-        name: "clang",
-        proof: "clang",
-        reason: "compiles programs whose debugging information is laid out otherwise",
-    },
-    Package {
         name: "lld",
         proof: "ld.lld",
         reason: "links those programs with optimisation across units",
@@ -123,6 +118,11 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "a real program with marks in one very large function",
     },
     Package {
+        name: "sqlite3",
+        proof: "sqlite3",
+        reason: "a real program whose every function is probed at its return",
+    },
+    Package {
         name: "redis-server",
         proof: "redis-server",
         reason: "a real threaded server to attach to",
@@ -171,6 +171,26 @@ pub const FOR_TESTS: &[Package] = &[
         name: "libpcp-archive1",
         proof: "/usr/lib/libpcp_archive.so.1",
         reason: "its tools that write archives need it",
+    },
+    Package {
+        name: "libpcp-pmda3",
+        proof: "/usr/lib/libpcp_pmda.so.3",
+        reason: "its agents need it",
+    },
+    Package {
+        name: "libpcp-mmv1",
+        proof: "/usr/lib/libpcp_mmv.so.1",
+        reason: "its daemon and loggers need it",
+    },
+    Package {
+        name: "libpcp-web1",
+        proof: "/usr/lib/libpcp_web.so.1",
+        reason: "its daemon and loggers need it",
+    },
+    Package {
+        name: "libpcp-gui2",
+        proof: "/usr/lib/libpcp_gui.so.2",
+        reason: "its logger's helpers need it",
     },
     Package {
         name: "python3-pcp",
