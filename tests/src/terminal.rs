@@ -26,6 +26,8 @@ impl Terminal {
         let mut child = Command::new("/usr/bin/script")
             .env("SYSTEMTAP_DIR", directory)
             .env("TERM", "xterm")
+            // script(1) runs the user's own shell, and shells differ in what an interrupt does.
+            .env("SHELL", "/bin/sh")
             .args(["-qec", command, "/dev/null"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -332,7 +332,11 @@ fn ready(terminal: &mut Terminal) {
 fn scripts_are_built_and_run_on_a_terminal() {
     let scratch = Scratch::new("repl");
     // The shell tells the editor's status: script(1) may look for it before its child has one.
-    let command = format!("{} stap -i; echo status=$?.", spile_path().display());
+    // It gets the editor's Ctrl-C, too, and has to outlive that.
+    let command = format!(
+        "trap : INT; {} stap -i; echo status=$?.",
+        spile_path().display()
+    );
     let mut terminal = Terminal::start(&command, &scratch.path("."));
     ready(&mut terminal);
     // A value is shown at once.
