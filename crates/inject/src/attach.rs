@@ -112,7 +112,7 @@ impl Process {
         self.stop_free(false)
     }
 
-    /// Stops one thread of a process that runs free, the leader if it lives, and leaves the others running: enough to
+    /// Stops one thread of a process that runs free, one that sleeps if there is any, and leaves the others running: enough to
     /// have memory mapped and code written to it ahead of time. What needs all threads stopped, such as
     /// [`Process::insert`], stops the others itself, only for as long as code is changed, which in a process with many
     /// threads is a small part of the whole; they stay stopped then, until [`Process::let_others_run`] or
@@ -138,18 +138,29 @@ impl Process {
             return Ok(());
         }
         let threads = self.thread_ids();
-        let kept = threads
+        let leader = threads
             .iter()
             .copied()
             .find(|&tid| tid == self.pid)
             .or_else(|| threads.first().copied());
+        let is_idle = |&tid: &Pid| {
+            Some(tid) != leader
+                && ptrace::registers(tid).is_ok_and(|registers| registers.orig_rax as i64 >= 0)
+        };
+        let idle = threads.iter().copied().find(is_idle);
         for tid in threads {
-            if Some(tid) != kept {
-                let detached = ptrace::detach(tid, 0);
-                self.or_death(detached)?;
-                self.threads.remove(&tid);
-                self.others_run = true;
+            if Some(tid) == idle.or(leader) {
+                continue;
             }
+            let gone = if Some(tid) == leader {
+                self.guard = leader;
+                ptrace::resume(tid, 0)
+            } else {
+                ptrace::detach(tid, 0)
+            };
+            self.or_death(gone)?;
+            self.threads.remove(&tid);
+            self.others_run = true;
         }
         self.hurry = None;
         Ok(())
@@ -162,6 +173,7 @@ impl Process {
             return Ok(());
         }
         let kept = self.thread_ids();
+        let guard = self.guard;
         let started = Instant::now();
         self.hurry = Hurry::new();
         // As the thread that is held keeps other sessions out.
@@ -180,7 +192,11 @@ impl Process {
                     let _ = ptrace::interrupt(tid);
                     let deadline = Instant::now() + SHORT_PATIENCE;
                     let _ = self.await_stop(tid, deadline);
-                    let _ = ptrace::detach(tid, 0);
+                    if Some(tid) == guard {
+                        self.guard = ptrace::resume(tid, 0).is_ok().then_some(tid);
+                    } else {
+                        let _ = ptrace::detach(tid, 0);
+                    }
                     self.threads.remove(&tid);
                 }
             }

@@ -15,18 +15,23 @@ impl CodePages {
     /// The bytes of a range; `None` where something of it cannot be read.
     pub(crate) fn bytes(&mut self, process: &Process, address: u64, len: usize) -> Option<Vec<u8>> {
         let end = address.checked_add(len as u64)?;
+        for start in (address & !(PAGE - 1)..end).step_by(PAGE as usize) {
+            self.0.entry(start).or_insert_with(|| {
+                let page = process.read_vec(start, PAGE as usize).ok()?;
+                Some(page.into_boxed_slice())
+            });
+        }
+        self.seen(address, len)
+    }
+
+    /// The bytes of a range as they were when looked at; `None` where that was not done or failed.
+    pub(crate) fn seen(&self, address: u64, len: usize) -> Option<Vec<u8>> {
+        let end = address.checked_add(len as u64)?;
         let mut bytes = Vec::with_capacity(len);
         let mut at = address;
         while at < end {
             let start = at & !(PAGE - 1);
-            let page = self
-                .0
-                .entry(start)
-                .or_insert_with(|| {
-                    let page = process.read_vec(start, PAGE as usize).ok()?;
-                    Some(page.into_boxed_slice())
-                })
-                .as_ref()?;
+            let page = self.0.get(&start)?.as_ref()?;
             let stop = end.min(start + PAGE);
             bytes.extend_from_slice(page.get((at - start) as usize..(stop - start) as usize)?);
             at = stop;

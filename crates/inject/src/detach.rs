@@ -8,7 +8,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::error::InjectError;
 use crate::process::{ExitStatus, Process, State};
-use crate::ptrace;
+use crate::ptrace::{self, Event};
 use crate::stop::{Thread, is_gone};
 
 /// How long letting go waits for a thread that was asked to stop and has not yet.
@@ -63,6 +63,11 @@ impl Process {
         self.threads.clear();
         self.others_run = false;
         self.hurry = None;
+        // Last, as it is what other sessions wait for.
+        if let Some(status) = self.dismiss_guard() {
+            self.state = State::Exited(status);
+            return Err(self.exited());
+        }
         self.state = State::Free;
         self.kill_on_drop = false;
         if std::mem::take(&mut self.owes_stop) {
@@ -84,6 +89,14 @@ impl Process {
             State::Exited(status) => return Ok(Some(status)),
             State::Held(_) => return Ok(None),
             State::Free => {}
+        }
+        if let Some(guard) = self.guard
+            && let Ok(Some(Event::Exited(status))) = ptrace::poll_event(guard)
+        {
+            // A leader that had ended before its process, whose end we have kept from its parent until now.
+            self.guard = None;
+            self.state = State::Exited(status);
+            return Ok(Some(status));
         }
         let failed = |call: &str, pid, error: Errno| InjectError::System {
             call: format!("{call} for process {pid}"),

@@ -42,6 +42,45 @@ impl Process {
         Ok(bytes)
     }
 
+    /// Reads ranges, given by address and length, one behind the other, with few system calls.
+    ///
+    /// # Errors
+    /// As [`Process::read`].
+    pub(crate) fn read_many(&self, ranges: &[(u64, usize)]) -> Result<Vec<u8>, InjectError> {
+        let total = ranges.iter().map(|&(_, len)| len).sum();
+        let mut bytes = vec![0; total];
+        let mut rest = bytes.as_mut_slice();
+        for ranges in ranges.chunks(libc::UIO_MAXIOV as usize) {
+            let len = ranges.iter().map(|&(_, len)| len).sum();
+            let mut buffer;
+            (buffer, rest) = rest.split_at_mut(len);
+            let remote = ranges.iter().map(|&(address, len)| libc::iovec {
+                iov_base: address as *mut libc::c_void,
+                iov_len: len,
+            });
+            let remote: Vec<libc::iovec> = remote.collect();
+            let local = libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: len,
+            };
+            // SAFETY: the kernel writes to the one local range, which is all of `buffer`, and checks the others.
+            let read = unsafe {
+                let count = remote.len() as libc::c_ulong;
+                libc::process_vm_readv(self.pid.0, &local, 1, remote.as_ptr(), count, 0)
+            };
+            if usize::try_from(read) == Ok(len) {
+                continue;
+            }
+            // That call heeds the protection of pages, and may be forbidden where ptrace is not.
+            for &(address, len) in ranges {
+                let one;
+                (one, buffer) = buffer.split_at_mut(len);
+                self.read(address, one)?;
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Reads a little-endian 64-bit word.
     ///
     /// # Errors

@@ -16,15 +16,13 @@ use crate::arch::{
     BranchTargets, Plan, RegisterSet, Room, SYSCALL, SnippetsAt, TakenRanges, Trampoline, Write,
     dead_around_system_call, dead_registers, plan_around, plan_through,
 };
-use crate::code_page::CodePages;
 use crate::error::InjectError;
 use crate::image::Image;
-use crate::owner::{Owner, Owners};
+use crate::owner::Owner;
 use crate::point::{Point, PointKind};
 use crate::process::Process;
 use crate::record::{Member, Record, SiteRecord};
 use crate::snippet::Snippet;
-use crate::stack::Interior;
 use crate::{ptrace, restart};
 
 /// How far from a site its patch may use other code: twice the reach of a short jump, and what is moved there.
@@ -111,7 +109,7 @@ pub(crate) struct Draft {
 }
 
 /// Sites that are ready to be written: by address, with trampoline and jumps.
-type Built = BTreeMap<u64, (Draft, Trampoline, Vec<Write>)>;
+pub(crate) type Built = BTreeMap<u64, (Draft, Trampoline, Vec<Write>)>;
 
 /// The snippets of one place, which is after its instruction or before it.
 struct Group<'a> {
@@ -414,7 +412,7 @@ impl Process {
         mut drafts: BTreeMap<u64, Draft>,
     ) -> Result<Vec<(u64, String)>, InjectError> {
         let mut refusals = Vec::new();
-        self.refuse_changed(&mut drafts, &mut refusals);
+        let seen = self.refuse_changed(&mut drafts, &mut refusals);
         let mut built: Built = BTreeMap::new();
         for (site, draft) in drafts {
             match self.build(&draft)? {
@@ -437,6 +435,7 @@ impl Process {
         self.stop_running()?;
         if others_ran {
             self.refuse_unmapped(&mut built, &mut refusals)?;
+            self.refuse_rewritten(&seen, &mut built, &mut refusals)?;
         }
         self.refuse_entered(&mut built, &mut refusals)?;
         self.move_threads(&mut built, &mut refusals)?;
@@ -480,88 +479,6 @@ impl Process {
                 taken.remove(range.start.wrapping_sub(bias));
             }
         }
-    }
-
-    /// Takes out new sites whose code is not what the file has (unless a session that has ended
-    /// left its patch there).
-    fn refuse_changed(&self, drafts: &mut BTreeMap<u64, Draft>, refusals: &mut Vec<(u64, String)>) {
-        let mut pages = CodePages::default();
-        let mut owners = Owners::default();
-        drafts.retain(|&site, draft| {
-            let mut runs = draft.plan.runs();
-            let same = !draft.new
-                || runs.all(|(start, bytes, _)| {
-                    let present = pages.bytes(self, start, bytes.len());
-                    present.is_some_and(|present| present == bytes)
-                }) && draft
-                    .plan
-                    .originals()
-                    .iter()
-                    .all(|original| pages.holds(self, original));
-            if same {
-                return true;
-            }
-            let checked = owners.check(self, &mut pages, &draft.plan);
-            let is_left = checked.is_ok();
-            refusals.extend(checked.err().map(|reason| (site, reason)));
-            is_left
-        });
-    }
-
-    /// Takes out sites in modules that were unmapped while threads ran.
-    fn refuse_unmapped(
-        &self,
-        built: &mut Built,
-        refusals: &mut Vec<(u64, String)>,
-    ) -> Result<(), InjectError> {
-        let maps = self.maps()?;
-        let is_mapped = |site: u64, image: &Image| {
-            let at = maps.partition_point(|mapping| mapping.end <= site);
-            maps.get(at).is_some_and(|mapping| {
-                mapping.start <= site && mapping.path.as_deref() == Some(image.path())
-            })
-        };
-        built.retain(|&site, (draft, ..)| {
-            let is_left = is_mapped(site, &draft.image);
-            if !is_left {
-                refusals.push((site, "its module was unloaded meanwhile".to_owned()));
-            }
-            is_left
-        });
-        Ok(())
-    }
-
-    /// Takes out new sites that a stack points into.
-    fn refuse_entered(
-        &mut self,
-        built: &mut Built,
-        refusals: &mut Vec<(u64, String)>,
-    ) -> Result<(), InjectError> {
-        let mut interior = Interior::default();
-        for (&site, (draft, ..)) in built.iter().filter(|(_, (draft, ..))| draft.new) {
-            for (_, _, boundaries) in draft.plan.runs() {
-                for &boundary in boundaries.iter().skip(1) {
-                    interior.add(boundary, site);
-                }
-            }
-        }
-        if interior.is_empty() {
-            return Ok(());
-        }
-        let maps = self.maps()?;
-        for tid in self.thread_ids() {
-            let registers = ptrace::registers(tid);
-            let registers = self.or_death(registers)?;
-            for site in interior.found_on_stack(self, &maps, registers.rsp) {
-                if built.remove(&site).is_some() {
-                    refusals.push((
-                        site,
-                        "a thread may return into the middle of the patch".to_owned(),
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Makes the trampoline of a draft, at an address of its own behind its record; the inner error is a refusal.

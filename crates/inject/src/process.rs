@@ -79,8 +79,10 @@ pub struct Process {
     pub(crate) child: bool,
     pub(crate) state: State,
     pub(crate) threads: BTreeMap<Pid, Thread>,
-    /// Only the first of the threads is stopped; the others run.
+    /// Only one of the threads is stopped; the others run.
     pub(crate) others_run: bool,
+    /// Of the threads that run, the one that is traced nevertheless.
+    pub(crate) guard: Option<Pid>,
     /// Kept while threads that ran before are all stopped.
     pub(crate) hurry: Option<Hurry>,
     pub(crate) memory: File,
@@ -138,6 +140,7 @@ impl Process {
             state: State::Free,
             threads: BTreeMap::new(),
             others_run: false,
+            guard: None,
             hurry: None,
             memory,
             syscall_instruction: None,

@@ -38,6 +38,10 @@ impl Process {
                 if self.threads.contains_key(&tid) {
                     continue;
                 }
+                if self.enlist_guard(tid) {
+                    found.push(tid);
+                    continue;
+                }
                 match ptrace::seize(tid, options) {
                     Ok(()) => {
                         self.threads.insert(tid, Thread::Stopping);
@@ -69,8 +73,8 @@ impl Process {
         Ok(())
     }
 
-    /// Seizes and stops one thread, the leader unless it has ended. The others run, and no other session comes in, as it
-    /// would have to have this thread, too.
+    /// Seizes and stops one thread, and seizes the leader (unless it has ended), which goes on if there is another to be
+    /// stopped. No other session comes in, as it would have to have the leader, too.
     pub(crate) fn stop_first_thread(&mut self, options: i32) -> Result<(), InjectError> {
         self.state = State::Held(std::thread::current().id());
         self.reconciled = false;
@@ -78,16 +82,19 @@ impl Process {
         let mut threads = self.list_threads()?;
         threads.sort_unstable_by_key(|&tid| (tid != self.pid, tid));
         self.others_run = threads.len() > 1;
-        for tid in threads {
+        for &tid in &threads {
             match ptrace::seize(tid, options) {
                 Ok(()) => {
-                    self.threads.insert(tid, Thread::Stopping);
-                    match ptrace::interrupt(tid) {
-                        Err(error) if !is_gone(&error) => return Err(error),
-                        _ => {}
+                    if let Some(idle) = self.idle_thread(&threads, tid)
+                        && ptrace::seize(idle, options).is_ok()
+                    {
+                        self.guard = Some(tid);
+                        if self.stop_seized(idle, deadline)? {
+                            return Ok(());
+                        }
+                        self.guard = None;
                     }
-                    self.await_stop(tid, deadline)?;
-                    if self.threads.contains_key(&tid) {
+                    if self.stop_seized(tid, deadline)? {
                         // One that it made before it stopped.
                         self.others_run = self.list_threads()?.len() > 1;
                         return Ok(());
@@ -100,6 +107,17 @@ impl Process {
             }
         }
         Err(self.note_death())
+    }
+
+    /// Stops a thread that has just been seized; false when it has ended instead.
+    fn stop_seized(&mut self, tid: Pid, deadline: Instant) -> Result<bool, InjectError> {
+        self.threads.insert(tid, Thread::Stopping);
+        match ptrace::interrupt(tid) {
+            Err(error) if !is_gone(&error) => return Err(error),
+            _ => {}
+        }
+        self.await_stop(tid, deadline)?;
+        Ok(self.threads.contains_key(&tid))
     }
 
     /// Waits until all threads that were asked to stop have. They do so in any order, so that all are looked at before
@@ -253,8 +271,11 @@ impl Process {
         if !matches!(self.state, State::Exited(_)) {
             self.reap_threads();
             let deadline = Instant::now() + STOP_TIMEOUT;
-            let mut status = ExitStatus::Unknown;
-            while let Ok(Some(event)) = ptrace::wait_event_until(self.pid, deadline) {
+            // A guard that has called exec lives on.
+            let mut status = self.dismiss_guard().unwrap_or(ExitStatus::Unknown);
+            while status == ExitStatus::Unknown
+                && let Ok(Some(event)) = ptrace::wait_event_until(self.pid, deadline)
+            {
                 if let Event::Exited(how) = event {
                     status = how;
                     break;

@@ -63,6 +63,7 @@ impl Process {
         work: impl FnOnce(&mut Borrowed<'_>) -> Result<T, InjectError>,
     ) -> Result<T, InjectError> {
         self.require_held()?;
+        self.tend_guard()?;
         let escape = self.escape()?;
         self.borrow(Some(escape), work)
     }
