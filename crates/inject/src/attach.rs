@@ -289,6 +289,12 @@ impl Status {
     }
 }
 
+/// Whether a process lives and nobody traces its leader.
+pub(crate) fn is_untraced(pid: Pid) -> bool {
+    Status::read(pid)
+        .is_ok_and(|status| status.tracer == Pid(0) && !matches!(status.state, 'Z' | 'X'))
+}
+
 /// Finds out why the kernel said no.
 fn explain(pid: Pid, error: InjectError) -> InjectError {
     let errno = match &error {

@@ -136,7 +136,8 @@ impl Process {
         code.push(u8::from(before.iter().any(|&byte| byte != 0)));
         self.write_code(place.instruction(), &code)?;
         let result = self.borrow(Some(place), work);
-        if !matches!(result, Err(InjectError::Exited { .. })) {
+        // Otherwise the process has ended, or runs another program.
+        if self.is_held() {
             self.write_code(place.address, &before)?;
         }
         result

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::attach::is_untraced;
 use crate::error::InjectError;
 use crate::process::{ExitStatus, Pid, Process, State};
 use crate::ptrace::{self, Event};
@@ -273,14 +274,18 @@ impl Process {
             let deadline = Instant::now() + STOP_TIMEOUT;
             // A guard that has called exec lives on.
             let mut status = self.dismiss_guard().unwrap_or(ExitStatus::Unknown);
-            while status == ExitStatus::Unknown
-                && let Ok(Some(event)) = ptrace::wait_event_until(self.pid, deadline)
-            {
-                if let Event::Exited(how) = event {
-                    status = how;
-                    break;
+            while status == ExitStatus::Unknown && Instant::now() < deadline {
+                let soon = Instant::now() + Duration::from_millis(20);
+                match ptrace::wait_event_until(self.pid, soon) {
+                    Ok(Some(Event::Exited(how))) => status = how,
+                    Ok(Some(_)) => {
+                        let _ = ptrace::resume(self.pid, 0);
+                    }
+                    // A child of ours that runs another program is not traced, but can be waited for.
+                    Ok(None) if is_untraced(self.pid) => break,
+                    Ok(None) => {}
+                    Err(_) => break,
                 }
-                let _ = ptrace::resume(self.pid, 0);
             }
             if status == ExitStatus::Unknown && self.others_run && self.is_replaced() {
                 self.threads.clear();
