@@ -287,8 +287,12 @@ impl Process {
                     Err(_) => break,
                 }
             }
-            if status == ExitStatus::Unknown && self.others_run && self.is_replaced() {
+            // It is free when this was noticed before.
+            let others_ran = self.others_run || self.state == State::Free;
+            if status == ExitStatus::Unknown && others_ran && self.is_replaced() {
                 self.threads.clear();
+                // As a leader that another thread replaces it was not let go, but has ended.
+                self.guard = None;
                 self.state = State::Free;
                 self.others_run = false;
                 self.hurry = None;

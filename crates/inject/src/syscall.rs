@@ -12,7 +12,7 @@ use crate::error::InjectError;
 use crate::escape::Escape;
 use crate::process::{Pid, Process};
 use crate::ptrace::{self, Event};
-use crate::stop::Thread;
+use crate::stop::{Thread, is_gone};
 
 /// The encoding of `syscall` (Intel SDM volume 2).
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -141,9 +141,13 @@ impl Process {
         (rip.wrapping_sub(start) < length).then_some(abort)
     }
 
-    /// An error, or the process's end where that is its cause.
+    /// An error, or the end of the process or of its program where that is its cause.
     pub(crate) fn or_ended(&mut self, error: InjectError) -> InjectError {
-        if self.has_ended() {
+        let is_replaced = || {
+            let held = self.threads.keys().next();
+            held.is_some_and(|&tid| ptrace::registers(tid).is_err_and(|error| is_gone(&error)))
+        };
+        if self.has_ended() || self.others_run && is_replaced() {
             self.note_death()
         } else {
             error
