@@ -10,6 +10,7 @@ use crate::error::InjectError;
 use crate::priority::Hurry;
 use crate::process::{Pid, Process, State};
 use crate::ptrace;
+use crate::restart::is_in_first_call;
 
 /// How long another session of ours is waited for: it holds a process for milliseconds, or a second when there is much
 /// to patch.
@@ -145,7 +146,7 @@ impl Process {
             .or_else(|| threads.first().copied());
         let is_idle = |&tid: &Pid| {
             Some(tid) != leader
-                && ptrace::registers(tid).is_ok_and(|registers| registers.orig_rax as i64 >= 0)
+                && ptrace::registers(tid).is_ok_and(|registers| is_in_first_call(&registers))
         };
         let idle = threads.iter().copied().find(is_idle);
         for tid in threads {

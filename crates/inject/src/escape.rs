@@ -242,8 +242,9 @@ fn signal_image(mut image: Vec<u8>) -> Vec<u8> {
 /// `struct ucontext` of asm/ucontext.h, with `struct sigcontext` of asm/sigcontext.h in it.
 fn context(registers: &libc::user_regs_struct, mask: u64, vectors: u64) -> Vec<u8> {
     let mut r = *registers;
-    // What the kernel does to an interrupted system call on its way out: it is made again.
-    if let Some(number) = restart::pending(&r) {
+    // What the kernel does to an interrupted system call on its way out: it is made again. It forgets what is left of a
+    // time-out when rt_sigreturn is called: rather than EINTR, the program gets the whole time once more.
+    if let Some(number) = restart::from_the_start(&r) {
         r.rax = number;
         r.rip = r.rip.wrapping_sub(2);
     }

@@ -19,7 +19,8 @@ const LOOKED_AT: usize = 64;
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 impl Process {
-    /// The thread to be stopped in place of `leader`: asleep, and of several the one that has done the least.
+    /// The thread to be stopped in place of `leader`: asleep in a system call that can be made again from its start (should
+    /// we be killed, see [`restart::from_the_start`]), and of several the one that has done the least.
     pub(crate) fn idle_thread(&self, threads: &[Pid], leader: Pid) -> Option<Pid> {
         let others = threads.iter().filter(|&&tid| tid != leader);
         let sleepers = others
@@ -100,13 +101,22 @@ fn time_if_asleep(pid: Pid, tid: Pid) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     // The state is field 3, user and system time 14 and 15.
     let mut fields = rest.split_ascii_whitespace();
-    if fields.next()? != "S" {
+    if fields.next()? != "S" || is_restarting(pid, tid) {
         return None;
     }
     let mut times = fields.skip(14 - 3 - 1);
     let user: u64 = times.next()?.parse().ok()?;
     let system: u64 = times.next()?.parse().ok()?;
     Some(user + system)
+}
+
+/// Whether a thread makes a system call the rest of which is known to the kernel alone.
+fn is_restarting(pid: Pid, tid: Pid) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"));
+    let number = call
+        .ok()
+        .and_then(|call| call.split(' ').next()?.parse().ok());
+    number == Some(libc::SYS_restart_syscall)
 }
 
 #[cfg(test)]

@@ -57,6 +57,18 @@ pub(crate) fn keep_restartable(tid: Pid) -> Result<(), InjectError> {
     Ok(())
 }
 
+/// Whether a stopped thread is in a system call that can be made again from its start: it has not been interrupted
+/// before, after which the thread knows only that it is to be restarted.
+pub(crate) fn is_in_first_call(registers: &libc::user_regs_struct) -> bool {
+    let number = registers.orig_rax as i64;
+    number >= 0 && number != libc::SYS_restart_syscall
+}
+
+/// As [`pending`], but what has a time-out begins again with all of it.
+pub(crate) fn from_the_start(registers: &libc::user_regs_struct) -> Option<u64> {
+    pending(registers).map(|_| registers.orig_rax)
+}
+
 /// The number of the system call that a stopped thread will make again when it is resumed, by
 /// stepping back over the two bytes of `syscall`; `None` when it goes on at `rip`.
 pub(crate) fn pending(registers: &libc::user_regs_struct) -> Option<u64> {

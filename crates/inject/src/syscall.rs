@@ -12,6 +12,7 @@ use crate::error::InjectError;
 use crate::escape::Escape;
 use crate::process::{Pid, Process};
 use crate::ptrace::{self, Event};
+use crate::restart;
 use crate::stop::{Thread, is_gone};
 
 /// The encoding of `syscall` (Intel SDM volume 2).
@@ -104,18 +105,25 @@ impl Process {
     }
 
     /// A thread inside a system call if there is one: it cannot be in a restartable sequence
-    /// (rseq(2)), which would have to be aborted.
+    /// (rseq(2)), which would have to be aborted. Best is a call that can be made again should we be killed.
     fn choose_thread(&self) -> Result<(Pid, libc::user_regs_struct), InjectError> {
         let mut fallback = None;
+        let mut restarting = None;
         for (&tid, &state) in &self.threads {
             if state != Thread::Stopped {
                 continue;
             }
             let registers = ptrace::registers(tid)?;
-            if registers.orig_rax as i64 >= 0 {
+            if restart::is_in_first_call(&registers) {
                 return Ok((tid, registers));
             }
+            if registers.orig_rax as i64 >= 0 {
+                restarting.get_or_insert((tid, registers));
+            }
             fallback.get_or_insert((tid, registers));
+        }
+        if let Some(found) = restarting {
+            return Ok(found);
         }
         let (tid, mut registers) = fallback.ok_or_else(|| self.exited())?;
         if let Some(abort) = self.sequence_abort(tid, registers.rip) {
