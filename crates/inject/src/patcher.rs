@@ -433,11 +433,12 @@ impl Process {
         self.write_trampolines(&built)?;
         let others_ran = self.others_run;
         self.stop_running()?;
+        let maps = self.maps()?;
         if others_ran {
-            self.refuse_unmapped(&mut built, &mut refusals)?;
+            self.refuse_unmapped(&maps, &mut built, &mut refusals);
             self.refuse_rewritten(&seen, &mut built, &mut refusals)?;
         }
-        self.refuse_entered(&mut built, &mut refusals)?;
+        self.refuse_entered(&maps, &mut built, &mut refusals)?;
         self.move_threads(&mut built, &mut refusals)?;
         let jumps: Vec<&[Write]> = built.values().map(|(_, _, w)| w.as_slice()).collect();
         if let Err(error) = self.write_lists(&jumps) {

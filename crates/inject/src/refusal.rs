@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use symbols::Mapping;
+
 use crate::code_page::CodePages;
 use crate::error::InjectError;
 use crate::image::Image;
@@ -79,10 +81,10 @@ impl Process {
     /// Takes out sites in modules that were unmapped while threads ran.
     pub(crate) fn refuse_unmapped(
         &self,
+        maps: &[Mapping],
         built: &mut Built,
         refusals: &mut Vec<(u64, String)>,
-    ) -> Result<(), InjectError> {
-        let maps = self.maps()?;
+    ) {
         let is_mapped = |site: u64, image: &Image| {
             let at = maps.partition_point(|mapping| mapping.end <= site);
             maps.get(at).is_some_and(|mapping| {
@@ -96,12 +98,12 @@ impl Process {
             }
             is_left
         });
-        Ok(())
     }
 
     /// Takes out new sites that a stack points into.
     pub(crate) fn refuse_entered(
         &mut self,
+        maps: &[Mapping],
         built: &mut Built,
         refusals: &mut Vec<(u64, String)>,
     ) -> Result<(), InjectError> {
@@ -116,11 +118,10 @@ impl Process {
         if interior.is_empty() {
             return Ok(());
         }
-        let maps = self.maps()?;
         for tid in self.thread_ids() {
             let registers = ptrace::registers(tid);
             let registers = self.or_death(registers)?;
-            for site in interior.found_on_stack(self, &maps, registers.rsp) {
+            for site in interior.found_on_stack(self, maps, registers.rsp) {
                 if built.remove(&site).is_some() {
                     refusals.push((
                         site,
