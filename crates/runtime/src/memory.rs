@@ -1,7 +1,7 @@
-//! Reading the probed program's memory without ever faulting. What is known to be mapped is copied directly. Of the rest
-//! each page is first shown to the kernel, by a system call that copies eight bytes in and then refuses
-//! ([`sys::is_readable`]), and then copied directly; where that call itself is refused, `process_vm_readv` on the process
-//! itself does the copying, which costs seven times as much.
+//! Reading the probed program's memory without ever faulting. What is known to be mapped is copied directly. Everything else
+//! is copied by the kernel, with `process_vm_readv` on the process itself: another thread may unmap a page at any time. Where
+//! that call is refused (a container's filter), the page is shown to the kernel by one that copies eight bytes in
+//! ([`sys::is_readable`]), and then copied directly.
 
 use crate::arena::Arena;
 use crate::layout::{Header, ProcessRecord, Slot};
