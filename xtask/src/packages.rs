@@ -158,6 +158,11 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "must be able to attach to a probed process",
     },
     Package {
+        name: "procps",
+        proof: "kill",
+        reason: "sends signals to what is tested",
+    },
+    Package {
         name: "strace",
         proof: "strace",
         reason: "must be able to attach to a probed process",
