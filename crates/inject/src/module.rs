@@ -8,12 +8,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use symbols::{Binary, CallFrameRow, CodeRange, ImageAddr, SymbolsError};
+use symbols::{Binary, CallFrameRow, ImageAddr, SymbolsError};
 
 use crate::analysis::{CodeSection, ModuleCode};
 use crate::arch::{
     BranchTargets, ControlFlow, FunctionCode, Named, SYSCALL, StackRow, SystemCall,
-    apparent_system_calls, control_flow, system_calls,
+    apparent_system_calls, control_flow, system_calls, to_their_ends,
 };
 use crate::stack_table::{self, TableParts};
 
@@ -51,6 +51,7 @@ static OPEN: Mutex<Option<HashMap<FileIdentity, Weak<Module>>>> = Mutex::new(Non
 pub(crate) struct Module {
     pub(crate) binary: Arc<Binary>,
     pub(crate) identity: FileIdentity,
+    functions: OnceLock<Vec<Range<u64>>>,
     targets: OnceLock<Arc<BranchTargets>>,
     /// The same for a few places.
     around: Mutex<Vec<Arc<BranchTargets>>>,
@@ -74,6 +75,7 @@ impl Module {
         let module = Arc::new(Module {
             binary,
             identity,
+            functions: OnceLock::new(),
             targets: OnceLock::new(),
             around: Mutex::default(),
             cold_parts: OnceLock::new(),
@@ -134,7 +136,7 @@ impl Module {
 
     /// Reads what the analysis needs to know beside the code.
     pub(crate) fn read_tables(&self) {
-        self.binary.function_ranges();
+        self.functions();
         self.binary.landing_pads();
         self.binary.code_pointers();
     }
@@ -147,11 +149,6 @@ impl Module {
             .into_iter()
             .filter_map(|range| self.section(range))
             .collect();
-        let functions: Vec<Range<u64>> = binary
-            .function_ranges()
-            .iter()
-            .map(|range| range.start.0..range.end.0)
-            .collect();
         let mut landing_pads: Vec<u64> = binary.landing_pads().iter().map(|at| at.0).collect();
         // Every goroutine returns behind the first byte of this one, an address that the
         // scheduler computes (`newproc1` of Go's runtime/proc.go).
@@ -163,7 +160,7 @@ impl Module {
         let read_data = |address: u64, buffer: &mut [u8]| self.read_data(address, buffer);
         run(&ModuleCode {
             sections: &sections,
-            functions: &functions,
+            functions: self.functions(),
             landing_pads: &landing_pads,
             code_pointers: &code_pointers,
             read_data: &read_data,
@@ -301,7 +298,7 @@ impl Module {
         self.apparent_system_calls.get_or_init(|| {
             let ranges = self.code_ranges().into_iter();
             let sections = ranges.filter_map(|range| self.section(range));
-            let functions = || self.binary.function_ranges();
+            let functions = || self.functions();
             let mut found: Vec<SystemCall> = sections
                 .filter(|section| memchr::memmem::find(section.bytes, &SYSCALL).is_some())
                 .flat_map(|section| apparent(&section, functions()))
@@ -325,6 +322,17 @@ impl Module {
             .collect();
         found.sort_unstable_by_key(|call| call.address);
         found
+    }
+
+    /// Where functions begin and end, ascending and without overlaps.
+    fn functions(&self) -> &[Range<u64>] {
+        self.functions.get_or_init(|| {
+            let ranges = self.code_ranges().into_iter();
+            let sections: Vec<_> = ranges.filter_map(|range| self.section(range)).collect();
+            let known = self.binary.function_ranges().iter();
+            let known = known.map(|range| range.start.0..range.end.0).collect();
+            to_their_ends(known, &sections)
+        })
     }
 
     fn code_ranges(&self) -> Vec<Range<u64>> {
@@ -358,7 +366,7 @@ impl Module {
 }
 
 /// See [`Module::apparent_system_calls`].
-fn apparent(section: &CodeSection<'_>, functions: &[CodeRange]) -> Vec<SystemCall> {
+fn apparent(section: &CodeSection<'_>, functions: &[Range<u64>]) -> Vec<SystemCall> {
     let mut found = Vec::new();
     let mut behind = 0;
     for offset in memchr::memmem::find_iter(section.bytes, &SYSCALL) {
@@ -366,19 +374,19 @@ fn apparent(section: &CodeSection<'_>, functions: &[CodeRange]) -> Vec<SystemCal
         if address < behind {
             continue;
         }
-        let next = functions.partition_point(|range| range.start.0 <= address);
+        let next = functions.partition_point(|range| range.start <= address);
         let Some(range) = next.checked_sub(1).and_then(|n| functions.get(n)) else {
             continue;
         };
-        behind = range.end.0.max(address + 1);
-        if let Some(code) = section.slice(range.start.0..range.end.0) {
-            found.extend(apparent_system_calls(code, range.start.0));
+        behind = range.end.max(address + 1);
+        if let Some(code) = section.slice(range.clone()) {
+            found.extend(apparent_system_calls(code, range.start));
         }
     }
     found
 }
 
-/// Whether a symbol names the rarely/// Whether a symbol names the rarely executed part of a function, as gcc and LLVM call it.
+/// Whether a symbol names the rarely executed part of a function, as gcc and LLVM call it.
 fn is_cold(name: &str) -> bool {
     name.ends_with(".cold") || name.contains(".cold.")
 }

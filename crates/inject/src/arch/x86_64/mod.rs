@@ -9,6 +9,7 @@
 
 mod control_flow;
 mod direct_calls;
+mod function_bounds;
 pub(crate) mod hook;
 mod indirect;
 mod islands;
@@ -29,6 +30,7 @@ pub use control_flow::{
     ControlFlow, Exit, ExitKind, FunctionCode, Loop, Named, NotProvable, StackRow, control_flow,
 };
 pub use direct_calls::{DirectCall, direct_calls};
+pub(crate) use function_bounds::to_their_ends;
 pub use liveness::{dead_around_system_call, dead_registers};
 pub(crate) use patch::Shape;
 pub use patch::{Moved, PatchKind, Plan, Redirected, Refusal, TakenRanges, Write};
