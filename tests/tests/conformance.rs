@@ -290,11 +290,7 @@ fn errors_end_the_session_unless_they_are_few() {
         probe error { println("error") } probe timer.ms(5) { exit() }"#;
     let outcome = run(&[], both);
     assert_eq!(outcome.stdout, "error\n");
-    assert!(
-        outcome
-            .stderr
-            .starts_with("ERROR: one near identifier 'error' at <input>:1:15\n")
-    );
+    assert!(outcome.stderr.starts_with("ERROR: one\n"));
     let outcome = run(&["-DMAXERRORS=2"], both);
     assert_eq!(outcome.stdout, "end\n");
     assert_eq!(outcome.stderr.matches("ERROR: ").count(), 2);

@@ -231,9 +231,30 @@ impl<'a> Expander<'a> {
             self.warnings
                 .push(Diagnostic::warning(message, Some(Mention::from(&name))));
         }
+        let mut params = Vec::new();
+        let body = self.definition(&name, &mut params);
+        // What is defined wrongly is known all the same, and stands for nothing.
+        let (body, outcome) = match body {
+            Ok(body) => (body, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        let definition = Macro {
+            params,
+            body: body.into(),
+            name: name.clone(),
+        };
+        self.macros.insert(name.text, definition);
+        outcome
+    }
+
+    /// Parameters and body of a definition.
+    fn definition(
+        &mut self,
+        name: &Token,
+        params: &mut Vec<Arc<str>>,
+    ) -> Result<Vec<Token>, ParseError> {
         let incomplete =
             || ParseError::at("incomplete macro definition - missing '%)'", name.clone());
-        let mut params = Vec::new();
         let mut opener = self.definition_token("expected '%(' or '('")?;
         if opener.is_op("(") {
             loop {
@@ -271,13 +292,7 @@ impl<'a> Expander<'a> {
             }
             body.push(token);
         }
-        let definition = Macro {
-            params,
-            body: body.into(),
-            name: name.clone(),
-        };
-        self.macros.insert(name.text, definition);
-        Ok(())
+        Ok(body)
     }
 
     /// The next token of a definition's head.

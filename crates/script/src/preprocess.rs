@@ -246,7 +246,15 @@ impl<'a> Preprocessor<'a> {
                 }
                 "arch" => return equality(&op, &right, &environment.arch),
                 "runtime" => return equality(&op, &right, &environment.runtime),
-                "systemtap_privilege" => return equality(&op, &right, &environment.privilege),
+                // The only comparison for equality that knows no wildcards.
+                "systemtap_privilege" => {
+                    let theirs = string_operand(&right)?;
+                    return match &*op.text {
+                        "==" => Ok(theirs == environment.privilege),
+                        "!=" => Ok(theirs != environment.privilege),
+                        _ => Err(ParseError::at("expected '==' or '!='", op)),
+                    };
+                }
                 "guru_mode" => {
                     if right.kind != TokenKind::Number {
                         return Err(ParseError::at("expected number", right));

@@ -309,8 +309,9 @@ fn foreach_stmt(out: &mut String, foreach: &Foreach) {
         out.push(']');
     }
     if let Some((SortKey::Value(statistic), direction)) = &foreach.sort {
-        if let Some(op) = statistic {
-            let _ = write!(out, " {}", stat_op(*op));
+        // stap keeps quiet about the variance.
+        if let Some(op) = statistic.filter(|op| *op != StatOp::Variance) {
+            let _ = write!(out, " {}", stat_op(op));
         }
         out.push_str(sign(direction));
     }

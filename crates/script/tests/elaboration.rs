@@ -6,7 +6,7 @@ use script::compile::{CompileOptions, compile};
 use script::messages::render;
 use script::span::{SourceFile, SourceMap};
 
-fn analyse(script: &str, guru: bool) -> String {
+fn analyse(script: &str, guru: bool, bodies: bool) -> String {
     let mut sources = SourceMap::default();
     let id = sources.add(SourceFile {
         name: "<input>".into(),
@@ -21,7 +21,7 @@ fn analyse(script: &str, guru: bool) -> String {
     let result = compile(sources, &[id], &options);
     let mut text = render(&result.diagnostics, &result.sources, false, false);
     if let Some(elaborated) = &result.elaborated {
-        text.push_str(&elaborated.print(|_| None));
+        text.push_str(&elaborated.print(bodies, |_| None));
     }
     let mut out = String::new();
     for line in text.lines() {
@@ -47,7 +47,7 @@ fn analyse(script: &str, guru: bool) -> String {
     out
 }
 
-/// Cases are separated by lines that start with `==== `, with `-g` behind it for guru mode; `----` separates the
+/// Cases are separated by lines that start with `==== `, with `-g` behind it for guru mode and `-v` for handlers; `----` separates the
 /// script from stap's answer.
 fn check(table: &str) {
     let mut wrong = Vec::new();
@@ -58,7 +58,7 @@ fn check(table: &str) {
         let (script, expected) = rest
             .split_once("\n----\n")
             .unwrap_or_else(|| panic!("no expectation: {case}"));
-        let found = analyse(script, options == "-g");
+        let found = analyse(script, options == "-g", options == "-v");
         if found.trim_end() != expected.trim_end() {
             wrong.push(format!(
                 "case {index}\n{script}\n--- stap\n{}\n--- here\n{found}",
@@ -94,6 +94,7 @@ macro_rules! subjects {
 subjects!(
     aliases,
     arrays,
+    bodies,
     elision,
     embedded,
     functions,

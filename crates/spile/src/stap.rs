@@ -228,7 +228,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
             return Ok(1);
         };
         let status = session::elaborate(program, &options, |resolve| {
-            say(&elaborated.print(resolve));
+            say(&elaborated.print(verbose[1] > 0, resolve));
         })
         .map_err(|error| Refusal::Error(error.to_string()))?;
         if verbose[1] > 0 && status == 0 {

@@ -641,6 +641,16 @@ impl<'p> Lower<'_, 'p> {
 
     /// Goes to the error target when the function called last has raised an error.
     fn check(&mut self, span: Span) {
+        let number = self.state.location(span);
+        self.check_at(number);
+    }
+
+    /// The same for an error that is told without a place, such as that of `error()`.
+    fn check_without_place(&mut self) {
+        self.check_at(0);
+    }
+
+    fn check_at(&mut self, location: u32) {
         self.unit.raises = true;
         let slot = self.slot;
         let error = self
@@ -652,7 +662,7 @@ impl<'p> Lower<'_, 'p> {
         self.b.set_cold_block(bad);
         self.b.ins().brif(error, bad, &[], good, &[]);
         self.b.switch_to_block(bad);
-        self.store_location(span);
+        self.store_location_number(location);
         let target = self.error;
         self.b.ins().jump(target, &[]);
         self.b.switch_to_block(good);
@@ -674,6 +684,11 @@ impl<'p> Lower<'_, 'p> {
 
     fn store_location(&mut self, span: Span) {
         let number = self.state.location(span);
+        self.store_location_number(number);
+    }
+
+    /// Stores a number of [`State::location`](crate::state::State::location), or 0 for no place.
+    fn store_location_number(&mut self, number: u32) {
         let number = self.number32(i64::from(number));
         let slot = self.slot;
         self.b.ins().store(

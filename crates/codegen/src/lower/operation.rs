@@ -98,8 +98,11 @@ impl<'p> Lower<'_, 'p> {
             }
         }
         let results = self.call(name, &words);
-        if raises {
-            self.check(span);
+        match (raises, name) {
+            // The script's own words stand alone, as stap has it.
+            (true, "error") => self.check_without_place(),
+            (true, _) => self.check(span),
+            (false, _) => {}
         }
         Ok(match (gives, buffer, results.first()) {
             (Gives::Long, _, Some(v)) => Val::Long(*v),

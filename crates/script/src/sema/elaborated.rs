@@ -3,18 +3,29 @@
 use std::fmt::Write;
 
 use super::hir::{self, Body, Code, Program, Ty};
+use super::listing::{self, Listing};
 use crate::ast::{EmbeddedCode, Expr, ProbePoint};
+use crate::span::SourceMap;
 use crate::unparse::{expr_to_string, point_to_string};
 
 /// The elaborated program in words.
 #[derive(Clone, Debug, Default)]
 pub struct Elaborated {
     globals: Vec<String>,
-    functions: Vec<(String, Vec<String>)>,
+    functions: Vec<ElaboratedFunction>,
     probes: Vec<ElaboratedProbe>,
-    displays: Vec<Vec<String>>,
+    /// Locals and handler of the probes that show globals at the end.
+    displays: Vec<(Vec<String>, String)>,
     embedded: Vec<String>,
     conditions: bool,
+}
+
+/// A function in words.
+#[derive(Clone, Debug)]
+struct ElaboratedFunction {
+    signature: String,
+    locals: Vec<String>,
+    body: String,
 }
 
 /// A probe point in words.
@@ -28,10 +39,13 @@ pub struct ElaboratedProbe {
     pub origin: String,
     /// `name:type` of each local.
     pub locals: Vec<String>,
+    /// The handler, as far as it is left.
+    pub body: String,
 }
 
 impl Elaborated {
-    pub(super) fn of(hir: &Program, embedded: &[EmbeddedCode]) -> Elaborated {
+    pub(super) fn of(hir: &Program, embedded: &[EmbeddedCode], sources: &SourceMap) -> Elaborated {
+        let listing = Listing::new(hir, sources);
         let mut out = Elaborated {
             embedded: embedded.iter().map(|c| c.code.clone()).collect(),
             ..Elaborated::default()
@@ -51,13 +65,15 @@ impl Elaborated {
             }
             out.globals.push(text);
             if g.auto_display {
-                out.displays.push(display_locals(g));
+                let inner = listing.global(g);
+                out.displays
+                    .push((display_locals(g), listing::display(g, &inner)));
             }
         }
         let mut functions: Vec<_> = (hir.functions.iter())
             .filter(|f| f.live && !f.name.is_empty())
             .collect();
-        functions.sort_by_key(|f| (f.private, f.name.clone()));
+        functions.sort_by_key(|f| (f.private, f.name.clone(), f.span.file.0, f.span.start));
         for f in functions {
             let body = f.body();
             let params: Vec<String> = body.locals.iter().take(f.params).map(typed).collect();
@@ -66,7 +82,11 @@ impl Elaborated {
                 Code::Script(body) => live_locals(body, f.params),
                 Code::Intrinsic(..) | Code::Embedded(..) => Vec::new(),
             };
-            out.functions.push((text, locals));
+            out.functions.push(ElaboratedFunction {
+                signature: text,
+                locals,
+                body: listing.function(f),
+            });
         }
         for p in &hir.probes {
             for point in &p.points {
@@ -76,6 +96,7 @@ impl Elaborated {
                     condition: condition(&point.conditions),
                     origin: origin(p, point),
                     locals: live_locals(&p.body, 0),
+                    body: listing.body(&p.body, point.condition.as_ref()),
                 });
             }
         }
@@ -97,9 +118,18 @@ impl Elaborated {
         &self.probes
     }
 
-    /// The text of `-p2`. `resolve` gives the places that a point stands for, as they are to be shown; a point that
-    /// needs no resolution is shown as it is when `resolve` returns `None`.
-    pub fn print(&self, mut resolve: impl FnMut(&ProbePoint) -> Option<Vec<String>>) -> String {
+    /// The text of `-p2`, with `bodies` that of `-p2 -v`. `resolve` gives the places that a point stands for, as they
+    /// are to be shown; a point that needs no resolution is shown as it is when `resolve` returns `None`.
+    pub fn print(
+        &self,
+        bodies: bool,
+        mut resolve: impl FnMut(&ProbePoint) -> Option<Vec<String>>,
+    ) -> String {
+        let write_body = |out: &mut String, body: &str| {
+            if bodies {
+                let _ = writeln!(out, "{body}");
+            }
+        };
         let mut out = String::new();
         if !self.embedded.is_empty() {
             out.push_str("# global embedded code\n");
@@ -115,9 +145,10 @@ impl Elaborated {
         }
         if !self.functions.is_empty() {
             out.push_str("# functions\n");
-            for (signature, locals) in &self.functions {
-                let _ = writeln!(out, "{signature}");
-                write_locals(&mut out, locals);
+            for f in &self.functions {
+                let _ = writeln!(out, "{}", f.signature);
+                write_locals(&mut out, &f.locals);
+                write_body(&mut out, &f.body);
             }
         }
         out.push_str("# probes\n");
@@ -130,15 +161,18 @@ impl Elaborated {
             for place in shown {
                 let _ = writeln!(out, "{place}{} /*{} */", p.condition, p.origin);
                 write_locals(&mut out, &p.locals);
+                write_body(&mut out, &p.body);
             }
         }
         if self.conditions {
             // stap makes a probe of its own for the conditions' first values.
             out.push_str("begin /* <- begin */\n");
+            write_body(&mut out, "{ ; }");
         }
-        for locals in &self.displays {
+        for (locals, body) in &self.displays {
             out.push_str("end /* <- end */\n");
             write_locals(&mut out, locals);
+            write_body(&mut out, body);
         }
         out
     }

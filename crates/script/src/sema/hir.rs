@@ -56,6 +56,8 @@ pub struct Global {
     pub span: Span,
     /// Declared in the library.
     pub tapset: bool,
+    /// Only visible in its file.
+    pub private: bool,
     /// `%`.
     pub wrap: bool,
     /// `[N]`.

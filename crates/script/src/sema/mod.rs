@@ -11,6 +11,7 @@ mod fold;
 mod formats;
 mod hir;
 mod kernel_only;
+mod listing;
 mod lower;
 pub mod probe_points;
 mod report;
@@ -127,7 +128,7 @@ fn passes(
     if report.errors() > 0 {
         return None;
     }
-    let elaborated = elaborated::Elaborated::of(&hir, &embedded);
+    let elaborated = elaborated::Elaborated::of(&hir, &embedded, sources);
     *translated = true;
     if compiled {
         report.translate();

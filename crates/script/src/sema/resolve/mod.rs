@@ -224,6 +224,7 @@ impl<'a> Resolver<'a> {
             name: g.decl.name.text.clone(),
             span: g.decl.name.span,
             tapset: g.tapset,
+            private: g.decl.private,
             wrap: g.decl.wrap,
             size: g.decl.size,
             init: g.decl.init.clone(),
