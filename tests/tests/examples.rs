@@ -7,6 +7,7 @@ const EXAMPLES: &str = "/usr/share/systemtap/examples";
 
 const PROGRAM: &str = r#"
 #include <stdlib.h>
+struct pair { int a; long b; } pair;
 __attribute__((noinline)) int foo(int x) { char *p = malloc(x); free(p); return x + 1; }
 __attribute__((noinline)) int bar(int y) { return foo(y) + foo(y + 1); }
 int main(void) { return bar(3) == 0; }
@@ -34,12 +35,24 @@ fn examples_for_programs_are_accepted() {
         ("general/helloworld.stp", &[], &[]),
         ("general/para-callgraph-verbose.stp", &[], &[&all, &foo]),
         ("general/para-callgraph.stp", &[], &[&all, &foo]),
+        (
+            "general/measureinterval.stp",
+            &[],
+            &["gettimeofday_us()", "tid()", "@avg", &foo, &returned],
+        ),
+        ("general/sizeof.stp", &[], &["struct pair", &path]),
         ("general/varwatch.stp", &[], &[&line, "$x"]),
         ("general/watchdog.stp", &[], &[&foo, &returned, "1000"]),
+        (
+            "general/whythefail.stp",
+            &[],
+            &[&process, "foo", "$return > 0"],
+        ),
         ("io/capture_ssl_master_secrets.stp", &[], &[]),
         ("io/switchfile.stp", &[], &[]),
         ("process/threadstacks.stp", &["-g", "-c", &path], &[]),
         ("profiling/fntimes.stp", &[], &[&all]),
+        ("profiling/graphcall.stp", &[], &[&path, "*"]),
         ("profiling/linetimes.stp", &[], &[&process, "foo"]),
         ("profiling/thread-times.stp", &["-c", &path], &[]),
         ("stapgames/lifegame.stp", &[], &[]),

@@ -6,19 +6,21 @@ use crate::error::LinkError;
 use crate::layout::{self, ArenaLayout};
 use crate::limits::Limits;
 use crate::link::{
-    EntryForm, ProcessCode, ProcessLink, Registers, RuntimeClobbers, STACK_TABLES, place,
+    EntryForm, ProcessCode, ProcessLink, Registers, RuntimeClobbers, place, reachable,
 };
 use crate::lower::FRAME_TABLE;
 use crate::state::{Symbol, Unit};
 use crate::storage::{Class, Shape, Storage};
-use crate::tracer::{self, TracerCode, TracerHandler};
+use crate::tracer::{TracerCode, TracerHandler};
+use rayon::prelude::*;
 use runtime::arena::Arena;
 use runtime::layout::{Header, MAGIC, Site, Slot, StrRef};
 use script::ast::Literal;
 use script::ir::{Global, GlobalId};
 use script::span::Span;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::mem::offset_of;
+use std::sync::Arc;
 
 /// What a location number of an Error record stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub struct Compiled {
     pub(crate) layout: ArenaLayout,
     pub(crate) limits: Limits,
     pub(crate) locations: Vec<LocationInfo>,
-    pub(crate) units: Vec<Unit>,
+    pub(crate) units: Vec<Arc<Unit>>,
     pub(crate) handlers: Vec<Handler>,
     pub(crate) constants: Vec<u8>,
     pub(crate) sites: Vec<Site>,
@@ -256,7 +258,7 @@ impl Compiled {
         write(arena, offset_of!(Header, site_count) as u64, &count);
     }
 
-    /// Makes the handlers of the tracer executable in this process. `arena` is where it is mapped (writable, of the
+    /// The handlers of the tracer, whose code is made when they first run. `arena` is where it is mapped (writable, of the
     /// layout's size) and has to stay so while the result is used.
     ///
     /// # Safety
@@ -265,32 +267,19 @@ impl Compiled {
     pub unsafe fn link_tracer(&self, arena: *mut u8) -> Result<TracerCode, LinkError> {
         // SAFETY: the caller's promise.
         let view = unsafe { Arena::with_size(arena, self.layout.size) };
-        let size = place(&self.units, 0, &|_| Some(0))?.0.len();
-        let mut memory = memmap2::MmapMut::map_anon(size.max(1))?;
-        let base = memory.as_ptr() as u64;
-        let directory = tracer::empty_directory();
-        let tables = std::ptr::from_ref(&*directory) as u64;
-        // Handlers of processes, which are placed with the others, use the frame table of their process.
-        let resolve = |name: &str| match name {
-            FRAME_TABLE => Some(0),
-            STACK_TABLES => Some(tables),
-            _ => runtime::abi::find(name).map(|f| f.address.0 as u64),
-        };
-        let (code, addresses) = place(&self.units, base, &resolve)?;
-        memory[..code.len()].copy_from_slice(&code);
-        let memory = memory.make_exec()?;
         let handlers = self
             .handlers
             .iter()
             .map(|h| TracerHandler {
-                address: h.context.in_tracer().then(|| addresses[h.unit]),
+                unit: h.context.in_tracer().then_some(h.unit),
+                address: None,
                 context: h.context,
                 uses: h.uses.clone(),
             })
             .collect();
         Ok(TracerCode::new(
             view,
-            (memory, directory),
+            self.units.clone(),
             handlers,
             self.layout.clone(),
             self.globals.clone(),
@@ -307,14 +296,14 @@ impl Compiled {
 
     /// Whether any handler calls one of these functions of the run time.
     pub fn calls_any(&self, functions: &[&str]) -> bool {
-        let mut calls = self.units.iter().flat_map(|u| &u.relocations);
-        calls.any(|r| matches!(r.symbol, Symbol::Runtime(name) if functions.contains(&name)))
+        let mut symbols = self.units.iter().flat_map(|u| &u.symbols);
+        symbols.any(|s| matches!(s, Symbol::Runtime(name) if functions.contains(name)))
     }
 
     /// Whether any handler needs [`STACK_TABLES`].
     pub fn needs_stack_tables(&self) -> bool {
-        let mut symbols = self.units.iter().flat_map(|u| &u.relocations);
-        symbols.any(|r| r.symbol == Symbol::StackTables)
+        let mut symbols = self.units.iter().flat_map(|u| &u.symbols);
+        symbols.any(|s| *s == Symbol::StackTables)
     }
 
     /// Bytes that [`Compiled::link_process`] gives at most, to reserve memory in the process beforehand.
@@ -325,11 +314,12 @@ impl Compiled {
     /// Bytes that [`Compiled::link_handlers`] gives at most.
     pub fn handlers_code_size(&self, wanted: &dyn Fn(HandlerId) -> bool) -> u64 {
         let chosen = self.chosen(wanted);
-        let units: u64 = self
-            .reachable(&chosen)
+        let needed = self.needed(&chosen);
+        self.generate(&needed);
+        let units: u64 = needed
             .into_iter()
-            .filter_map(|index| self.units.get(index))
-            .map(|u| (u.code.len() as u64).next_multiple_of(16))
+            .filter_map(|index| self.units.get(index)?.code().ok())
+            .map(|code| (code.bytes.len() as u64).next_multiple_of(16))
             .sum();
         (units + SHARED_STUBS + chosen.len() as u64 * STUB_SIZE).next_multiple_of(4096)
     }
@@ -350,27 +340,16 @@ impl Compiled {
         wanted: &dyn Fn(HandlerId) -> bool,
     ) -> Result<ProcessCode, LinkError> {
         let called = self.chosen(wanted);
-        let needed = self.reachable(&called);
-        let units: Vec<Unit> = self
-            .units
-            .iter()
-            .enumerate()
-            .map(|(index, unit)| {
-                if needed.contains(&index) {
-                    unit.clone()
-                } else {
-                    Unit::default()
-                }
-            })
-            .collect();
-        let (mut bytes, addresses) = place(&units, link.code, link.symbol)?;
+        let needed = self.needed(&called);
+        self.generate(&needed);
+        let (mut bytes, addresses) = place(&self.units, &needed, link.code, link.symbol)?;
         bytes.resize(bytes.len().next_multiple_of(16), 0xcc);
         let slot_acquire = (link.symbol)("slot_acquire")
             .ok_or_else(|| LinkError::MissingSymbol("slot_acquire".into()))?;
         let entries: Vec<_> = called
             .iter()
             .map(|(_, h)| stub::Entry {
-                body: addresses[h.unit],
+                body: addresses[&h.unit],
                 switch: self.units[h.unit].calls || self.units[h.unit].stack,
             })
             .collect();
@@ -421,19 +400,20 @@ impl Compiled {
     }
 
     /// The units of these handlers and of all that they call.
-    fn reachable(&self, handlers: &[(usize, &Handler)]) -> HashSet<usize> {
-        let mut seen = HashSet::new();
-        let mut rest: Vec<usize> = handlers.iter().map(|(_, h)| h.unit).collect();
-        while let Some(index) = rest.pop() {
-            let Some(unit) = self.units.get(index).filter(|_| seen.insert(index)) else {
-                continue;
-            };
-            rest.extend(unit.relocations.iter().filter_map(|r| match r.symbol {
-                Symbol::Unit(other) => Some(other),
-                Symbol::Runtime(_) | Symbol::StackTables => None,
-            }));
+    fn needed(&self, handlers: &[(usize, &Handler)]) -> BTreeSet<usize> {
+        reachable(&self.units, handlers.iter().map(|(_, h)| h.unit))
+    }
+
+    /// Makes the code of these units, by all processors when they are many. What fails is told when it is placed.
+    fn generate(&self, needed: &BTreeSet<usize>) {
+        const FEW: usize = 8;
+        let needed: Vec<&Arc<Unit>> = needed
+            .iter()
+            .filter_map(|&index| self.units.get(index))
+            .collect();
+        if needed.len() > FEW {
+            needed.par_iter().for_each(|unit| drop(unit.code()));
         }
-        seen
     }
 
     /// What a unit, with all that it calls, reads of the frame and changes.
@@ -448,8 +428,11 @@ impl Compiled {
             reads.general |= unit.reads;
             reads.vector |= unit.reads_vectors;
             changes.general |= unit.writes;
-            changes = changes.union(clobber::written(&unit.code));
-            for relocation in &unit.relocations {
+            let Ok(code) = unit.code() else {
+                continue;
+            };
+            changes = changes.union(clobber::written(&code.bytes));
+            for relocation in &code.relocations {
                 match relocation.symbol {
                     Symbol::Unit(other) => rest.push(other),
                     Symbol::Runtime(FRAME_TABLE) => {}

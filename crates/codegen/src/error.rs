@@ -38,6 +38,9 @@ pub enum LinkError {
     /// A global variable has no room (sizes contradict each other).
     #[error("global variable {0:?} can't be placed")]
     Global(String),
+    /// Cranelift could not make code of a handler.
+    #[error("code generation failed: {0}")]
+    Code(String),
     /// Memory for code could not be had.
     #[error("no executable memory: {0}")]
     Memory(#[from] std::io::Error),

@@ -2,6 +2,8 @@
 
 use crate::error::LinkError;
 use crate::state::{Symbol, Unit};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Registers by number: general ones as x86 encodes them, vector ones xmm0 … xmm15.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -115,23 +117,51 @@ pub struct ProcessCode {
 /// What [`ProcessLink::symbol`] is asked for the address of the process's `runtime::stack::table::Directory`.
 pub const STACK_TABLES: &str = "stack_tables";
 
-/// Lays out units from `base` on and fills in addresses: the code and where each unit begins.
+/// Units that handlers are made of, by number.
+pub(crate) fn reachable(
+    units: &[Arc<Unit>],
+    roots: impl IntoIterator<Item = usize>,
+) -> BTreeSet<usize> {
+    let mut seen = BTreeSet::new();
+    let mut rest: Vec<usize> = roots.into_iter().collect();
+    while let Some(index) = rest.pop() {
+        let Some(unit) = units.get(index).filter(|_| seen.insert(index)) else {
+            continue;
+        };
+        rest.extend(unit.symbols.iter().filter_map(|symbol| match symbol {
+            Symbol::Unit(other) => Some(*other),
+            Symbol::Runtime(_) | Symbol::StackTables => None,
+        }));
+    }
+    seen
+}
+
+/// Lays out these units from `base` on and fills in addresses: the code and where each unit begins.
 pub(crate) fn place(
-    units: &[Unit],
+    units: &[Arc<Unit>],
+    wanted: &BTreeSet<usize>,
     base: u64,
     resolve: &dyn Fn(&str) -> Option<u64>,
-) -> Result<(Vec<u8>, Vec<u64>), LinkError> {
+) -> Result<(Vec<u8>, HashMap<usize, u64>), LinkError> {
     let mut code = Vec::new();
-    let mut addresses = Vec::with_capacity(units.len());
-    for unit in units {
+    let mut addresses = HashMap::with_capacity(wanted.len());
+    let wanted = || {
+        wanted
+            .iter()
+            .filter_map(|&index| Some((index, units.get(index)?)))
+    };
+    for (index, unit) in wanted() {
         code.resize(code.len().next_multiple_of(16), 0xcc);
-        addresses.push(base + code.len() as u64);
-        code.extend_from_slice(&unit.code);
+        addresses.insert(index, base + code.len() as u64);
+        code.extend_from_slice(&unit.code()?.bytes);
     }
-    for (unit, &start) in units.iter().zip(&addresses) {
-        for relocation in &unit.relocations {
+    for (index, unit) in wanted() {
+        let Some(&start) = addresses.get(&index) else {
+            continue;
+        };
+        for relocation in &unit.code()?.relocations {
             let target = match relocation.symbol {
-                Symbol::Unit(index) => addresses.get(index).copied(),
+                Symbol::Unit(index) => addresses.get(&index).copied(),
                 Symbol::Runtime(name) => resolve(name),
                 Symbol::StackTables => resolve(STACK_TABLES),
             };

@@ -66,7 +66,7 @@ fn is_of_return(target: &Target) -> bool {
         TargetBase::Variable(name) => matches!(name.as_str(), "$return" | "$$return"),
         TargetBase::AtVar(..)
         | TargetBase::Cast(..)
-        | TargetBase::Autocast(_)
+        | TargetBase::Autocast(..)
         | TargetBase::Enum(_)
         | TargetBase::EnumName(..) => true,
     }

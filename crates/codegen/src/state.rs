@@ -1,7 +1,7 @@
 //! What the compilation of all handlers of a session has in common.
 
 use crate::builder::Context;
-use crate::error::CodegenError;
+use crate::error::{CodegenError, LinkError};
 use crate::layout::{self, ArenaLayout};
 use crate::limits::Limits;
 use crate::lower::{self, Subject};
@@ -19,6 +19,7 @@ use script::ir::{Body, Expr, ExprKind, Foreach, FunctionId, GlobalId, Program, T
 use script::span::Span;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Something that code refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,11 +42,20 @@ pub(crate) struct Relocation {
     pub addend: i64,
 }
 
-/// The code of one handler or script function.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Unit {
-    pub code: Vec<u8>,
+/// Machine code, and the places in it to be filled.
+#[derive(Debug)]
+pub(crate) struct Code {
+    pub bytes: Vec<u8>,
     pub relocations: Vec<Relocation>,
+}
+
+/// One handler or script function. Machine code is made of it when it is first asked for, by whichever thread asks: of
+/// what never runs there is none.
+#[derive(Default)]
+pub(crate) struct Unit {
+    /// What is to be compiled, until it is.
+    source: Mutex<Option<(Function, OwnedTargetIsa)>>,
+    code: OnceLock<Result<Code, String>>,
     pub symbols: Vec<Symbol>,
     /// It calls anything.
     pub calls: bool,
@@ -65,7 +75,53 @@ pub(crate) struct Unit {
     pub text: String,
 }
 
+impl std::fmt::Debug for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unit")
+            .field("symbols", &self.symbols)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Unit {
+    /// The machine code.
+    pub fn code(&self) -> Result<&Code, LinkError> {
+        let code = self.code.get_or_init(|| self.generate());
+        code.as_ref().map_err(|why| LinkError::Code(why.clone()))
+    }
+
+    fn generate(&self) -> Result<Code, String> {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let (function, isa) = source.take().ok_or("there is nothing to compile")?;
+        let mut context = cranelift_codegen::Context::for_function(function);
+        let compiled = context
+            .compile(&*isa, &mut Default::default())
+            .map_err(|e| format!("{:?}", e.inner))?;
+        let bytes = compiled.buffer.data().to_vec();
+        let mut relocations = Vec::new();
+        for reloc in compiled.buffer.relocs().to_vec() {
+            let relative = match reloc.kind {
+                Reloc::Abs8 => false,
+                Reloc::X86CallPCRel4 | Reloc::X86PCRel4 | Reloc::X86CallPLTRel4 => true,
+                other => return Err(format!("relocation {other:?}")),
+            };
+            let FinalizedRelocTarget::ExternalName(cranelift_codegen::ir::ExternalName::User(name)) =
+                &reloc.target
+            else {
+                return Err(format!("reference to {:?}", reloc.target));
+            };
+            let index = context.func.params.user_named_funcs()[*name].index;
+            let symbol = self.symbols.get(index as usize);
+            relocations.push(Relocation {
+                offset: reloc.offset,
+                relative,
+                symbol: *symbol.ok_or("reference to an unknown symbol")?,
+                addend: reloc.addend,
+            });
+        }
+        Ok(Code { bytes, relocations })
+    }
+
     pub fn symbol(&mut self, symbol: Symbol) -> u32 {
         self.symbols.push(symbol);
         self.symbols.len() as u32 - 1
@@ -96,7 +152,7 @@ pub(crate) struct State<'p> {
     pub layout: ArenaLayout,
     pub storages: Vec<Storage>,
     pub isa: OwnedTargetIsa,
-    pub units: Vec<Unit>,
+    pub units: Vec<Arc<Unit>>,
     /// Statement being compiled, for messages.
     pub current: Span,
     pub constants: Constants,
@@ -303,7 +359,7 @@ impl<'p> State<'p> {
             return unit;
         }
         let unit = self.units.len();
-        self.units.push(Unit::default());
+        self.units.push(Arc::default());
         self.functions.insert((id, instance.clone()), unit);
         self.queue.push((unit, id, instance));
         unit
@@ -316,14 +372,14 @@ impl<'p> State<'p> {
         subject: Subject<'p>,
         instance: Instance,
     ) -> Result<usize, CodegenError> {
-        let (units, functions) = (self.units.len(), self.functions.clone());
+        let units = self.units.len();
         let number = units;
-        self.units.push(Unit::default());
+        self.units.push(Arc::default());
         let result = self.compile_all(number, body, subject, instance);
         if result.is_err() {
             // Nothing half-made stays behind.
             self.units.truncate(units);
-            self.functions = functions;
+            self.functions.retain(|_, unit| *unit < units);
             self.queue.clear();
         }
         result.map(|()| number)
@@ -336,11 +392,11 @@ impl<'p> State<'p> {
         subject: Subject<'p>,
         instance: Instance,
     ) -> Result<(), CodegenError> {
-        self.units[number] = self.unit(body, subject, instance)?;
+        self.units[number] = Arc::new(self.unit(body, subject, instance)?);
         while let Some((number, id, instance)) = self.queue.pop() {
             if let Some(function) = resolve::function(self.program, id) {
-                self.units[number] =
-                    self.unit(&function.body, Subject::Function(function), instance)?;
+                let subject = Subject::Function(function);
+                self.units[number] = Arc::new(self.unit(&function.body, subject, instance)?);
             }
         }
         Ok(())
@@ -361,44 +417,7 @@ impl<'p> State<'p> {
         if self.limits.keep_text {
             unit.text = func.display().to_string();
         }
-        let mut context = cranelift_codegen::Context::for_function(func);
-        let compiled = context
-            .compile(&*self.isa, &mut Default::default())
-            .map_err(|e| CodegenError {
-                message: format!("code generation failed: {:?}", e.inner),
-                span: self.current,
-            })?;
-        unit.code = compiled.buffer.data().to_vec();
-        let relocs = compiled.buffer.relocs().to_vec();
-        for reloc in relocs {
-            let relative = match reloc.kind {
-                Reloc::Abs8 => false,
-                Reloc::X86CallPCRel4 | Reloc::X86PCRel4 | Reloc::X86CallPLTRel4 => true,
-                other => return Err(self.failed(format!("relocation {other:?}"))),
-            };
-            let FinalizedRelocTarget::ExternalName(cranelift_codegen::ir::ExternalName::User(name)) =
-                &reloc.target
-            else {
-                return Err(self.failed(format!("reference to {:?}", reloc.target)));
-            };
-            let index = context.func.params.user_named_funcs()[*name].index;
-            let Some(&symbol) = unit.symbols.get(index as usize) else {
-                return Err(self.failed("reference to an unknown symbol".into()));
-            };
-            unit.relocations.push(Relocation {
-                offset: reloc.offset,
-                relative,
-                symbol,
-                addend: reloc.addend,
-            });
-        }
+        unit.source = Mutex::new(Some((func, self.isa.clone())));
         Ok(unit)
-    }
-
-    fn failed(&self, message: String) -> CodegenError {
-        CodegenError {
-            message: format!("code generation failed: {message}"),
-            span: self.current,
-        }
     }
 }

@@ -1,14 +1,18 @@
 //! Handlers that run in the tracer, and the tracer's view of globals.
 
 use crate::builder::{Context, HandlerId};
+use crate::error::LinkError;
 use crate::layout::{self, ArenaLayout};
 use crate::limits::Limits;
+use crate::link::{self, STACK_TABLES};
+use crate::state::Unit;
 use crate::storage::{Class, Shape, Storage};
 use runtime::arena::{Arena, Geometry};
 use runtime::layout::{Header, Slot, StatCell, StatShape};
 use runtime::shard;
 use runtime::stack::table::Directory;
 use script::ir::{Global, GlobalId, Type};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
 /// A number or a string.
@@ -54,13 +58,16 @@ pub enum Element {
 /// A handler's address, and the globals that it uses.
 #[derive(Debug)]
 pub(crate) struct TracerHandler {
+    /// What it is made of; none for handlers of processes.
+    pub unit: Option<usize>,
+    /// Where its code is, once there is any.
     pub address: Option<u64>,
     pub context: Context,
     pub uses: Vec<GlobalId>,
 }
 
 /// A directory without modules.
-pub(crate) fn empty_directory() -> Box<Directory> {
+fn empty_directory() -> Box<Directory> {
     // SAFETY: all of it is numbers, for which zero is valid.
     unsafe { Box::new_zeroed().assume_init() }
 }
@@ -72,8 +79,9 @@ type Body = unsafe extern "C" fn(arena: *mut u8, slot: *mut Slot, frame: *const 
 pub struct TracerCode {
     arena: Arena,
     geometry: Geometry,
-    /// Keeps the code mapped.
-    _code: memmap2::Mmap,
+    units: Vec<Arc<Unit>>,
+    /// Keeps the code mapped, a piece for each handler that has run.
+    code: Vec<memmap2::Mmap>,
     /// The tables of the process on whose behalf handlers run; they know its address.
     directory: Box<Directory>,
     handlers: Vec<TracerHandler>,
@@ -91,7 +99,7 @@ unsafe impl Send for TracerCode {}
 impl TracerCode {
     pub(crate) fn new(
         arena: Arena,
-        (code, directory): (memmap2::Mmap, Box<Directory>),
+        units: Vec<Arc<Unit>>,
         handlers: Vec<TracerHandler>,
         layout: ArenaLayout,
         globals: Vec<Global>,
@@ -109,8 +117,9 @@ impl TracerCode {
                 ring_size: layout.ring_size as u32,
                 shards: layout.shards as u32,
             },
-            _code: code,
-            directory,
+            units,
+            code: Vec::new(),
+            directory: empty_directory(),
             handlers,
             seen: vec![0; globals.len()],
             globals,
@@ -144,8 +153,11 @@ impl TracerCode {
 
     /// Runs a handler on slot 0 with this site number: gathers what threads hold of the globals it uses, takes the
     /// locks, runs it. Prints are in slot 0's ring afterwards, a run-time error too. Handlers of processes are not run.
-    pub fn run(&mut self, handler: HandlerId, site: u32) {
-        self.run_with(handler, site, None);
+    ///
+    /// # Errors
+    /// When the handler runs for the first time: its code could not be made.
+    pub fn run(&mut self, handler: HandlerId, site: u32) -> Result<(), LinkError> {
+        self.run_with(handler, site, None)
     }
 
     /// As [`TracerCode::run`] for a handler compiled for [`Context::Sample`], which sees these registers: 16 general ones
@@ -157,28 +169,43 @@ impl TracerCode {
         site: u32,
         registers: &[u64; 18],
         stack: [u64; 3],
-    ) {
+    ) -> Result<(), LinkError> {
         self.directory.snapshot = stack;
-        self.run_with(handler, site, Some(registers));
+        let result = self.run_with(handler, site, Some(registers));
         self.directory.snapshot = [0; 3];
+        result
     }
 
-    fn run_with(&mut self, handler: HandlerId, site: u32, registers: Option<&[u64; 18]>) {
+    fn run_with(
+        &mut self,
+        handler: HandlerId,
+        site: u32,
+        registers: Option<&[u64; 18]>,
+    ) -> Result<(), LinkError> {
         let Some(TracerHandler {
-            address: Some(address),
+            unit: Some(unit),
+            address,
             context,
             uses,
         }) = self.handlers.get(handler.0 as usize)
         else {
-            return;
+            return Ok(());
         };
         if context.has_registers() != registers.is_some() {
-            return;
+            return Ok(());
         }
-        let (address, uses) = (*address, uses.clone());
+        let (unit, known, uses) = (*unit, *address, uses.clone());
+        let address = match known {
+            Some(address) => address,
+            None => {
+                let address = self.link(unit)?;
+                self.handlers[handler.0 as usize].address = Some(address);
+                address
+            }
+        };
         self.gather(&uses);
         let Some(slot) = self.geometry.slot(0) else {
-            return;
+            return Ok(());
         };
         // SAFETY: the address is that of a body compiled for the tracer, in memory that lives as long as `self`; the
         // arena is mapped by the promise given to `link_tracer`, and slot 0 is the tracer's.
@@ -187,6 +214,30 @@ impl TracerCode {
             let frame = registers.map_or(std::ptr::null(), |r| r.as_ptr());
             body(self.arena.base(), slot, frame, u64::from(site));
         }
+        Ok(())
+    }
+
+    /// Makes the code of a unit, with all that it calls, executable: its address.
+    fn link(&mut self, unit: usize) -> Result<u64, LinkError> {
+        let needed = link::reachable(&self.units, [unit]);
+        let mut size = 0;
+        for index in &needed {
+            if let Some(unit) = self.units.get(*index) {
+                size += unit.code()?.bytes.len().next_multiple_of(16);
+            }
+        }
+        let mut memory = memmap2::MmapMut::map_anon(size.max(1))?;
+        let tables = std::ptr::from_ref(&*self.directory) as u64;
+        let resolve = |name: &str| match name {
+            STACK_TABLES => Some(tables),
+            _ => runtime::abi::find(name).map(|f| f.address.0 as u64),
+        };
+        let base = memory.as_ptr() as u64;
+        let (code, addresses) = link::place(&self.units, &needed, base, &resolve)?;
+        memory[..code.len()].copy_from_slice(&code);
+        self.code.push(memory.make_exec()?);
+        let address = addresses.get(&unit).copied();
+        address.ok_or_else(|| LinkError::Code(format!("there is no unit {unit}")))
     }
 
     /// Adds what threads hold of these globals to the values that the tracer's handlers see.

@@ -103,7 +103,7 @@ fn walk_stat<'p, V: Visitor<'p> + ?Sized>(v: &mut V, stat: &'p StatRef) {
 }
 
 pub(crate) fn walk_target<'p, V: Visitor<'p> + ?Sized>(v: &mut V, target: &'p Target) {
-    if let TargetBase::Cast(e, ..) | TargetBase::Autocast(e) | TargetBase::EnumName(e, ..) =
+    if let TargetBase::Cast(e, ..) | TargetBase::Autocast(e, _) | TargetBase::EnumName(e, ..) =
         &target.base
     {
         v.expr(e, true);

@@ -39,7 +39,7 @@ pub struct CompileOptions {
 /// What became of a script.
 #[derive(Debug, Default)]
 pub struct Compilation {
-    /// The trees of the user's files (`-p1` prints them).
+    /// The trees of the user's files, which `-p1` prints; later passes use them up.
     pub files: Vec<ast::File>,
     /// All texts, library files included.
     pub sources: SourceMap,
@@ -130,7 +130,7 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             }
         }
         let request = sema::Request {
-            files: out.files.clone(),
+            files: std::mem::take(&mut out.files),
             initial: &options.initial_values,
             optimize: !options.unoptimized,
             guru: options.guru,

@@ -299,8 +299,8 @@ pub enum TargetBase {
     AtVar(String, Option<String>),
     /// `@cast(e, "type", "module")`.
     Cast(Box<Expr>, String, Option<String>),
-    /// `e->…`.
-    Autocast(Box<Expr>),
+    /// `e->…`, and the expression that the type of `e` comes from, which is not evaluated.
+    Autocast(Box<Expr>, Option<Box<Target>>),
     /// `@enum("NAME")`: the value of an enumerator.
     Enum(String),
     /// `@enumname(e, "type", "module")`, a string; without a type the operand's own is meant.

@@ -119,6 +119,10 @@ pub fn matches(
     let kind = crate::probe_point::understand(point)
         .ok()
         .filter(crate::probe_point::Kind::is_in_process)?;
-    let sites = plan::resolve_kind(&kind, point, target, files).ok()?;
-    Some(sites.into_iter().map(|site| site.text.pp).collect())
+    match plan::resolve_kind(&kind, point, target, files) {
+        Ok(sites) => Some(sites.into_iter().map(|site| site.text.pp).collect()),
+        // What may be missing is not shown when it is.
+        Err(_) if point.optional || point.sufficient => Some(Vec::new()),
+        Err(_) => None,
+    }
 }

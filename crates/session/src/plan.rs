@@ -11,9 +11,9 @@ use crate::tracee::Placement;
 use crate::variables::{ModuleResolver, SharedInfo, SiteResolver};
 use codegen::{Builder, CodegenError, Compiled, Context, HandlerId, SiteText};
 use inject::FileIdentity;
-use script::diagnostic::Diagnostic;
+use script::diagnostic::{Diagnostic, Severity};
 use script::ir;
-use script::span::SourceMap;
+use script::span::{SourceMap, Span};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use symbols::Glob;
@@ -223,12 +223,23 @@ pub fn compile<'p>(
         is_behind: false,
         told_full: false,
     };
-    let mut judgement = Judgement::new(&program.sources);
+    let mut judgement = Judgement::new(program);
     for (index, point) in points.iter().enumerate() {
         plan.add(index, point, options, target, &mut judgement);
     }
+    let nothing = !points.is_empty()
+        && judgement.matched.is_empty()
+        && points.iter().all(|p| p.kind.is_in_process());
     plan.points = points;
-    let errors = judgement.errors();
+    let mut errors = judgement.errors();
+    if nothing && errors.is_empty() {
+        // Every point was one that may be missing.
+        errors.push(Diagnostic::new(
+            Severity::SemanticError,
+            "no probes found",
+            None,
+        ));
+    }
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -241,8 +252,10 @@ pub fn compile<'p>(
 struct Judgement<'p> {
     sources: &'p SourceMap,
     errors: Vec<Diagnostic>,
-    /// A probe with a sufficient point (`!`) that matched: its later points are left out.
-    satisfied: Option<usize>,
+    program: &'p ir::Program,
+    /// The place of a `probe` with a sufficient point (`!`) that matched: its later points are left out, into however
+    /// many handlers aliases split them.
+    satisfied: Option<Span>,
     /// Probes of which a point was found.
     matched: HashSet<usize>,
     /// Patterns that matched nothing: an error unless another point of the same probe was found.
@@ -250,14 +263,21 @@ struct Judgement<'p> {
 }
 
 impl<'p> Judgement<'p> {
-    fn new(sources: &'p SourceMap) -> Self {
+    fn new(program: &'p ir::Program) -> Self {
         Judgement {
-            sources,
+            sources: &program.sources,
+            program,
             errors: Vec::new(),
             satisfied: None,
             matched: HashSet::new(),
             unmatched: Vec::new(),
         }
+    }
+
+    /// The `probe` that a point was written in.
+    fn statement(&self, point: &Point<'_>) -> Span {
+        let probe = self.program.probes.get(point.probe);
+        probe.map_or_else(Default::default, |probe| probe.span)
     }
 
     fn errors(mut self) -> Vec<Diagnostic> {
@@ -278,7 +298,8 @@ impl<'p> Plan<'p> {
         target: Option<&Arc<Scope>>,
         judgement: &mut Judgement<'_>,
     ) {
-        if judgement.satisfied == Some(point.probe) {
+        let statement = judgement.statement(point);
+        if judgement.satisfied == Some(statement) {
             self.dropped.insert(index);
             return;
         }
@@ -324,7 +345,7 @@ impl<'p> Plan<'p> {
             }
         }
         if point.point.point.sufficient {
-            judgement.satisfied = Some(point.probe);
+            judgement.satisfied = Some(statement);
         }
     }
 

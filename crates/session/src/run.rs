@@ -303,8 +303,21 @@ impl<'a> Run<'a> {
             if self.failed() && !matches!(probe.kind, Kind::Error(_)) {
                 break;
             }
-            self.tracer.run(probe.handler, probe.number);
+            self.run_handler(probe.handler, probe.number);
             self.drain();
+        }
+    }
+
+    fn run_handler(&mut self, handler: codegen::HandlerId, number: u32) {
+        let result = self.tracer.run(handler, number);
+        self.note_failure(result);
+    }
+
+    /// A handler of which no code could be made counts as one that failed.
+    pub(crate) fn note_failure(&mut self, result: Result<(), codegen::LinkError>) {
+        if let Err(error) = result {
+            self.errors += 1;
+            self.output.error(&error.to_string());
         }
     }
 
@@ -396,7 +409,7 @@ impl<'a> Run<'a> {
             .cloned()
             .collect();
         for probe in chosen {
-            self.tracer.run(probe.handler, probe.number);
+            self.run_handler(probe.handler, probe.number);
         }
         self.drain();
     }
@@ -541,7 +554,7 @@ impl<'a> Run<'a> {
                 self.discover(ready.started);
             }
             for i in schedule.take_due(Instant::now()) {
-                self.tracer.run(timers[i].handler, timers[i].number);
+                self.run_handler(timers[i].handler, timers[i].number);
                 self.drain();
                 if let Some(ending) = self.ended() {
                     return Ok(ending);

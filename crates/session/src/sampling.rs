@@ -114,8 +114,8 @@ impl Run<'_> {
             sample.stack.as_ptr() as u64,
             sample.stack.len() as u64,
         ];
-        self.tracer
-            .run_sampled(handler, number, &sample.registers, snapshot);
+        let result = (self.tracer).run_sampled(handler, number, &sample.registers, snapshot);
+        self.note_failure(result);
         self.drain();
         self.set_identity(0, 0);
     }

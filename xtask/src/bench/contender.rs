@@ -69,7 +69,7 @@ impl Contender {
     pub fn can(self, probe: Probe) -> bool {
         match self {
             Self::Unprobed | Self::Spile => true,
-            Self::Bpftrace => probe != Probe::Elsewhere,
+            Self::Bpftrace => !matches!(probe, Probe::Elsewhere | Probe::Text | Probe::Regex),
             Self::Lttng => matches!(probe, Probe::Print | Probe::Mark),
             Self::Uftrace => matches!(probe, Probe::Print | Probe::Return),
             Self::FridaJavaScript | Self::FridaC => probe.frida().is_some(),

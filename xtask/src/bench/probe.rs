@@ -9,6 +9,12 @@ pub enum Probe {
     Statistics,
     /// An array with an integer key.
     Map,
+    /// An array with two keys whose elements are set, under a lock.
+    Array,
+    /// A text made of an argument.
+    Text,
+    /// A regular expression that a text matches.
+    Regex,
     /// A line with an argument.
     Print,
     /// A line with an argument and a string of the program's.
@@ -42,10 +48,13 @@ pub struct Loop {
 
 impl Probe {
     /// In the order of the report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Count,
         Self::Statistics,
         Self::Map,
+        Self::Array,
+        Self::Text,
+        Self::Regex,
         Self::Print,
         Self::PrintString,
         Self::Mark,
@@ -63,6 +72,11 @@ impl Probe {
             Self::Count => "`n++`",
             Self::Statistics => "`s <<< $a`",
             Self::Map => "`c[$a & 7]++`",
+            Self::Array => "`n++; m[$a & 7, 1] = $a`",
+            Self::Text => "`n++; if (strlen(sprintf(\"%d:%x\", $a, $a)) > 40) m++`",
+            Self::Regex => {
+                "`n++; if (\"GET /index.html HTTP/1.1\" =~ \"^(GET\\|POST) /[a-z.]* HTTP\") m++`"
+            }
             Self::Print => "`printf(\"%d\\n\", $a)`, 1 M/s",
             Self::PrintString => "`printf(\"%d %s\\n\", $a, user_string($s))`, 1 M/s",
             Self::Mark => "mark, `s <<< $arg1`",
@@ -84,6 +98,7 @@ impl Probe {
             Self::Print | Self::PrintString => Some(40.0),
             Self::Elsewhere => Some(0.0),
             Self::Backtrace => Some(1000.0),
+            Self::Array | Self::Text | Self::Regex => None,
             Self::Return | Self::ReturnReplaced | Self::ReturnEntry | Self::SystemCall => None,
         }
     }
@@ -92,6 +107,7 @@ impl Probe {
     pub fn timed_loop(self) -> Loop {
         let mode = match self {
             Self::Count | Self::Statistics | Self::Map | Self::Print => "function",
+            Self::Array | Self::Text | Self::Regex => "function",
             Self::Return | Self::ReturnReplaced | Self::ReturnEntry => "function",
             Self::Backtrace => "deep",
             Self::SystemCall => "syscall",
@@ -111,6 +127,7 @@ impl Probe {
             Self::Statistics => Some("statistics"),
             Self::Map => Some("map"),
             Self::Return => Some("return"),
+            Self::Array | Self::Text | Self::Regex => None,
             Self::Print | Self::PrintString | Self::Mark | Self::Elsewhere => None,
             Self::ReturnReplaced | Self::ReturnEntry | Self::Backtrace | Self::SystemCall => None,
         }
@@ -130,6 +147,20 @@ impl Probe {
             Self::Map => {
                 "global c probe process.function(\"work\") { c[$a & 7]++ } \
                  probe end { foreach (k in c) t += c[k]; printf(\"hits %d\\n\", t) }"
+            }
+            Self::Array => {
+                "global n, m probe process.function(\"work\") { n++; m[$a & 7, 1] = $a } \
+                 probe end { foreach ([a, b] in m) t += m[a, b]; printf(\"hits %d\\n\", t ? n : 0) }"
+            }
+            Self::Text => {
+                "global n, m probe process.function(\"work\") \
+                 { n++; if (strlen(sprintf(\"%d:%x\", $a, $a)) > 40) m++ } \
+                 probe end { printf(\"hits %d\\n\", n - m) }"
+            }
+            Self::Regex => {
+                "global n, m probe process.function(\"work\") \
+                 { n++; if (\"GET /index.html HTTP/1.1\" =~ \"^(GET|POST) /[a-z.]* HTTP\") m++ } \
+                 probe end { printf(\"hits %d\\n\", n == m ? n : 0) }"
             }
             Self::Print => "probe process.function(\"work\") { printf(\"%d\\n\", $a) }",
             Self::PrintString => {
@@ -178,6 +209,8 @@ impl Probe {
             Self::Count => format!("uprobe:{path}:work {{ @ = count() }}"),
             Self::Statistics => format!("uprobe:{path}:work {{ @ = stats(arg0) }}"),
             Self::Map => format!("uprobe:{path}:work {{ @[arg0 & 7] = count() }}"),
+            Self::Array => format!("uprobe:{path}:work {{ @[arg0 & 7, 1] = arg0 }}"),
+            Self::Text | Self::Regex => return None,
             Self::Print => format!("uprobe:{path}:work {{ printf(\"%d\\n\", arg0) }}"),
             Self::PrintString => {
                 format!("uprobe:{path}:named {{ printf(\"%d %s\\n\", arg0, str(arg1)) }}")

@@ -44,7 +44,7 @@ impl<'p> Lower<'_, 'p> {
                 let expr = match target.map(|t| &t.base) {
                     Some(
                         TargetBase::Cast(e, ..)
-                        | TargetBase::Autocast(e)
+                        | TargetBase::Autocast(e, _)
                         | TargetBase::EnumName(e, ..),
                     ) => e,
                     _ => return self.error(span, "an operand is expected here"),

@@ -126,7 +126,8 @@ impl<'p> Lower<'_, 'p> {
     ) -> Result<Spot, CodegenError> {
         let of_script = variable.location.is_of_script(variable.aggregate);
         if !self.context.has_registers() && !of_script {
-            return self.error(span, "no target variables in this context");
+            // What a module holds is in the memory of programs, and this handler runs in none: the read fails.
+            return Ok(Spot::Memory(self.number(0), false));
         }
         let mut spot = match &variable.location {
             Location::Register { number, shift } => {
@@ -182,7 +183,7 @@ impl<'p> Lower<'_, 'p> {
                 }
             }
             Location::Operand => match target.map(|t| &t.base) {
-                Some(TargetBase::Cast(e, ..) | TargetBase::Autocast(e)) => {
+                Some(TargetBase::Cast(e, ..) | TargetBase::Autocast(e, _)) => {
                     Spot::Value(self.long(e)?)
                 }
                 _ => return self.error(span, "an operand is expected here"),

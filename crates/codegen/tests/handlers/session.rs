@@ -191,7 +191,7 @@ impl Session {
         for index in 0..self.handlers.len() {
             let handler = &self.handlers[index];
             if handler.name == name && handler.context == Context::Tracer {
-                self.tracer.run(handler.id, handler.site);
+                self.tracer.run(handler.id, handler.site).unwrap();
             }
         }
     }
@@ -224,8 +224,9 @@ impl Session {
                         args.long();
                         args.long();
                         let text = String::from_utf8_lossy(args.string().unwrap()).into_owned();
+                        // Only error() has none.
                         assert!(
-                            self.compiled.location(record.id as u32).is_some(),
+                            record.id == 0 || self.compiled.location(record.id as u32).is_some(),
                             "place of {text}"
                         );
                         output.errors.push(text);

@@ -273,6 +273,7 @@ impl Parser<'_> {
         let mut value = self.value()?;
         let height = self.height;
         let indexable = !matches!(value.kind, ExprKind::Literal(_));
+        // An address in parentheses, `(&$x)`, is a value like any other.
         let own = match &mut value.kind {
             ExprKind::Target {
                 steps, address_of, ..
@@ -282,7 +283,7 @@ impl Parser<'_> {
             }
             | ExprKind::Cast {
                 steps, address_of, ..
-            } => Some((steps, address_of)),
+            } if !*address_of => Some((steps, address_of)),
             _ => None,
         };
         let pretty = own.is_some();

@@ -34,22 +34,35 @@ pub struct Functions(Vec<Effects>);
 impl Functions {
     /// Computes them to a fixed point.
     pub fn of(hir: &Program) -> Functions {
+        // First what each does itself, then what those do that it calls.
         let mut table = Functions(vec![Effects::default(); hir.functions.len()]);
-        loop {
-            let mut changed = false;
-            for (i, f) in hir.functions.iter().enumerate() {
+        let direct: Vec<Effects> = (hir.functions.iter())
+            .map(|f| {
                 let mut e = Effects::default();
                 match &f.code {
                     Code::Script(body) => table.stmt(&body.stmt, &mut e),
                     Code::Intrinsic(op, _) => e.visible = !op.pure,
                     Code::Embedded(c, _) => e.visible = !c.pure,
                 }
-                if let Some(next) = f.next {
-                    table.call(next, &mut e);
-                }
+                e.calls.extend(f.next);
                 e.jumps = false;
                 e.read.retain(|v| matches!(v, Var::Global(_)));
                 e.written.retain(|v| matches!(v, Var::Global(_)));
+                e
+            })
+            .collect();
+        let calls: Vec<BTreeSet<FunctionId>> = direct.iter().map(|e| e.calls.clone()).collect();
+        table.0 = direct;
+        loop {
+            let mut changed = false;
+            for (i, called) in calls.iter().enumerate() {
+                if called.is_empty() {
+                    continue;
+                }
+                let mut e = table.0[i].clone();
+                for id in called {
+                    table.call(*id, &mut e);
+                }
                 if table.0[i] != e {
                     table.0[i] = e;
                     changed = true;

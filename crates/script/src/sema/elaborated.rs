@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::hir::{self, Body, Code, Program, Ty};
 use super::listing::{self, Listing};
 use crate::ast::{EmbeddedCode, Expr, ProbePoint};
-use crate::span::SourceMap;
+use crate::span::{SourceMap, Span};
 use crate::unparse::{expr_to_string, point_to_string};
 
 /// The elaborated program in words.
@@ -41,11 +41,18 @@ pub struct ElaboratedProbe {
     pub locals: Vec<String>,
     /// The handler, as far as it is left.
     pub body: String,
+    /// The `probe` that it was written in.
+    statement: Span,
 }
 
 impl Elaborated {
-    pub(super) fn of(hir: &Program, embedded: &[EmbeddedCode], sources: &SourceMap) -> Elaborated {
-        let listing = Listing::new(hir, sources);
+    pub(super) fn of(
+        hir: &Program,
+        embedded: &[EmbeddedCode],
+        sources: Option<&SourceMap>,
+    ) -> Elaborated {
+        let listing = sources.map(|sources| Listing::new(hir, sources));
+        let listing = listing.as_ref();
         let mut out = Elaborated {
             embedded: embedded.iter().map(|c| c.code.clone()).collect(),
             ..Elaborated::default()
@@ -65,9 +72,11 @@ impl Elaborated {
             }
             out.globals.push(text);
             if g.auto_display {
-                let inner = listing.global(g);
-                out.displays
-                    .push((display_locals(g), listing::display(g, &inner)));
+                let inner = listing.map(|l| l.global(g));
+                out.displays.push((
+                    display_locals(g),
+                    listing::display(g, &inner.unwrap_or_default()),
+                ));
             }
         }
         let mut functions: Vec<_> = (hir.functions.iter())
@@ -85,18 +94,21 @@ impl Elaborated {
             out.functions.push(ElaboratedFunction {
                 signature: text,
                 locals,
-                body: listing.function(f),
+                body: listing.map(|l| l.function(f)).unwrap_or_default(),
             });
         }
         for p in &hir.probes {
             for point in &p.points {
                 out.conditions |= condition(&point.conditions).contains("__global_");
                 out.probes.push(ElaboratedProbe {
+                    statement: p.span,
                     point: point.point.clone(),
                     condition: condition(&point.conditions),
                     origin: origin(p, point),
                     locals: live_locals(&p.body, 0),
-                    body: listing.body(&p.body, point.condition.as_ref()),
+                    body: listing
+                        .map(|l| l.body(&p.body, point.condition.as_ref()))
+                        .unwrap_or_default(),
                 });
             }
         }
@@ -152,12 +164,19 @@ impl Elaborated {
             }
         }
         out.push_str("# probes\n");
+        let mut satisfied = None;
         for p in &self.probes {
+            if satisfied == Some(p.statement) {
+                continue;
+            }
             let bare = ProbePoint {
                 condition: None,
                 ..p.point.clone()
             };
             let shown = resolve(&bare).unwrap_or_else(|| vec![point_to_string(&bare)]);
+            if p.point.sufficient && !shown.is_empty() {
+                satisfied = Some(p.statement);
+            }
             for place in shown {
                 let _ = writeln!(out, "{place}{} /*{} */", p.condition, p.origin);
                 write_locals(&mut out, &p.locals);

@@ -29,8 +29,8 @@ impl Elision<'_> {
         let mut first = true;
         let mut named = BTreeSet::new();
         loop {
-            mark_live(self.hir);
             let functions = Functions::of(self.hir);
+            mark_live(self.hir, &functions);
             if first {
                 self.never_assigned(&functions);
                 first = false;
@@ -47,8 +47,9 @@ impl Elision<'_> {
                 break;
             }
         }
-        mark_live(self.hir);
-        mark_variables(self.hir);
+        let functions = Functions::of(self.hir);
+        mark_live(self.hir, &functions);
+        mark_variables(self.hir, &functions);
     }
 
     /// Calls `f` on the bodies of all probes, then on those of the live functions.
@@ -279,12 +280,12 @@ pub fn cut_overloads(hir: &mut Program) {
             f.next = None;
         }
     }
-    mark_live(hir);
+    let functions = Functions::of(hir);
+    mark_live(hir, &functions);
 }
 
 /// Marks the functions that probes reach.
-fn mark_live(hir: &mut Program) {
-    let functions = Functions::of(hir);
+fn mark_live(hir: &mut Program, functions: &Functions) {
     let mut live = BTreeSet::new();
     for p in &hir.probes {
         let mut e = Effects::default();
@@ -297,8 +298,7 @@ fn mark_live(hir: &mut Program) {
 }
 
 /// Notes which variables the live program reads and writes, and which globals are to be shown at the end.
-fn mark_variables(hir: &mut Program) {
-    let functions = Functions::of(hir);
+fn mark_variables(hir: &mut Program, functions: &Functions) {
     let mut all = Effects::default();
     let mut used = BTreeSet::new();
     let mark = |body: &mut Body, all: &mut Effects, used: &mut BTreeSet<Var>, params: usize| {

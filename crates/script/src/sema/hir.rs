@@ -386,12 +386,13 @@ pub struct Target {
 impl Target {
     /// It names its module, and so needs no probed place.
     pub fn own_module(&self) -> bool {
-        matches!(
-            &self.base,
+        match &self.base {
             TargetBase::AtVar(_, Some(_))
-                | TargetBase::Cast(_, _, Some(_))
-                | TargetBase::EnumName(_, Some(_), Some(_))
-        )
+            | TargetBase::Cast(_, _, Some(_))
+            | TargetBase::EnumName(_, Some(_), Some(_)) => true,
+            TargetBase::Autocast(_, Some(source)) => source.own_module(),
+            _ => false,
+        }
     }
 }
 
@@ -404,8 +405,8 @@ pub enum TargetBase {
     AtVar(String, Option<String>),
     /// `@cast`.
     Cast(Box<Expr>, String, Option<String>),
-    /// `e->x`.
-    Autocast(Box<Expr>),
+    /// `e->x`, and what the type of `e` comes from.
+    Autocast(Box<Expr>, Option<Box<Target>>),
     /// `@enum`.
     Enum(String),
     /// `@enumname`.

@@ -394,7 +394,10 @@ impl Lower<'_> {
                 hir::TargetBase::Cast(e, ty, module) => {
                     ir::TargetBase::Cast(Box::new(self.expr(e)), ty.clone(), module.clone())
                 }
-                hir::TargetBase::Autocast(e) => ir::TargetBase::Autocast(Box::new(self.expr(e))),
+                hir::TargetBase::Autocast(e, source) => {
+                    let source = source.as_ref().map(|t| Box::new(self.target(t, span)));
+                    ir::TargetBase::Autocast(Box::new(self.expr(e)), source)
+                }
                 hir::TargetBase::Enum(name) => ir::TargetBase::Enum(name.clone()),
                 hir::TargetBase::EnumName(e, ty, module) => {
                     ir::TargetBase::EnumName(Box::new(self.expr(e)), ty.clone(), module.clone())

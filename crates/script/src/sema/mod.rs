@@ -3,6 +3,7 @@
 
 mod aliases;
 mod arity;
+mod autocast;
 mod callers;
 mod effects;
 pub mod elaborated;
@@ -122,13 +123,16 @@ fn passes(
         report.push(Finding::error_nowhere("no probes found"));
         return None;
     }
+    autocast::settle(&mut hir);
     types::infer(&mut hir, report);
     elide::cut_overloads(&mut hir);
     let needs = statistics::collect(&hir, report);
     if report.errors() > 0 {
         return None;
     }
-    let elaborated = elaborated::Elaborated::of(&hir, &embedded, sources);
+    // Handlers are written out only where they may be shown.
+    let shown = (!compiled).then_some(&*sources);
+    let elaborated = elaborated::Elaborated::of(&hir, &embedded, shown);
     *translated = true;
     if compiled {
         report.translate();
@@ -185,7 +189,8 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
     let mut groups: Vec<(Vec<aliases::Expanded>, Place)> = Vec::new();
     for point in &probe.points {
         let found = aliases::expand(resolver, point);
-        let any = !found.is_empty();
+        // Whether a point in a process is there is only known when processes are looked at.
+        let any = found.iter().any(|e| e.place == Place::Session);
         for e in found {
             let group = groups.iter_mut().find(|(members, place)| {
                 *place == e.place

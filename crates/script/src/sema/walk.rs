@@ -33,7 +33,7 @@ impl Expr {
             }
             ExprKind::Target(t) => {
                 if let TargetBase::Cast(e, ..)
-                | TargetBase::Autocast(e)
+                | TargetBase::Autocast(e, _)
                 | TargetBase::EnumName(e, ..) = &t.base
                 {
                     f(e);
@@ -78,7 +78,7 @@ impl Expr {
             }
             ExprKind::Target(t) => {
                 if let TargetBase::Cast(e, ..)
-                | TargetBase::Autocast(e)
+                | TargetBase::Autocast(e, _)
                 | TargetBase::EnumName(e, ..) = &mut t.base
                 {
                     f(e);

@@ -7,6 +7,7 @@ use super::value::{Lens, Value, address};
 use super::{SiteVariables, enumerators, modules, plain};
 use codegen::{Resolution, Term};
 use script::ir::{ExprKind, Target, TargetBase, TargetStep};
+use std::cell::Cell;
 use symbols::{DebugInfo, Glob, ImageAddr, Scopes, TypeId, TypeKind, Variable, VariableKind};
 
 /// A place of the code and what is visible there.
@@ -16,6 +17,8 @@ pub(super) struct Code<'a, 'b> {
     spelling: Spelling<'a>,
     function: &'a str,
     file: Option<&'a str>,
+    /// Only types are asked for: what has no place here still has one.
+    typing: Cell<bool>,
 }
 
 impl<'a, 'b> Code<'a, 'b> {
@@ -46,6 +49,7 @@ impl<'a, 'b> Code<'a, 'b> {
             },
             function,
             file,
+            typing: Cell::new(false),
         })
     }
 
@@ -139,8 +143,19 @@ impl<'a, 'b> Code<'a, 'b> {
             let text = pretty::listing(vec![("return".to_owned(), entry)]);
             return Ok(Resolution::Text(text));
         }
-        let base = self.base(target)?;
-        let value = lens.walk(base, &target.steps)?;
+        if let TargetBase::Variable(name) = &target.base
+            && target.steps.is_empty()
+            && !target.address_of
+            && self.variable(plain(name))?.is_none()
+            && let Ok(found) = enumerators::value(self.info, self.scopes.as_ref(), plain(name))
+        {
+            return Ok(found);
+        }
+        if self.is_bare_cast(target)? {
+            let number = codegen::Variable::plain(codegen::Location::Operand, 8, true);
+            return Ok(Resolution::Variable(number));
+        }
+        let value = self.walked(target)?;
         if let Some(depth) = depth {
             return Ok(Resolution::Text(pretty::text(&lens, &value, depth > 1)));
         }
@@ -165,9 +180,57 @@ impl<'a, 'b> Code<'a, 'b> {
             }
             TargetBase::AtVar(name, _) => self.at_var(name),
             TargetBase::Cast(_, name, module) => self.cast(name, module.as_deref()),
-            TargetBase::Autocast(_) => Err("unknown type in dereference".into()),
+            TargetBase::Autocast(_, source) => {
+                let source = source.as_ref().ok_or("unknown type in dereference")?;
+                self.typed_by(source)
+            }
             TargetBase::Enum(_) | TargetBase::EnumName(..) => Err("it has no type".into()),
         }
+    }
+
+    /// What the expression names, `&` and a last `$` left out.
+    fn walked(&self, target: &Target) -> Result<Value, String> {
+        let lens = self.lens();
+        let base = self.base(target)?;
+        // A cast's operand points to any number of the type.
+        if let (TargetBase::Cast(..), Some(TargetStep::Index(index))) =
+            (&target.base, target.steps.first())
+            && let Place::Memory(_) = base.place
+            && let Some(value) = lens.nth(&base, 0, index)?
+        {
+            return lens.walk_from(value, &target.steps, 1);
+        }
+        lens.walk(base, &target.steps)
+    }
+
+    /// A cast to a structure of which nothing is asked: the operand itself, with a type.
+    fn is_bare_cast(&self, target: &Target) -> Result<bool, String> {
+        if !matches!(target.base, TargetBase::Cast(..)) || !target.steps.is_empty() {
+            return Ok(false);
+        }
+        let described = self.lens().describe(self.base(target)?.type_id)?;
+        Ok(
+            !target.address_of
+                && matches!(described.map(|d| d.kind), Some(TypeKind::Record { .. })),
+        )
+    }
+
+    /// The operand of an expression as a value of the type that another expression has.
+    fn typed_by(&self, source: &Target) -> Result<Value, String> {
+        let outer = self.typing.replace(true);
+        let value = self.walked(source);
+        self.typing.set(outer);
+        let value = value?;
+        let described = self.lens().describe(value.type_id)?;
+        let kind = described.map(|d| d.kind);
+        let is_address = source.address_of
+            || matches!(kind, Some(TypeKind::Array { .. }))
+            || self.is_bare_cast(source)?;
+        let place = match is_address {
+            true => Place::Memory(Term::Operand),
+            false => Place::Number(Term::Operand),
+        };
+        Ok(Value::new(place, value.type_id))
     }
 
     fn variables(&self) -> Result<Vec<Variable>, String> {
@@ -186,6 +249,7 @@ impl<'a, 'b> Code<'a, 'b> {
     fn value(&self, variable: &Variable) -> Result<Value, String> {
         let place = match self.spelling.place(&variable.location) {
             Ok(place) => place,
+            Err(_) if self.typing.get() => Place::Memory(Term::Constant(0)),
             Err(why) => return Err(self.unavailable(variable, &why)),
         };
         Ok(Value::new(place, variable.type_id))
@@ -366,6 +430,7 @@ pub(super) fn named_module(target: &Target) -> Option<&str> {
         TargetBase::AtVar(_, module)
         | TargetBase::Cast(_, _, module)
         | TargetBase::EnumName(_, _, module) => module.as_deref().filter(|m| !m.is_empty()),
+        TargetBase::Autocast(_, Some(source)) => named_module(source),
         _ => None,
     }
 }
@@ -393,6 +458,7 @@ pub(super) fn in_modules(
                 },
                 function: "",
                 file: None,
+                typing: Cell::new(false),
             };
             code.resolve_here(target)
         });
@@ -418,7 +484,7 @@ fn spelled(target: &Target) -> String {
         TargetBase::Variable(name) => name.clone(),
         TargetBase::AtVar(name, _) => format!("@var(\"{name}\")"),
         TargetBase::Cast(..) => "@cast(…)".into(),
-        TargetBase::Autocast(_) => "…".into(),
+        TargetBase::Autocast(..) => "…".into(),
         TargetBase::Enum(name) => format!("@enum(\"{name}\")"),
         TargetBase::EnumName(..) => "@enumname(…)".into(),
     }

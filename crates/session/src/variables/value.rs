@@ -299,6 +299,30 @@ impl Lens<'_, '_> {
         Err("references lead in a circle".into())
     }
 
+    /// The n-th of the values of one type that stand one behind the other from this one on, where the type has no
+    /// elements of its own; the index is the `step`-th step of the target expression.
+    pub fn nth(
+        &self,
+        value: &Value,
+        step: usize,
+        index: &script::ir::Expr,
+    ) -> Result<Option<Value>, String> {
+        let Some(described) = self.describe(value.type_id)? else {
+            return Ok(None);
+        };
+        if let TypeKind::Pointer { .. } | TypeKind::Array { .. } = described.kind {
+            return Ok(None);
+        }
+        let size = described.size.ok_or("the size of its type is not known")?;
+        let scale = i64::try_from(size).map_err(|_| "its type is too large")?;
+        let constant = match index.kind {
+            ExprKind::Long(n) => Some(n),
+            _ => None,
+        };
+        let place = self.at(&value.place, step, constant, scale, size)?;
+        Ok(Some(Value::new(place, value.type_id)))
+    }
+
     fn at(
         &self,
         start: &Place,
@@ -337,8 +361,18 @@ impl Lens<'_, '_> {
 
     /// All steps of a target expression but a last `$`.
     pub fn walk(&self, value: Value, steps: &[TargetStep]) -> Result<Value, String> {
+        self.walk_from(value, steps, 0)
+    }
+
+    /// The steps from the `first`-th on.
+    pub fn walk_from(
+        &self,
+        value: Value,
+        steps: &[TargetStep],
+        first: usize,
+    ) -> Result<Value, String> {
         let mut value = value;
-        for (number, step) in steps.iter().enumerate() {
+        for (number, step) in steps.iter().enumerate().skip(first) {
             value = match step {
                 TargetStep::Member(name) => self.member(value, name)?,
                 TargetStep::Index(index) => {

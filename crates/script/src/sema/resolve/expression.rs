@@ -2,6 +2,13 @@
 
 use super::*;
 use crate::format::parse_format;
+use crate::token::number_value;
+
+/// The registers by DWARF's numbers (System V ABI, AMD64 supplement, figure 3.36).
+const DWARF_REGISTERS: [&str; 17] = [
+    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15", "rip",
+];
 
 impl Resolver<'_> {
     pub(super) fn keys(
@@ -224,7 +231,12 @@ impl Resolver<'_> {
                 address_of,
             } => {
                 let operand = self.boxed(operand, scope);
-                self.target(TargetBase::Autocast(operand), steps, *address_of, scope)
+                self.target(
+                    TargetBase::Autocast(operand, None),
+                    steps,
+                    *address_of,
+                    scope,
+                )
             }
             A::Defined(a) => {
                 let returns = std::mem::replace(&mut scope.returns, false);
@@ -257,10 +269,24 @@ impl Resolver<'_> {
                     None => ExprKind::Long(0),
                 }
             }
-            A::AtWord(name, _) => {
-                let shown = format!("@{}", name.text.trim_start_matches('@'));
-                self.unsupported(&shown, e.span)
+            A::AtWord(name, args) if name.text.trim_start_matches('@') == "const" => {
+                let text = args.first().and_then(literal).unwrap_or_default();
+                match number_value(text.trim(), false) {
+                    Some(n) => ExprKind::Long(n),
+                    // What else C knows stap takes for embedded code with these marks.
+                    None => self.embedded_expression(&ast::EmbeddedCode {
+                        code: format!("/* pure */ /* unprivileged */ /* stable */ {text}"),
+                        span: e.span,
+                    }),
+                }
             }
+            A::AtWord(name, args) => match self.raw_access(name, args, scope) {
+                Some(call) => call,
+                None => {
+                    let shown = format!("@{}", name.text.trim_start_matches('@'));
+                    self.unsupported(&shown, e.span)
+                }
+            },
             A::Print(form, args) => return self.print(*form, args, e.span, scope),
             A::Embedded(code) => self.embedded_expression(code),
         };
@@ -274,6 +300,51 @@ impl Resolver<'_> {
             ty,
             span: e.span,
         }
+    }
+
+    /// `@uderef(size, address)` and `@uregister(number)`, as calls of the library. The registers of the program are all
+    /// that handlers run with, so `@kregister` means the same.
+    fn raw_access(
+        &mut self,
+        name: &ast::Name,
+        args: &[ast::Expr],
+        scope: &mut Scope,
+    ) -> Option<ExprKind> {
+        let number = |e: &ast::Expr| match e.kind {
+            ast::ExprKind::Literal(ast::Literal::Number(n)) => Some(n),
+            _ => None,
+        };
+        let first = args.first().and_then(number)?;
+        let (function, argument) = match (name.text.trim_start_matches('@'), args) {
+            ("uderef", [_, address]) => {
+                let function = match first {
+                    1 => "user_uint8_error",
+                    2 => "user_uint16_error",
+                    4 => "user_uint32_error",
+                    8 => "user_uint64_error",
+                    _ => return None,
+                };
+                (function, self.expr(address, scope))
+            }
+            ("uregister" | "kregister", [operand]) => {
+                let register = usize::try_from(first)
+                    .ok()
+                    .and_then(|n| DWARF_REGISTERS.get(n))?;
+                let name = Expr {
+                    kind: ExprKind::Str(register.as_bytes().to_vec()),
+                    ty: Ty::String,
+                    span: operand.span,
+                };
+                ("u_register", name)
+            }
+            _ => return None,
+        };
+        let callee = ast::Name {
+            text: function.to_string(),
+            span: name.span,
+        };
+        let id = self.function(&callee, 1)?;
+        Some(ExprKind::Call(id, vec![argument]))
     }
 
     /// `@entry(a)`: evaluated when the function is entered, by another handler, which has locals of its own.

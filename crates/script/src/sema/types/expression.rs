@@ -297,7 +297,7 @@ impl Types<'_> {
                 self.expr(e, Ty::Long);
             }
         }
-        if let TargetBase::Cast(e, ..) | TargetBase::Autocast(e) | TargetBase::EnumName(e, ..) =
+        if let TargetBase::Cast(e, ..) | TargetBase::Autocast(e, _) | TargetBase::EnumName(e, ..) =
             &mut t.base
         {
             self.expr(e, Ty::Long);
@@ -310,7 +310,7 @@ impl Types<'_> {
                     "type definition '{ty}' not found in '{}'",
                     module.as_deref().unwrap_or_default()
                 ),
-                TargetBase::Autocast(_) => "unknown type in dereference".to_string(),
+                TargetBase::Autocast(..) => "unknown type in dereference".to_string(),
                 TargetBase::Enum(_) => "unresolved @enum() expression".to_string(),
                 TargetBase::EnumName(..) => "unresolved @enumname() expression".to_string(),
             };
