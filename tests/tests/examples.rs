@@ -1,4 +1,5 @@
-//! The examples of Debian's package systemtap-doc that need only process probes and timers are accepted, `-p2`.
+//! The examples of Debian's package systemtap-doc that need only process probes and timers are accepted, `-p2`. Two are
+//! left out that stap itself refuses here: they name files where other systems have them.
 
 use spile_tests::{Scratch, stap};
 use std::path::Path;
@@ -48,9 +49,7 @@ fn examples_for_programs_are_accepted() {
             &[],
             &[&process, "foo", "$return > 0"],
         ),
-        ("io/capture_ssl_master_secrets.stp", &[], &[]),
         ("io/switchfile.stp", &[], &[]),
-        ("process/threadstacks.stp", &["-g", "-c", &path], &[]),
         ("profiling/fntimes.stp", &[], &[&all]),
         ("profiling/graphcall.stp", &[], &[&path, "*"]),
         ("profiling/linetimes.stp", &[], &[&process, "foo"]),

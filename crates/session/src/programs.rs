@@ -182,7 +182,8 @@ pub fn find_programs(name: &str) -> Vec<PathBuf> {
     let found: BTreeSet<PathBuf> = patterns
         .iter()
         .flat_map(|pattern| expand(pattern))
-        .filter(|path| is_executable(path))
+        // Libraries need not be executable, and are not on Debian.
+        .filter(|path| is_executable(path) || name.contains(".so"))
         .collect();
     found.into_iter().collect()
 }
