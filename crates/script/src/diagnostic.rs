@@ -12,6 +12,9 @@ const WARNING: &str = "00;33";
 const PLACE: &str = "00;34";
 const TOKEN: &str = "01";
 
+/// Macro invocations that a message tells at most.
+const EXPANSIONS: usize = 16;
+
 /// How grave, and from which pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Severity {
@@ -76,7 +79,8 @@ impl From<&Token> for Mention {
     fn from(token: &Token) -> Self {
         let mut expansions = Vec::new();
         let mut outer = token.expansion.as_deref();
-        while let Some(invocation) = outer {
+        // A macro that invokes itself without end would fill the screen.
+        while let Some(invocation) = outer.filter(|_| expansions.len() < EXPANSIONS) {
             expansions.push(Mention::new(
                 invocation.kind,
                 &*invocation.text,

@@ -16,10 +16,14 @@ pub struct Shapes<'a> {
     changes: &'a [BTreeSet<Var>],
     /// Arrays that a loop is going through.
     looping: Vec<Var>,
+    changed: Vec<Changed>,
 }
 
+/// An array changed by a loop through it: the message and its place. It is told when all else is right.
+pub type Changed = (String, Span);
+
 /// Runs it over the whole program.
-pub fn check(hir: &mut Program, report: &mut Report) {
+pub fn check(hir: &mut Program, report: &mut Report) -> Vec<Changed> {
     let changes: Vec<BTreeSet<Var>> = (hir.functions.iter())
         .map(|f| {
             let mut changed = BTreeSet::new();
@@ -35,6 +39,7 @@ pub fn check(hir: &mut Program, report: &mut Report) {
         names: hir.globals.iter().map(|g| g.name.clone()).collect(),
         changes: &changes,
         looping: Vec::new(),
+        changed: Vec::new(),
     };
     for p in &hir.probes {
         for c in p.points.iter().filter_map(|p| p.condition.as_ref()) {
@@ -47,7 +52,7 @@ pub fn check(hir: &mut Program, report: &mut Report) {
             pass.stmt(&b.stmt, &mut vec![None; b.locals.len()]);
         }
     }
-    let arities = pass.globals;
+    let (arities, changed) = (pass.globals, pass.changed);
     for (g, arity) in hir.globals.iter_mut().zip(arities) {
         if matches!(arity, Some((0, _))) {
             if g.size.is_some() {
@@ -60,6 +65,7 @@ pub fn check(hir: &mut Program, report: &mut Report) {
         let n = arity.map_or(0, |(n, _)| n);
         g.keys = vec![Slot::default(); n];
     }
+    changed
 }
 
 /// What a statement changes without calling anybody; the deletion of a whole array does not count.
@@ -166,10 +172,8 @@ impl Shapes<'_> {
         if self.looping.contains(&v)
             && let Some(name) = self.name(v)
         {
-            self.report.error(
-                format!("variable '{name}' modified during 'foreach' iteration"),
-                span,
-            );
+            let message = format!("variable '{name}' modified during 'foreach' iteration");
+            self.changed.push((message, span));
         }
     }
 
@@ -199,10 +203,9 @@ impl Shapes<'_> {
                 if let Some(v) = hit
                     && let Some(name) = self.name(v)
                 {
-                    self.report.error(
-                        format!("function call modifies var '{name}' during 'foreach' iteration"),
-                        e.span,
-                    );
+                    let message =
+                        format!("function call modifies var '{name}' during 'foreach' iteration");
+                    self.changed.push((message, e.span));
                 }
             }
             _ => {}

@@ -108,7 +108,7 @@ fn passes(
     let global_names: Vec<String> = resolver.user_globals().map(str::to_string).collect();
     let mut hir = resolver.hir;
     callers::settle(&mut hir, &in_process);
-    arity::check(&mut hir, report);
+    let changed = arity::check(&mut hir, report);
     if report.errors() > 0 {
         return None;
     }
@@ -127,6 +127,11 @@ fn passes(
     types::infer(&mut hir, report);
     elide::cut_overloads(&mut hir);
     let needs = statistics::collect(&hir, report);
+    if report.errors() == 0 {
+        for (message, span) in changed {
+            report.error(message, span);
+        }
+    }
     if report.errors() > 0 {
         return None;
     }
