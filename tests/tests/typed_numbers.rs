@@ -32,8 +32,9 @@ fn a_number_keeps_the_type_of_where_it_comes_from() {
     let outcome = probe(
         &scratch,
         r#"
+        global kept
         function following(address) { return @cast(address, "struct node", "LIST")->next }
-        function node(address) { return @cast(address, "struct node", "LIST") }
+        function node(address) { return &@cast(address, "struct node", "LIST") }
         probe process.function("visit") {
             p = $list
             printf("%d %s\n", p->value, user_string(p->name))
@@ -45,6 +46,9 @@ fn a_number_keeps_the_type_of_where_it_comes_from() {
             printf("%d %d\n", following($list)->value, node($other)->next->value)
             printf("%s\n", p->next$)
             printf("%d\n", (q = $other)->numbers[3])
+            kept = $other
+            later = $list + 0
+            printf("%d %d\n", kept->value, later->value)
         }
         probe process.function("visit").return { printf("%d\n", @entry($list)->value) }"#,
     )
@@ -59,6 +63,7 @@ fn a_number_keeps_the_type_of_where_it_comes_from() {
             "20 30",
             outcome.stdout.lines().nth(5).unwrap_or_default(),
             "4",
+            "20 10",
             "10"
         ],
         "{}",
@@ -96,7 +101,7 @@ fn types_of_modules_are_known_to_all_probes() {
             printf("%d %d\n", &@cast(0, "struct node", "LIST")[1], &@cast(0, "struct node", "LIST")->name)
             printf("%d %d %d\n", @cast_module_sizeof("LIST", "int"), @cast_module_sizeof("LIST", "struct node"), &@cast(0, "short int", "LIST")[3])
             printf("%d\n", &@cast(1000, "struct node", "LIST")[2]->color)
-            t = @cast(64, "struct node", "LIST")
+            t = &@cast(64, "struct node", "LIST")
             printf("%d %d\n", t, &t->next)
             try { println(@cast(4096, "struct node", "LIST")->value) } catch (why) { println("no memory") }
             try { println(@var("answer", "LIST")) } catch (why) { println("no memory") }

@@ -1,19 +1,19 @@
 //! Pass: `e->member` and `e[i]` on values whose type is that of a target expression that they come from (NEWS of SystemTap
-//! 2.6): through assignments to local variables, `?:`, results of functions, and target expressions on such values.
+//! 2.6): through assignments to variables, `?:`, sums, results of functions, and target expressions on such values.
 //! Each is told the expression that its type comes from, which is never evaluated.
 
 use std::collections::HashMap;
 
 use super::hir::*;
-use crate::ast::AssignOp;
+use crate::ast::{AssignOp, BinaryOp};
 
 /// Sources lead to further sources at most so often.
 const DEPTH: usize = 32;
 
-/// What values are assigned to locals, and what functions return.
+/// What values are assigned to variables, and what functions return.
 struct Sources {
-    /// By body, functions first, and local.
-    assigned: Vec<HashMap<LocalId, Vec<Expr>>>,
+    /// By body, functions first, and variable.
+    assigned: Vec<HashMap<Var, Vec<Expr>>>,
     /// By function.
     returned: Vec<Vec<Expr>>,
 }
@@ -70,14 +70,14 @@ fn results(s: &Stmt, out: &mut Vec<Expr>) {
     s.each_stmt(&mut |s| results(s, out));
 }
 
-fn assignments(body: &Body) -> HashMap<LocalId, Vec<Expr>> {
-    fn of_stmt(s: &Stmt, out: &mut HashMap<LocalId, Vec<Expr>>) {
+fn assignments(body: &Body) -> HashMap<Var, Vec<Expr>> {
+    fn of_stmt(s: &Stmt, out: &mut HashMap<Var, Vec<Expr>>) {
         s.each_expr(&mut |e| {
             e.each(&mut |e| {
                 if let ExprKind::Assign(AssignOp::Set, target, value) = &e.kind
-                    && let ExprKind::Var(Var::Local(id)) = target.kind
+                    && let ExprKind::Var(var) = target.kind
                 {
-                    out.entry(id).or_default().push((**value).clone());
+                    out.entry(var).or_default().push((**value).clone());
                 }
             });
         });
@@ -124,9 +124,23 @@ impl Sources {
             ExprKind::Ternary(_, a, b) => {
                 self.of(a, body, depth).or_else(|| self.of(b, body, depth))
             }
-            ExprKind::Var(Var::Local(id)) => {
-                let values = self.assigned.get(body)?.get(id)?;
-                values.iter().find_map(|e| self.of(e, body, depth))
+            ExprKind::Binary(BinaryOp::Add | BinaryOp::Sub, a, b) => {
+                self.of(a, body, depth).or_else(|| self.of(b, body, depth))
+            }
+            ExprKind::Var(var) => {
+                let here = self.assigned.get(body).and_then(|known| known.get(var));
+                let mut values = here.into_iter().flatten();
+                let found = values.find_map(|e| self.of(e, body, depth));
+                if found.is_some() || matches!(var, Var::Local(_)) {
+                    return found;
+                }
+                // Of what other handlers assign to a global, only what means the same here.
+                let others = self.assigned.iter().enumerate();
+                let mut values = others.flat_map(|(body, known)| {
+                    let values = known.get(var).into_iter().flatten();
+                    values.map(move |value| (body, value))
+                });
+                values.find_map(|(body, e)| self.of(e, body, depth).filter(Target::own_module))
             }
             ExprKind::Call(id, _) => {
                 let function = id.0 as usize;

@@ -151,10 +151,6 @@ impl<'a, 'b> Code<'a, 'b> {
         {
             return Ok(found);
         }
-        if self.is_bare_cast(target)? {
-            let number = codegen::Variable::plain(codegen::Location::Operand, 8, true);
-            return Ok(Resolution::Variable(number));
-        }
         let value = self.walked(target)?;
         if let Some(depth) = depth {
             return Ok(Resolution::Text(pretty::text(&lens, &value, depth > 1)));
@@ -203,18 +199,6 @@ impl<'a, 'b> Code<'a, 'b> {
         lens.walk(base, &target.steps)
     }
 
-    /// A cast to a structure of which nothing is asked: the operand itself, with a type.
-    fn is_bare_cast(&self, target: &Target) -> Result<bool, String> {
-        if !matches!(target.base, TargetBase::Cast(..)) || !target.steps.is_empty() {
-            return Ok(false);
-        }
-        let described = self.lens().describe(self.base(target)?.type_id)?;
-        Ok(
-            !target.address_of
-                && matches!(described.map(|d| d.kind), Some(TypeKind::Record { .. })),
-        )
-    }
-
     /// The operand of an expression as a value of the type that another expression has.
     fn typed_by(&self, source: &Target) -> Result<Value, String> {
         let outer = self.typing.replace(true);
@@ -223,9 +207,7 @@ impl<'a, 'b> Code<'a, 'b> {
         let value = value?;
         let described = self.lens().describe(value.type_id)?;
         let kind = described.map(|d| d.kind);
-        let is_address = source.address_of
-            || matches!(kind, Some(TypeKind::Array { .. }))
-            || self.is_bare_cast(source)?;
+        let is_address = source.address_of || matches!(kind, Some(TypeKind::Array { .. }));
         let place = match is_address {
             true => Place::Memory(Term::Operand),
             false => Place::Number(Term::Operand),
