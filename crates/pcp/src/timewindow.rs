@@ -682,16 +682,18 @@ impl WindowSpec {
             None => last,
         };
         let mut origin = match &self.origin {
-            Some(text) => point(text, start, end, span, zone)?.clamp(start.min(end), end),
+            Some(text) => match point(text, start, end, span, zone)? {
+                at if at < start => start,
+                at => at.min(end),
+            },
             None => start,
         };
-        if self.origin.is_some() && align > 0 {
-            let aligned = up(origin);
-            origin = if aligned > end {
-                Timestamp::from_nanos(align_down(origin, align))
-            } else {
-                aligned
-            };
+        if self.origin.is_some() && align > 0 && !unaligned {
+            let aligned = [up(origin), Timestamp::from_nanos(align_down(origin, align))];
+            match aligned.into_iter().find(|at| start <= *at && *at <= end) {
+                Some(aligned) => origin = aligned,
+                None => unaligned = true,
+            }
         }
         Ok(TimeWindow {
             start,

@@ -1,5 +1,8 @@
 //! Command-line options as PCP's tools take them: getopt's rules, words and usage texts (pmGetOptions(3)).
 
+/// Letters that stand for options which have a long name only, and take an argument.
+pub const LONG_ONLY: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e0ff}';
+
 /// What a tool takes.
 pub struct Spec<'a> {
     /// The tool's name, for messages.
@@ -23,6 +26,9 @@ pub struct Parsed {
 
 impl Spec<'_> {
     fn takes_argument(&self, option: char) -> Option<bool> {
+        if LONG_ONLY.contains(&option) {
+            return Some(true);
+        }
         let at = self.short.find(option).filter(|_| option != ':')?;
         Some(self.short.get(at + option.len_utf8()..)?.starts_with(':'))
     }

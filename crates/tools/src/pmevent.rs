@@ -43,9 +43,6 @@ pub struct Report<W: Write> {
 impl<W: Write> Report<W> {
     fn heading(&mut self, archive: bool) -> io::Result<()> {
         let out = &mut self.out;
-        if let Some(note) = &self.opened.note {
-            writeln!(out, "{note}")?;
-        }
         if archive {
             writeln!(out, "archive:   {}", self.archive_name)?;
         }
@@ -173,9 +170,15 @@ impl<W: Write> Report<W> {
         let name = match names.get(&pmid) {
             Some(name) => name.clone(),
             None => {
-                let found = self.opened.context.names_of(pmid).ok();
-                let name = found.and_then(|n| n.into_iter().next());
-                let name = name.unwrap_or_else(|| format!("PMID: {pmid}").into());
+                let found = self.opened.context.names_of(pmid);
+                let name = match found.map(|n| n.into_iter().next()) {
+                    Ok(Some(name)) => name,
+                    Ok(None) => format!("PMID: {pmid}").into(),
+                    Err(error) => {
+                        let code = error.code();
+                        return writeln!(self.out, "\t{pmid}: pmNameID: {code}");
+                    }
+                };
                 names.insert(pmid, name.clone());
                 name
             }

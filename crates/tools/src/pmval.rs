@@ -78,7 +78,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     run_as("pmval", args)
 }
 
-/// Runs the tool under one of its names: as `pmevent` it unpacks events.
+/// Runs the tool under one of its names, `pmval` or `pmevent`.
 ///
 /// # Errors
 /// When standard output cannot be written.
@@ -99,7 +99,7 @@ pub fn run_as(tool: &'static str, args: Vec<String>) -> io::Result<u8> {
         }
     };
     match Pmval::new(tool, parsed) {
-        Ok(Some(pmval)) if tool == "pmevent" && pmval.has_events() => pmval.events(),
+        Ok(Some(pmval)) if pmval.has_events() => pmval.events(),
         Ok(Some(mut pmval)) => pmval.run(),
         Ok(None) => Ok(0),
         Err(refusal) => Ok(refusal.report(&usage)),
@@ -116,6 +116,8 @@ struct Pmval {
     desc: Desc,
     /// The columns.
     instances: Vec<Instance>,
+    /// Whether names that are longer than a column were written out.
+    named: bool,
     recorded: bool,
     raw: bool,
     delay: bool,
@@ -222,6 +224,9 @@ impl Pmval {
             wanted.extend(instance_list(instances));
         }
         let mut opened = source.open(tool)?;
+        if let Some(note) = &opened.note {
+            println!("{note}");
+        }
         let failed =
             |what: &str, code: ErrorCode| Refusal::Failed(format!("{tool}: {what}: {code}\n"));
         let pmid = opened
@@ -274,6 +279,7 @@ impl Pmval {
             name: name.to_owned(),
             desc,
             instances,
+            named: false,
             recorded,
             raw: !rate,
             delay,
@@ -288,11 +294,11 @@ impl Pmval {
     }
 
     fn heading(&mut self, samples: Option<i128>, step: Timestamp) -> io::Result<()> {
-        if let Some(note) = &self.opened.note {
-            self.out.write_all(note.as_bytes())?;
-        }
         let out = &mut self.out;
-        writeln!(out, "\nmetric:    {}", self.name)?;
+        if self.opened.note.is_none() {
+            writeln!(out)?;
+        }
+        writeln!(out, "metric:    {}", self.name)?;
         let archive = matches!(self.opened.context, Context::Archive(_));
         if archive {
             writeln!(out, "archive:   {}", self.archive_name)?;
@@ -338,14 +344,6 @@ impl Pmval {
         if samples.is_none_or(|n| n > 1) && !(self.recorded && archive) {
             writeln!(out, "interval:  {:.2} sec", step.as_secs_f64())?;
         }
-        let width = self.width;
-        if self.instances.iter().any(|i| i.name.len() > width) {
-            for (number, instance) in self.instances.iter().enumerate() {
-                write!(out, "full label for instance[{number}]: ")?;
-                out.write_all(&instance.name)?;
-                out.write_all(b"\n")?;
-            }
-        }
         Ok(())
     }
 
@@ -371,7 +369,7 @@ impl Pmval {
             context.set_mode(mode, window.origin);
         }
         let mut previous: Option<(Timestamp, HashMap<i32, f64>)> = None;
-        let (mut labelled, mut started, mut waited) = (false, false, false);
+        let (mut labelled, mut waited) = (false, false);
         let mut done = 0;
         let mut wake = Timestamp::now();
         while samples.is_none_or(|n| done < n) {
@@ -396,33 +394,16 @@ impl Pmval {
             if archive && fetched.time > window.end {
                 break;
             }
-            if !self.raw
-                && !started
-                && let Some(set) = fetched.sets.first()
-                && !set.instances().is_empty()
-            {
-                // What the first rate is reckoned from.
-                previous = Some((fetched.time, self.numbers(set.instances())));
-                started = true;
-                waited = true;
-                if !self.desc.indom.is_null() {
-                    self.labels()?;
-                    labelled = true;
-                }
-                continue;
-            }
-            started = true;
-            done += 1;
             let Some(set) = fetched.sets.first() else {
                 self.stamp(fetched.time)?;
                 self.out.write_all(b"  Archive logging suspended\n")?;
                 previous = None;
                 labelled = false;
-                done -= 1;
                 continue;
             };
             let values = set.instances();
             if values.is_empty() {
+                done += 1;
                 self.stamp(fetched.time)?;
                 match &set.values {
                     Err(code) => writeln!(self.out, "Error: {code}")?,
@@ -437,20 +418,26 @@ impl Pmval {
                 labelled = true;
             }
             if self.raw {
+                done += 1;
                 self.stamp(fetched.time)?;
                 self.row(values)?;
-            } else {
-                let now = self.numbers(values);
-                self.stamp(fetched.time)?;
-                match &previous {
-                    None => self.no_values()?,
-                    Some((then, before)) => {
-                        let elapsed = (fetched.time - *then).as_secs_f64();
-                        self.rates(before, &now, elapsed)?;
-                    }
-                }
-                previous = Some((fetched.time, now));
+                continue;
             }
+            let now = self.numbers(values);
+            if let Some((then, before)) = &previous {
+                done += 1;
+                self.stamp(fetched.time)?;
+                let elapsed = (fetched.time - *then).as_secs_f64();
+                self.rates(before, &now, elapsed)?;
+            } else {
+                // What the next rate is reckoned from is not a sample.
+                if done > 0 {
+                    self.stamp(fetched.time)?;
+                    self.no_values()?;
+                }
+                waited = true;
+            }
+            previous = Some((fetched.time, now));
         }
         self.out.flush()?;
         Ok(0)
@@ -511,6 +498,15 @@ impl Pmval {
     }
 
     fn labels(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.named, true)
+            && self.instances.iter().any(|i| i.name.len() > self.width)
+        {
+            for (number, instance) in self.instances.iter().enumerate() {
+                write!(self.out, "full label for instance[{number}]: ")?;
+                self.out.write_all(&instance.name)?;
+                self.out.write_all(b"\n")?;
+            }
+        }
         self.out.write_all(b"\n")?;
         let stamp = match self.dates {
             _ if !self.has_times() => 0,
@@ -521,10 +517,12 @@ impl Pmval {
         write!(self.out, "{:stamp$}", "")?;
         let width = self.width;
         // The names of rates stand over the digits before the point.
-        let inner = if self.raw || self.precision.is_some() {
+        let inner = width.saturating_sub(3);
+        let long = self.instances.iter().any(|i| i.name.len() > inner);
+        let inner = if self.raw || self.precision.is_some() || long {
             width
         } else {
-            width.saturating_sub(3)
+            inner
         };
         for instance in &self.instances {
             let name = instance.name.to_str();
@@ -621,6 +619,8 @@ impl Pmval {
             format!("{}   ", pcp::cformat::f(value, 1))
         } else if value < 9999.0 {
             format!("{}.    ", pcp::cformat::f(value, 0))
+        } else if value.is_nan() {
+            "nan.    ".to_owned()
         } else {
             pcp::cformat::e(value, 3).replace('e', "E")
         };

@@ -27,7 +27,14 @@ pub const LONG: &[(&str, char)] = &[
     ("hostzone", 'z'),
     ("version", 'V'),
     ("help", '?'),
+    ("container", CONTAINER),
+    ("derived", DERIVED),
 ];
+
+/// Stands for `--container`, which has no short name.
+pub const CONTAINER: char = '\u{e000}';
+/// Stands for `--derived` where it has no short name.
+pub const DERIVED: char = '\u{e001}';
 
 /// What the common options said.
 #[derive(Clone, Default, Debug)]
@@ -48,6 +55,8 @@ pub struct Source {
     pub host_zone: bool,
     /// `-n`.
     pub pmns: Option<String>,
+    /// `--container`.
+    pub container: Option<String>,
     /// `-c`: files with derived metrics.
     pub derived: Vec<String>,
 }
@@ -112,7 +121,8 @@ impl Source {
             'Z' => self.zone = text(),
             'z' => self.host_zone = true,
             'n' => self.pmns = text(),
-            'c' => self.derived.extend(value.map(str::to_owned)),
+            CONTAINER => self.container = text(),
+            'c' | DERIVED => self.derived.extend(value.map(str::to_owned)),
             'L' | 'K' | 'D' => {}
             's' => {
                 let number = value.and_then(|v| v.trim_start().parse().ok());
@@ -182,7 +192,9 @@ impl Source {
                     }
                 }
             }
-            span = (archive.label().start, archive.end());
+            // PCP's tools keep their time windows in microseconds.
+            let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
+            span = (micros(archive.label().start), micros(archive.end()));
         }
         self.derive(tool, &mut context)?;
         let zone = self.zone(&mut context);

@@ -111,6 +111,12 @@ impl ArchiveContext {
         self.mode = mode;
         self.origin = origin;
         self.cursor = None;
+        self.history.rewind();
+    }
+
+    /// Whether fetches are for regular times, which they advance whatever is fetched.
+    pub(crate) fn interpolates(&self) -> bool {
+        matches!(self.mode, ArchiveMode::Interpolated(_))
     }
 
     fn next_record(&mut self) -> Result<DataRecord> {
@@ -206,27 +212,25 @@ impl ArchiveContext {
     fn interpolate(&mut self, pmids: &[Pmid], step: i128) -> Result<Fetched> {
         let time = self.origin;
         self.origin = Timestamp::from_nanos(time.as_nanos() + step);
-        // The second that the archive ends in belongs to it as a whole.
-        if time < self.label().start || time.sec > self.end().sec {
+        if (step < 0 && time < self.label().start) || (step >= 0 && time > self.end()) {
             return Err(ErrorCode::EOL.into());
         }
         self.history.load(&self.set, pmids)?;
-        let set_of = |pmid: &Pmid| {
-            let Some(desc) = self.meta().descs.get(pmid.0) else {
-                return ValueSet::error(*pmid, ErrorCode::PMID_LOG);
+        let mut sets = Vec::with_capacity(pmids.len());
+        for pmid in pmids {
+            let Some(desc) = self.set.meta().descs.get(pmid.0) else {
+                sets.push(ValueSet::error(*pmid, ErrorCode::PMID_LOG));
+                continue;
             };
-            let values = self.history.at(desc, time).into_iter();
-            let wanted = values
-                .filter(|(inst, _)| {
-                    desc.indom.is_null() || self.profile.includes(desc.indom, *inst)
-                })
+            let profile = &self.profile;
+            let wanted = |inst: i32| desc.indom.is_null() || profile.includes(desc.indom, inst);
+            let values = self.history.at(desc, time, step < 0, wanted)?;
+            let values = values
+                .into_iter()
                 .map(|(inst, value)| InstanceValue { inst, value });
-            ValueSet::new(*pmid, wanted.collect())
-        };
-        Ok(Fetched {
-            time,
-            sets: pmids.iter().map(set_of).collect(),
-        })
+            sets.push(ValueSet::new(*pmid, values.collect()));
+        }
+        Ok(Fetched { time, sets })
     }
 
     /// See [`Context::lookup_names`](crate::Context::lookup_names).

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::set::{ArchiveSet, SetCursor};
 use crate::desc::{Desc, Semantics, Type};
-use crate::error::Result;
+use crate::error::{ErrorCode, Result};
 use crate::pmid::Pmid;
 use crate::timestamp::Timestamp;
 use crate::value::{Atom, Value};
@@ -13,27 +13,39 @@ use crate::value::{Atom, Value};
 /// One instance's values, oldest first; `None` from where it had no value any more.
 type Samples = Vec<(Timestamp, Option<Value>)>;
 
+/// An instance, what is known of it, and how far earlier fetches have looked.
+struct InstanceSeries {
+    inst: i32,
+    samples: Samples,
+    /// The sample that ended the last search, in the direction of the search.
+    bound: Option<usize>,
+}
+
 /// A metric's values: instances in the order in which they appear.
 #[derive(Default)]
 struct Series {
-    instances: Vec<(i32, Samples)>,
+    instances: Vec<InstanceSeries>,
     by_inst: HashMap<i32, usize>,
 }
 
 impl Series {
     fn push(&mut self, inst: i32, time: Timestamp, value: Value) {
         let at = *self.by_inst.entry(inst).or_insert_with(|| {
-            self.instances.push((inst, Vec::new()));
+            self.instances.push(InstanceSeries {
+                inst,
+                samples: Vec::new(),
+                bound: None,
+            });
             self.instances.len() - 1
         });
-        if let Some((_, samples)) = self.instances.get_mut(at) {
-            samples.push((time, Some(value)));
+        if let Some(series) = self.instances.get_mut(at) {
+            series.samples.push((time, Some(value)));
         }
     }
 
     /// From here on there are no values.
     fn gap(&mut self, time: Timestamp) {
-        for (_, samples) in &mut self.instances {
+        for InstanceSeries { samples, .. } in &mut self.instances {
             if samples.last().is_some_and(|(_, v)| v.is_some()) {
                 samples.push((time, None));
             }
@@ -45,6 +57,8 @@ impl Series {
 #[derive(Default)]
 pub(super) struct History {
     metrics: HashMap<Pmid, Series>,
+    /// Whether a damaged record ended the reading.
+    damaged: bool,
 }
 
 impl History {
@@ -60,7 +74,15 @@ impl History {
         }
         let mut cursor = SetCursor::at_start(set)?;
         // What is damaged ends the history; what was read before it is good.
-        while let Ok(Some(record)) = cursor.following() {
+        loop {
+            let record = match cursor.following() {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                Err(_) => {
+                    self.damaged = true;
+                    break;
+                }
+            };
             if record.is_mark() {
                 for series in missing.values_mut() {
                     series.gap(record.time);
@@ -88,18 +110,77 @@ impl History {
         Ok(())
     }
 
-    /// A metric's values at a time.
-    pub fn at(&self, desc: &Desc, time: Timestamp) -> Vec<(i32, Value)> {
-        let Some(series) = self.metrics.get(&desc.pmid) else {
-            return Vec::new();
+    /// Forgets how far fetches have looked, as pmSetMode(3) does.
+    pub fn rewind(&mut self) {
+        for series in self.metrics.values_mut() {
+            for instance in &mut series.instances {
+                instance.bound = None;
+            }
+        }
+    }
+
+    /// A metric's values at a time, of the instances that are wanted; the step's sign says where the fetch before was.
+    ///
+    /// # Errors
+    /// `PM_ERR_LOGREC` when a value would have to be looked for beyond a damaged record.
+    pub fn at(
+        &mut self,
+        desc: &Desc,
+        time: Timestamp,
+        backward: bool,
+        wanted: impl Fn(i32) -> bool,
+    ) -> Result<Vec<(i32, Value)>> {
+        let Some(series) = self.metrics.get_mut(&desc.pmid) else {
+            return Ok(Vec::new());
         };
-        let at = |(inst, samples): &(i32, Samples)| Some((*inst, value_at(desc, samples, time)?));
-        series.instances.iter().filter_map(at).collect()
+        let mut found = Vec::new();
+        for instance in series.instances.iter_mut().filter(|i| wanted(i.inst)) {
+            let after = instance.samples.partition_point(|(t, _)| *t <= time);
+            if self.damaged && after == instance.samples.len() {
+                return Err(ErrorCode::LOGREC.into());
+            }
+            let marked = instance.crosses_mark(time, after, backward);
+            if marked && desc.sem != Semantics::Discrete {
+                continue;
+            }
+            if let Some(value) = value_at(desc, &instance.samples, after, time) {
+                found.push((instance.inst, value));
+            }
+        }
+        Ok(found)
     }
 }
 
-fn value_at(desc: &Desc, samples: &Samples, time: Timestamp) -> Option<Value> {
-    let after = samples.partition_point(|(t, _)| *t <= time);
+impl InstanceSeries {
+    /// Whether the way from where the last search ended to a time leads over a mark. PCP's search ends at the mark, so that
+    /// this fetch finds nothing, and goes on from there by the next one.
+    fn crosses_mark(&mut self, time: Timestamp, after: usize, backward: bool) -> bool {
+        let is_mark = |at: &usize| self.samples.get(*at).is_some_and(|(_, v)| v.is_none());
+        // The first sample at or behind the time, in the direction of the search.
+        let (goal, mark) = if backward {
+            let goal = after.checked_sub(1);
+            let mark = match (self.bound, goal) {
+                (Some(bound), Some(goal)) if goal < bound => (goal + 1..bound).rev().find(is_mark),
+                _ => None,
+            };
+            (goal, mark)
+        } else {
+            let exact = after
+                .checked_sub(1)
+                .filter(|at| self.samples.get(*at).is_some_and(|(t, _)| *t == time));
+            let goal = exact.unwrap_or(after);
+            let mark = match self.bound {
+                Some(bound) if bound < goal => (bound + 1..goal).find(is_mark),
+                _ => None,
+            };
+            (Some(goal), mark)
+        };
+        self.bound = mark.or(goal);
+        mark.is_some()
+    }
+}
+
+fn value_at(desc: &Desc, samples: &Samples, after: usize, time: Timestamp) -> Option<Value> {
     let (prior_time, prior) = samples.get(after.checked_sub(1)?)?;
     let prior = prior.as_ref()?;
     if *prior_time == time || desc.sem == Semantics::Discrete {

@@ -409,7 +409,8 @@ impl DerivedSet {
                 None => wanted.push(*pmid),
             }
         }
-        let fetched = if wanted.is_empty() {
+        let between = matches!(context, Context::Archive(archive) if archive.interpolates());
+        let fetched = if wanted.is_empty() && !between {
             // Constants need no values, but a time.
             Fetched {
                 time: crate::Timestamp::now(),
