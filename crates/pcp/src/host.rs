@@ -10,6 +10,7 @@ use crate::indom::{INST_NULL, InDom, Instance, instance_name_matches};
 use crate::label::{LabelLevel, LabelSet};
 use crate::pdu::{Features, Pdu, Profile, TextKind};
 use crate::pmid::Pmid;
+use crate::pmns::{Place, Pmns};
 use crate::text::Text;
 use crate::value::Fetched;
 
@@ -21,6 +22,7 @@ pub struct HostContext {
     profile: Profile,
     profile_sent: bool,
     changes: i32,
+    names: Option<Pmns>,
     /// Metrics that are computed here.
     pub(crate) derived: Option<Box<DerivedSet>>,
 }
@@ -42,6 +44,7 @@ impl HostContext {
             profile: Profile::default(),
             profile_sent: false,
             changes: 0,
+            names: None,
             derived: None,
         })
     }
@@ -85,11 +88,23 @@ impl HostContext {
         std::mem::take(&mut self.changes)
     }
 
+    /// Uses these names instead of those of pmcd (pmLoadNameSpace(3)).
+    pub fn use_names(&mut self, names: Pmns) {
+        self.names = Some(names);
+    }
+
     /// See [`crate::Context::lookup_names`].
     pub fn lookup_names(
         &mut self,
         names: &[Text],
     ) -> Result<Vec<std::result::Result<Pmid, ErrorCode>>> {
+        if let Some(space) = &self.names {
+            let find = |name: &Text| match space.lookup(name)? {
+                Place::Leaf(pmid) => Ok(pmid),
+                Place::Node => Err(ErrorCode::NONLEAF),
+            };
+            return Ok(names.iter().map(find).collect());
+        }
         if names.is_empty() {
             return Ok(Vec::new());
         }
@@ -117,7 +132,7 @@ impl HostContext {
         }
     }
 
-    fn names(&mut self, request: &Pdu) -> Result<(Vec<Text>, Vec<i32>)> {
+    fn answered_names(&mut self, request: &Pdu) -> Result<(Vec<Text>, Vec<i32>)> {
         match self.connection.request(request)? {
             Pdu::PmnsNames { names, status } => Ok((names, status)),
             other => Err(unexpected(&other)),
@@ -126,20 +141,34 @@ impl HostContext {
 
     /// See [`crate::Context::names_of`].
     pub fn names_of(&mut self, pmid: Pmid) -> Result<Vec<Text>> {
+        if let Some(space) = &self.names {
+            let names = space.names_of(pmid);
+            return if names.is_empty() {
+                Err(ErrorCode::PMID.into())
+            } else {
+                Ok(names)
+            };
+        }
         let request = Pdu::PmnsIds {
             status: 0,
             pmids: vec![pmid],
         };
-        Ok(self.names(&request)?.0)
+        Ok(self.answered_names(&request)?.0)
     }
 
     /// See [`crate::Context::children`].
     pub fn children(&mut self, name: &Text) -> Result<Vec<(Text, bool)>> {
+        if let Some(space) = &self.names {
+            let children = space.children(name)?.into_iter();
+            return Ok(children
+                .map(|(name, place)| (name, matches!(place, Place::Leaf(_))))
+                .collect());
+        }
         let request = Pdu::PmnsChild {
             name: name.clone(),
             with_status: true,
         };
-        let (names, status) = self.names(&request)?;
+        let (names, status) = self.answered_names(&request)?;
         let status = status.into_iter().chain(std::iter::repeat(0));
         Ok(names
             .into_iter()
@@ -150,7 +179,13 @@ impl HostContext {
 
     /// See [`crate::Context::traverse`].
     pub fn traverse(&mut self, name: &Text) -> Result<Vec<Text>> {
-        Ok(self.names(&Pdu::PmnsTraverse { name: name.clone() })?.0)
+        if let Some(space) = &self.names {
+            let leaves = space.leaves(name)?.into_iter();
+            return Ok(leaves.map(|(name, _)| name).collect());
+        }
+        Ok(self
+            .answered_names(&Pdu::PmnsTraverse { name: name.clone() })?
+            .0)
     }
 
     /// See [`crate::Context::desc`].

@@ -189,6 +189,19 @@ impl Pmns {
         parts.join(&b'.').into()
     }
 
+    /// The names of some metrics only (pmTrimNameSpace(3)).
+    #[must_use]
+    pub fn trimmed(&self, keep: impl Fn(Pmid) -> bool) -> Pmns {
+        let mut kept = Pmns::new();
+        for (name, pmid) in self.leaves(b"").unwrap_or_default() {
+            if keep(pmid) {
+                // What was a tree with fewer names left is one.
+                let _ = kept.insert(&name, pmid);
+            }
+        }
+        kept
+    }
+
     /// All names of a metric, in the order in which they were added.
     #[must_use]
     pub fn names_of(&self, pmid: Pmid) -> Vec<Text> {

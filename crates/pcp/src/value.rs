@@ -431,7 +431,10 @@ fn event_summary(ty: Type, bytes: &Bytes) -> String {
     let zone = Zone::local();
     let digits = if ty == Type::HighResEvent { 9 } else { 3 };
     let clock = |record: &EventRecord| zone.clock(record.time, digits);
-    match records.as_slice() {
+    // Records that only say that others were missed do not count for the span, which PCP's library cuts at the end.
+    let gaps = records.iter().filter(|r| r.flags.is_missed()).count();
+    let spanned = records.get(..records.len() - gaps).unwrap_or_default();
+    match spanned {
         [] => {}
         [one] => text.push_str(&format!(" timestamp {}", clock(one))),
         [first, .., last] => {

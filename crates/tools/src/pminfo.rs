@@ -1,5 +1,6 @@
 //! `pminfo`: what metrics there are on a host, what they mean and what they say now (pminfo(1)).
 
+mod events;
 mod json;
 
 use std::collections::HashMap;
@@ -7,10 +8,12 @@ use std::io::{self, BufWriter, Write};
 
 use pcp::archive::ArchiveMode;
 use pcp::pdu::TextKind;
+use pcp::timezone::Zone;
 use pcp::{
-    Context, Desc, ErrorCode, InDom, LabelLevel, LabelSet, Pmid, Semantics, Text, Timestamp,
-    ValueSet,
+    Context, Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Semantics, Text,
+    Timestamp, Type, Value, ValueSet,
 };
+use sha1::{Digest, Sha1};
 
 use crate::options::Spec;
 use crate::pmdumplog::type_name;
@@ -73,6 +76,8 @@ const LONG: &[(&str, char)] = &[
     ("oneline", 't'),
     ("helptext", 'T'),
     ("verify", 'v'),
+    ("series", 's'),
+    ("events", 'x'),
     ("json", JSON),
 ];
 
@@ -87,6 +92,8 @@ struct Wanted {
     full_pmid: bool,
     full_indom: bool,
     labels: bool,
+    series: bool,
+    events: bool,
     oneline: bool,
     help: bool,
     verify: bool,
@@ -99,11 +106,13 @@ struct Wanted {
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     // Its -t and -T are help texts, not times.
-    let common = source::LONG.iter().filter(|(_, c)| !"stST".contains(*c));
+    let common = source::LONG
+        .iter()
+        .filter(|(_, c)| !"stST".contains(*c) && *c != source::DERIVED);
     let long: Vec<(&str, char)> = common.chain(LONG).copied().collect();
     let spec = Spec {
         tool: "pminfo",
-        short: "a:b:c:D:dfFh:IK:lLmMN:n:O:tTvVzZ:?\u{1}",
+        short: "a:b:c:D:dfFh:IK:lLmMN:n:O:stTvVxzZ:?\u{1}",
         long: &long,
         usage: USAGE,
     };
@@ -121,6 +130,11 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         match (option, value) {
             ('d', _) => wanted.desc = true,
             ('f' | 'F', _) => wanted.values = true,
+            ('s', _) => wanted.series = true,
+            ('x', _) => {
+                wanted.values = true;
+                wanted.events = true;
+            }
             ('I', _) => {
                 wanted.full_indom = true;
                 wanted.desc = true;
@@ -140,10 +154,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 return Ok(0);
             }
             ('N', Some(path)) => source.pmns = Some(path),
-            ('b', Some(number)) => match number.parse() {
-                Ok(number) if number > 0 => batch = number,
-                _ => {
-                    eprintln!("pminfo: -b requires numeric argument\n{USAGE}");
+            ('b', Some(number)) => match number.parse::<usize>() {
+                Ok(number) => batch = number.max(1),
+                Err(_) => {
+                    eprint!("pminfo: -b requires numeric argument\n{USAGE}");
                     return Ok(1);
                 }
             },
@@ -161,6 +175,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         wanted = Wanted {
             verify: true,
             values: true,
+            json: wanted.json,
             ..Wanted::default()
         };
     }
@@ -175,7 +190,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let origin = opened.window.origin;
     let mut context = opened.context;
     if let Context::Archive(archive) = &mut context {
-        archive.set_mode(ArchiveMode::Forward, origin);
+        // What is known of an archive is that of its origin; of a time before all its records without this.
+        if wanted.values || wanted.labels {
+            archive.set_mode(ArchiveMode::Forward, origin);
+        }
     }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut status = 0;
@@ -216,6 +234,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let mut report = Report {
         out: &mut out,
         context,
+        zone: opened.zone,
         wanted,
         origin,
         instances: HashMap::new(),
@@ -224,7 +243,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         match report.number(&number) {
             Ok(true) => {}
             Ok(false) => {
-                eprintln!("Error: {number}: {}", ErrorCode::NAME);
+                eprintln!("Error: {number}: {}", ErrorCode::PMID);
                 status = 1;
             }
             Err(error) => {
@@ -253,6 +272,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 struct Report<'a, W: Write> {
     out: &'a mut W,
     context: Context,
+    zone: Zone,
     wanted: Wanted,
     origin: Timestamp,
     instances: HashMap<InDom, HashMap<i32, Text>>,
@@ -261,7 +281,8 @@ struct Report<'a, W: Write> {
 impl<W: Write> Report<'_, W> {
     fn metrics(&mut self, names: &[Text]) -> pcp::Result<()> {
         let w = &self.wanted;
-        if !(w.desc || w.values || w.pmid || w.oneline || w.help || w.labels || w.verify) {
+        let plain = !(w.desc || w.values || w.pmid || w.oneline || w.help || w.labels);
+        if plain && !w.verify && !w.series {
             for name in names {
                 self.out.write_all(name)?;
                 self.out.write_all(b"\n")?;
@@ -295,7 +316,8 @@ impl<W: Write> Report<'_, W> {
                 let pmid = Pmid::new(*domain, *cluster, *item);
                 match self.context.names_of(pmid) {
                     Ok(names) => self.metrics(names.get(..1).unwrap_or_default())?,
-                    Err(error) => eprintln!("pminfo: {word}: {}", error.code()),
+                    Err(pcp::Error::Code(_)) => return Ok(false),
+                    Err(error) => return Err(error),
                 }
             }
             _ => return Ok(false),
@@ -303,8 +325,22 @@ impl<W: Write> Report<'_, W> {
         Ok(true)
     }
 
+    /// The number of a domain as `-I` shows it.
+    fn long(&self, indom: InDom) -> String {
+        if self.wanted.full_indom {
+            format!(" = {} =", indom.0)
+        } else {
+            String::new()
+        }
+    }
+
     fn domain(&mut self, indom: InDom) -> pcp::Result<()> {
-        write!(self.out, "\nInDom: {indom} 0x{:x}", indom.0)?;
+        write!(
+            self.out,
+            "\nInDom: {indom}{} 0x{:x}",
+            self.long(indom),
+            indom.0
+        )?;
         self.helps(indom.0, TextKind::INDOM_ONELINE, TextKind::INDOM_HELP)
     }
 
@@ -348,10 +384,10 @@ impl<W: Write> Report<'_, W> {
         Ok(())
     }
 
-    /// The labels of a metric and of its instances, merged from all levels.
-    fn labels(&mut self, desc: &Desc) -> pcp::Result<()> {
+    /// The label sets of a metric from the widest level to the narrowest.
+    fn label_sets(&mut self, desc: &Desc) -> Vec<(LabelLevel, LabelSet)> {
         let pmid = desc.pmid;
-        let mut sets: Vec<LabelSet> = Vec::new();
+        let mut sets = Vec::new();
         let levels = [
             (LabelLevel::Context, u32::MAX),
             (LabelLevel::Domain, pmid.domain()),
@@ -368,15 +404,16 @@ impl<W: Write> Report<'_, W> {
                 continue;
             }
             if let Ok(found) = self.context.labels(ident, level) {
-                sets.extend(found);
+                sets.extend(found.into_iter().map(|set| (level, set)));
             }
         }
-        let merged = pcp::merge_labels(&sets, |_| true);
-        self.out.write_all(b"    labels ")?;
-        self.out.write_all(&merged)?;
-        self.out.write_all(b"\n")?;
+        sets
+    }
+
+    /// What is known of each instance: number, name, and its label set.
+    fn instance_labels(&mut self, desc: &Desc) -> Vec<(Instance, Vec<LabelSet>)> {
         if desc.indom.is_null() {
-            return Ok(());
+            return Vec::new();
         }
         let own = self
             .context
@@ -388,20 +425,43 @@ impl<W: Write> Report<'_, W> {
         };
         let mut instances = instances.unwrap_or_default();
         instances.sort_by_key(|i| i.inst);
-        for instance in instances {
+        let with_own = |instance: Instance| {
             let of_it = own.iter().filter(|s| s.inst == instance.inst);
-            let merged = pcp::merge_labels(sets.iter().chain(of_it), |_| true);
-            write!(self.out, "    inst [{} or \"", instance.inst)?;
-            self.out.write_all(&instance.name)?;
-            self.out.write_all(b"\"] labels ")?;
-            self.out.write_all(&merged)?;
-            self.out.write_all(b"\n")?;
-        }
-        Ok(())
+            let of_it = of_it.cloned().collect();
+            (instance, of_it)
+        };
+        instances.into_iter().map(with_own).collect()
+    }
+
+    /// The identifiers that pmseries(1) knows the metric by.
+    fn series(
+        &mut self,
+        name: &Text,
+        desc: &Desc,
+        sets: &[(LabelLevel, LabelSet)],
+    ) -> io::Result<()> {
+        let context = sets.iter().filter(|(l, _)| *l == LabelLevel::Context);
+        let own = |l: &pcp::Label| !l.flags.is_optional();
+        let source = pcp::merge_labels(context.map(|(_, s)| s), own);
+        let labels = pcp::merge_labels(sets.iter().map(|(_, s)| s), own);
+        let source = [b"{\"series\":\"source\",\"labels\":", &source[..], b"}"].concat();
+        writeln!(self.out, "    Source: {}", identifier(&source))?;
+        let mut metric = b"{\"series\":\"metric\",\"name\":\"".to_vec();
+        metric.extend_from_slice(name);
+        metric.extend_from_slice(b"\",\"labels\":");
+        metric.extend_from_slice(&labels);
+        let sem = desc.sem.to_string();
+        write!(
+            metric,
+            ",\"semantics\":\"{sem}\",\"type\":\"{}\",\"units\":\"{}\"}}",
+            desc.ty, desc.units
+        )?;
+        writeln!(self.out, "    Series: {}", identifier(&metric))
     }
 
     fn metric(&mut self, name: &Text, pmid: Pmid, set: Option<ValueSet>) -> pcp::Result<()> {
-        let desc = if self.wanted.desc || self.wanted.values || self.wanted.labels {
+        let w = &self.wanted;
+        let desc = if w.desc || w.values || w.labels || w.series {
             match self.context.desc(pmid) {
                 Ok(desc) => Some(desc),
                 Err(pcp::Error::Code(code)) => {
@@ -413,9 +473,19 @@ impl<W: Write> Report<'_, W> {
         } else {
             None
         };
+        if let Some(Err(code @ ErrorCode::EOL)) = set.as_ref().map(|s| &s.values) {
+            return Ok(writeln!(self.out, "{name}: pmFetch: {code}")?);
+        }
         if self.wanted.verify {
-            if let Some(Err(code)) = set.map(|s| s.values) {
-                writeln!(self.out, "{name}: Error: {code}")?;
+            if desc.is_some_and(|d| d.ty == Type::NoSupport) {
+                return Ok(writeln!(self.out, "{name}: Not Supported")?);
+            }
+            match set.map(|s| s.values) {
+                Some(Err(code)) => writeln!(self.out, "{name}: {code}")?,
+                Some(Ok(values)) if values.is_empty() => {
+                    writeln!(self.out, "{name}: No value(s) available")?;
+                }
+                _ => {}
             }
             return Ok(());
         }
@@ -433,12 +503,55 @@ impl<W: Write> Report<'_, W> {
         if let Some(desc) = desc.filter(|_| self.wanted.desc) {
             self.desc(&desc)?;
         }
-        self.help(pmid.0, TextKind::METRIC_ONELINE, TextKind::METRIC_HELP)?;
-        if let Some(desc) = desc.filter(|_| self.wanted.labels) {
-            self.labels(&desc)?;
+        let (labels, series) = (self.wanted.labels, self.wanted.series);
+        let named = desc.filter(|_| labels || series);
+        let sets = named.map_or_else(Vec::new, |desc| self.label_sets(&desc));
+        if let Some(desc) = desc.filter(|_| series) {
+            self.series(name, &desc, &sets)?;
         }
+        if labels {
+            let merged = pcp::merge_labels(sets.iter().map(|(_, s)| s), |_| true);
+            self.out.write_all(b"    labels ")?;
+            self.out.write_all(&merged)?;
+            self.out.write_all(b"\n")?;
+        }
+        self.help(pmid.0, TextKind::METRIC_ONELINE, TextKind::METRIC_HELP)?;
         if let (Some(desc), Some(set)) = (desc, set) {
             self.values(&desc, &set)?;
+        }
+        let Some(desc) = named else { return Ok(()) };
+        // PCP's sees no instances of an archive that it has not fetched from.
+        let seen = labels || self.wanted.values || matches!(self.context, Context::Host(_));
+        let instances = if seen {
+            self.instance_labels(&desc)
+        } else {
+            Vec::new()
+        };
+        if series {
+            for (instance, own) in &instances {
+                let wide = sets
+                    .iter()
+                    .filter(|(level, _)| !matches!(level, LabelLevel::Cluster | LabelLevel::Item));
+                let merged = pcp::merge_labels(wide.map(|(_, s)| s).chain(own), |_| true);
+                let mut text = b"{\"series\":\"instance\",\"name\":\"".to_vec();
+                text.extend_from_slice(&instance.name);
+                text.extend_from_slice(b"\",\"labels\":");
+                text.extend_from_slice(&merged);
+                text.push(b'}');
+                write!(self.out, "    inst [{} or \"", instance.inst)?;
+                self.out.write_all(&instance.name)?;
+                writeln!(self.out, "\"] series {}", identifier(&text))?;
+            }
+        }
+        if labels {
+            for (instance, own) in &instances {
+                let merged = pcp::merge_labels(sets.iter().map(|(_, s)| s).chain(own), |_| true);
+                write!(self.out, "    inst [{} or \"", instance.inst)?;
+                self.out.write_all(&instance.name)?;
+                self.out.write_all(b"\"] labels ")?;
+                self.out.write_all(&merged)?;
+                self.out.write_all(b"\n")?;
+            }
         }
         Ok(())
     }
@@ -463,11 +576,7 @@ impl<W: Write> Report<'_, W> {
             self.out,
             "    Data Type: {ty}  InDom: {}{} 0x{:x}",
             desc.indom,
-            if self.wanted.full_indom {
-                format!(" = {} =", desc.indom.0)
-            } else {
-                String::new()
-            },
+            self.long(desc.indom),
             desc.indom.0
         )?;
         writeln!(self.out, "    Semantics: {sem}  Units: {units}")
@@ -523,7 +632,19 @@ impl<W: Write> Report<'_, W> {
             self.out
                 .write_all(&pcp::print_value(&value.value, desc.ty, 1))?;
             self.out.write_all(b"\n")?;
+            if self.wanted.events
+                && let Value::Block(block) = &value.value
+                && matches!(desc.ty, Type::Event | Type::HighResEvent)
+            {
+                events::records(self.out, &mut self.context, &self.zone, desc.ty, block)?;
+            }
         }
         Ok(())
     }
+}
+
+/// The hash that a series is known by.
+fn identifier(text: &[u8]) -> String {
+    let hash = Sha1::digest(text);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -79,13 +79,13 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     };
     let mut window = WindowSpec::default();
     let (mut label, mut meta_only, mut verbose, mut wraps) = (false, false, false, true);
-    let (mut zone, mut host_zone, mut explain) = (None, false, false);
+    let (mut zone, mut host_zone, mut explain, mut pmns) = (None, false, false, None);
     for (option, value) in parsed.options {
         match option {
             'D' => explain = value.is_some_and(|v| v.split(',').any(|w| w == "logmeta")),
             'l' => label = true,
             'm' => meta_only = true,
-            'n' => {}
+            'n' => pmns = value,
             'S' => window.start = value,
             'T' => window.finish = value,
             'v' => verbose = true,
@@ -98,26 +98,34 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             }
         }
     }
-    let [name] = parsed.words.as_slice() else {
-        eprint!("{USAGE}");
+    if zone.is_some() && host_zone {
+        eprint!("pmlogcheck: at most one of -Z and -z allowed\n{USAGE}");
+        return Ok(1);
+    }
+    let Some(name) = parsed.words.first() else {
+        eprint!("Error: no archive specified\n\n{USAGE}");
         return Ok(1);
     };
+    if let Some(path) = pmns
+        && let Err(error) = pcp::pmns::Pmns::load(path.as_ref())
+    {
+        let code = error.code();
+        eprintln!("Error Parsing ASCII PMNS: Cannot open \"{path}\"");
+        eprintln!("pmlogcheck: Cannot load namespace from \"{path}\": {code}");
+        return Ok(1);
+    }
     let mut check = Check {
         name: name.clone(),
         verbose,
         fatal: false,
         index_bad: false,
     };
-    let files = match Files::find(Path::new(name)) {
-        Ok(files) => files,
-        Err(error) => {
-            eprintln!("{name}: no PCP archive files match \"{name}\"");
-            eprintln!(
-                "pmlogcheck: cannot open archive \"{name}\": {}\nChecking abandoned.",
-                error.code()
-            );
-            return Ok(1);
-        }
+    if verbose {
+        eprintln!("Scanning for components of archive \"{name}\"");
+    }
+    let Ok(files) = Files::find(Path::new(name)) else {
+        eprintln!("pmlogcheck: no PCP archive files match \"{name}\"");
+        return Ok(1);
     };
     check.name = files.base.display().to_string();
     if let Some(plain) = check
@@ -126,9 +134,6 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         .filter(|_| !name.starts_with("./"))
     {
         check.name = plain.to_owned();
-    }
-    if verbose {
-        eprintln!("Scanning for components of archive \"{name}\"");
     }
     check.files(&files);
     if check.fatal {
@@ -165,11 +170,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     };
     let end = archive.end().unwrap_or(Timestamp::MAX);
     if label {
-        writeln!(out, "Log Label (Log Format Version {})", own.version as u32)?;
-        out.write_all(b"Performance metrics from host ")?;
-        out.write_all(&own.hostname)?;
-        writeln!(out, "\n  commencing {}", zone.date(own.start, 3))?;
-        writeln!(out, "  ending     {}", zone.date(end, 3))?;
+        eprintln!("Log Label (Log Format Version {})", own.version as u32);
+        eprintln!("Performance metrics from host {}", own.hostname);
+        eprintln!("  commencing {}", zone.date(own.start, 3));
+        eprintln!("  ending     {}", zone.date(end, 3));
     }
     let window = match window.window(own.start, end, &zone) {
         Ok(window) => window,
@@ -206,12 +210,26 @@ struct Check {
 impl Check {
     /// Each file has a label and whole records.
     fn files(&mut self, files: &Files) {
-        let volumes = files.volumes.iter();
-        let volumes = volumes.map(|(v, p)| (v.to_string(), p));
-        let meta = files.meta.iter().map(|p| ("meta".to_owned(), p));
-        let index = files.index.iter().map(|p| ("index".to_owned(), p));
-        for (suffix, path) in meta.chain(volumes).chain(index) {
-            let name = format!("{}.{suffix}", self.name);
+        let folder = files.base.parent().filter(|p| !p.as_os_str().is_empty());
+        let listed = std::fs::read_dir(folder.unwrap_or(Path::new(".")));
+        let order: HashMap<_, usize> = listed
+            .into_iter()
+            .flatten()
+            .flatten()
+            .enumerate()
+            .map(|(number, entry)| (entry.file_name(), number))
+            .collect();
+        let mut parts: Vec<(&str, &std::path::PathBuf)> = Vec::new();
+        parts.extend(files.volumes.values().map(|p| ("data", p)));
+        parts.extend(files.meta.iter().map(|p| ("meta", p)));
+        parts.extend(files.index.iter().map(|p| ("index", p)));
+        // PCP's looks at the files in the order in which the folder has them.
+        parts.sort_by_key(|(_, path)| path.file_name().and_then(|n| order.get(n)));
+        for (suffix, path) in parts {
+            let own = files.base.file_name().map_or(0, std::ffi::OsStr::len);
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+            let name = name.as_deref().and_then(|n| n.get(own..)).unwrap_or("");
+            let name = format!("{}{name}", self.name);
             let content = match file::read(path) {
                 Ok(content) => content,
                 Err(error) => {
@@ -547,24 +565,56 @@ impl Values<'_> {
         }
     }
 
+    /// Where PCP's library goes for a time: to the nearer one of the index's entries around it.
+    fn from(&self, start: Timestamp) -> pcp::Result<Cursor> {
+        let index = &self.archive.index;
+        let after = index.iter().position(|e| e.time >= start);
+        let entry = match after {
+            Some(0) => None,
+            None => index.last(),
+            Some(after) => {
+                let around = (index.get(after - 1), index.get(after));
+                match around {
+                    (Some(low), Some(high)) if high.time - start > start - low.time => Some(low),
+                    (_, high) => high,
+                }
+            }
+        };
+        match entry {
+            Some(entry) => {
+                let offset = usize::try_from(entry.log).unwrap_or(0);
+                Cursor::at(self.archive.clone(), entry.volume, offset)
+            }
+            None => Cursor::at_start(self.archive.clone()),
+        }
+    }
+
     fn pass(&mut self, (start, end): (Timestamp, Timestamp)) {
         let name = &self.check.name;
         if self.check.verbose {
             eprintln!("{name}: start pass3");
         }
-        let Ok(mut cursor) = Cursor::at_start(self.archive.clone()) else {
+        let Ok(mut cursor) = self.from(start) else {
             return;
         };
         let (mut results, mut marks) = (0, 0);
+        // The window's start counts as the first time; all records are looked at, as PCP's does.
+        let mut before = start;
         loop {
             match cursor.following() {
                 Ok(Some(record)) => {
                     if record.time > end {
                         break;
                     }
-                    if record.time < start {
-                        continue;
+                    if record.time < before {
+                        eprintln!(
+                            "{name}.{}:[{}]: timestamp went backwards, prior timestamp: {}",
+                            record.volume,
+                            self.stamp(record.time),
+                            self.stamp(before)
+                        );
                     }
+                    before = record.time;
                     if record.is_mark() {
                         marks += 1;
                         self.last.clear();
@@ -582,7 +632,9 @@ impl Values<'_> {
             }
         }
         if self.check.verbose {
-            eprintln!("Processed {results} pmResult records");
+            if results > 0 {
+                eprintln!("Processed {results} pmResult records");
+            }
             if marks > 0 {
                 eprintln!("Processed {marks} <mark> records");
             }
@@ -624,9 +676,12 @@ impl Values<'_> {
                 let Some(number) = number else {
                     continue;
                 };
-                let before = self
-                    .last
-                    .insert((set.pmid, value.inst), (number, record.time));
+                let inst = if desc.indom.is_null() {
+                    pcp::INST_NULL
+                } else {
+                    value.inst
+                };
+                let before = self.last.insert((set.pmid, inst), (number, record.time));
                 if let Some(before) = before.filter(|(v, _)| self.wraps && number < *v) {
                     self.wrap(&at, desc, value.inst, before, (number, record.time));
                 }

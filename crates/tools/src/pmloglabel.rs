@@ -91,7 +91,11 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'V' => match value.parse::<u32>() {
                 Ok(2) => version = Some(Version::V2),
                 Ok(3) => version = Some(Version::V3),
-                _ => {
+                Ok(_) => {
+                    eprint!("pmloglabel: unknown version number ({value})\n{USAGE}");
+                    return Ok(USAGE_ERROR);
+                }
+                Err(_) => {
                     eprint!("pmloglabel: -V requires a numeric argument\n{USAGE}");
                     return Ok(USAGE_ERROR);
                 }
@@ -104,21 +108,19 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         }
     }
     let [name] = parsed.words.as_slice() else {
-        let what = if parsed.words.is_empty() {
-            "insufficient arguments"
-        } else {
-            "too many arguments"
-        };
-        eprint!("pmloglabel: {what}\n{USAGE}");
+        eprint!("pmloglabel: insufficient arguments\n{USAGE}");
         return Ok(USAGE_ERROR);
     };
     let rewrite =
         host.is_some() || pid.is_some() || version.is_some() || zone.is_some() || sentinels;
+    if verbose {
+        println!("Scanning for components of archive \"{name}\"");
+    }
     let files = match Files::find(Path::new(name)) {
         Ok(files) => files,
         Err(error) => {
             eprintln!(
-                "pmloglabel: Cannot scan archive files for \"{name}\": {}",
+                "pmloglabel: Cannot open archive \"{name}\": {}",
                 error.code()
             );
             return Ok(USAGE_ERROR);
@@ -134,7 +136,8 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let meta = meta.map(|p| ("metadata".to_owned(), VOLUME_META, p.clone()));
     for (name, volume, path) in data.chain(index).chain(meta) {
         if verbose {
-            println!("Checking label on {name}");
+            let kind = if volume == VOLUME_META { " volume" } else { "" };
+            println!("Checking label on {name}{kind}");
         }
         match load(&path) {
             Ok((content, label)) => {
@@ -164,6 +167,9 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 }
             }
         }
+    }
+    if verbose && files.index.is_none() {
+        println!("No temporal index found");
     }
     let sound = parts
         .iter()
@@ -283,9 +289,6 @@ fn report(out: &mut impl Write, name: &str, label: &Label, full: bool) -> io::Re
     }
     if full {
         writeln!(out, "Archive timezone: {}", label.timezone)?;
-        if !label.zoneinfo.is_empty() {
-            writeln!(out, "Archive zoneinfo: {}", label.zoneinfo)?;
-        }
         writeln!(out, "PID for pmlogger: {}", label.pid)?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use pcp::archive::ArchiveMode;
-use pcp::{Context, Desc, Error, ErrorCode, InDom, Pmid, Text, ValueSet};
+use pcp::{Context, Error, ErrorCode, InDom, Pmid, Text, ValueSet};
 
 use crate::options::Spec;
 use crate::source::{self, Source};
@@ -52,6 +52,7 @@ const LONG: &[(&str, char)] = &[
 
 #[derive(Default)]
 struct Wanted {
+    faster: bool,
     force: bool,
     external: bool,
     internal: bool,
@@ -83,9 +84,18 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     for (option, value) in &parsed.options {
         match option {
             'f' => wanted.force = true,
-            'F' | 'V' => {}
+            'F' => wanted.faster = true,
+            'V' => {}
+            'I' | 'i' if wanted.values => {
+                eprint!("pmprobe: at most one of -{option} and -v allowed\n{USAGE}");
+                return Ok(1);
+            }
             'I' => wanted.external = true,
             'i' => wanted.internal = true,
+            'v' if wanted.internal || wanted.external => {
+                eprint!("pmprobe: at most one of -v and (-i or -I) allowed\n{USAGE}");
+                return Ok(1);
+            }
             'v' => wanted.values = true,
             'd' => {
                 println!("pmprobe version {}", source::VERSION);
@@ -108,10 +118,6 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             },
         }
     }
-    if wanted.values && (wanted.internal || wanted.external) {
-        eprint!("pmprobe: -v and -i or -I are mutually exclusive\n{USAGE}");
-        return Ok(1);
-    }
     let opened = source
         .check("pmprobe")
         .and_then(|()| source.open("pmprobe"));
@@ -130,6 +136,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         parsed.words
     };
     for root in roots {
+        if wanted.faster && !root.is_empty() {
+            names.push(Text::from(root.as_str()));
+            continue;
+        }
         match opened.context.traverse(&root.as_str().into()) {
             Ok(found) => names.extend(found),
             Err(error) => {
@@ -180,15 +190,25 @@ pub(crate) fn values_of(
     pmids: &[Pmid],
     origin: pcp::Timestamp,
 ) -> pcp::Result<Vec<ValueSet>> {
-    let Context::Archive(archive) = context else {
-        if pmids.is_empty() {
-            return Ok(Vec::new());
-        }
-        return Ok(context.fetch(pmids)?.sets);
-    };
+    if matches!(context, Context::Host(_)) {
+        return Ok(match pmids {
+            [] => Vec::new(),
+            _ => context.fetch(pmids)?.sets,
+        });
+    }
     let mut sets = Vec::new();
     for pmid in pmids {
+        let Context::Archive(archive) = context else {
+            continue;
+        };
         archive.set_mode(ArchiveMode::Forward, origin);
+        if pmid.is_derived() {
+            sets.push(derived_value(context, *pmid)?);
+            continue;
+        }
+        let Context::Archive(archive) = context else {
+            continue;
+        };
         let found = loop {
             match archive.fetch(&[*pmid]) {
                 Ok(fetched) => {
@@ -196,7 +216,6 @@ pub(crate) fn values_of(
                         break set;
                     }
                 }
-                Err(Error::Code(ErrorCode::EOL)) => break ValueSet::new(*pmid, Vec::new()),
                 Err(Error::Code(code)) => break ValueSet::error(*pmid, code),
                 Err(error) => return Err(error),
             }
@@ -206,14 +225,27 @@ pub(crate) fn values_of(
     Ok(sets)
 }
 
+/// A derived metric's first values in an archive.
+fn derived_value(context: &mut Context, pmid: Pmid) -> pcp::Result<ValueSet> {
+    loop {
+        match context.fetch(&[pmid]) {
+            Ok(fetched) => {
+                if let Some(set) = fetched.sets.into_iter().next() {
+                    return Ok(set);
+                }
+            }
+            Err(Error::Code(code)) => return Ok(ValueSet::error(pmid, code)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn instances(context: &mut Context, indom: InDom) -> Vec<pcp::Instance> {
     let all = match context {
         Context::Archive(archive) => archive.all_instances(indom),
         host => host.instances(indom),
     };
-    let mut all = all.unwrap_or_default();
-    all.sort_by_key(|i| i.inst);
-    all
+    all.unwrap_or_default()
 }
 
 fn report(
@@ -224,14 +256,17 @@ fn report(
     set: &ValueSet,
 ) -> io::Result<()> {
     out.write_all(name)?;
+    let desc = context.desc(set.pmid);
+    if let Err(error) = &desc {
+        let code = error.code();
+        return writeln!(out, " {} {code} (pmLookupDesc)", code.0);
+    }
     let values = match &set.values {
+        Err(code @ ErrorCode::EOL) => return writeln!(out, " {} {code} (pmFetch)", code.0),
         Err(code) => return writeln!(out, " {} {code}", code.0),
         Ok(values) => values,
     };
-    let desc: Desc = match context.desc(set.pmid) {
-        Ok(desc) => desc,
-        Err(error) => return writeln!(out, " {} {}", error.code().0, error.code()),
-    };
+    let Ok(desc) = desc else { return Ok(()) };
     let listed = wanted.internal || wanted.external;
     let known = if listed && !desc.indom.is_null() {
         instances(context, desc.indom)
@@ -260,7 +295,8 @@ fn report(
     } else if listed {
         for inst in numbers {
             if desc.indom.is_null() {
-                out.write_all(b" PM_IN_NULL")?;
+                let times = usize::from(wanted.internal) + usize::from(wanted.external);
+                out.write_all(" PM_IN_NULL".repeat(times).as_bytes())?;
                 continue;
             }
             if wanted.internal {

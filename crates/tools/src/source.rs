@@ -4,7 +4,7 @@ use pcp::archive::ArchiveContext;
 use pcp::derived::DerivedMetrics;
 use pcp::timewindow::{TimeWindow, WindowSpec, interval};
 use pcp::timezone::Zone;
-use pcp::{Context, Timestamp};
+use pcp::{Context, ErrorCode, Timestamp};
 
 /// The version of Performance Co-Pilot whose tools these are, for `--version`.
 pub const VERSION: &str = "6.0.3";
@@ -169,6 +169,7 @@ impl Source {
     /// # Errors
     /// The message for standard error.
     pub fn open(&self, tool: &str) -> Result<Opened, Refusal> {
+        let names = self.names(tool)?;
         let (mut context, hostname) = self.context().map_err(|error| {
             let code = error.code();
             Refusal::Failed(match (&self.archives, &self.host) {
@@ -179,19 +180,13 @@ impl Source {
                 }
             })
         })?;
+        match (&mut context, names) {
+            (Context::Archive(archive), Some(names)) => archive.use_names(&names),
+            (Context::Host(host), Some(names)) => host.use_names(names),
+            (_, None) => {}
+        }
         let mut span = (Timestamp::now(), Timestamp::MAX);
         if let Context::Archive(archive) = &mut context {
-            if let Some(path) = &self.pmns {
-                match pcp::pmns::Pmns::load(path.as_ref()) {
-                    Ok(names) => archive.use_names(names),
-                    Err(error) => {
-                        return Err(Refusal::Failed(format!(
-                            "{tool}: Cannot load namespace from \"{path}\": {}\n",
-                            error.code()
-                        )));
-                    }
-                }
-            }
             // PCP's tools keep their time windows in microseconds.
             let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
             span = (micros(archive.label().start), micros(archive.end()));
@@ -225,6 +220,21 @@ impl Source {
 }
 
 impl Source {
+    /// The name space of `-n`.
+    fn names(&self, tool: &str) -> Result<Option<pcp::pmns::Pmns>, Refusal> {
+        let Some(path) = &self.pmns else {
+            return Ok(None);
+        };
+        let (said, code) = match pcp::pmns::Pmns::load(path.as_ref()) {
+            Ok(names) => return Ok(Some(names)),
+            Err(pcp::Error::Malformed { code, what }) => (what, code),
+            Err(_) => (format!("Cannot open \"{path}\""), ErrorCode(-2)),
+        };
+        Err(Refusal::Failed(format!(
+            "Error Parsing ASCII PMNS: {said}\n{tool}: Cannot load namespace from \"{path}\": {code}\n"
+        )))
+    }
+
     /// The context, without derived metrics, and the name of the host whose metrics it has.
     ///
     /// # Errors
@@ -236,7 +246,10 @@ impl Source {
             return Ok((Context::Archive(Box::new(archive)), hostname));
         }
         let host = self.host.as_deref().unwrap_or("local:");
-        let mut context = Context::host(host)?;
+        let mut context = match &self.container {
+            Some(name) => Context::host(&contained(host, name))?,
+            None => Context::host(host)?,
+        };
         let hostname = live_string(&mut context, "pmcd.hostname");
         Ok((context, hostname.unwrap_or_else(|| host.to_owned())))
     }
@@ -270,6 +283,12 @@ impl Source {
         eprint!("{}", said.concat());
         Ok(())
     }
+}
+
+/// A host specification with a container's name.
+fn contained(host: &str, container: &str) -> String {
+    let separator = if host.contains('?') { '&' } else { '?' };
+    format!("{host}{separator}container={container}")
 }
 
 /// A metric of pmcd that is one string.

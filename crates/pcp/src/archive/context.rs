@@ -89,9 +89,11 @@ impl ArchiveContext {
         self.set.end()
     }
 
-    /// Uses these names instead of the archives' own (pmLoadNameSpace(3)).
-    pub fn use_names(&mut self, names: Pmns) {
-        self.names = Some(names);
+    /// Uses these names instead of the archives' own, those of metrics that the archives have (pmLoadNameSpace(3),
+    /// pmTrimNameSpace(3)).
+    pub fn use_names(&mut self, names: &Pmns) {
+        let meta = self.set.meta();
+        self.names = Some(names.trimmed(|pmid| meta.descs.get(pmid.0).is_some()));
     }
 
     /// The names in use.
@@ -360,10 +362,15 @@ impl ArchiveContext {
     /// See [`Context::text`](crate::Context::text).
     ///
     /// # Errors
-    /// `PM_ERR_NOTHOST` when the archives have none: only a host could know.
+    /// `PM_ERR_TEXT` when there is none, `PM_ERR_NOTHOST` when the archives have no texts: only a host could know.
     pub fn text(&mut self, ident: u32, kind: TextKind) -> Result<Text> {
-        let text = self.meta().texts.get(&(kind.0, ident));
-        Ok(text.cloned().ok_or(ErrorCode::NOTHOST)?)
+        let texts = &self.meta().texts;
+        let missing = if texts.is_empty() {
+            ErrorCode::NOTHOST
+        } else {
+            ErrorCode::TEXT
+        };
+        Ok(texts.get(&(kind.0, ident)).cloned().ok_or(missing)?)
     }
 
     /// See [`Context::labels`](crate::Context::labels).

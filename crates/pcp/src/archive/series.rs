@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::set::{ArchiveSet, SetCursor};
 use crate::desc::{Desc, Semantics, Type};
 use crate::error::{ErrorCode, Result};
+use crate::indom::INST_NULL;
 use crate::pmid::Pmid;
 use crate::timestamp::Timestamp;
 use crate::value::{Atom, Value};
@@ -93,13 +94,17 @@ impl History {
                 continue;
             };
             for values in fetched.sets {
-                let Some(series) = missing.get_mut(&values.pmid) else {
+                let values_of = values.pmid;
+                let Some(series) = missing.get_mut(&values_of) else {
                     continue;
                 };
                 match values.values {
                     Ok(values) if !values.is_empty() => {
+                        let desc = set.meta().descs.get(values_of.0);
+                        let single = desc.is_some_and(|d| d.indom.is_null());
                         for value in values {
-                            series.push(value.inst, record.time, value.value);
+                            let inst = if single { INST_NULL } else { value.inst };
+                            series.push(inst, record.time, value.value);
                         }
                     }
                     _ => series.gap(record.time),

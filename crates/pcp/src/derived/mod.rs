@@ -56,12 +56,12 @@ impl DerivedMetrics {
             (
                 "event.flags",
                 "Flags for event records",
-                "The flags of an event record, as unpacking event records shows them.",
+                "An anonymous derived metric that is used to encode the event flags\nassociated with event records.   See pmUnpackEventRecords(3).",
             ),
             (
                 "event.missed",
                 "Count of missed event records",
-                "The number of event records that were lost, as unpacking event records shows it.",
+                "An anonymous derived metric that is used to encode the number of\nevent records missed because either the PMDA could not keep up\nor the PMAPI client did not collect the event records fast\nenough.  See pmUnpackEventRecords(3).",
             ),
         ] {
             metrics.definitions.push(Definition {

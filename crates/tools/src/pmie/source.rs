@@ -99,7 +99,7 @@ impl Sources {
                 )
             })?;
             if let Some(space) = &self.names {
-                archive.use_names(space.clone());
+                archive.use_names(space);
             }
             let (start, end) = (archive.label().start, archive.end());
             let zone = archive.label().timezone.to_string();
