@@ -188,6 +188,7 @@ impl Pmval {
                 'r' => raw = true,
                 'U' => {
                     recorded = true;
+                    source.archives = None;
                     source.option(tool, 'a', value.as_deref())?;
                 }
                 'v' => {}
@@ -401,14 +402,16 @@ impl Pmval {
                 labelled = false;
                 continue;
             };
+            if let Err(code) = &set.values {
+                self.out.flush()?;
+                eprintln!("\n{}: pmFetch: {code}", self.tool);
+                return Ok(1);
+            }
             let values = set.instances();
             if values.is_empty() {
                 done += 1;
                 self.stamp(fetched.time)?;
-                match &set.values {
-                    Err(code) => writeln!(self.out, "Error: {code}")?,
-                    Ok(_) => self.no_values()?,
-                }
+                self.no_values()?;
                 previous = None;
                 labelled = false;
                 continue;
@@ -421,6 +424,7 @@ impl Pmval {
                 done += 1;
                 self.stamp(fetched.time)?;
                 self.row(values)?;
+                labelled &= self.unknown(values)?;
                 continue;
             }
             let now = self.numbers(values);
@@ -429,6 +433,7 @@ impl Pmval {
                 self.stamp(fetched.time)?;
                 let elapsed = (fetched.time - *then).as_secs_f64();
                 self.rates(before, &now, elapsed)?;
+                labelled &= self.unknown(values)?;
             } else {
                 // What the next rate is reckoned from is not a sample.
                 if done > 0 {
@@ -551,6 +556,28 @@ impl Pmval {
         self.out.write_all(b"\n")
     }
 
+    /// Speaks of values of instances that no column is for, and looks for those anew. False when there are any.
+    fn unknown(&mut self, values: &[InstanceValue]) -> io::Result<bool> {
+        if self.desc.indom.is_null() {
+            return Ok(true);
+        }
+        let mut known = true;
+        for value in values {
+            if self.instances.iter().any(|i| i.inst == value.inst) {
+                continue;
+            }
+            known = false;
+            self.out.write_all(b"Warning: value=")?;
+            self.out
+                .write_all(&pcp::print_value(&value.value, self.desc.ty, 1))?;
+            writeln!(self.out, ", but instance={} is unknown", value.inst)?;
+        }
+        if !known && let Ok(now) = self.opened.context.instances(self.desc.indom) {
+            self.instances = now;
+        }
+        Ok(known)
+    }
+
     fn value(&mut self, value: &InstanceValue) -> io::Result<()> {
         match Atom::extract(&value.value, self.desc.ty) {
             Ok(Atom::Float(v)) => self.real(v.into()),
@@ -669,5 +696,6 @@ fn columns(
             name: text,
         });
     }
+    columns.sort_by_key(|i| i.inst);
     Ok(columns)
 }

@@ -14,7 +14,7 @@ use crate::pdu::{Profile, TextKind};
 use crate::pmid::Pmid;
 use crate::pmns::{Place, Pmns};
 use crate::text::Text;
-use crate::timestamp::Timestamp;
+use crate::timestamp::{NSEC_PER_SEC, Timestamp};
 use crate::value::{Fetched, InstanceValue, ValueSet};
 
 /// How an archive answers a fetch (pmSetMode(3)).
@@ -116,6 +116,14 @@ impl ArchiveContext {
         self.history.rewind();
     }
 
+    /// Interpolates at a time, as the next step of a run of such fetches.
+    pub fn step_to(&mut self, time: Timestamp) {
+        if !self.interpolates() {
+            self.set_mode(ArchiveMode::Interpolated(1), time);
+        }
+        self.origin = time;
+    }
+
     /// Whether fetches are for regular times, which they advance whatever is fetched.
     pub(crate) fn interpolates(&self) -> bool {
         matches!(self.mode, ArchiveMode::Interpolated(_))
@@ -140,6 +148,9 @@ impl ArchiveContext {
                 cursor.following()?
             };
             let record = record.ok_or(ErrorCode::EOL)?;
+            if record.is_mark() && cursor.ignores_mark() {
+                continue;
+            }
             let before = if backward {
                 record.time > origin
             } else {
@@ -212,8 +223,9 @@ impl ArchiveContext {
     }
 
     fn interpolate(&mut self, pmids: &[Pmid], step: i128) -> Result<Fetched> {
-        let time = self.origin;
-        self.origin = Timestamp::from_nanos(time.as_nanos() + step);
+        let shown = self.origin;
+        let time = Timestamp::from_nanos(shown.as_nanos());
+        self.origin = advanced(time, step);
         if (step < 0 && time < self.label().start) || (step >= 0 && time > self.end()) {
             return Err(ErrorCode::EOL.into());
         }
@@ -226,13 +238,13 @@ impl ArchiveContext {
             };
             let profile = &self.profile;
             let wanted = |inst: i32| desc.indom.is_null() || profile.includes(desc.indom, inst);
-            let values = self.history.at(desc, time, step < 0, wanted)?;
+            let values = self.history.at(&self.set, desc, time, step < 0, wanted)?;
             let values = values
                 .into_iter()
                 .map(|(inst, value)| InstanceValue { inst, value });
             sets.push(ValueSet::new(*pmid, values.collect()));
         }
-        Ok(Fetched { time, sets })
+        Ok(Fetched { time: shown, sets })
     }
 
     /// See [`Context::lookup_names`](crate::Context::lookup_names).
@@ -397,6 +409,18 @@ impl ArchiveContext {
     /// Which instances fetches return.
     pub fn profile_mut(&mut self) -> &mut Profile {
         &mut self.profile
+    }
+}
+
+/// The time of the next fetch. PCP's library carries nanoseconds into the seconds only when they are more than a second, so
+/// that tools show a full second as `.1000`.
+fn advanced(time: Timestamp, step: i128) -> Timestamp {
+    let next = Timestamp::from_nanos(time.as_nanos() + step);
+    let carried = step > 0 && next.nsec == 0 && step % i128::from(NSEC_PER_SEC) != 0;
+    if carried {
+        Timestamp::new(next.sec - 1, NSEC_PER_SEC as i32)
+    } else {
+        next
     }
 }
 

@@ -84,6 +84,9 @@ impl History {
                     break;
                 }
             };
+            if record.is_mark() && cursor.ignores_mark() {
+                continue;
+            }
             if record.is_mark() {
                 for series in missing.values_mut() {
                     series.gap(record.time);
@@ -130,6 +133,7 @@ impl History {
     /// `PM_ERR_LOGREC` when a value would have to be looked for beyond a damaged record.
     pub fn at(
         &mut self,
+        set: &ArchiveSet,
         desc: &Desc,
         time: Timestamp,
         backward: bool,
@@ -137,6 +141,13 @@ impl History {
     ) -> Result<Vec<(i32, Value)>> {
         let Some(series) = self.metrics.get_mut(&desc.pmid) else {
             return Ok(Vec::new());
+        };
+        // Discrete values stand until an instance leaves its domain.
+        let there = match desc.sem {
+            Semantics::Discrete if !desc.indom.is_null() => {
+                set.meta().instances_at(desc.indom, time)
+            }
+            _ => None,
         };
         let mut found = Vec::new();
         for instance in series.instances.iter_mut().filter(|i| wanted(i.inst)) {
@@ -148,7 +159,10 @@ impl History {
             if marked && desc.sem != Semantics::Discrete {
                 continue;
             }
-            if let Some(value) = value_at(desc, &instance.samples, after, time) {
+            if there.is_some_and(|e| e.instances.iter().all(|i| i.inst != instance.inst)) {
+                continue;
+            }
+            if let Some(value) = value_at(desc, &instance.samples, after, time, set.label().start) {
                 found.push((instance.inst, value));
             }
         }
@@ -185,7 +199,13 @@ impl InstanceSeries {
     }
 }
 
-fn value_at(desc: &Desc, samples: &Samples, after: usize, time: Timestamp) -> Option<Value> {
+fn value_at(
+    desc: &Desc,
+    samples: &Samples,
+    after: usize,
+    time: Timestamp,
+    start: Timestamp,
+) -> Option<Value> {
     let (prior_time, prior) = samples.get(after.checked_sub(1)?)?;
     let prior = prior.as_ref()?;
     if *prior_time == time || desc.sem == Semantics::Discrete {
@@ -199,8 +219,9 @@ fn value_at(desc: &Desc, samples: &Samples, after: usize, time: Timestamp) -> Op
             _ => Some(prior.clone()),
         };
     }
-    let share = (time - *prior_time).as_secs_f64() / (*next_time - *prior_time).as_secs_f64();
-    between(desc, prior, next, share)
+    // PCP's library reckons in seconds since the archive's start.
+    let [at, from, to] = [time, *prior_time, *next_time].map(|t| (t - start).as_secs_f64());
+    between(desc, prior, next, at - from, to - from)
 }
 
 /// Whether counters that went back are taken to have wrapped (`$PCP_COUNTER_WRAP`, PCPIntro(1)).
@@ -209,48 +230,45 @@ fn counters_wrap() -> bool {
     *WRAP.get_or_init(|| std::env::var_os("PCP_COUNTER_WRAP").is_some())
 }
 
-/// A counter's value at a share of the way from one to the next. There is none between values of which the later is less,
-/// unless counters wrap.
-fn between(desc: &Desc, prior: &Value, next: &Value, share: f64) -> Option<Value> {
+/// A counter's value some seconds after one value, of the seconds between that and the next. Between values of which the
+/// later is less it goes down, unless counters wrap.
+fn between(desc: &Desc, prior: &Value, next: &Value, passed: f64, span: f64) -> Option<Value> {
     let from = Atom::extract(prior, desc.ty).ok()?;
     let to = Atom::extract(next, desc.ty).ok()?;
-    if to.as_f64()? < from.as_f64()? {
-        if !counters_wrap() {
-            return None;
-        }
-        let range = match desc.ty {
-            Type::I32 | Type::U32 => 4_294_967_296.0,
-            Type::I64 | Type::U64 => 18_446_744_073_709_551_616.0,
-            _ => 0.0,
-        };
-        let (from, to) = (from.as_f64()?, to.as_f64()? + range);
-        let value = (0.5 + from + (to - from) * share).floor() % range;
+    let (low, high) = (from.as_f64()?, to.as_f64()?);
+    let range = match desc.ty {
+        Type::I32 | Type::U32 => 4_294_967_296.0,
+        Type::I64 | Type::U64 => 18_446_744_073_709_551_616.0,
+        _ => 0.0,
+    };
+    if high < low && range > 0.0 && counters_wrap() {
+        let value = (0.5 + low + passed * (high + range - low) / span).floor() % range;
         return Some(match desc.ty {
             Type::I32 => Atom::I32(value as u32 as i32).to_value(),
             Type::U32 => Atom::U32(value as u32).to_value(),
             Type::I64 => Atom::I64(value as u64 as i64).to_value(),
-            Type::U64 => Atom::U64(value as u64).to_value(),
-            _ => return None,
+            _ => Atom::U64(value as u64).to_value(),
         });
     }
+    let part = |difference: f64| passed * difference / span;
     let atom = match (from, to) {
         (Atom::I32(a), Atom::I32(b)) => {
-            Atom::I32((0.5 + f64::from(a) + (f64::from(b) - f64::from(a)) * share).floor() as i32)
+            Atom::I32((0.5 + f64::from(a) + part(f64::from(b) - f64::from(a))) as i32)
         }
         (Atom::U32(a), Atom::U32(b)) => {
-            let value = f64::from(a) + (f64::from(b) - f64::from(a)) * share;
-            Atom::U32((0.5 + value) as u32)
+            Atom::U32((0.5 + f64::from(a) + part(f64::from(b) - f64::from(a))) as u32)
         }
         (Atom::I64(a), Atom::I64(b)) => {
-            Atom::I64((0.5 + a as f64 + (b as f64 - a as f64) * share).floor() as i64)
+            Atom::I64((0.5 + a as f64 + part(b.wrapping_sub(a) as f64)) as i64)
         }
-        (Atom::U64(a), Atom::U64(b)) => {
-            Atom::U64((0.5 + a as f64 + (b as f64 - a as f64) * share) as u64)
+        (Atom::U64(a), Atom::U64(b)) if b >= a => {
+            Atom::U64((0.5 + a as f64 + part((b - a) as f64)) as u64)
         }
+        (Atom::U64(a), Atom::U64(b)) => Atom::U64((0.5 + a as f64 - part((a - b) as f64)) as u64),
         (Atom::Float(a), Atom::Float(b)) => {
-            Atom::Float((f64::from(a) + (f64::from(b) - f64::from(a)) * share) as f32)
+            Atom::Float((f64::from(a) + part(f64::from(b) - f64::from(a))) as f32)
         }
-        (Atom::Double(a), Atom::Double(b)) => Atom::Double(a + (b - a) * share),
+        (Atom::Double(a), Atom::Double(b)) => Atom::Double(a + part(b - a)),
         _ => return None,
     };
     Some(atom.to_value())

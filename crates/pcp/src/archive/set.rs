@@ -13,6 +13,18 @@ const MARK_DELAY: Timestamp = Timestamp {
     nsec: 1_000_000,
 };
 
+/// The longest gap around a mark that is passed over; the inner `None` stands for any.
+fn ignored_gap() -> Option<Option<Timestamp>> {
+    static GAP: std::sync::OnceLock<Option<Option<Timestamp>>> = std::sync::OnceLock::new();
+    *GAP.get_or_init(|| {
+        let text = std::env::var("PCP_IGNORE_MARK_RECORDS").ok()?;
+        if text.is_empty() {
+            return Some(None);
+        }
+        crate::timewindow::interval(&text).ok().map(Some)
+    })
+}
+
 /// Archives in the order of their times.
 pub struct ArchiveSet {
     archives: Vec<Arc<Archive>>,
@@ -185,6 +197,32 @@ impl SetCursor {
             self.cursor = Cursor::at_start(next.clone())?;
             self.number += 1;
             self.marked = false;
+        }
+    }
+
+    /// Whether the mark that was read last is to be passed over: `$PCP_IGNORE_MARK_RECORDS` is empty, or an interval that the
+    /// gap around the mark does not exceed (PCPIntro(1)).
+    #[must_use]
+    pub fn ignores_mark(&self) -> bool {
+        let Some(longest) = ignored_gap() else {
+            return false;
+        };
+        let Some(longest) = longest else {
+            return true;
+        };
+        let (mut before, mut after) = (self.clone(), self.clone());
+        let value = |step: &mut dyn FnMut() -> Result<Option<DataRecord>>| loop {
+            match step() {
+                Ok(Some(record)) if record.is_mark() => {}
+                other => return other.ok().flatten(),
+            }
+        };
+        match (
+            value(&mut || before.preceding()),
+            value(&mut || after.following()),
+        ) {
+            (Some(from), Some(to)) => to.time - from.time <= longest,
+            _ => false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pcp::archive::{ArchiveContext, ArchiveMode};
+use pcp::archive::ArchiveContext;
 use pcp::derived::DerivedMetrics;
 use pcp::{
     Atom, Context, Desc, Error, Instance, Pmid, Semantics, Text, Timestamp, Type, Units, Value,
@@ -484,7 +484,8 @@ impl Host {
             });
         }
         if let Context::Archive(archive) = context {
-            archive.set_mode(ArchiveMode::Interpolated(1), time);
+            // Searches go on where they were, so that marks on the way are seen.
+            archive.step_to(time);
         }
         context.fetch(pmids)
     }
