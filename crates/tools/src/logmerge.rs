@@ -167,9 +167,11 @@ impl LogWriter {
         payload: &[u8],
     ) -> io::Result<()> {
         self.last_at = Some(before);
-        if self.records == 0 || domain_changed || before.1 > self.index_at {
+        // The stretch is reckoned from the end of the record that had the last entry.
+        let end = before.1 + payload.len() as i64 + 8;
+        if self.records == 0 || domain_changed || end > self.index_at {
             self.files.index(time, before)?;
-            self.index_at = before.1 + INDEX_EVERY;
+            self.index_at = end + INDEX_EVERY;
             self.last_at = None;
         }
         self.files.data(payload)?;

@@ -4,13 +4,13 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use pcp::archive::{Archive, Cursor, DataRecord, MetaRecord, Version};
+use pcp::archive::{Archive, Cursor, DataRecord, MetaRecord, Version, encode_data};
 use pcp::pdu::TextKind;
 use pcp::timewindow::{TimeWindow, WindowSpec};
 use pcp::timezone::Zone;
 use pcp::{
     Desc, ErrorCode, EventArray, Fetched, InDom, Instance, InstanceValue, LabelLevel, LabelSet,
-    Pmid, Semantics, Timestamp, Type, Value,
+    Pmid, Semantics, Timestamp, Type, Value, ValueSet,
 };
 
 use crate::options::Spec;
@@ -110,7 +110,6 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 wanted.indoms = true;
                 wanted.label = true;
                 wanted.verbose_label = true;
-                wanted.marks = true;
                 wanted.values = true;
                 wanted.sizes = true;
                 wanted.index = true;
@@ -153,10 +152,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         || wanted.index
         || wanted.labels
         || wanted.texts;
-    if !anything && !wanted.sizes && !wanted.marks {
-        wanted.values = true;
-    }
-    if wanted.sizes && !anything {
+    if !anything {
         wanted.values = true;
     }
     let Some((name, metrics)) = parsed.words.split_first() else {
@@ -200,7 +196,11 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         Some((Ok(names), _)) => Some(names),
         Some((Err(error), path)) => {
             out.flush()?;
-            let code = error.code();
+            let (said, code) = match error {
+                pcp::Error::Malformed { code, what } => (what, code),
+                _ => (format!("Cannot open \"{path}\""), ErrorCode(-2)),
+            };
+            eprintln!("Error Parsing ASCII PMNS: {said}");
             eprintln!("pmdumplog: Cannot load namespace from \"{path}\": {code}");
             return Ok(1);
         }
@@ -209,7 +209,13 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let mut pmids = Vec::new();
     for metric in metrics {
         match names.leaves(metric.as_bytes()) {
-            Ok(leaves) => pmids.extend(leaves.into_iter().map(|(_, pmid)| pmid)),
+            Ok(leaves) => {
+                for (_, pmid) in leaves {
+                    if !pmids.contains(&pmid) {
+                        pmids.push(pmid);
+                    }
+                }
+            }
             Err(code) => eprintln!("pmdumplog: pmLookupName({metric}): {code}"),
         }
     }
@@ -300,17 +306,17 @@ impl<W: Write> Dump<'_, W> {
         if self.wanted.descs {
             self.descs()?;
         }
-        if self.wanted.indoms {
-            self.indoms()?;
-        }
-        if self.wanted.indoms_on_disk {
-            self.indoms_on_disk()?;
-        }
         if self.wanted.labels {
             self.labels()?;
         }
         if self.wanted.texts {
             self.texts()?;
+        }
+        if self.wanted.indoms {
+            self.indoms()?;
+        }
+        if self.wanted.indoms_on_disk {
+            self.indoms_on_disk()?;
         }
         if self.wanted.index {
             self.index()?;
@@ -375,15 +381,8 @@ impl<W: Write> Dump<'_, W> {
     fn descs(&mut self) -> io::Result<()> {
         writeln!(self.out, "\nDescriptions for Metrics in the Log ...")?;
         let archive = self.archive.clone();
-        if self.pmids.is_empty() {
-            for (_, desc) in archive.meta.descs.iter() {
-                self.desc(desc)?;
-            }
-        }
-        for pmid in self.pmids.clone() {
-            if let Some(desc) = archive.meta.descs.get(pmid.0) {
-                self.desc(desc)?;
-            }
+        for (_, desc) in archive.meta.descs.iter() {
+            self.desc(desc)?;
         }
         Ok(())
     }
@@ -648,17 +647,23 @@ impl<W: Write> Dump<'_, W> {
         } else if !self.wanted.values {
             return Ok(());
         }
-        let wanted: Vec<_> = fetched
-            .sets
-            .iter()
-            .filter(|s| self.pmids.is_empty() || self.pmids.contains(&s.pmid))
-            .collect();
-        if wanted.is_empty() && !record.is_mark() {
-            return Ok(());
-        }
+        let chosen: Vec<ValueSet>;
+        let (wanted, size) = if self.pmids.is_empty() || record.is_mark() {
+            (&fetched.sets, record.record.size())
+        } else {
+            // In the order asked for.
+            let set = |pmid: &Pmid| fetched.sets.iter().find(|s| s.pmid == *pmid).cloned();
+            chosen = self.pmids.iter().filter_map(set).collect();
+            if chosen.is_empty() {
+                return Ok(());
+            }
+            let version = self.archive.label.version;
+            let size = encode_data(version, record.time, &chosen).len() + 8;
+            (&chosen, size)
+        };
         writeln!(self.out)?;
         if self.wanted.sizes {
-            writeln!(self.out, "[{} bytes]", record.record.size())?;
+            writeln!(self.out, "[{size} bytes]")?;
         }
         let mut stamp = self.stamp(record.time);
         if self.wanted.dates >= 2 {

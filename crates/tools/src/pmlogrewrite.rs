@@ -631,13 +631,15 @@ impl Rewriter {
             .filter(|r| r.labels.contains(&(level, old)))
         {
             ident = rule.ident.unwrap_or(ident);
-            for set in &mut sets {
+            // What a rule leaves without labels goes; what had none to begin with stays.
+            sets.retain_mut(|set| {
+                let had = !set.labels.is_empty();
                 if rule.inst.is_none_or(|i| i == set.inst) {
                     crate::labelset::change(set, rule);
                 }
-            }
+                !(had && set.labels.is_empty())
+            });
         }
-        sets.retain(|s| !s.labels.is_empty());
         if sets.is_empty() {
             return Vec::new();
         }

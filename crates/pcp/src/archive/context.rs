@@ -36,6 +36,8 @@ pub struct ArchiveContext {
     origin: Timestamp,
     cursor: Option<SetCursor>,
     history: History,
+    /// Whether the last fetch was a step of interpolation.
+    stepping: bool,
     profile: Profile,
     /// Metrics that are computed here.
     pub(crate) derived: Option<Box<DerivedSet>>,
@@ -60,6 +62,7 @@ impl ArchiveContext {
             mode: ArchiveMode::Forward,
             cursor: None,
             history: History::default(),
+            stepping: false,
             profile: Profile::default(),
             derived: None,
         }
@@ -114,6 +117,7 @@ impl ArchiveContext {
         self.origin = origin;
         self.cursor = None;
         self.history.rewind();
+        self.stepping = false;
     }
 
     /// Interpolates at a time, as the next step of a run of such fetches.
@@ -226,7 +230,13 @@ impl ArchiveContext {
         let shown = self.origin;
         let time = Timestamp::from_nanos(shown.as_nanos());
         self.origin = advanced(time, step);
-        if (step < 0 && time < self.label().start) || (step >= 0 && time > self.end()) {
+        let fresh = !std::mem::replace(&mut self.stepping, true);
+        // A step may be a millisecond behind the end, the first fetch at a place may not.
+        let end = match self.end() {
+            end if fresh => end,
+            end => Timestamp::from_nanos(end.as_nanos() + END_SLOP),
+        };
+        if (step < 0 && time < self.label().start) || (step >= 0 && time > end) {
             return Err(ErrorCode::EOL.into());
         }
         self.history.load(&self.set, pmids)?;
@@ -411,6 +421,9 @@ impl ArchiveContext {
         &mut self.profile
     }
 }
+
+/// How far behind the end of the archive a step of interpolation may be, in nanoseconds.
+const END_SLOP: i128 = 1_000_000;
 
 /// The time of the next fetch. PCP's library carries nanoseconds into the seconds only when they are more than a second, so
 /// that tools show a full second as `.1000`.

@@ -38,6 +38,8 @@ pub struct Metric {
     pub desc: Desc,
     /// Whether it is shown per second.
     pub rate: bool,
+    /// Whether a rate is shown as a number of the metric's own type.
+    pub raw: bool,
     /// Set when values are in another unit than the metric's.
     pub scale: Option<Scale>,
     /// The instances that columns are made for: those that the filter let pass at the start.
@@ -235,6 +237,9 @@ impl Lookup<'_> {
             .precision_force
             .or(spec.precision)
             .unwrap_or(settings.precision);
+        // Counters without units are rates all the same, as PCP's fetch groups have them.
+        let unitless = desc.units.to_string().is_empty() && spec.unit.is_none();
+        let rate = rate || (unitless && desc.sem == Semantics::Counter && desc.ty.is_numeric());
         let mut metric = Metric {
             name: name.to_owned(),
             label,
@@ -243,6 +248,7 @@ impl Lookup<'_> {
             precision,
             desc,
             rate,
+            raw,
             scale,
             instances,
             names,

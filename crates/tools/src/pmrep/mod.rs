@@ -19,7 +19,7 @@ use std::io::{self, BufWriter, Write};
 use pcp::archive::ArchiveMode;
 use pcp::derived::DerivedMetrics;
 use pcp::timezone::Zone;
-use pcp::{Context, Error, ErrorCode, Fetched};
+use pcp::{Context, Error, ErrorCode};
 
 use self::archive_out::ArchiveOutput;
 use self::config::Config;
@@ -374,16 +374,7 @@ impl Pmrep {
             }
             let fetched = match sampler.fetch(&mut self.context) {
                 Ok(fetched) => fetched,
-                Err(Error::Code(ErrorCode::EOL)) => {
-                    let time = self.schedule.time_of(done);
-                    if !settings.interpolate || self.schedule.is_over(time) {
-                        break;
-                    }
-                    Fetched {
-                        time,
-                        sets: Vec::new(),
-                    }
-                }
+                Err(Error::Code(ErrorCode::EOL)) => break,
                 Err(error) => {
                     out.flush()?;
                     eprintln!("pmrep: {}", error.code());

@@ -145,7 +145,15 @@ impl Sampler {
                         };
                     }
                     let factor = metric.scale.map_or(1.0, |s| s.factor);
-                    found.push((inst, Shown::Real(delta / elapsed * factor)));
+                    let rate = delta / elapsed * factor;
+                    let whole =
+                        metric.raw && !matches!(desc.ty, pcp::Type::Float | pcp::Type::Double);
+                    let shown = if whole {
+                        plain(Atom::I64(rate as i64))
+                    } else {
+                        Some(Shown::Real(rate))
+                    };
+                    found.extend(shown.map(|s| (inst, s)));
                     continue;
                 }
                 let shown = match (metric.scale, number) {

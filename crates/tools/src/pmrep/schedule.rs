@@ -56,8 +56,10 @@ impl Schedule {
         let until = window.end.max(origin);
         let length = (until - origin).as_nanos();
         let bounded = archive || finish;
-        if finish && let Some(wanted) = samples.filter(|n| *n > 1) {
-            let step = Timestamp::from_nanos(length / i128::from(wanted - 1));
+        if finish && let Some(wanted) = samples {
+            // One sample in a window is two: at its start and its end.
+            samples = Some(wanted.max(2));
+            let step = Timestamp::from_nanos(length / i128::from(wanted.max(2) - 1));
             if step > Timestamp::ZERO {
                 interval = step;
             }
@@ -85,18 +87,9 @@ impl Schedule {
         })
     }
 
-    /// Whether a time is behind the end; parts of the last second are still within.
+    /// Whether a time is behind the end that the options set.
     pub fn is_over(&self, time: Timestamp) -> bool {
-        if self.interpolated {
-            time.sec > self.until.sec
-        } else {
-            time > self.until
-        }
-    }
-
-    /// The time of a sample, from 0.
-    pub fn time_of(&self, number: u64) -> Timestamp {
-        self.origin + Timestamp::from_nanos(i128::from(number) * self.interval.as_nanos())
+        self.finish && time > self.until
     }
 
     /// The number of samples to take, if it does not end with the archive.
