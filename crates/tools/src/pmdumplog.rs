@@ -321,7 +321,7 @@ impl<W: Write> Dump<'_, W> {
         if self.wanted.index {
             self.index()?;
         }
-        if self.wanted.values || self.wanted.marks {
+        if self.wanted.values {
             return self.records();
         }
         Ok(0)

@@ -106,6 +106,8 @@ struct Average {
     last_time: Timestamp,
     marked: bool,
     sum: f64,
+    /// The values added up; of counters what they grew by, in their own units.
+    total: f64,
     area: f64,
     span: f64,
     /// How many values the sum is of: what is discrete counts once more where it ends.
@@ -156,12 +158,18 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         match option {
             'a' => {
                 wanted.stochastic = true;
+                wanted.time = true;
+                wanted.sum = false;
                 wanted.label = true;
                 wanted.min = true;
                 wanted.max = true;
                 wanted.count = true;
             }
-            'b' => wanted.stochastic = true,
+            'b' => {
+                wanted.stochastic = true;
+                wanted.time = true;
+                wanted.sum = false;
+            }
             'B' => match value.as_deref().and_then(|v| v.parse().ok()) {
                 Some(bins) => wanted.bins = bins,
                 None => {
@@ -186,7 +194,16 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                     return Ok(1);
                 }
             },
-            's' => wanted.sum = true,
+            's' => {
+                // Only the sum, and what later options add.
+                wanted.sum = true;
+                wanted.stochastic = false;
+                wanted.time = false;
+                wanted.label = false;
+                wanted.min = false;
+                wanted.max = false;
+                wanted.count = false;
+            }
             'S' => window.start = value,
             'T' => window.finish = value,
             'v' => wanted.verbose = true,
@@ -197,6 +214,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'x' => {
                 wanted.stochastic = true;
                 wanted.time = false;
+                wanted.sum = false;
             }
             'y' => wanted.count = true,
             'Z' => zone = value,
@@ -275,6 +293,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         window,
         metrics: HashMap::new(),
         set,
+        failed: std::collections::HashSet::new(),
     };
     for (_, pmid) in &selected {
         if let Some(desc) = summary.set.meta().descs.get(pmid.0).copied()
@@ -326,9 +345,9 @@ impl Metric {
         own.conversion(second).unwrap_or(1.0)
     }
 
-    fn units(&self) -> String {
+    fn units(&self, rates: bool) -> String {
         let mut units = self.desc.units;
-        if self.desc.sem == Semantics::Counter {
+        if rates && self.desc.sem == Semantics::Counter {
             if units.dim_time == 0 {
                 units.scale_time = TIME_SEC;
             }
@@ -355,6 +374,7 @@ impl Metric {
                 last_time: time,
                 marked: false,
                 sum: 0.0,
+                total: 0.0,
                 area: 0.0,
                 span: 0.0,
                 summed: 0,
@@ -391,6 +411,7 @@ impl Metric {
             if bins == 0 {
                 average.area += delta * scale;
                 average.span += elapsed;
+                average.total += delta;
             }
             rate
         } else {
@@ -398,16 +419,18 @@ impl Metric {
                 average.area += last * elapsed;
                 average.span += elapsed;
             }
+            if bins == 0 {
+                average.total += value;
+            }
             value
         };
         if bins > 0 {
             let width = (average.max.0 - average.min.0) / bins as f64;
-            let number = if width > 0.0 {
-                let above = (sample - average.min.0) / width;
-                (above.ceil() as usize).saturating_sub(1).min(bins - 1)
-            } else {
-                0
-            };
+            let (mut number, mut bound) = (0, average.min.0 + width);
+            while sample > bound && number + 1 < bins {
+                number += 1;
+                bound += width;
+            }
             if let Some(bin) = average.bins.get_mut(number) {
                 *bin += 1;
             }
@@ -437,6 +460,8 @@ struct Summary {
     window: TimeWindow,
     metrics: HashMap<Pmid, Metric>,
     set: Arc<ArchiveSet>,
+    /// Metrics of whose errors was spoken.
+    failed: std::collections::HashSet<Pmid>,
 }
 
 impl Summary {
@@ -462,21 +487,15 @@ impl Summary {
                 columns.push(name.to_owned());
             }
         };
-        if w.sum {
-            add(true, "sum");
-        } else {
-            add(w.stochastic, "stochastic_average");
-            add(w.time, "time_average");
-            add(w.min, "minimum");
-            add(w.mintime, "minimum_time");
-            add(w.max, "maximum");
-            add(w.maxtime, "maximum_time");
-            add(w.count, "count");
-            for bin in 0..w.bins {
-                add(true, &format!("bin_{}_range", bin + 1));
-                add(true, "count");
-            }
-        }
+        add(w.sum, "sum");
+        add(w.stochastic, "stochastic_average");
+        add(w.time, "time_average");
+        add(w.min, "minimum");
+        add(w.mintime, "minimum_time");
+        add(w.max, "maximum");
+        add(w.maxtime, "maximum_time");
+        add(w.count, "count");
+        add(w.bins > 0, "bins");
         add(true, "units");
         writeln!(out, "{}", columns.join(&w.delimiter.to_string()))
     }
@@ -516,7 +535,8 @@ impl Summary {
                 self.mark(record.time, binning);
                 continue;
             }
-            match record.decode_of(|pmid| self.metrics.contains_key(&pmid)) {
+            let all = self.wanted.verbose && !binning;
+            match record.decode_of(|pmid| all || self.metrics.contains_key(&pmid)) {
                 Ok(fetched) => self.record(fetched, bins),
                 Err(error) => {
                     eprintln!("pmlogsummary: pmFetch: {}", error.code());
@@ -545,6 +565,18 @@ impl Summary {
 
     fn record(&mut self, fetched: Fetched, bins: usize) {
         for set in fetched.sets {
+            let said = self.wanted.verbose && bins == 0;
+            if let Err(code) = &set.values
+                && said
+                && self.failed.insert(set.pmid)
+            {
+                let names = self.set.meta().names.names_of(set.pmid);
+                let name = names.into_iter().next().unwrap_or_default();
+                eprintln!(
+                    "pmlogsummary: {name}({}) - failed in archive value fetch: {code}",
+                    set.pmid
+                );
+            }
             let Some(metric) = self.metrics.get_mut(&set.pmid) else {
                 continue;
             };
@@ -581,7 +613,7 @@ impl Summary {
     fn metric(&self, out: &mut impl Write, name: &Text, metric: &Metric) -> io::Result<()> {
         let w = &self.wanted;
         let d = w.delimiter;
-        let units = metric.units();
+        let units = metric.units(!w.sum);
         let number = |v: f64| pcp::cformat::f(v, w.precision);
         let whole = (self.window.end - self.window.start).as_secs_f64();
         let instances = self.set.meta().all_instances(metric.desc.indom);
@@ -611,8 +643,7 @@ impl Summary {
                 continue;
             }
             if w.sum {
-                writeln!(out, "{d}{}{d}{units}", number(average.sum))?;
-                continue;
+                write!(out, "{d}{}", number(average.total))?;
             }
             let stochastic = average.sum / average.summed.max(1) as f64;
             if w.stochastic {
