@@ -99,6 +99,8 @@ pub enum Form {
     Number(f64),
     /// A text.
     Text(String),
+    /// `true` or `false`.
+    Truth(bool),
     /// The interval in seconds.
     Delta(f64),
     /// A part of the date.
@@ -166,7 +168,7 @@ impl Expr {
         match &self.form {
             Form::Number(_) | Form::Text(_) => true,
             // A statement about the interval is evaluated as one about the time is.
-            Form::Delta(_) | Form::Clock(_) | Form::Fetch { .. } => false,
+            Form::Truth(_) | Form::Delta(_) | Form::Clock(_) | Form::Fetch { .. } => false,
             Form::Negate(e)
             | Form::Not(e)
             | Form::Rate(e)

@@ -136,6 +136,7 @@ impl Evaluator {
         match &expr.form {
             Form::Number(value) | Form::Delta(value) => Set::single(Val::Number(*value)),
             Form::Text(text) => Set::single(Val::Text(text.clone())),
+            Form::Truth(value) => Set::single(Val::Truth(*value)),
             Form::Clock(part) => {
                 let civil = self.zone.civil(time.sec);
                 Set::single(Val::Number(match part {
@@ -190,9 +191,22 @@ impl Evaluator {
             Form::Binary(operator, left, right) => {
                 let left = self.evaluate(left, sources, time);
                 let right = self.evaluate(right, sources, time);
+                let logical = matches!(operator, Operator::And | Operator::Or);
+                // A right side without values is one that is not known; PCP's left side stays without.
+                let place = |set: Set| {
+                    if logical && set.rows.is_empty() {
+                        Set {
+                            valid: false,
+                            ..Set::single(Val::Missing)
+                        }
+                    } else {
+                        set
+                    }
+                };
+                let right = place(right);
                 let mut set = combine(&left, &right, |a, b| apply(*operator, a, b));
                 // One side may be enough to know.
-                if matches!(operator, Operator::And | Operator::Or) {
+                if logical {
                     set.valid = left.valid || right.valid;
                 }
                 set

@@ -45,6 +45,12 @@ const CLOCK: [&str; 7] = [
     "delta",
 ];
 
+/// Longer names of macros are refused.
+const MACRO_NAME_MAX: usize = 250;
+
+/// As much of such a name is shown.
+const MACRO_NAME_SHOWN: usize = 20;
+
 const MARKS: [&str; 25] = [
     "->", "<=", ">=", "==", "!=", "&&", "||", "..", "<", ">", "=", "+", "-", "*", "/", "(", ")",
     "!", ";", ",", "@", "&", "|", "%", ":",
@@ -217,6 +223,24 @@ impl Lexer {
         }
     }
 
+    /// A macro's name up to its closing quote; what is wrong with it otherwise.
+    fn quoted_macro(&mut self) -> Result<String, String> {
+        let mut name = String::new();
+        loop {
+            match self.bump() {
+                Some('\'') => return Ok(name),
+                Some('\n') | None => {
+                    return Err(format!("unexpected end of file in macro name: ${name}\n"));
+                }
+                Some(c) => name.push(c),
+            }
+            if name.len() > MACRO_NAME_MAX {
+                let shown: String = name.chars().take(MACRO_NAME_SHOWN).collect();
+                return Err(format!("macro name too long: ${shown}...\n"));
+            }
+        }
+    }
+
     /// The next word.
     pub fn next(&mut self) -> Token {
         self.skip_space();
@@ -243,7 +267,13 @@ impl Lexer {
             '$' => {
                 self.bump();
                 let name = if self.take("'") {
-                    self.quoted('\'')
+                    match self.quoted_macro() {
+                        Ok(name) => name,
+                        Err(complaint) => {
+                            self.complaints.push(complaint);
+                            return Token::Mark("$");
+                        }
+                    }
                 } else {
                     self.word(|c| c.is_ascii_alphanumeric() || c == '_')
                 };

@@ -163,12 +163,17 @@ fn options(args: Vec<String>) -> Result<Options, String> {
                     )));
                 }
             },
-            'v' | 'V' | 'W' if options.verbosity != Verbosity::Silent => {
-                return Err(usage("at most one of -v, -V and -W allowed"));
+            'v' | 'V' | 'W' => {
+                let verbosity = match option {
+                    'v' => Verbosity::Values,
+                    'V' => Verbosity::Annotated,
+                    _ => Verbosity::Satisfying,
+                };
+                if options.verbosity != Verbosity::Silent && options.verbosity != verbosity {
+                    return Err(usage("at most one of -v, -V and -W allowed"));
+                }
+                options.verbosity = verbosity;
             }
-            'v' => options.verbosity = Verbosity::Values,
-            'V' => options.verbosity = Verbosity::Annotated,
-            'W' => options.verbosity = Verbosity::Satisfying,
             'x' | 'X' => {
                 return Err(format!("pmie: option -{option} is not available\n"));
             }

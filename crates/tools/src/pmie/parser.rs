@@ -36,8 +36,8 @@ pub struct Parser<'a> {
     dropped: bool,
     /// This statement makes no sense, which was said.
     senseless: bool,
-    /// A macro in this statement is not known, which was said.
-    unknown_macro: bool,
+    /// Whether a relation is read whose true values are counted.
+    counted: bool,
     depth: usize,
     /// What there is to say on standard error, in order.
     pub said: String,
@@ -62,7 +62,7 @@ impl<'a> Parser<'a> {
             count: 0,
             dropped: false,
             senseless: false,
-            unknown_macro: false,
+            counted: false,
             depth: 0,
             said: String::new(),
             statements: Vec::new(),
@@ -136,20 +136,17 @@ impl<'a> Parser<'a> {
             }
             self.dropped = false;
             self.senseless = false;
-            self.unknown_macro = false;
+            self.counted = false;
             self.depth = 0;
             let result = self.statement();
             self.complaints();
             if let Err(Syntax(detail)) = result {
                 self.failed = true;
-                // Of a macro that is not known only that is said.
-                if !self.unknown_macro {
-                    let place = self.place();
-                    self.said
-                        .push_str(&format!("pmie: syntax error - {place}\n"));
-                    if let Some(detail) = detail {
-                        self.said.push_str(&format!("{detail}\n"));
-                    }
+                let place = self.place();
+                self.said
+                    .push_str(&format!("pmie: syntax error - {place}\n"));
+                if let Some(detail) = detail {
+                    self.said.push_str(&format!("{detail}\n"));
                 }
                 self.recover();
             }
@@ -181,7 +178,6 @@ impl<'a> Parser<'a> {
     fn complaints(&mut self) {
         let complaints = std::mem::take(&mut self.lexer.complaints);
         self.failed |= !complaints.is_empty();
-        self.unknown_macro |= !complaints.is_empty();
         self.said.push_str(&complaints.concat());
         self.said.push_str(&self.sources.take_said());
     }

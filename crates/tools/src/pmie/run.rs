@@ -83,7 +83,7 @@ fn metrics_of(expr: &Expr, found: &mut Vec<usize>) {
             metrics_of(left, found);
             metrics_of(right, found);
         }
-        Form::Number(_) | Form::Text(_) | Form::Delta(_) | Form::Clock(_) => {}
+        Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {}
     }
 }
 

@@ -324,7 +324,9 @@ impl Sources {
     /// How many instances an expression's values have, `None` when it has none.
     pub fn instances(&self, expr: &Expr) -> Option<usize> {
         match &expr.form {
-            Form::Number(_) | Form::Text(_) | Form::Delta(_) | Form::Clock(_) => None,
+            Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {
+                None
+            }
             Form::Fetch { metrics, .. } => {
                 let metric = self.metrics.get(*metrics.first()?)?;
                 metric.instance_count()
@@ -348,14 +350,18 @@ impl Sources {
 
     fn dimensions(&self, expr: &Expr) -> [bool; 3] {
         match &expr.form {
-            Form::Number(_) | Form::Text(_) | Form::Delta(_) | Form::Clock(_) => [false; 3],
+            Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {
+                [false; 3]
+            }
             Form::Fetch {
                 metrics, samples, ..
             } => {
                 let many = metrics.iter().any(|m| {
                     let metric = self.metrics.get(*m);
                     let count = metric.and_then(Metric::instance_count);
-                    count.is_some_and(|c| metric.is_some_and(|m| m.chosen.is_none()) || c > 1)
+                    // A domain without instances is taken for none.
+                    let open = metric.is_some_and(|m| m.chosen.is_none());
+                    count.is_some_and(|c| c > 1 || (c == 1 && open))
                 });
                 [metrics.len() > 1, many, samples.0 != samples.1]
             }
@@ -552,7 +558,9 @@ impl Metric {
 
     /// How many values there would be if there were any.
     pub fn expected(&self) -> usize {
-        if self.failed && self.chosen.is_none() {
+        // Of a domain that never had a value the number is not known.
+        let silent = !self.ring.is_empty() && self.ring.iter().all(|(_, v)| v.is_empty());
+        if (self.failed || silent) && self.chosen.is_none() {
             return 1;
         }
         self.instance_count().unwrap_or(1).max(1)

@@ -250,6 +250,7 @@ impl Parser<'_> {
         }
         if let Token::Mark(next) = *self.peek()
             && relation(next).is_some()
+            && !self.counted
         {
             return wrong(format!("arithmetic expression expected to precede {next}"));
         }
@@ -373,7 +374,11 @@ impl Parser<'_> {
                     let operand = if self.at_mark("(") {
                         self.primary()?
                     } else {
-                        self.truth()?
+                        // The relation that is counted; one that follows is about the count.
+                        let outer = std::mem::replace(&mut self.counted, true);
+                        let operand = self.truth();
+                        self.counted = outer;
+                        operand?
                     };
                     if operand.kind != Kind::Truth && !self.dropped {
                         return wrong("logical expression expected to follow aggregation operator");
@@ -384,6 +389,11 @@ impl Parser<'_> {
                 Some((what, dimension)) if !matches!(what, Reduction::Some | Reduction::All) => {
                     self.next();
                     let operand = self.operand(&word, "arithmetic", Parser::unary)?;
+                    if operand.kind == Kind::Text && !self.dropped {
+                        return wrong(
+                            "arithmetic (not STRING) operand required for aggregate operator",
+                        );
+                    }
                     if operand.kind != Kind::Number && !self.dropped {
                         return Err(Syntax(None));
                     }
@@ -467,6 +477,10 @@ impl Parser<'_> {
                     return Err(Syntax(None));
                 }
                 Ok(inner)
+            }
+            Token::Name(name) if name == "true" || name == "false" => {
+                self.next();
+                Ok(self.expr(Kind::Truth, Form::Truth(name == "true")))
             }
             Token::Name(name) if !RESERVED.contains(&name.as_str()) => {
                 self.next();
