@@ -18,7 +18,7 @@ pub struct LogWriter {
     /// The files.
     pub files: ArchiveWriter,
     descs: HashSet<Pmid>,
-    domains: HashMap<InDom, Timestamp>,
+    domains: HashSet<(InDom, Timestamp)>,
     labels: HashMap<(u32, u32), Timestamp>,
     texts: HashSet<(u32, u32)>,
     index_at: i64,
@@ -34,7 +34,7 @@ impl LogWriter {
         LogWriter {
             files,
             descs: HashSet::new(),
-            domains: HashMap::new(),
+            domains: HashSet::new(),
             labels: HashMap::new(),
             texts: HashSet::new(),
             index_at: 0,
@@ -138,10 +138,10 @@ impl LogWriter {
             if desc.indom.is_null() {
                 continue;
             }
+            // Each state of a domain is written once, also when archives that overlap take turns.
             if let Some(entry) = meta.instances_at(desc.indom, time)
-                && self.domains.get(&desc.indom) != Some(&entry.time)
+                && self.domains.insert((desc.indom, entry.time))
             {
-                self.domains.insert(desc.indom, entry.time);
                 domain_changed = true;
                 self.put(&MetaRecord::Indom {
                     time,

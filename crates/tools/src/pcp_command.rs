@@ -179,10 +179,15 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         .first()
         .cloned()
         .unwrap_or_else(|| "summary".to_owned());
-    let program = folders()
-        .into_iter()
-        .map(|folder| folder.join(format!("pcp-{name}")))
-        .find(|path| path.is_file());
+    let program = if name.contains('/') {
+        // A path stands for itself.
+        Some(PathBuf::from(&name)).filter(|path| path.is_file())
+    } else {
+        folders()
+            .into_iter()
+            .map(|folder| folder.join(format!("pcp-{name}")))
+            .find(|path| path.is_file())
+    };
     let Some(program) = program else {
         eprintln!("Cannot find a pcp-{name} command to execute");
         return Ok(1);

@@ -150,7 +150,13 @@ struct Parser<'a> {
 fn parse(text: &[u8]) -> Result<Json<'_>, ErrorCode> {
     let mut parser = Parser { text, at: 0 };
     parser.skip(b"");
-    parser.value(0)
+    let value = parser.value(0)?;
+    parser.skip(b"");
+    // A bracket that closes nothing makes the whole no JSON.
+    match parser.peek() {
+        Ok(b'}' | b']') => Err(INVALID),
+        _ => Ok(value),
+    }
 }
 
 impl<'a> Parser<'a> {

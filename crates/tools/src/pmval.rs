@@ -370,7 +370,7 @@ impl Pmval {
             context.set_mode(mode, window.origin);
         }
         let mut previous: Option<(Timestamp, HashMap<i32, f64>)> = None;
-        let (mut labelled, mut waited) = (false, false);
+        let (mut labelled, mut waited, mut suspended) = (false, false, false);
         let mut done = 0;
         let mut wake = Timestamp::now();
         while samples.is_none_or(|n| done < n) {
@@ -400,6 +400,7 @@ impl Pmval {
                 self.out.write_all(b"  Archive logging suspended\n")?;
                 previous = None;
                 labelled = false;
+                suspended = true;
                 continue;
             };
             if let Err(code) = &set.values {
@@ -436,12 +437,13 @@ impl Pmval {
                 labelled &= self.unknown(values)?;
             } else {
                 // What the next rate is reckoned from is not a sample.
-                if done > 0 {
+                if done > 0 && !suspended {
                     self.stamp(fetched.time)?;
                     self.no_values()?;
                 }
                 waited = true;
             }
+            suspended = false;
             previous = Some((fetched.time, now));
         }
         self.out.flush()?;

@@ -377,12 +377,12 @@ impl Sources {
             }
             Form::Reduce(_, dimension, e) => {
                 let mut found = self.dimensions(e);
-                let at = match dimension {
-                    Dimension::Host => 0,
-                    Dimension::Instance => 1,
-                    Dimension::Sample => 2,
-                };
-                found[at] = false;
+                match dimension {
+                    // What is said of hosts is taken for one value, whatever their instances.
+                    Dimension::Host => (found[0], found[1]) = (false, false),
+                    Dimension::Instance => found[1] = false,
+                    Dimension::Sample => found[2] = false,
+                }
                 found
             }
         }
