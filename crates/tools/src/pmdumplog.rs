@@ -14,6 +14,7 @@ use pcp::{
 };
 
 use crate::options::Spec;
+use crate::source::no_end;
 
 const USAGE: &str = "\
 Usage: pmdumplog [options] [archive [metricname ...]]
@@ -182,7 +183,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     } else {
         Zone::local()
     };
-    let end = archive.end().unwrap_or(Timestamp::MAX);
+    let end = archive.end().unwrap_or_else(|error| {
+        eprint!("{}", no_end("pmdumplog", Some(name), error.code()));
+        Timestamp::MAX
+    });
     let window = match window.window(archive.label.start, end, &zone) {
         Ok(window) => window,
         Err(error) => {

@@ -50,6 +50,9 @@ const SPEC: Spec = Spec {
     usage: USAGE,
 };
 
+/// The upper bits of a label's magic number.
+const MAGIC: u32 = 0x5005_2600;
+
 /// A day: longer spans have dates in their times.
 const DAY: i64 = 86_400;
 
@@ -137,7 +140,9 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     }
     check.files(&files);
     if check.fatal {
-        eprintln!("Due to earlier errors, cannot continue ... bye");
+        if verbose {
+            eprintln!("Due to earlier errors, cannot continue ... bye");
+        }
         return Ok(1);
     }
     let archive = match Archive::open(Path::new(name)) {
@@ -194,7 +199,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             last: HashMap::new(),
             unknown: HashSet::new(),
         };
-        values.pass((window.start, window.end));
+        if values.pass((window.start, window.end)).is_err() {
+            out.flush()?;
+            return Ok(1);
+        }
     }
     out.flush()?;
     Ok(0)
@@ -230,6 +238,9 @@ impl Check {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
             let name = name.as_deref().and_then(|n| n.get(own..)).unwrap_or("");
             let name = format!("{}{name}", self.name);
+            if self.verbose {
+                eprint!("{name}: start pass0 ... ");
+            }
             let content = match file::read(path) {
                 Ok(content) => content,
                 Err(error) => {
@@ -238,97 +249,164 @@ impl Check {
                     continue;
                 }
             };
-            if content.is_empty() {
-                eprintln!("{name}: contains no PCP data");
-                self.fatal = true;
-                continue;
-            }
-            let (label, start) = match file::label(&content) {
-                Ok(found) => found,
-                Err(error) => {
-                    eprintln!("{name}: cannot load label record: {}", error.code());
-                    self.fatal = true;
-                    continue;
-                }
-            };
-            let mut found = 1;
-            if suffix == "index" {
-                let size = label.version.index_entry_len();
-                let rest = content.len() - start;
-                found += rest / size;
-                if !rest.is_multiple_of(size) {
-                    eprintln!(
-                        "{name}[record {found}]: unexpected EOF in index entry, wanted {size}, got {} bytes",
-                        rest % size
-                    );
-                }
-            } else {
-                found += self.records(&name, &content, start, suffix == "meta", label.version);
-            }
-            if self.verbose {
-                eprintln!("{name}: start pass0 ... found {found} records");
+            match self.records(&name, &content, suffix) {
+                Some(found) if self.verbose && found > 0 => eprintln!("found {found} records"),
+                Some(_) => {}
+                None => self.fatal = true,
             }
         }
     }
 
-    fn records(
-        &mut self,
-        name: &str,
-        content: &bytes::Bytes,
-        start: usize,
-        meta: bool,
-        version: Version,
-    ) -> usize {
-        let mut at = start;
-        let mut found = 0;
-        loop {
-            let number = found + 1;
-            match record_at(content, at) {
-                Ok(record) => {
-                    let kind = record.payload.first_chunk().map(|b| u32::from_be_bytes(*b));
-                    let wrong = match version {
-                        Version::V2 => 5..=7,
-                        Version::V3 => 2..=3,
+    /// Says what is wrong with a file, below the line that says that it is looked at.
+    fn wrong(&self, text: &str) {
+        if self.verbose {
+            eprintln!();
+        }
+        eprintln!("{text}");
+    }
+
+    /// The number of records in a file, none in one without data; `None` when it is damaged, which was said.
+    fn records(&self, name: &str, content: &bytes::Bytes, suffix: &str) -> Option<usize> {
+        if content.is_empty() {
+            self.wrong(&format!("{name}: contains no PCP data"));
+            return Some(0);
+        }
+        let (start, sound) = self.label(name, content)?;
+        let version = match file::label(content) {
+            Ok((label, _)) => label.version,
+            // The lengths were right.
+            Err(_) if start == Version::V3.label_len() + 8 => Version::V3,
+            Err(_) => Version::V2,
+        };
+        if suffix == "index" {
+            if !sound {
+                return None;
+            }
+            let size = version.index_entry_len();
+            let rest = content.len() - start;
+            if !rest.is_multiple_of(size) {
+                self.wrong(&format!(
+                    "{name}[record {}]: unexpected EOF in index entry, wanted {size}, got {} bytes",
+                    1 + rest / size,
+                    rest % size
+                ));
+                return None;
+            }
+            return Some(1 + rest / size);
+        }
+        let word = |at: usize| {
+            let bytes = content.get(at..)?.first_chunk()?;
+            Some(i32::from_be_bytes(*bytes))
+        };
+        let (mut at, mut found, mut strange) = (start, 1, false);
+        while at < content.len() {
+            let left = content.len() - at;
+            let what = match (word(at), record_at(content, at)) {
+                (_, Ok(record)) => {
+                    let ty = word(at + 4).unwrap_or(0);
+                    let others: &[i32] = match version {
+                        Version::V2 => &[5, 6, 7],
+                        Version::V3 => &[2, 3],
                     };
-                    if let Some(kind) = kind.filter(|k| meta && wrong.contains(k)) {
-                        let title = usize::try_from(kind).ok().and_then(|k| RECORDS.get(k));
-                        eprintln!(
-                            "{name}[record {number}]: unexpected record type {} ({kind}) for V{} archive",
-                            title.unwrap_or(&"?"),
+                    if suffix == "meta" && sound && others.contains(&ty) {
+                        let kind = usize::try_from(ty).ok().and_then(|ty| RECORDS.get(ty));
+                        let text = format!(
+                            "{name}[record {found}]: unexpected record type {} ({ty}) for V{} archive",
+                            kind.unwrap_or(&"?"),
                             version as u32
                         );
+                        if std::mem::replace(&mut strange, true) {
+                            eprintln!("{text}");
+                        } else {
+                            self.wrong(&text);
+                        }
                     }
                     at = record.end();
                     found += 1;
+                    continue;
                 }
-                Err(NoRecord::End) => return found,
-                Err(NoRecord::Torn) => {
-                    let got = content.len() - at;
-                    let wanted = content.get(at..).and_then(<[u8]>::first_chunk);
-                    let wanted = wanted.map_or(4, |b| i32::from_be_bytes(*b) - 8);
-                    let got_body = got.saturating_sub(4);
-                    let what = if got < 4 {
-                        "record header"
+                (None, _) => {
+                    format!("unexpected EOF in record header, wanted 4, got {left} bytes")
+                }
+                (Some(length), Err(NoRecord::Torn)) => {
+                    let body = usize::try_from(length).unwrap_or(0).saturating_sub(8);
+                    if left - 4 < body {
+                        let got = left - 4;
+                        format!("unexpected EOF in record body, wanted {body}, got {got} bytes")
                     } else {
-                        "record body"
-                    };
-                    let got = if got < 4 { got } else { got_body };
-                    eprintln!(
-                        "{name}[record {number}]: unexpected EOF in {what}, wanted {wanted}, got {got} bytes"
-                    );
-                    eprintln!("{name}: last valid record ends at offset {at}");
-                    return found;
+                        let got = left - 4 - body;
+                        format!("unexpected EOF in record trailer, wanted 4, got {got} bytes")
+                    }
                 }
-                Err(NoRecord::Corrupt) => {
-                    let head = content.get(at..).and_then(<[u8]>::first_chunk);
-                    let head = head.map_or(0, |b| i32::from_be_bytes(*b));
-                    eprintln!("{name}[record {number}]: illegal header record length ({head})");
-                    eprintln!("{name}: last valid record ends at offset {at}");
-                    self.fatal |= meta;
-                    return found;
+                (Some(length), Err(_)) => {
+                    let end = usize::try_from(length).ok().and_then(|l| at.checked_add(l));
+                    match end.filter(|_| length >= 8).and_then(|end| word(end - 4)) {
+                        Some(trailer) => {
+                            format!("length mismatch: header {length} != trailer {trailer}")
+                        }
+                        None => format!("illegal header record length ({length})"),
+                    }
                 }
-            }
+            };
+            self.wrong(&format!("{name}[record {found}]: {what}"));
+            eprintln!("{name}: last valid record ends at offset {at}");
+            return None;
         }
+        sound.then_some(found)
+    }
+
+    /// Where the label of a file ends, and whether its version is known; `None` when there is none, which was said.
+    fn label(&self, name: &str, content: &bytes::Bytes) -> Option<(usize, bool)> {
+        let word = |at: usize| {
+            let bytes = content.get(at..)?.first_chunk()?;
+            Some(i32::from_be_bytes(*bytes))
+        };
+        let torn = |part: &str, wanted: usize, got: usize| {
+            self.wrong(&format!(
+                "{name}: unexpected EOF in label record {part}, wanted {wanted}, got {got} bytes"
+            ));
+        };
+        let Some(length) = word(0) else {
+            self.wrong(&format!(
+                "{name}[record 0]: unexpected EOF in record header, wanted 4, got {} bytes",
+                content.len()
+            ));
+            return None;
+        };
+        let magic = word(4).unwrap_or(0) as u32;
+        let version = magic & 0xff;
+        let size = usize::try_from(length).unwrap_or(0);
+        if content.len() + 4 < size {
+            torn("body", size - 8, content.len().saturating_sub(4));
+            return None;
+        }
+        if content.len() < size {
+            torn("trailer", 4, content.len() + 4 - size);
+            return None;
+        }
+        let trailer = size.checked_sub(4).and_then(word).unwrap_or(0);
+        if trailer != length {
+            self.wrong(&if trailer < 8 {
+                format!("{name}: illegal trailer record length ({trailer}) in label record")
+            } else {
+                format!(
+                    "{name}: label record length mismatch: header {length} != trailer {trailer}"
+                )
+            });
+            return None;
+        }
+        if magic & 0xffff_ff00 != MAGIC {
+            eprintln!(
+                "{name}: bad label magic number: {:#x} not {MAGIC:#x} as expected",
+                magic & 0xffff_ff00
+            );
+        }
+        if !(2..=3).contains(&version) {
+            eprintln!("{name}: bad label version: {version} not 2 or 3 as expected");
+            eprintln!("{name}: cannot load label record: {}", ErrorCode::LABEL);
+            return Some((size, false));
+        }
+        Some((size, true))
     }
 
     /// Why the metadata is refused, in the words of the library's diagnostics.
@@ -445,12 +523,22 @@ impl Check {
                     ));
                 }
                 Some(_) => {}
-                None => eprintln!("{name}: file missing for log volume {}", entry.volume),
+                None => eprintln!("{name}.{0}: file missing for log volume {0}", entry.volume),
             }
             let mut bad = |what: String| {
                 eprintln!("{title}: {what}");
                 self.index_bad = true;
             };
+            let (sec, nsec) = (entry.time.sec, entry.time.nsec);
+            if sec < 0 || nsec < 0 {
+                bad(format!(
+                    "illegal negative timestamp value ({sec} sec, {nsec} nsec)"
+                ));
+            } else if i64::from(nsec) >= pcp::NSEC_PER_SEC {
+                bad(format!(
+                    "illegal timestamp nsec value ({sec} sec, {nsec} nsec)"
+                ));
+            }
             if entry.time < archive.label.start {
                 bad(format!(
                     "timestamp ({}) less than log label timestamp ({})",
@@ -544,6 +632,17 @@ impl Check {
     }
 }
 
+/// How values are encoded and how their type wants them, when these differ: 0 in their place, 1 out of line.
+fn misencoded(set: &pcp::ValueSet, ty: Type) -> Option<(u8, u8)> {
+    let inline = |value: &pcp::InstanceValue| matches!(value.value, pcp::Value::Insitu(_));
+    let first = set.instances().first()?;
+    let wide = matches!(
+        ty,
+        Type::I64 | Type::U64 | Type::Float | Type::Double | Type::String
+    );
+    (wide && inline(first)).then_some((0, 1))
+}
+
 struct Values<'a> {
     check: &'a Check,
     archive: Arc<Archive>,
@@ -589,22 +688,31 @@ impl Values<'_> {
         }
     }
 
-    fn pass(&mut self, (start, end): (Timestamp, Timestamp)) {
+    fn pass(&mut self, (start, end): (Timestamp, Timestamp)) -> Result<(), ()> {
         let name = &self.check.name;
         if self.check.verbose {
             eprintln!("{name}: start pass3");
         }
         let Ok(mut cursor) = self.from(start) else {
-            return;
+            return Ok(());
         };
         let (mut results, mut marks) = (0, 0);
         // The window's start counts as the first time; all records are looked at, as PCP's does.
         let mut before = start;
+        let label_start = self.archive.label.start;
         loop {
             match cursor.following() {
                 Ok(Some(record)) => {
                     if record.time > end {
                         break;
+                    }
+                    if record.time < label_start {
+                        eprintln!(
+                            "{name}.{}:[{}]: timestamp before label timestamp: {}",
+                            record.volume,
+                            self.stamp(record.time),
+                            self.stamp(label_start)
+                        );
                     }
                     if record.time < before {
                         eprintln!(
@@ -621,7 +729,7 @@ impl Values<'_> {
                         continue;
                     }
                     results += 1;
-                    self.record(&record);
+                    self.record(&record)?;
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -639,14 +747,16 @@ impl Values<'_> {
                 eprintln!("Processed {marks} <mark> records");
             }
         }
+        Ok(())
     }
 
-    fn record(&mut self, record: &DataRecord) {
+    /// Looks at a record's values; an error, which was said, when one cannot be had, which ends the looking.
+    fn record(&mut self, record: &DataRecord) -> Result<(), ()> {
         let name = &self.check.name;
         let at = format!("{name}.{}:[{}]", record.volume, self.stamp(record.time));
         let Ok(fetched) = record.decode() else {
             eprintln!("{at}: pmFetch: error: {}", ErrorCode::LOGREC);
-            return;
+            return Ok(());
         };
         let archive = self.archive.clone();
         for set in &fetched.sets {
@@ -657,6 +767,14 @@ impl Values<'_> {
                 }
                 continue;
             };
+            if let Some((is, wanted)) = misencoded(set, desc.ty) {
+                let names = archive.meta.names.names_of(set.pmid);
+                let title = names
+                    .first()
+                    .map_or_else(|| set.pmid.to_string(), ToString::to_string);
+                eprintln!("{at} {title}: encoding botch valfmt={is} not {wanted} as expected");
+                continue;
+            }
             if desc.sem != Semantics::Counter || !desc.ty.is_numeric() {
                 continue;
             }
@@ -670,7 +788,7 @@ impl Values<'_> {
                             .map_or_else(|| set.pmid.to_string(), ToString::to_string);
                         eprintln!("{at} {title}: pmExtractValue failed: {code}");
                         eprintln!("pmlogcheck: possibly corrupt archive?");
-                        continue;
+                        return Err(());
                     }
                 };
                 let Some(number) = number else {
@@ -687,6 +805,7 @@ impl Values<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     fn wrap(

@@ -202,6 +202,7 @@ fn extract(args: Vec<String>, note: &mut String) -> Result<(), String> {
         label,
         output,
         writer: None,
+        zone,
     };
     let done = merge.run(&mut inputs, (window.start, window.end));
     match (done, merge.writer.take()) {
@@ -421,6 +422,7 @@ struct Merge<'a> {
     label: Label,
     output: &'a str,
     writer: Option<LogWriter>,
+    zone: Zone,
 }
 
 impl Merge<'_> {
@@ -514,10 +516,17 @@ impl Merge<'_> {
         payload: &[u8],
     ) -> Result<(), String> {
         let every = self.wanted.volume_samples;
+        let clock = self.zone.clock(time, 0);
         let writer = self.writer(time)?;
         let io = |error: io::Error| failed(&ErrorCode::from(&error));
         if every > 0 && writer.records() > 0 && writer.records().is_multiple_of(every) {
             writer.next_volume().map_err(io)?;
+            eprintln!(
+                "pmlogextract: New log volume {}, at {}.{:09}",
+                writer.files.label().volume,
+                clock,
+                time.nsec
+            );
         }
         writer
             .record(&input.archive.meta, time, pmids, payload)

@@ -133,11 +133,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let index = files.index.iter();
     let index = index.map(|p| ("temporal index".to_owned(), VOLUME_INDEX, p.clone()));
     let meta = files.meta.iter();
-    let meta = meta.map(|p| ("metadata".to_owned(), VOLUME_META, p.clone()));
+    let meta = meta.map(|p| ("metadata volume".to_owned(), VOLUME_META, p.clone()));
     for (name, volume, path) in data.chain(index).chain(meta) {
         if verbose {
-            let kind = if volume == VOLUME_META { " volume" } else { "" };
-            println!("Checking label on {name}{kind}");
+            println!("Checking label on {name}");
         }
         match load(&path) {
             Ok((content, label)) => {
@@ -175,6 +174,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         .iter()
         .find_map(|p| Some((p.label.clone()?, p.name.clone())));
     let Some(golden) = sound else {
+        if dump {
+            let first = parts.first().and_then(|p| p.content.get(7).copied());
+            no_label(name, first.unwrap_or(0), full);
+        }
         return Ok(status);
     };
     for part in parts.iter().skip(1) {
@@ -272,6 +275,20 @@ fn write(part: &Part, label: &Label) -> io::Result<()> {
     std::fs::write(&part.path, content)
 }
 
+/// What is shown of an archive none of whose labels is one.
+fn no_label(name: &str, version: u8, full: bool) {
+    let zone = Zone::local();
+    println!("Log Label (Log Format Version {version})");
+    println!("Performance metrics from host (null)");
+    println!("  commencing {}", zone.date(pcp::Timestamp::ZERO, 3));
+    let code = Archive::open(Path::new(name)).map_or_else(|e| e.code(), |_| ErrorCode::LABEL);
+    println!("  ending     UNKNOWN (pmNewContext: {code})");
+    if full {
+        println!("Archive timezone: (null)");
+        println!("PID for pmlogger: 0");
+    }
+}
+
 fn report(out: &mut impl Write, name: &str, label: &Label, full: bool) -> io::Result<()> {
     let zone = Zone::local();
     writeln!(
@@ -282,11 +299,16 @@ fn report(out: &mut impl Write, name: &str, label: &Label, full: bool) -> io::Re
     out.write_all(b"Performance metrics from host ")?;
     out.write_all(&label.hostname)?;
     writeln!(out, "\n  commencing {}", zone.date(label.start, 3))?;
-    let end = Archive::open(Path::new(name)).and_then(|archive| archive.end());
-    match end {
-        Ok(end) => writeln!(out, "  ending     {}", zone.date(end, 3))?,
-        Err(_) => writeln!(out, "  ending     UNKNOWN")?,
-    }
+    let failed = |call: &str, error: &pcp::Error| {
+        let code = error.code();
+        format!("  ending     UNKNOWN ({call}: {code})")
+    };
+    let end = match Archive::open(Path::new(name)).map(|archive| archive.end()) {
+        Ok(Ok(end)) => format!("  ending     {}", zone.date(end, 3)),
+        Ok(Err(error)) => failed("pmGetArchiveEnd", &error),
+        Err(error) => failed("pmNewContext", &error),
+    };
+    writeln!(out, "{end}")?;
     if full {
         writeln!(out, "Archive timezone: {}", label.timezone)?;
         writeln!(out, "PID for pmlogger: {}", label.pid)?;

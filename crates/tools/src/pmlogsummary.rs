@@ -15,6 +15,7 @@ use pcp::{
 
 use crate::options::Spec;
 use crate::source::VERSION;
+use crate::source::no_end;
 
 const USAGE: &str = "\
 Usage: pmlogsummary [options] archive [metricname ...]
@@ -252,7 +253,14 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     } else {
         Zone::local()
     };
-    let window = match window.window(label.start, set.end(), &zone) {
+    let end = match set.archives().last().map(pcp::archive::Archive::end) {
+        Some(Err(error)) => {
+            eprint!("{}", no_end("pmlogsummary", Some(name), error.code()));
+            Timestamp::MAX
+        }
+        _ => set.end(),
+    };
+    let window = match window.window(label.start, end, &zone) {
         Ok(window) => window,
         Err(error) => {
             eprintln!("pmlogsummary: invalid time window.\n{error}\n");

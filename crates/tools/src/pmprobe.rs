@@ -256,8 +256,11 @@ fn report(
     set: &ValueSet,
 ) -> io::Result<()> {
     out.write_all(name)?;
+    let listed = wanted.internal || wanted.external;
     let desc = context.desc(set.pmid);
-    if let Err(error) = &desc {
+    if let Err(error) = &desc
+        && (listed || wanted.values)
+    {
         let code = error.code();
         return writeln!(out, " {} {code} (pmLookupDesc)", code.0);
     }
@@ -266,8 +269,9 @@ fn report(
         Err(code) => return writeln!(out, " {} {code}", code.0),
         Ok(values) => values,
     };
-    let Ok(desc) = desc else { return Ok(()) };
-    let listed = wanted.internal || wanted.external;
+    let Ok(desc) = desc else {
+        return writeln!(out, " {}", values.len());
+    };
     let known = if listed && !desc.indom.is_null() {
         instances(context, desc.indom)
     } else {
@@ -309,7 +313,7 @@ fn report(
                         out.write_all(&instance.name)?;
                         out.write_all(b"\"")?;
                     }
-                    None => write!(out, " ?{inst}?")?,
+                    None => write!(out, " ?{inst}")?,
                 }
             }
         }

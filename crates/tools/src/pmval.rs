@@ -309,7 +309,9 @@ impl Pmval {
             let zone = &self.opened.zone;
             let date = |t: Timestamp| zone.civil(t.sec).ctime();
             writeln!(out, "start:     {}", date(self.opened.window.origin))?;
-            writeln!(out, "end:       {}", date(self.opened.window.end))?;
+            if self.opened.window.end != Timestamp::MAX {
+                writeln!(out, "end:       {}", date(self.opened.window.end))?;
+            }
         }
         let sem = match self.desc.sem {
             Semantics::Counter => "cumulative counter",
@@ -357,7 +359,7 @@ impl Pmval {
         let window = self.opened.window;
         let archive = matches!(self.opened.context, Context::Archive(_));
         let mut samples = self.source.samples.map(i128::from);
-        if archive && samples.is_none() && !self.recorded {
+        if archive && samples.is_none() && !self.recorded && window.end != Timestamp::MAX {
             samples = Some(samples_between(window.origin, window.end, step));
         }
         self.heading(samples, step)?;

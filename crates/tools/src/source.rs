@@ -190,6 +190,11 @@ impl Source {
             // PCP's tools keep their time windows in microseconds.
             let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
             span = (micros(archive.label().start), micros(archive.end()));
+            let last = archive.set().archives().last();
+            if let Some(Err(error)) = last.map(pcp::archive::Archive::end) {
+                eprint!("{}", no_end(tool, self.archives.as_deref(), error.code()));
+                span.1 = Timestamp::MAX;
+            }
         }
         self.derive(tool, &mut context)?;
         let zone = self.zone(&mut context);
@@ -283,6 +288,16 @@ impl Source {
         eprint!("{}", said.concat());
         Ok(())
     }
+}
+
+/// What is said of an archive whose end is damaged.
+pub fn no_end(tool: &str, archive: Option<&str>, code: ErrorCode) -> String {
+    let archive = archive.unwrap_or("");
+    format!(
+        "{tool}: Cannot locate end of archive {archive}: {code}\n\n\
+         WARNING: This archive is sufficiently damaged that it may not be possible to\n         \
+         produce complete information.  Continuing and hoping for the best.\n\n"
+    )
 }
 
 /// A host specification with a container's name.

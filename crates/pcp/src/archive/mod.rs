@@ -143,12 +143,15 @@ impl Archive {
     /// When the last whole record was written.
     ///
     /// # Errors
-    /// What reading the last volume says; `PM_ERR_NODATA` for an archive without records.
+    /// What reading the last volume says; `PM_ERR_LOGREC` when there is no record but a damaged one.
     pub fn end(self: &Arc<Archive>) -> Result<Timestamp> {
         let mut cursor = Cursor::at_end(self.clone())?;
-        match cursor.preceding()? {
-            Some(record) => Ok(record.time),
-            None => Ok(self.label.start),
+        if let Some(record) = cursor.preceding()? {
+            return Ok(record.time);
+        }
+        match Cursor::at_start(self.clone())?.following() {
+            Err(error) => Err(error),
+            Ok(_) => Ok(self.label.start),
         }
     }
 }

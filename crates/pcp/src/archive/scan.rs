@@ -164,7 +164,7 @@ impl Cursor {
     /// The next record; `None` at the end of the archive.
     ///
     /// # Errors
-    /// `PM_ERR_LOGREC` for a damaged record.
+    /// `PM_ERR_LOGREC` for a damaged record, or one that the end of the file cuts off.
     pub fn following(&mut self) -> Result<Option<DataRecord>> {
         loop {
             match file::record_at(&self.content, self.at) {
@@ -172,12 +172,15 @@ impl Cursor {
                     self.at = record.end();
                     return DataRecord::new(self.volume, record, &self.archive).map(Some);
                 }
-                Err(NoRecord::End | NoRecord::Torn) => match self.archive.volume_after(self.volume)
-                {
+                Err(NoRecord::End) => match self.archive.volume_after(self.volume) {
                     Some(volume) => self.switch(volume)?,
                     None => return Ok(None),
                 },
-                Err(NoRecord::Corrupt) => return Err(ErrorCode::LOGREC.into()),
+                // What is cut off within the length itself says nothing.
+                Err(NoRecord::Torn) if self.content.len() - self.at < 4 => {
+                    self.at = self.content.len();
+                }
+                Err(NoRecord::Torn | NoRecord::Corrupt) => return Err(ErrorCode::LOGREC.into()),
             }
         }
     }

@@ -105,13 +105,12 @@ fn expand(text: &str, bindings: &[Binding], sources: &Sources) -> String {
             out.push_str(before);
             let mut consumed = 2;
             match tail.as_bytes().get(1) {
-                Some(b'h') => out.push_str(host.map_or("", |h| &h.name)),
+                Some(b'h') => out.push_str(host.map_or("<%h undefined>", |h| &h.name)),
                 Some(b'c') => out.push_str(host.map_or("", |h| &h.spec)),
-                Some(b'i') => {
-                    if let Some(inst) = &binding.inst {
-                        let _ = write!(out, "{inst}");
-                    }
-                }
+                Some(b'i') => match &binding.inst {
+                    Some(inst) => _ = write!(out, "{inst}"),
+                    None => out.push_str("<%i undefined>"),
+                },
                 Some(b'v') => out.push_str(&binding.shown()),
                 _ => {
                     out.push('%');

@@ -272,8 +272,8 @@ impl Evaluator {
                 | Form::Not(e)
                 | Form::Rising(e)
                 | Form::Falling(e)
-                | Form::Match(_, _, e)
-                | Form::Binary(_, e, _) => e,
+                | Form::Match(_, _, e) => e,
+                Form::Binary(_, left, right) => fetching(left, right),
                 _ => break,
             };
         }
@@ -302,6 +302,31 @@ impl Evaluator {
     }
 }
 
+/// Whether values of metrics are in it.
+fn fetches(expr: &Expr) -> bool {
+    match &expr.form {
+        Form::Fetch { .. } => true,
+        Form::Negate(e)
+        | Form::Not(e)
+        | Form::Rate(e)
+        | Form::Rising(e)
+        | Form::Falling(e)
+        | Form::Reduce(_, _, e)
+        | Form::Match(_, _, e) => fetches(e),
+        Form::Binary(_, left, right) => fetches(left) || fetches(right),
+        _ => false,
+    }
+}
+
+/// The left side, unless only the right one has values of metrics.
+fn fetching<'a>(left: &'a Expr, right: &'a Expr) -> &'a Expr {
+    if fetches(left) || !fetches(right) {
+        left
+    } else {
+        right
+    }
+}
+
 /// Whether a truth comes out of those of many instances or hosts.
 fn has_quantifier(expr: &Expr) -> bool {
     match &expr.form {
@@ -311,7 +336,9 @@ fn has_quantifier(expr: &Expr) -> bool {
         Form::Not(e) | Form::Rising(e) | Form::Falling(e) | Form::Match(_, _, e) => {
             has_quantifier(e)
         }
-        Form::Binary(Operator::And | Operator::Or, left, _) => has_quantifier(left),
+        Form::Binary(Operator::And | Operator::Or, left, right) => {
+            has_quantifier(fetching(left, right))
+        }
         _ => false,
     }
 }
@@ -319,11 +346,12 @@ fn has_quantifier(expr: &Expr) -> bool {
 /// The expression whose values a truth is about: the left side of its left-most relation.
 fn leftmost(truth: &Expr) -> &Expr {
     match &truth.form {
-        Form::Binary(_, left, _) if truth.kind == Kind::Truth => {
-            if left.kind == Kind::Truth {
-                leftmost(left)
+        Form::Binary(_, left, right) if truth.kind == Kind::Truth && fetches(truth) => {
+            let side = fetching(left, right);
+            if side.kind == Kind::Truth {
+                leftmost(side)
             } else {
-                left
+                side
             }
         }
         Form::Not(e) | Form::Rising(e) | Form::Falling(e) | Form::Match(_, _, e) => leftmost(e),
