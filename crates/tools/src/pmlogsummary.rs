@@ -545,7 +545,11 @@ impl Summary {
             }
             let all = self.wanted.verbose && !binning;
             match record.decode_of(|pmid| all || self.metrics.contains_key(&pmid)) {
-                Ok(fetched) => self.record(fetched, bins),
+                Ok(fetched) => {
+                    if self.record(fetched, bins).is_err() {
+                        return 1;
+                    }
+                }
                 Err(error) => {
                     eprintln!("pmlogsummary: pmFetch: {}", error.code());
                     return 1;
@@ -571,7 +575,8 @@ impl Summary {
         }
     }
 
-    fn record(&mut self, fetched: Fetched, bins: usize) {
+    /// Takes a record's values in; an error, which was said, when one cannot be had.
+    fn record(&mut self, fetched: Fetched, bins: usize) -> Result<(), ()> {
         for set in fetched.sets {
             let said = self.wanted.verbose && bins == 0;
             if let Err(code) = &set.values
@@ -601,13 +606,21 @@ impl Summary {
                         };
                         metric.take(inst, number, fetched.time, bins);
                     }
-                    None if self.wanted.verbose => {
-                        eprintln!("pmlogsummary: {}: {}", set.pmid, ErrorCode::CONV);
+                    None => {
+                        let names = self.set.meta().names.names_of(set.pmid);
+                        let name = names.into_iter().next().unwrap_or_default();
+                        eprintln!(
+                            "pmlogsummary: {name}({}) - failed to extract value: {}",
+                            set.pmid,
+                            ErrorCode::CONV
+                        );
+                        eprintln!("pmlogsummary: possibly corrupt archive?");
+                        return Err(());
                     }
-                    None => {}
                 }
             }
         }
+        Ok(())
     }
 
     fn when(&self, time: Timestamp) -> String {

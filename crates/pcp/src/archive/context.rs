@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::series::History;
+use super::series::{History, is_corrupt};
 use super::set::{ArchiveSet, SetCursor};
 use super::{DataRecord, Label, Metadata};
 use crate::derived::DerivedSet;
@@ -200,6 +200,13 @@ impl ArchiveContext {
             let found = record.decode_of(|pmid| pmids.contains(&pmid))?;
             if found.sets.is_empty() {
                 continue;
+            }
+            let corrupt = |set: &ValueSet| {
+                let desc = self.meta().descs.get(set.pmid.0);
+                desc.is_some_and(|d| is_corrupt(d, set.instances()))
+            };
+            if found.sets.iter().any(corrupt) {
+                return Err(ErrorCode::LOGREC.into());
             }
             let sets = pmids
                 .iter()

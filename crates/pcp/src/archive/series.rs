@@ -9,7 +9,7 @@ use crate::error::{ErrorCode, Result};
 use crate::indom::INST_NULL;
 use crate::pmid::Pmid;
 use crate::timestamp::Timestamp;
-use crate::value::{Atom, Value};
+use crate::value::{Atom, InstanceValue, Value};
 
 /// One instance's values, oldest first; `None` from where it had no value any more.
 type Samples = Vec<(Timestamp, Option<Value>)>;
@@ -25,6 +25,8 @@ struct InstanceSeries {
 /// A metric's values: instances in the order in which they appear.
 #[derive(Default)]
 struct Series {
+    /// Whether there is a value that is not what the metric's descriptor says.
+    corrupt: bool,
     instances: Vec<InstanceSeries>,
     by_inst: HashMap<i32, usize>,
 }
@@ -105,6 +107,7 @@ impl History {
                     Ok(values) if !values.is_empty() => {
                         let desc = set.meta().descs.get(values_of.0);
                         let single = desc.is_some_and(|d| d.indom.is_null());
+                        series.corrupt |= desc.is_some_and(|d| is_corrupt(d, &values));
                         for value in values {
                             let inst = if single { INST_NULL } else { value.inst };
                             series.push(inst, record.time, value.value);
@@ -142,6 +145,9 @@ impl History {
         let Some(series) = self.metrics.get_mut(&desc.pmid) else {
             return Ok(Vec::new());
         };
+        if series.corrupt {
+            return Err(ErrorCode::LOGREC.into());
+        }
         // Discrete values stand until an instance leaves its domain.
         let there = match desc.sem {
             Semantics::Discrete if !desc.indom.is_null() => {
@@ -222,6 +228,14 @@ fn value_at(
     // PCP's library reckons in seconds since the archive's start.
     let [at, from, to] = [time, *prior_time, *next_time].map(|t| (t - start).as_secs_f64());
     between(desc, prior, next, at - from, to - from)
+}
+
+/// Whether values are none of their metric's type.
+pub(super) fn is_corrupt(desc: &Desc, values: &[InstanceValue]) -> bool {
+    desc.ty.is_numeric()
+        && values
+            .iter()
+            .any(|v| Atom::extract(&v.value, desc.ty).is_err())
 }
 
 /// Whether counters that went back are taken to have wrapped (`$PCP_COUNTER_WRAP`, PCPIntro(1)).
