@@ -2,6 +2,7 @@
 
 mod background;
 mod labelset;
+mod local;
 mod logconfig;
 mod logmerge;
 mod options;
@@ -66,7 +67,7 @@ pub const NAMES: &[&str] = &[
 /// When standard output cannot be written.
 #[must_use]
 pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
-    Some(match name {
+    let done = match name {
         "pmdumplog" => pmdumplog::run(args),
         "pcp" => pcp_command::run(args),
         "pmdiff" => pmdiff::run(args),
@@ -90,5 +91,7 @@ pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
         "pmstore" => pmstore::run(args),
         "pmval" => pmval::run(args),
         _ => return None,
-    })
+    };
+    local::stop();
+    Some(done)
 }

@@ -55,6 +55,10 @@ pub struct Source {
     pub host_zone: bool,
     /// `-n`.
     pub pmns: Option<String>,
+    /// `-L`.
+    pub local: bool,
+    /// `-K`: which agents a local context has.
+    pub agents: Vec<String>,
     /// `--container`.
     pub container: Option<String>,
     /// `-c`: files with derived metrics.
@@ -123,7 +127,9 @@ impl Source {
             'n' => self.pmns = text(),
             CONTAINER => self.container = text(),
             'c' | DERIVED => self.derived.extend(value.map(str::to_owned)),
-            'L' | 'K' | 'D' => {}
+            'L' => self.local = true,
+            'K' => self.agents.extend(value.map(str::to_owned)),
+            'D' => {}
             's' => {
                 let number = value.and_then(|v| v.trim_start().parse().ok());
                 let Some(number) = number else {
@@ -249,6 +255,11 @@ impl Source {
             let archive = ArchiveContext::open(names)?;
             let hostname = archive.label().hostname.to_string();
             return Ok((Context::Archive(Box::new(archive)), hostname));
+        }
+        if self.local {
+            let hostname = nix::unistd::gethostname().unwrap_or_default();
+            let context = crate::local::open(&self.agents)?;
+            return Ok((context, hostname.to_string_lossy().into_owned()));
         }
         let host = self.host.as_deref().unwrap_or("local:");
         let mut context = match &self.container {

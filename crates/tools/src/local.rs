@@ -1,0 +1,143 @@
+//! Local contexts (`PM_CONTEXT_LOCAL`, the option `-L`): agents asked without the host's pmcd.
+//!
+//! PCP loads agents as shared objects into the client. Here a pmcd of its own, which only this process knows, asks the
+//! built-in agents of the same names.
+
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use pcp::{Context, ErrorCode};
+
+/// How long the daemon may take to start.
+const START: Duration = Duration::from_secs(20);
+
+/// The daemon that was started, and its folder.
+static DAEMON: Mutex<Option<(Child, PathBuf)>> = Mutex::new(None);
+
+/// An agent of the table: its domain, and the shared object that PCP would load.
+struct Agent {
+    domain: u32,
+    object: PathBuf,
+}
+
+/// The agents of the options `-K`, each `clear`, `add,DOMAIN,OBJECT,FUNCTION` or `del,DOMAIN`, joined by bars
+/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects.
+fn table(specs: &[String]) -> Vec<Agent> {
+    let path = pcp::config("PCP_PMCDCONF_PATH");
+    let text = path.and_then(|path| std::fs::read_to_string(path).ok());
+    let mut agents = Vec::new();
+    for line in text.as_deref().unwrap_or("").lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // The system's own agents are programs for pmcd and shared objects for others.
+        let (domain, object) = match words.as_slice() {
+            [_, domain, "dso", _, object, ..] => (domain, (*object).to_owned()),
+            [name @ ("linux" | "proc"), domain, "pipe", ..] => (domain, format!("pmda_{name}.so")),
+            _ => continue,
+        };
+        if let Ok(domain) = domain.parse() {
+            agents.push(Agent {
+                domain,
+                object: object.into(),
+            });
+        }
+    }
+    for spec in specs.iter().flat_map(|s| s.split('|')) {
+        let words: Vec<&str> = spec.split(',').collect();
+        match words.as_slice() {
+            ["clear"] => agents.clear(),
+            ["del", domain] => agents.retain(|a| domain.parse() != Ok(a.domain)),
+            ["add", domain, object, ..] => {
+                if let Ok(domain) = domain.parse() {
+                    agents.push(Agent {
+                        domain,
+                        object: object.into(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    agents
+}
+
+/// A shared object's agent: `pmda_linux.so` is that of `pmdalinux`.
+fn program(object: &Path) -> Option<String> {
+    let name = object.file_stem()?.to_str()?;
+    Some(format!("pmda{}", name.strip_prefix("pmda_")?))
+}
+
+/// Opens a context over the agents of `-K`.
+///
+/// # Errors
+/// What starting the daemon says, and `PM_ERR_TIMEOUT` when it does not start.
+pub fn open(specs: &[String]) -> pcp::Result<Context> {
+    let own = std::env::current_exe()?;
+    let folder = std::env::temp_dir().join(format!("spile-local-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let mut conf = String::new();
+    for agent in table(specs) {
+        let Some(name) = program(&agent.object).filter(|name| name != "pmdapmcd") else {
+            continue;
+        };
+        let domain = agent.domain;
+        let log = folder.join(format!("{name}.log"));
+        let _ = writeln!(
+            conf,
+            "{name}_{domain}\t{domain}\tpipe\tbinary\t{} {name} -d {domain} -l {}",
+            own.display(),
+            log.display()
+        );
+    }
+    let file = |name: &str| folder.join(name);
+    std::fs::write(file("pmcd.conf"), conf)?;
+    let socket = file("socket");
+    let child = Command::new(&own)
+        .arg("pmcd")
+        .args(["-f", "-i", "127.0.0.1", "-p", "0", "-c"])
+        .arg(file("pmcd.conf"))
+        .arg("-s")
+        .arg(&socket)
+        .arg("-l")
+        .arg(file("pmcd.log"))
+        .env("PCP_RUN_DIR", &folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    if let Ok(mut daemon) = DAEMON.lock() {
+        *daemon = Some((child, folder));
+    }
+    let begun = Instant::now();
+    let spec = format!("unix:{}", socket.display());
+    loop {
+        match Context::host(&spec) {
+            Ok(context) => return Ok(context),
+            Err(_) if begun.elapsed() < START => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) => return Err(ErrorCode::TIMEOUT.into()),
+        }
+    }
+}
+
+/// Ends the daemon, if there is one.
+pub fn stop() {
+    let Ok(mut daemon) = DAEMON.lock() else {
+        return;
+    };
+    if let Some((mut child, folder)) = daemon.take() {
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        // Its agents end with it.
+        let asked = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGTERM,
+        );
+        let ended: io::Result<_> = match asked {
+            Ok(()) => child.wait(),
+            Err(_) => child.kill().and_then(|()| child.wait()),
+        };
+        let _ = ended.and_then(|_| std::fs::remove_dir_all(folder));
+    }
+}
