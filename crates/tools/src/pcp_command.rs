@@ -179,15 +179,13 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         .first()
         .cloned()
         .unwrap_or_else(|| "summary".to_owned());
-    let program = if name.contains('/') {
-        // A path stands for itself.
-        Some(PathBuf::from(&name)).filter(|path| path.is_file())
-    } else {
-        folders()
-            .into_iter()
-            .map(|folder| folder.join(format!("pcp-{name}")))
-            .find(|path| path.is_file())
-    };
+    // What is no command may be the path of a program.
+    let program = folders()
+        .into_iter()
+        .map(|folder| folder.join(format!("pcp-{name}")))
+        .find(|path| path.is_file())
+        .or_else(|| std::fs::canonicalize(&name).ok())
+        .filter(|path| path.is_file());
     let Some(program) = program else {
         eprintln!("Cannot find a pcp-{name} command to execute");
         return Ok(1);

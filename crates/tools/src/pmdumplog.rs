@@ -689,8 +689,8 @@ impl<W: Write> Dump<'_, W> {
                 return Ok(1);
             }
         };
-        if reverse && let Ok(end) = self.archive.end() {
-            let date = self.zone.civil(end.sec).ctime();
+        if reverse && self.window.end != Timestamp::MAX {
+            let date = self.zone.civil(self.window.end.sec).ctime();
             writeln!(self.out, "\nLog finished at {date} - dump in reverse order")?;
         }
         loop {

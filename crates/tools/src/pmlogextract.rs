@@ -367,17 +367,28 @@ fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec
                 continue;
             };
             let title = format!("PMID {}", desc.pmid);
-            let named = || format!("{} ({})", desc.pmid, joined(old_names));
-            if sorted(names) != sorted(old_names) {
+            let renamed = sorted(names) != sorted(old_names);
+            let named = || {
+                if renamed {
+                    joined(old_names)
+                } else {
+                    format!("PMID {} ({})", desc.pmid, joined(old_names))
+                }
+            };
+            if renamed {
                 complain(format!(
                     "{title}: name changed from {} to {}",
                     joined(old_names),
                     joined(names)
                 ));
             }
+            // Without -x the first thing that is wrong with a metric's name is all that is said.
+            if renamed && !wanted.skip_mismatched {
+                continue;
+            }
             if old.ty != desc.ty {
                 complain(format!(
-                    "PMID {}: type changed from {} to {}",
+                    "{}: type changed from {} to {}",
                     named(),
                     old.ty,
                     desc.ty
@@ -385,7 +396,7 @@ fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec
             }
             if old.indom != desc.indom {
                 complain(format!(
-                    "PMID {}: indom changed from {} to {}",
+                    "{}: indom changed from {} to {}",
                     named(),
                     old.indom,
                     desc.indom
@@ -393,7 +404,7 @@ fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec
             }
             if old.sem != desc.sem {
                 complain(format!(
-                    "PMID {}: semantics changed from {} to {}",
+                    "{}: semantics changed from {} to {}",
                     named(),
                     old.sem,
                     desc.sem
@@ -401,7 +412,7 @@ fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec
             }
             if old.units != desc.units {
                 complain(format!(
-                    "PMID {}: units changed from {} to {}",
+                    "{}: units changed from {} to {}",
                     named(),
                     old.units,
                     desc.units
@@ -411,6 +422,14 @@ fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec
     }
     if fatal && !wanted.skip_mismatched {
         return Err(format!("Archive \"{output}\" not created.\n"));
+    }
+    if fatal {
+        eprintln!("Warning: the metrics below will be missing from the output archive");
+        wrong.sort();
+        wrong.dedup();
+        for pmid in &wrong {
+            eprintln!("\tPMID: {pmid}");
+        }
     }
     Ok(wrong)
 }
@@ -461,16 +480,23 @@ impl Merge<'_> {
             };
             let fresh = input.last.is_none();
             input.last = Some(record.time);
-            match input.cursor.following() {
-                Ok(head) => input.head = head,
+            let (volume, offset) = input.cursor.position();
+            input.head = match input.cursor.following() {
+                Ok(head) => head,
                 Err(error) => {
-                    let base = input.archive.files.base.display();
-                    return Err(format!(
-                        "pmlogextract: Error: __pmLogRead[log {base}]: {}\n",
-                        error.code()
-                    ));
+                    let path = input.archive.files.volumes.get(&volume);
+                    let size = path.and_then(|path| std::fs::metadata(path).ok());
+                    eprintln!(
+                        "pmlogextract: Error: __pmLogRead[log {}]: {}\n\
+                         pmlogextract: Error occurred at byte offset {offset} into a file of {} bytes.\n\
+                         The last record, and the remainder of this file will not be extracted.",
+                        input.name,
+                        error.code(),
+                        size.map_or(0, |s| s.len())
+                    );
+                    None
                 }
-            }
+            };
             if record.time >= start {
                 if let Some((at, state)) = due.take() {
                     let same = fresh
