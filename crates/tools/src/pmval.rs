@@ -224,6 +224,7 @@ impl Pmval {
         if let Some(instances) = instances {
             wanted.extend(instance_list(instances));
         }
+        let source = source.with_environment(tool)?;
         let mut opened = source.open(tool)?;
         if let Some(note) = &opened.note {
             println!("{note}");

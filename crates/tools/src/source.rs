@@ -175,6 +175,38 @@ impl Source {
     /// # Errors
     /// The message for standard error.
     pub fn open(&self, tool: &str) -> Result<Opened, Refusal> {
+        let filled = self.with_environment(tool)?;
+        filled.open_as_it_is(tool)
+    }
+
+    /// With what the environment says where options say nothing, as pcp(1) passes its own on (pmGetOptions(3)).
+    ///
+    /// # Errors
+    /// Why a value is refused.
+    pub fn with_environment(&self, tool: &str) -> Result<Source, Refusal> {
+        let mut filled = self.clone();
+        let mut from = |letter: char, name: &str, free: bool| -> Result<(), Refusal> {
+            if free && let Ok(value) = std::env::var(name) {
+                filled.option(tool, letter, Some(&value))?;
+            }
+            Ok(())
+        };
+        let sourceless = self.archives.is_none() && self.host.is_none() && !self.local;
+        from('a', "PCP_ARCHIVE", sourceless)?;
+        let archive = std::env::var_os("PCP_ARCHIVE").is_some();
+        from('h', "PCP_HOST", sourceless && !archive)?;
+        from('S', "PCP_START_TIME", self.window.start.is_none())?;
+        from('T', "PCP_FINISH_TIME", self.window.finish.is_none())?;
+        from('O', "PCP_ORIGIN_TIME", self.window.origin.is_none())?;
+        from('A', "PCP_ALIGN_TIME", self.window.align.is_none())?;
+        let zoneless = self.zone.is_none() && !self.host_zone;
+        from('Z', "PCP_TIMEZONE", zoneless)?;
+        let zone = std::env::var_os("PCP_TIMEZONE").is_some();
+        from('z', "PCP_HOSTZONE", zoneless && !zone)?;
+        Ok(filled)
+    }
+
+    fn open_as_it_is(&self, tool: &str) -> Result<Opened, Refusal> {
         let names = self.names(tool)?;
         let (mut context, hostname) = self.context().map_err(|error| {
             let code = error.code();

@@ -360,7 +360,10 @@ impl Parser<'_> {
                 _ => text.push(c),
             }
         }
-        Err(self.error(&format!("No closing '{close}'")))
+        Err(self.error(&match close {
+            '"' => "unterminated STRING".to_owned(),
+            close => format!("No closing '{close}'"),
+        }))
     }
 
     fn ternary(&mut self) -> Result<Expression, SyntaxError> {
