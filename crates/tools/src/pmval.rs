@@ -440,7 +440,7 @@ impl Pmval {
                 labelled &= self.unknown(values)?;
             } else {
                 // What the next rate is reckoned from is not a sample.
-                if done > 0 && !suspended {
+                if done > 0 && !(suspended && self.desc.indom.is_null()) {
                     self.stamp(fetched.time)?;
                     self.no_values()?;
                 }

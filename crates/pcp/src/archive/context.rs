@@ -238,12 +238,13 @@ impl ArchiveContext {
         let time = Timestamp::from_nanos(shown.as_nanos());
         self.origin = advanced(time, step);
         let fresh = !std::mem::replace(&mut self.stepping, true);
-        // A step may be a millisecond behind the end, the first fetch at a place may not.
+        // A step may be a millisecond behind the end, the first fetch at a place may not; both may be as much too early.
         let end = match self.end() {
             end if fresh => end,
             end => Timestamp::from_nanos(end.as_nanos() + END_SLOP),
         };
-        if (step < 0 && time < self.label().start) || (step >= 0 && time > end) {
+        let start = Timestamp::from_nanos(self.label().start.as_nanos() - END_SLOP);
+        if time < start || (step >= 0 && time > end) {
             return Err(ErrorCode::EOL.into());
         }
         self.history.load(&self.set, pmids)?;
@@ -429,7 +430,7 @@ impl ArchiveContext {
     }
 }
 
-/// How far behind the end of the archive a step of interpolation may be, in nanoseconds.
+/// How far outside the archive a step of interpolation may be, in nanoseconds.
 const END_SLOP: i128 = 1_000_000;
 
 /// The time of the next fetch. PCP's library carries nanoseconds into the seconds only when they are more than a second, so

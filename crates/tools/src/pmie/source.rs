@@ -35,6 +35,8 @@ pub struct Metric {
     depth: usize,
     /// Whether the last fetch had an error in the place of values.
     failed: bool,
+    /// Whether it is a host's, not an archive's.
+    live: bool,
     ring: VecDeque<(Timestamp, Vec<(i32, Value)>)>,
 }
 
@@ -237,6 +239,7 @@ impl Sources {
             factor: 1.0,
             depth: oldest + 2,
             failed: false,
+            live: !host.is_archive,
             ring: VecDeque::new(),
         };
         let Some(context) = &mut host.context else {
@@ -558,8 +561,9 @@ impl Metric {
 
     /// How many values there would be if there were any.
     pub fn expected(&self) -> usize {
-        // Of a domain that never had a value the number is not known.
-        let silent = !self.ring.is_empty() && self.ring.iter().all(|(_, v)| v.is_empty());
+        // Of a live domain that never had a value the number is not known.
+        let empty = self.ring.iter().all(|(_, values)| values.is_empty());
+        let silent = self.live && !self.ring.is_empty() && empty;
         if (self.failed || silent) && self.chosen.is_none() {
             return 1;
         }
