@@ -118,6 +118,165 @@ fn values_between_records_are_the_library_s() {
     );
 }
 
+/// Both tools say the same on both streams.
+fn same_words(tool: &str, args: &[&str]) {
+    let (theirs, own) = (debian(tool, args), ours(tool, args));
+    assert_eq!(own.stderr, theirs.stderr, "{tool} {args:?}");
+    same(tool, args);
+}
+
+/// Marks and the ends of archives, windows, counters that wrap, and names longer than a column.
+#[test]
+fn the_edges_of_archives_are_the_library_s() {
+    for args in [
+        // A step that leads over a mark finds nothing.
+        &[
+            "-z",
+            "-A",
+            "1hour",
+            "-t",
+            "3hour",
+            "-a",
+            "archives/count-mark",
+            "kernel.all.pswitch",
+        ][..],
+        &[
+            "-z",
+            "-A",
+            "1hour",
+            "-t",
+            "3hour",
+            "-s",
+            "9",
+            "-a",
+            "archives/count-mark",
+            "kernel.all.pswitch",
+        ],
+        &[
+            "-z",
+            "-A",
+            "1hour",
+            "-t",
+            "1hour",
+            "-a",
+            "archives/20130706",
+            "filesys.used",
+        ],
+        // Half a second behind the end, with windows that are empty or of another order.
+        &[
+            "-S",
+            "+1hour",
+            "-O",
+            "-1sec",
+            "-a",
+            "archives/changeinst",
+            "sample.bin",
+        ],
+        &[
+            "-A",
+            "10min",
+            "-O",
+            "-0sec",
+            "-a",
+            "archives/changeinst",
+            "sample.bin",
+        ],
+        &[
+            "-T",
+            "+5sec",
+            "-O",
+            "+3sec",
+            "-A",
+            "1sec",
+            "-a",
+            "archives/changeinst",
+            "sample.bin",
+        ],
+        &[
+            "-r",
+            "-t",
+            "1",
+            "-s",
+            "9",
+            "-a",
+            "archives/uwrap",
+            "sample.wrap.ulong",
+        ],
+        &[
+            "-w",
+            "8",
+            "-r",
+            "-s",
+            "3",
+            "-a",
+            "archives/rep",
+            "kernel.all.load",
+        ],
+        &["-s", "2", "-a", "archives/rep", "event.missed"],
+        &["-s", "3", "-a", "archives/omnibus_v3", "pmcd.seqnum"],
+    ] {
+        same("pmval", args);
+    }
+}
+
+/// Options, and what is damaged.
+#[test]
+fn archives_are_asked_and_checked_in_the_same_words() {
+    for args in [
+        &["-s", "-a", "archives/rep", "hinv.ncpu"][..],
+        &["-ls", "-a", "archives/sample-labels", "sample.colour"],
+        &["-x", "-a", "archives/eventrec", "sample.event"],
+        &["-v", "-a", "archives/omnibus_v3", "sampledso.event"],
+        &["-d", "-a", "archives/rep", "29.0.9999"],
+        &["-n", "/nowhere", "-a", "archives/rep"],
+    ] {
+        same_words("pminfo", args);
+    }
+    for args in [
+        &[
+            "-O",
+            "+1sec",
+            "-v",
+            "-a",
+            "archives/changeinst",
+            "sample",
+            "pmcd",
+        ][..],
+        &["-iI", "-a", "archives/rep", "hinv.ncpu", "kernel.all.load"],
+        &["-i", "-v", "-a", "archives/rep"],
+    ] {
+        same_words("pmprobe", args);
+    }
+    for args in [
+        &["-deit", "archives/sample-labels", "sample.colour"][..],
+        &["-s", "archives/changeinst", "hinv.ncpu", "sample.bin"],
+        &["-t", "badarchives/badti-3"],
+        &["-m", "badarchives/badlen-2"],
+    ] {
+        same_words("pmdumplog", args);
+    }
+    for archive in [
+        "badlen-1",
+        "badlen-2",
+        "badlen-7",
+        "badti-2",
+        "badlabel-1",
+        "541380",
+    ] {
+        let path = format!("badarchives/{archive}");
+        same_words("pmlogcheck", &[&path]);
+        same_words("pmloglabel", &["-l", &path]);
+    }
+    same_words("pmlogcheck", &["-l", "-S", "+30sec", "archives/changeinst"]);
+    for args in [
+        &["-s", "archives/rep"][..],
+        &["-sHB2", "archives/rep", "kernel.all.sysfork"],
+        &["-Hsa", "archives/rep", "kernel.all.sysfork"],
+    ] {
+        same_words("pmlogsummary", args);
+    }
+}
+
 #[test]
 fn several_archives_are_read_as_one() {
     same(

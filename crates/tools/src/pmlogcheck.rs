@@ -636,10 +636,7 @@ impl Check {
 fn misencoded(set: &pcp::ValueSet, ty: Type) -> Option<(u8, u8)> {
     let inline = |value: &pcp::InstanceValue| matches!(value.value, pcp::Value::Insitu(_));
     let first = set.instances().first()?;
-    let wide = matches!(
-        ty,
-        Type::I64 | Type::U64 | Type::Float | Type::Double | Type::String
-    );
+    let wide = matches!(ty, Type::I64 | Type::U64 | Type::Double | Type::String);
     (wide && inline(first)).then_some((0, 1))
 }
 

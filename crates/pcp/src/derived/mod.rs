@@ -279,10 +279,10 @@ fn files_below(path: &Path, files: &mut Vec<PathBuf>, depth: usize) -> Result<()
     if depth > 20 {
         return Ok(());
     }
-    let mut names: Vec<PathBuf> = fs::read_dir(path)?
+    let names: Vec<PathBuf> = fs::read_dir(path)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .collect();
-    names.sort();
+    // In the folder's own order, as PCP's library has them.
     for name in names {
         files_below(&name, files, depth + 1)?;
     }
@@ -308,7 +308,7 @@ pub(crate) struct DerivedSet {
 
 impl DerivedSet {
     /// Binds definitions to a context. The texts are of those that make no sense; those whose metrics are not there are
-    /// not mentioned. Either have a name, and neither a descriptor nor values.
+    /// not mentioned. In archives either have a name, and neither a descriptor nor values.
     pub(crate) fn new(
         metrics: &DerivedMetrics,
         context: &mut Context,
@@ -332,6 +332,10 @@ impl DerivedSet {
                     None
                 }
             };
+            // A live host's names are without those that can't be had; an archive's have them.
+            if bound.is_none() && matches!(context, Context::Host(_)) {
+                continue;
+            }
             set.metrics.push(Metric {
                 name: definition.name.as_str().into(),
                 pmid: Pmid::new(Pmid::DYNAMIC_DOMAIN, index >> 10, index),
