@@ -202,11 +202,33 @@ impl Pmns {
         kept
     }
 
-    /// All names of a metric, in the order in which they were added.
+    /// All names of a metric, in the order in which they were added; of an archive's in that of PCP's library.
     #[must_use]
     pub fn names_of(&self, pmid: Pmid) -> Vec<Text> {
         let nodes = self.by_pmid.get(&pmid).map_or(&[][..], Vec::as_slice);
-        nodes.iter().map(|&at| self.full_name(at)).collect()
+        if !self.newest_first || nodes.len() < 2 {
+            return nodes.iter().map(|&at| self.full_name(at)).collect();
+        }
+        // PCP's library has the names of an archive's metric from the last in the tree to the first.
+        let mut nodes = nodes.to_vec();
+        nodes.sort_by_cached_key(|&at| std::cmp::Reverse(self.place(at)));
+        nodes.into_iter().map(|at| self.full_name(at)).collect()
+    }
+
+    /// Where a node stands among its siblings, from the root down.
+    fn place(&self, at: usize) -> Vec<usize> {
+        let mut place = Vec::new();
+        let mut at = at;
+        while at != 0 {
+            let Some(&parent) = self.parents.get(at) else {
+                break;
+            };
+            let siblings = &self.node(parent).children;
+            place.push(siblings.iter().position(|&c| c == at).unwrap_or(0));
+            at = parent;
+        }
+        place.reverse();
+        place
     }
 
     /// The names directly below a node and what each is. A leaf has none.

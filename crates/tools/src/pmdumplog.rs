@@ -300,7 +300,7 @@ pub(crate) fn type_name(ty: Type) -> String {
         Type::Event => "event record array",
         Type::HighResEvent => "highres event record array",
         Type::NoSupport => "Not Supported",
-        Type::Unknown | Type::Other(_) => return format!("Illegal type={}", ty.raw()),
+        Type::Unknown | Type::Other(_) => return format!("??? ({})", ty.raw()),
     }
     .to_owned()
 }
@@ -396,7 +396,7 @@ impl<W: Write> Dump<'_, W> {
 
     fn desc(&mut self, desc: &Desc) -> io::Result<()> {
         let sem = match desc.sem {
-            Semantics::Other(raw) => format!("unknown ({raw})"),
+            Semantics::Other(raw) => format!("??? ({raw})"),
             sem => sem.to_string(),
         };
         let units = desc.units.to_string();
