@@ -351,3 +351,33 @@ fn a_configuration_that_is_wrong_is_refused() {
     let expected = format!("{}:2: agent \"b\" (domain 1)", config.display());
     assert!(out.stderr.contains(&expected), "{}", out.stderr);
 }
+
+/// `-L` asks the agents of `-K` with no daemon of the host, and leaves nothing behind.
+#[test]
+fn a_local_context_needs_no_daemon() {
+    let scratch = Scratch::new("pmcd-local");
+    let names = scratch.write("root", NAMES);
+    let output = Command::new(spile_path())
+        .args(["pminfo", "-L", "-K", "clear", "-K"])
+        .arg("add,253,pmda_simple.so,simple_init")
+        .arg("-n")
+        .arg(&names)
+        .args(["-f", "simple.color"])
+        .env_remove("PCP_CONF")
+        .env("TMPDIR", scratch.path("."))
+        .output()
+        .expect("pminfo");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The three colours are counters that begin at 0, 100 and 200, one more with each fetch.
+    assert_eq!(
+        text,
+        "\nsimple.color\n    inst [0 or \"red\"] value 1\n    inst [1 or \"green\"] value 101\n    inst [2 or \"blue\"] value 201\n",
+        "{said}"
+    );
+    let left = std::fs::read_dir(scratch.path(".")).expect("the folder");
+    let left = left
+        .flatten()
+        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+    assert_eq!(left.count(), 0);
+}

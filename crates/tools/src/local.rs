@@ -70,11 +70,11 @@ fn program(object: &Path) -> Option<String> {
     Some(format!("pmda{}", name.strip_prefix("pmda_")?))
 }
 
-/// Opens a context over the agents of `-K`.
+/// Opens a context over the agents of `-K`, with the names of `-n` or those of the host.
 ///
 /// # Errors
 /// What starting the daemon says, and `PM_ERR_TIMEOUT` when it does not start.
-pub fn open(specs: &[String]) -> pcp::Result<Context> {
+pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
     let own = std::env::current_exe()?;
     let folder = std::env::temp_dir().join(format!("spile-local-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
@@ -95,8 +95,13 @@ pub fn open(specs: &[String]) -> pcp::Result<Context> {
     let file = |name: &str| folder.join(name);
     std::fs::write(file("pmcd.conf"), conf)?;
     let socket = file("socket");
-    let child = Command::new(&own)
-        .arg("pmcd")
+    let mut command = Command::new(&own);
+    if let Some(names) = names {
+        command.args(["pmcd", "-n", names]);
+    } else {
+        command.arg("pmcd");
+    }
+    let child = command
         .args(["-f", "-i", "127.0.0.1", "-p", "0", "-c"])
         .arg(file("pmcd.conf"))
         .arg("-s")
@@ -116,9 +121,21 @@ pub fn open(specs: &[String]) -> pcp::Result<Context> {
     loop {
         match Context::host(&spec) {
             Ok(context) => return Ok(context),
+            Err(error) if has_ended() => return Err(error),
             Err(_) if begun.elapsed() < START => std::thread::sleep(Duration::from_millis(5)),
             Err(_) => return Err(ErrorCode::TIMEOUT.into()),
         }
+    }
+}
+
+/// Whether the daemon is there no more.
+fn has_ended() -> bool {
+    let Ok(mut daemon) = DAEMON.lock() else {
+        return true;
+    };
+    match daemon.as_mut().map(|(child, _)| child.try_wait()) {
+        Some(Ok(None)) => false,
+        Some(_) | None => true,
     }
 }
 

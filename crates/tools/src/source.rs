@@ -290,7 +290,7 @@ impl Source {
         }
         if self.local {
             let hostname = nix::unistd::gethostname().unwrap_or_default();
-            let context = crate::local::open(&self.agents)?;
+            let context = crate::local::open(&self.agents, self.pmns.as_deref())?;
             return Ok((context, hostname.to_string_lossy().into_owned()));
         }
         let host = self.host.as_deref().unwrap_or("local:");
