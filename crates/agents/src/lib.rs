@@ -98,6 +98,20 @@ pub fn open(name: &str, args: &[String]) -> Option<Result<Box<dyn Agent>, String
     Some(options.and_then(|options| (entry.open)(&options, &agent_folder(name))))
 }
 
+/// The agent that a `dso` line of pmcd's configuration means, by the function of PCP's shared object that it names: `linux_init`
+/// is pmdalinux. `None` when there is no such agent.
+///
+/// # Errors
+/// What is wrong with its configuration.
+#[must_use]
+pub fn built_in(entry: &str, domain: u32) -> Option<Result<Box<dyn Agent>, String>> {
+    let name = entry.strip_suffix("_init")?;
+    open(
+        &format!("pmda{name}"),
+        &["-d".to_owned(), domain.to_string()],
+    )
+}
+
 /// Runs the agent of that name with the words behind it until its pmcd goes; `None` when there is no such agent. The
 /// result is the exit status.
 #[must_use]

@@ -9,12 +9,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::pdu::{Cred, Features, HEADER_LEN, Header, Info, Pdu, attr};
+use crate::sasl::{ClientExchange, Mechanism};
+use crate::tls::TlsSettings;
 
 /// The port of pmcd that IANA knows.
 pub const PMCD_PORT: u16 = 44321;
+/// EOPNOTSUPP: what PCP's clients say where a server lacks a feature.
+const NOT_SUPPORTED: ErrorCode = ErrorCode(-95);
 /// The longest PDU that a client takes from a server, in bytes.
 pub const SERVER_LIMIT: usize = 256 * 1024 * 1024;
 
@@ -92,12 +98,7 @@ impl std::str::FromStr for HostSpec {
             (text.strip_prefix("pcp://").unwrap_or(text), false)
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let attributes = query
-            .split('&')
-            .filter(|a| !a.is_empty())
-            .map(|a| a.split_once('=').unwrap_or((a, "")))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect();
+        let attributes = attributes(query);
         let socket = |path: &str| {
             let path = path.trim_start_matches('/');
             if path.is_empty() {
@@ -139,6 +140,27 @@ impl std::str::FromStr for HostSpec {
     }
 }
 
+/// Names of attributes of a connection that mean something here.
+const ATTRIBUTES: [&str; 5] = ["container", "method", "password", "realm", "username"];
+
+/// Attributes stand apart by `&`, or by a comma where the name of another one follows.
+fn attributes(query: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        for (at, piece) in part.split(',').enumerate() {
+            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+            match found.last_mut() {
+                Some((_, before)) if at > 0 && !ATTRIBUTES.contains(&name) => {
+                    before.push(',');
+                    before.push_str(piece);
+                }
+                _ => found.push((name.to_owned(), value.to_owned())),
+            }
+        }
+    }
+    found
+}
+
 /// Why a text is not a host specification.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostSpecError {
@@ -157,20 +179,23 @@ pub enum HostSpecError {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
-    fn reader(&mut self) -> &mut dyn Read {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(s) => s,
-            Stream::Unix(s) => s,
+            Stream::Tcp(s) => s.read(space),
+            Stream::Unix(s) => s.read(space),
+            Stream::Tls(s) => s.read(space),
         }
     }
 
-    fn writer(&mut self) -> &mut dyn Write {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Stream::Tcp(s) => s,
-            Stream::Unix(s) => s,
+            Stream::Tcp(s) => s.write_all(bytes),
+            Stream::Unix(s) => s.write_all(bytes),
+            Stream::Tls(s) => s.write_all(bytes).and_then(|()| s.flush()),
         }
     }
 
@@ -178,6 +203,7 @@ impl Stream {
         match self {
             Stream::Tcp(s) => s.set_read_timeout(timeout),
             Stream::Unix(s) => s.set_read_timeout(timeout),
+            Stream::Tls(s) => s.sock.set_read_timeout(timeout),
         }
     }
 }
@@ -188,6 +214,9 @@ pub struct Connection {
     input: BytesMut,
     output: Vec<u8>,
     info: Info,
+    /// Whether the server may still refuse the user: it does so in the place of an answer, and then says nothing of use any more.
+    unconfirmed: bool,
+    refused: Option<ErrorCode>,
 }
 
 /// The socket, to wait on it: it is readable when the server has something to say, or has gone.
@@ -196,6 +225,7 @@ impl AsFd for Connection {
         match &self.stream {
             Stream::Tcp(s) => s.as_fd(),
             Stream::Unix(s) => s.as_fd(),
+            Stream::Tls(s) => s.sock.as_fd(),
         }
     }
 }
@@ -228,6 +258,8 @@ impl Connection {
             input: BytesMut::new(),
             output: Vec::new(),
             info: Info::new(Features::default()),
+            unconfirmed: false,
+            refused: None,
         };
         connection
             .stream
@@ -245,19 +277,54 @@ impl Connection {
             Pdu::Error { info: None, .. } => {}
             other => return Err(Error::ipc(format!("PDU {:#x} as a greeting", other.kind()))),
         }
-        if spec.secure {
-            return Err(ErrorCode(-95).into());
-        }
-        let container = spec.attributes.iter().find(|(k, _)| k == "container");
+        let offered = self.info.features;
+        let secure = self.is_secure(spec)?;
+        let attribute = |name: &str| {
+            let mut attributes = spec.attributes.iter();
+            let found = attributes.find(|(key, _)| key == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        let container = attribute("container");
+        let local = matches!(self.stream, Stream::Unix(_));
+        let asked = attribute("username").is_some() || attribute("method").is_some();
+        // Who is at the other end of a Unix socket is known to the server anyway.
+        let authenticate = asked || (offered.has(Features::CREDS_REQUIRED) && !local);
         let mut wanted = Features::default();
-        if container.is_some() {
-            wanted = wanted.with(Features::CONTAINER);
+        for (feature, want) in [
+            (Features::CONTAINER, container.is_some()),
+            (Features::AUTH, authenticate),
+            (Features::SECURE, secure),
+        ] {
+            if want && !offered.has(feature) {
+                return Err(NOT_SUPPORTED.into());
+            }
+            if want {
+                wanted = wanted.with(feature);
+            }
+        }
+        for feature in [Features::SECURE_ACK, Features::CERT_REQUIRED] {
+            if secure && offered.has(feature) {
+                wanted = wanted.with(feature);
+            }
         }
         self.send(&Pdu::Creds(vec![Cred::version(wanted)]))?;
-        if let Some((_, name)) = container {
-            if !self.info.features.has(Features::CONTAINER) {
-                return Err(ErrorCode(-95).into());
+        if secure {
+            if wanted.has(Features::SECURE_ACK) {
+                match self.receive()? {
+                    Pdu::Error { code, .. } if code.is_error() => return Err(code.into()),
+                    Pdu::Error { .. } => {}
+                    _ => return Err(ErrorCode::TLS.into()),
+                }
             }
+            self.encrypt(spec)?;
+        }
+        if authenticate {
+            let method = attribute("method");
+            let user = attribute("username").ok_or(ErrorCode::SASL_BADPARAM)?;
+            let password = attribute("password").ok_or(ErrorCode::SASL_BADPARAM)?;
+            self.authenticate(method, user, password)?;
+        }
+        if let Some(name) = container {
             let value = Bytes::copy_from_slice(name.as_bytes());
             self.send(&Pdu::Attr {
                 attr: attr::CONTAINER,
@@ -265,6 +332,100 @@ impl Connection {
             })?;
         }
         Ok(())
+    }
+
+    /// Whether TLS is to be spoken: by the specification, or for all connections to other hosts by `$PCP_SECURE_SOCKETS`.
+    fn is_secure(&self, spec: &HostSpec) -> Result<bool> {
+        let offered = self.info.features;
+        let tcp = matches!(self.stream, Stream::Tcp(_));
+        let everywhere = env::var("PCP_SECURE_SOCKETS").ok();
+        let secure = tcp
+            && match everywhere.as_deref() {
+                _ if spec.secure => true,
+                Some("relaxed") => offered.has(Features::SECURE),
+                Some(_) => true,
+                None => false,
+            };
+        // Certificates are demanded of other hosts' clients.
+        let remote = !matches!(&spec.address, Address::Host(host, _) if host == "localhost");
+        if !secure && offered.has(Features::CERT_REQUIRED) && tcp && remote {
+            return Err(ErrorCode::NEEDCLIENTCERT.into());
+        }
+        Ok(secure)
+    }
+
+    /// Goes on in TLS.
+    fn encrypt(&mut self, spec: &HostSpec) -> Result<()> {
+        let failed = |what: &dyn std::fmt::Display| Error::Malformed {
+            code: ErrorCode::TLS,
+            what: what.to_string(),
+        };
+        let host = match &spec.address {
+            Address::Host(host, _) => host.as_str(),
+            Address::Unix(_) | Address::Local(_) => "localhost",
+        };
+        let Stream::Tcp(stream) = &self.stream else {
+            return Err(NOT_SUPPORTED.into());
+        };
+        // Nothing that was said in the clear may count as said in secret.
+        if !self.input.is_empty() {
+            return Err(failed(&"more than the acknowledgement came"));
+        }
+        let mut socket = stream.try_clone()?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| failed(&e))?;
+        let config = TlsSettings::load().client().map_err(|e| failed(&e))?;
+        let mut tls = ClientConnection::new(config, name).map_err(|e| failed(&e))?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).map_err(|e| failed(&e))?;
+        }
+        self.stream = Stream::Tls(Box::new(StreamOwned::new(tls, socket)));
+        Ok(())
+    }
+
+    /// Says who the user is, by a mechanism that both ends know.
+    fn authenticate(&mut self, method: Option<&str>, user: &str, password: &str) -> Result<()> {
+        let offered = self.challenge()?;
+        let offered = String::from_utf8_lossy(&offered);
+        let offers = |m: &Mechanism| {
+            let mut words = offered.split([' ', '\0']);
+            words.any(|word| word.eq_ignore_ascii_case(m.name()))
+        };
+        let mechanism = match method {
+            Some(name) => Mechanism::named(name).filter(offers),
+            None => Mechanism::ALL.into_iter().find(offers),
+        };
+        let mechanism = mechanism.ok_or(ErrorCode::SASL_NOMECH)?;
+        let (mut exchange, first) = ClientExchange::start(mechanism, user, password)?;
+        let mut message = mechanism.name().as_bytes().to_vec();
+        message.push(0);
+        message.extend(first.unwrap_or_default());
+        self.send_attribute(message)?;
+        while !exchange.is_done() {
+            let said = self.challenge()?;
+            let answer = exchange.step(&said)?;
+            self.send_attribute(answer)?;
+        }
+        self.unconfirmed = true;
+        Ok(())
+    }
+
+    fn send_attribute(&mut self, value: Vec<u8>) -> Result<()> {
+        self.send(&Pdu::Attr {
+            attr: 0,
+            value: value.into(),
+        })
+    }
+
+    /// What a server says during authentication.
+    fn challenge(&mut self) -> Result<Bytes> {
+        match self.receive()? {
+            Pdu::Attr { value, .. } => Ok(value),
+            Pdu::Error { code, .. } if code.is_error() => Err(code.into()),
+            other => Err(Error::ipc(format!(
+                "PDU {:#x} as a challenge",
+                other.kind()
+            ))),
+        }
     }
 
     /// What the server's greeting offered.
@@ -278,6 +439,9 @@ impl Connection {
     /// # Errors
     /// What the system says.
     pub fn send(&mut self, pdu: &Pdu) -> Result<()> {
+        if let Some(code) = self.refused {
+            return Err(code.into());
+        }
         self.output.clear();
         pdu.encode(0, &mut self.output);
         if matches!(pdu, Pdu::Creds(_)) {
@@ -287,7 +451,7 @@ impl Connection {
             }
         }
         let output = std::mem::take(&mut self.output);
-        let sent = self.stream.writer().write_all(&output);
+        let sent = self.stream.write_all(&output);
         self.output = output;
         Ok(sent?)
     }
@@ -303,7 +467,14 @@ impl Connection {
                 need = header.length;
                 if self.input.len() >= need {
                     let frame = self.input.split_to(need).freeze();
-                    return Ok(Pdu::decode(&frame)?.1);
+                    let (_, pdu) = Pdu::decode(&frame)?;
+                    if std::mem::take(&mut self.unconfirmed)
+                        && let Pdu::Error { code, .. } = pdu
+                        && refuses_user(code)
+                    {
+                        self.refused = Some(code);
+                    }
+                    return Ok(pdu);
                 }
             }
             self.fill(need)?;
@@ -318,7 +489,7 @@ impl Connection {
         self.input.resize(have + room, 0);
         let got = loop {
             let space = self.input.get_mut(have..).unwrap_or_default();
-            match self.stream.reader().read(space) {
+            match self.stream.read(space) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
                 Ok(n) => break Ok(n),
@@ -348,6 +519,13 @@ impl Connection {
             answer => Ok(answer),
         }
     }
+}
+
+/// Whether a code is one of authentication: those of SASL, `ESRCH` for a user whom the server's host does not know, and
+/// `PM_ERR_PERMISSION` and `PM_ERR_CONNLIMIT` by rules about users.
+fn refuses_user(code: ErrorCode) -> bool {
+    (-22344..ErrorCode::NYI.0).contains(&code.0)
+        || [ErrorCode(-3), ErrorCode::PERMISSION, ErrorCode::CONNLIMIT].contains(&code)
 }
 
 fn connect(host: &str, ports: &[u16]) -> Result<TcpStream> {
@@ -394,6 +572,15 @@ mod tests {
         assert_eq!(
             parse("[::1]:4321").address,
             Address::Host("::1".into(), vec![4321])
+        );
+        assert_eq!(
+            parse("h?container=c1,method=plain&password=a,b").attributes,
+            [
+                ("container", "c1"),
+                ("method", "plain"),
+                ("password", "a,b")
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
         );
         assert!(parse("pcps://h").secure);
         assert!("h:x".parse::<HostSpec>().is_err());

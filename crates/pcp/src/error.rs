@@ -98,7 +98,58 @@ codes! {
     NYI = -21344, "Functionality not yet implemented";
 }
 
+/// What SASL's codes mean, from -1 on, as PCP numbers them behind `PM_ERR_NYI` (sasl_errors(3)).
+const SASL: [&str; 32] = [
+    "generic failure",
+    "no memory available",
+    "overflowed buffer",
+    "no mechanism available",
+    "bad protocol / cancel",
+    "can't request information until later in exchange",
+    "invalid parameter supplied",
+    "transient failure (e.g., weak key)",
+    "integrity check failed",
+    "server failed mutual authentication step",
+    "mechanism doesn't support requested feature",
+    "SASL library is not initialized",
+    "authentication failure",
+    "authorization failure",
+    "mechanism too weak for this user",
+    "encryption needed to use mechanism",
+    "One time use of a plaintext password will enable requested mechanism for user",
+    "passphrase expired, has to be reset",
+    "account disabled",
+    "user not found",
+    "passphrase locked",
+    "requested change was not needed",
+    "version mismatch with plug-in",
+    "remote authentication server unavailable",
+    "undefined error!",
+    "user exists, but no verifier for user",
+    "passphrase is too weak for security policy",
+    "user supplied passwords are not permitted",
+    "sasl_setpass needs old password in order to perform password change",
+    "sasl_setpass can't store a property because of a constraint violation",
+    "undefined error!",
+    "channel binding failure",
+];
+
 impl ErrorCode {
+    /// SASL: generic failure.
+    pub const SASL_FAIL: ErrorCode = ErrorCode(Self::NYI.0 - 1);
+    /// SASL: no mechanism that both ends know.
+    pub const SASL_NOMECH: ErrorCode = ErrorCode(Self::NYI.0 - 4);
+    /// SASL: bad protocol.
+    pub const SASL_BADPROT: ErrorCode = ErrorCode(Self::NYI.0 - 5);
+    /// SASL: a parameter, such as the user's name, is missing.
+    pub const SASL_BADPARAM: ErrorCode = ErrorCode(Self::NYI.0 - 7);
+    /// SASL: the server does not know the password.
+    pub const SASL_BADSERV: ErrorCode = ErrorCode(Self::NYI.0 - 10);
+    /// SASL: authentication failure.
+    pub const SASL_BADAUTH: ErrorCode = ErrorCode(Self::NYI.0 - 13);
+    /// SASL: user not found.
+    pub const SASL_NOUSER: ErrorCode = ErrorCode(Self::NYI.0 - 20);
+
     /// No error.
     pub const OK: ErrorCode = ErrorCode(0);
 
@@ -129,6 +180,11 @@ impl fmt::Display for ErrorCode {
             // The two words that TLS libraries' numbers used to be resolved from; PCP keeps the range.
             code if code <= -22345 => {
                 write!(f, "Unknown secure sockets error {code} ({})", code + 21344)
+            }
+            code if code < Self::NYI.0 => {
+                let at = usize::try_from(Self::NYI.0 - 1 - code).unwrap_or(usize::MAX);
+                let what = SASL.get(at).unwrap_or(&"undefined error!");
+                write!(f, "Authentication - {what}")
             }
             code if code > 0 || code <= -12345 => match self.pcp_message() {
                 Some(text) => f.write_str(text),

@@ -29,10 +29,12 @@ mod label;
 pub mod pdu;
 mod pmid;
 pub mod pmns;
+pub mod sasl;
 mod text;
 mod timestamp;
 pub mod timewindow;
 pub mod timezone;
+pub mod tls;
 mod units;
 mod value;
 

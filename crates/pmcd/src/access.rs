@@ -220,6 +220,14 @@ pub struct Peer {
     pub groups: Option<Vec<u32>>,
 }
 
+impl Peer {
+    /// Whether it is on another host.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.address.is_some_and(|address| !address.is_loopback())
+    }
+}
+
 /// All rules, with the connections that count towards their limits.
 #[derive(Debug, Default)]
 pub struct Access {
@@ -288,10 +296,15 @@ impl Access {
         if limiting.is_some_and(|(rule, count)| count.get() >= rule.limit) {
             return Err(Refused::Limit);
         }
-        for (_, count) in matching() {
+        self.count(peer);
+        Ok(operations)
+    }
+
+    /// Counts a connection in, whatever is allowed.
+    pub fn count(&self, peer: &Peer) {
+        for (_, count) in self.rules.iter().filter(|(r, _)| r.subject.matches(peer)) {
             count.set(count.get() + 1);
         }
-        Ok(operations)
     }
 
     /// Counts a connection out.

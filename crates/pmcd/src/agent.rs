@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::io;
 use std::process::Stdio;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use pcp::pdu::{Cred, Features, HEADER_LEN, Header, Pdu, Profile};
-use pcp::{ErrorCode, SERVER_LIMIT};
+use bytes::{Bytes, BytesMut};
+use pcp::pdu::{Cred, Features, HEADER_LEN, Header, Pdu, Profile, RawResult, kind};
+use pcp::{ErrorCode, Pmid, SERVER_LIMIT};
 use pmda::Answerer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -32,6 +32,9 @@ pub enum State {
     Gone(i32),
 }
 
+/// An agent that keeps one client waiting for longer is not waited for by fetches that others could answer, too.
+const HANGS: Duration = Duration::from_secs(1);
+
 /// An agent of a configuration.
 pub struct Agent {
     /// What the configuration says of it.
@@ -42,9 +45,13 @@ pub struct Agent {
     pub fenced: Cell<bool>,
     state: Cell<State>,
     features: Cell<Features>,
-    /// Clients that it heard of, and how many of their attributes.
-    known: RefCell<HashMap<i32, usize>>,
+    /// Clients that it heard of, and the last change of their attributes that it knows.
+    known: RefCell<HashMap<i32, u64>>,
     link: Mutex<Option<Link>>,
+    /// Since when it has been asked what it has not answered.
+    asked: Cell<Option<Instant>>,
+    /// Whether it is being started.
+    pub starting: Cell<bool>,
     /// What it was started with is over when this is dropped or told.
     child: RefCell<Option<Child>>,
 }
@@ -76,13 +83,17 @@ impl Streams {
     }
 
     async fn receive(&mut self) -> pcp::Result<Pdu> {
+        let frame = self.receive_frame().await?;
+        Ok(Pdu::decode(&frame)?.1)
+    }
+
+    async fn receive_frame(&mut self) -> pcp::Result<Bytes> {
         let mut need = HEADER_LEN;
         loop {
             if let Some(header) = Header::decode(&self.buffer, SERVER_LIMIT)? {
                 need = header.length;
                 if self.buffer.len() >= need {
-                    let frame = self.buffer.split_to(need).freeze();
-                    return Ok(Pdu::decode(&frame)?.1);
+                    return Ok(self.buffer.split_to(need).freeze());
                 }
             }
             // What is said of the length is believed only so far.
@@ -103,6 +114,22 @@ pub struct Request<'a> {
     pub profile: Option<Rc<Profile>>,
     /// What is asked.
     pub pdu: Pdu,
+    /// For a fetch of these metrics: that values need not be looked into.
+    pub raw: Option<&'a [Pmid]>,
+    /// Whether others are asked at the same time, so that this agent is not waited for while it keeps somebody else waiting.
+    pub shared: bool,
+}
+
+/// What an agent answers.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and most are PDUs"
+)]
+pub enum Answer {
+    /// Any PDU.
+    Pdu(Pdu),
+    /// Values that are passed on as they came.
+    Raw(RawResult),
 }
 
 impl Agent {
@@ -117,6 +144,8 @@ impl Agent {
             features: Cell::new(Features::default()),
             known: RefCell::default(),
             link: Mutex::new(None),
+            asked: Cell::new(None),
+            starting: Cell::new(false),
             child: RefCell::new(None),
         }
     }
@@ -125,6 +154,12 @@ impl Agent {
     #[must_use]
     pub fn state(&self) -> State {
         self.state.get()
+    }
+
+    /// Whether somebody waits for its answer so long that others should not.
+    fn hangs(&self) -> bool {
+        let asked = self.asked.get();
+        asked.is_some_and(|since| since.elapsed() > HANGS)
     }
 
     /// Puts an agent of this process behind it.
@@ -198,7 +233,7 @@ impl Agent {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
         let answer = Pdu::Creds(vec![Cred::version(Features::default())]);
         answer.encode(pid, &mut streams.out);
-        statistics.sent(&answer);
+        statistics.sent(answer.kind());
         streams.send().await.map_err(|e| e.to_string())?;
         self.known.borrow_mut().clear();
         *self.link.lock().await = Some(Link::Streams(streams));
@@ -210,70 +245,60 @@ impl Agent {
         Ok(())
     }
 
-    /// Asks it. Requests to one agent wait for each other; an agent that does not answer in time is given up.
+    /// Asks it. Requests to one agent wait for each other, no longer than `patience`; an agent that does not answer in that time
+    /// is given up.
     ///
     /// # Errors
-    /// What it answers; `PM_ERR_NOAGENT` when it is not there, `PM_ERR_AGAIN` when it went meanwhile or is not ready.
+    /// What it answers; `PM_ERR_NOAGENT` when it is not there, `PM_ERR_AGAIN` when it went meanwhile, is not ready, or is busy.
     pub async fn ask(
         &self,
         request: Request<'_>,
         patience: Option<Duration>,
         statistics: &Statistics,
-    ) -> Result<Pdu, ErrorCode> {
+    ) -> Result<Answer, ErrorCode> {
         if self.fenced.get() {
             return Err(ErrorCode::PMDAFENCED);
         }
-        let mut link = self.link.lock().await;
+        let in_queue = match patience {
+            Some(patience) if request.shared => Some(patience.min(HANGS)),
+            None if request.shared => Some(HANGS),
+            patience => patience,
+        };
+        let mut link = match (self.link.try_lock(), in_queue) {
+            (Ok(link), _) => link,
+            (Err(_), _) if request.shared && self.hangs() => return Err(ErrorCode::AGAIN),
+            (Err(_), None) => self.link.lock().await,
+            (Err(_), Some(patience)) => {
+                let link = timeout(patience, self.link.lock()).await;
+                link.map_err(|_| ErrorCode::AGAIN)?
+            }
+        };
         let client = request.client.number;
         let answer = match link.as_mut() {
             None => return Err(ErrorCode::NOAGENT),
             Some(Link::BuiltIn { agent, answerer }) => {
                 if let Some(profile) = request.profile {
-                    let context = client;
-                    let profile = (*profile).clone();
-                    answerer.answer(&mut **agent, client, Pdu::Profile { context, profile });
+                    answerer.set_profile(&profile);
                 }
                 self.known.borrow_mut().insert(client, 0);
-                answerer
-                    .answer(&mut **agent, client, request.pdu)
-                    .unwrap_or(Pdu::Error {
-                        code: ErrorCode::IPC,
-                        info: None,
-                    })
+                let answer = answerer.answer(&mut **agent, client, request.pdu);
+                Answer::Pdu(answer.unwrap_or(Pdu::Error {
+                    code: ErrorCode::IPC,
+                    info: None,
+                }))
             }
             Some(Link::Streams(streams)) => {
-                if self.state.get() == State::NotReady && !self.became_ready(streams).await {
-                    return Err(ErrorCode::AGAIN);
-                }
-                self.introduce(request.client, streams, statistics);
-                if let Some(profile) = request.profile
-                    && streams.profile.as_ref().is_none_or(|p| *p != profile)
-                {
-                    let pdu = Pdu::Profile {
-                        context: client,
-                        profile: (*profile).clone(),
-                    };
-                    statistics.sent(&pdu);
-                    pdu.encode(client, &mut streams.out);
-                    streams.profile = Some(profile);
-                }
-                statistics.sent(&request.pdu);
-                request.pdu.encode(client, &mut streams.out);
-                let exchange = async {
-                    streams.send().await?;
-                    streams.receive().await
-                };
+                self.asked.set(Some(Instant::now()));
+                let exchange = self.exchange(streams, request, statistics);
                 let answer = match patience {
                     Some(patience) => timeout(patience, exchange)
                         .await
                         .unwrap_or(Err(ErrorCode::TIMEOUT.into())),
                     None => exchange.await,
                 };
+                self.asked.set(None);
                 match answer {
-                    Ok(answer) => {
-                        statistics.received(&answer);
-                        answer
-                    }
+                    Ok(answer) => answer?,
                     Err(error) => {
                         *link = None;
                         self.give_up(&error.to_string());
@@ -283,56 +308,103 @@ impl Agent {
             }
         };
         match answer {
-            Pdu::Error {
+            Answer::Pdu(Pdu::Error {
                 code: ErrorCode::PMDANOTREADY,
                 ..
-            } => {
+            }) => {
                 self.state.set(State::NotReady);
                 Err(ErrorCode::AGAIN)
             }
-            Pdu::Error { code, .. } if code.is_error() => Err(code),
+            Answer::Pdu(Pdu::Error { code, .. }) if code.is_error() => Err(code),
             answer => Ok(answer),
         }
     }
 
+    /// One request and its answer. The outer error ends the connection.
+    async fn exchange(
+        &self,
+        streams: &mut Streams,
+        request: Request<'_>,
+        statistics: &Statistics,
+    ) -> pcp::Result<Result<Answer, ErrorCode>> {
+        let client = request.client.number;
+        if self.state.get() == State::NotReady && !self.became_ready(streams).await? {
+            return Ok(Err(ErrorCode::AGAIN));
+        }
+        self.introduce(request.client, streams, statistics);
+        if let Some(profile) = request.profile
+            && streams.profile.as_ref().is_none_or(|p| *p != profile)
+        {
+            let pdu = Pdu::Profile {
+                context: client,
+                profile: (*profile).clone(),
+            };
+            statistics.sent(pdu.kind());
+            pdu.encode(client, &mut streams.out);
+            streams.profile = Some(profile);
+        }
+        statistics.sent(request.pdu.kind());
+        request.pdu.encode(client, &mut streams.out);
+        streams.send().await?;
+        let frame = streams.receive_frame().await?;
+        if let (Some(pmids), Some(header)) = (request.raw, Header::decode(&frame, SERVER_LIMIT)?)
+            && header.kind == kind::RESULT
+        {
+            statistics.received(kind::RESULT);
+            let raw = RawResult::check(frame)?;
+            return Ok(if raw.is_of(pmids) {
+                Ok(Answer::Raw(raw))
+            } else {
+                Err(ErrorCode::IPC)
+            });
+        }
+        let (_, answer) = Pdu::decode(&frame)?;
+        statistics.received(answer.kind());
+        Ok(Ok(Answer::Pdu(answer)))
+    }
+
     /// Whether an agent that was not ready said meanwhile that it is.
-    async fn became_ready(&self, streams: &mut Streams) -> bool {
-        let said = timeout(Duration::ZERO, streams.receive()).await;
+    async fn became_ready(&self, streams: &mut Streams) -> pcp::Result<bool> {
+        let Ok(said) = timeout(Duration::ZERO, streams.receive()).await else {
+            return Ok(false);
+        };
         let ready = matches!(
-            said,
-            Ok(Ok(Pdu::Error {
+            said?,
+            Pdu::Error {
                 code: ErrorCode::PMDAREADY,
                 ..
-            }))
+            }
         );
         if ready {
             self.state.set(State::Connected);
         }
-        ready
+        Ok(ready)
     }
 
     /// Says who the client is, if it wants to know and does not yet.
     fn introduce(&self, client: &ClientInfo, streams: &mut Streams, statistics: &Statistics) {
         let mut known = self.known.borrow_mut();
         let told = known.entry(client.number).or_insert(0);
+        if *told == client.attributes_told.get() {
+            return;
+        }
         let features = self.features.get();
-        let attributes = client.attributes.borrow();
-        for (attr, value) in attributes.iter().skip(*told) {
+        for (changed, attr, value) in client.attributes.borrow().iter() {
             let wanted = if *attr == pcp::pdu::attr::CONTAINER {
                 Features::CONTAINER
             } else {
                 Features::AUTH
             };
-            if features.has(wanted) {
+            if *changed > *told && features.has(wanted) {
                 let pdu = Pdu::Attr {
                     attr: *attr,
                     value: value.clone(),
                 };
-                statistics.sent(&pdu);
+                statistics.sent(pdu.kind());
                 pdu.encode(client.number, &mut streams.out);
             }
         }
-        *told = attributes.len();
+        *told = client.attributes_told.get();
     }
 
     /// Tells it that a client went, if it ever heard of it.
@@ -350,7 +422,7 @@ impl Agent {
                 answerer.answer(&mut **agent, client, gone);
             }
             Some(Link::Streams(streams)) => {
-                statistics.sent(&gone);
+                statistics.sent(gone.kind());
                 gone.encode(client, &mut streams.out);
                 // An agent that takes nothing is found out by the next one who asks it.
                 let _ = timeout(Duration::from_secs(1), streams.send()).await;
@@ -367,13 +439,20 @@ impl Agent {
         self.state.set(State::Gone(1));
     }
 
-    /// Ends it as the daemon ends or no longer wants it: its input closes, and it is killed if that does not do.
+    /// Ends it as the daemon ends or no longer wants it: its input closes, and it is killed if that does not do, or if it is being
+    /// waited for.
     pub async fn disconnect(&self) {
-        *self.link.lock().await = None;
         self.state.set(State::Gone(0));
+        let closed = match self.link.try_lock() {
+            Ok(mut link) => {
+                *link = None;
+                true
+            }
+            Err(_) => false,
+        };
         let child = self.child.borrow_mut().take();
         if let Some(mut child) = child
-            && timeout(Duration::from_secs(1), child.wait()).await.is_err()
+            && (!closed || timeout(Duration::from_secs(1), child.wait()).await.is_err())
         {
             let _ = child.kill().await;
         }
@@ -381,20 +460,23 @@ impl Agent {
     }
 
     /// Whether its program ended since it was looked at last.
-    pub async fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let ended = match self.child.borrow_mut().as_mut() {
             Some(child) => child.try_wait().ok().flatten(),
             None => None,
         };
-        if let Some(status) = ended {
-            eprintln!("pmcd: agent {} ended: {status}", self.spec.name);
-            self.child.borrow_mut().take();
-            self.state
-                .set(State::Gone(status.code().unwrap_or(1).max(1)));
-            *self.link.lock().await = None;
-            return true;
+        let Some(status) = ended else {
+            return false;
+        };
+        eprintln!("pmcd: agent {} ended: {status}", self.spec.name);
+        self.child.borrow_mut().take();
+        self.state
+            .set(State::Gone(status.code().unwrap_or(1).max(1)));
+        // Whoever is being answered finds out by the end of the stream.
+        if let Ok(mut link) = self.link.try_lock() {
+            *link = None;
         }
-        false
+        true
     }
 }
 

@@ -12,20 +12,24 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nix::unistd::{Gid, Uid, User};
-use pcp::pdu::{Pdu, Profile, attr};
+use pcp::pdu::{Features, Pdu, attr};
 use pcp::pmns::Pmns;
+use pcp::tls::{TlsError, TlsSettings};
 use pcp::{ErrorCode, INST_NULL, LabelFlags, LabelLevel, LabelSet, Timestamp};
 use pmda::label_set;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_local;
+use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Access, Operations, Peer, Refused};
-use crate::agent::{Agent, Request, State};
+use crate::accounts::Accounts;
+use crate::agent::{Agent, Answer, Request, State};
 use crate::client::{self, ClientInfo};
-use crate::config::{self, AgentSpec, Config};
+use crate::config::{self, AgentSpec, Config, Transport};
 use crate::options::Options;
 use crate::own_metrics::OwnMetrics;
+use crate::socket::Socket;
 use crate::statistics::Statistics;
 
 /// The domain of the daemon's own metrics.
@@ -70,6 +74,9 @@ pub enum StartError {
     /// The user of `-U` is not there, or may not be become.
     #[error("cannot run as user {0}: {1}")]
     User(String, String),
+    /// Certificates are demanded of clients, and can't be looked at.
+    #[error("-Q: {0}")]
+    Tls(#[from] TlsError),
     /// The system refuses something else.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -100,7 +107,12 @@ pub struct Daemon {
     free_numbers: RefCell<BTreeSet<i32>>,
     sequence: Cell<u32>,
     labels: LabelSet,
+    tls: RefCell<Option<TlsAcceptor>>,
+    built_in: BuiltIn,
 }
+
+/// Agents that can run in the daemon's process: those that a `dso` line means by the name of its function, such as `linux_init`.
+pub type BuiltIn = fn(entry: &str, domain: u32) -> Option<Result<Box<dyn pmda::Agent>, String>>;
 
 fn read(path: &Path) -> Result<String, StartError> {
     let bytes = fs::read(path).map_err(|error| StartError::Read(path.to_owned(), error))?;
@@ -151,7 +163,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When the name space can't be loaded.
-    pub fn new(options: Options) -> Result<Rc<Daemon>, StartError> {
+    pub fn new(options: Options, built_in: BuiltIn) -> Result<Rc<Daemon>, StartError> {
         let pmns = Pmns::load(&options.pmns)
             .map_err(|error| StartError::Pmns(options.pmns.clone(), error))?;
         let hostname = options.hostname.clone().unwrap_or_else(|| {
@@ -176,6 +188,8 @@ impl Daemon {
             clients: RefCell::default(),
             free_numbers: RefCell::default(),
             sequence: Cell::new(0),
+            tls: RefCell::new(acceptor(&options)?),
+            built_in,
             options,
         }))
     }
@@ -210,20 +224,63 @@ impl Daemon {
         self.options.require_credentials || self.access.borrow().needs_credentials()
     }
 
+    /// What a connection may be; one of this host's socket needs neither TLS nor to say who it is.
+    #[must_use]
+    pub fn features(&self, local: bool) -> Features {
+        let mut features = client::FEATURES;
+        if local {
+            return features;
+        }
+        if self.tls.borrow().is_some() {
+            features = features.with(Features::SECURE).with(Features::SECURE_ACK);
+        }
+        if self.options.require_certificates {
+            features = features.with(Features::CERT_REQUIRED);
+        }
+        if self.needs_credentials() {
+            features = features.with(Features::CREDS_REQUIRED);
+        }
+        features
+    }
+
+    /// What makes TLS of a connection, if there is a certificate.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsAcceptor> {
+        self.tls.borrow().clone()
+    }
+
+    /// Whom SASL knows now.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        Accounts::load(&self.hostname)
+    }
+
     /// Asks the agent of a domain for a client.
     ///
     /// # Errors
     /// What it answers; `PM_ERR_NOAGENT` when it is not there, and when there never was one what PCP's pmcd says then.
-    pub async fn ask(
-        &self,
-        domain: u32,
-        client: &ClientInfo,
-        profile: Option<Rc<Profile>>,
-        pdu: Pdu,
-    ) -> Result<Pdu, ErrorCode> {
+    pub async fn ask(&self, domain: u32, client: &ClientInfo, pdu: Pdu) -> Result<Pdu, ErrorCode> {
+        let request = Request {
+            client,
+            profile: None,
+            pdu,
+            raw: None,
+            shared: false,
+        };
+        match self.request(domain, request).await? {
+            Answer::Pdu(pdu) => Ok(pdu),
+            Answer::Raw(_) => Err(ErrorCode::IPC),
+        }
+    }
+
+    /// The same for a request of any kind.
+    ///
+    /// # Errors
+    /// As [`Daemon::ask`].
+    pub async fn request(&self, domain: u32, request: Request<'_>) -> Result<Answer, ErrorCode> {
         let agent = self.by_domain.borrow().get(&domain).cloned();
         let Some(agent) = agent else {
-            return Err(match pdu {
+            return Err(match request.pdu {
                 Pdu::DescReq(_) => ErrorCode::PMID,
                 Pdu::InstanceReq { .. } => ErrorCode::INDOM,
                 _ => ErrorCode::NOAGENT,
@@ -234,11 +291,6 @@ impl Daemon {
             seconds => Some(Duration::from_secs(seconds.into())),
         };
         let before = agent.state();
-        let request = Request {
-            client,
-            profile,
-            pdu,
-        };
         let answer = agent.ask(request, patience, &self.statistics).await;
         if matches!(agent.state(), State::Gone(_)) && !matches!(before, State::Gone(_)) {
             self.dropped(&agent);
@@ -274,19 +326,39 @@ impl Daemon {
     /// # Errors
     /// Why it is refused.
     pub fn connect(&self, peer: &Peer) -> Result<Operations, Refused> {
-        if self.needs_credentials() && peer.user.is_none() {
-            return Err(Refused::Permission);
-        }
         self.access.borrow().connect(peer)
     }
 
+    /// A client has proven to be a user.
+    ///
+    /// # Errors
+    /// `ESRCH` when this host does not know the user; `PM_ERR_PERMISSION` and `PM_ERR_CONNLIMIT` by the rules about users.
+    pub fn identify(&self, client: &ClientInfo, name: &str) -> Result<(), ErrorCode> {
+        let user = User::from_name(name).ok().flatten();
+        let user = user.ok_or(ErrorCode(-nix::libc::ESRCH))?;
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        let access = self.access.borrow();
+        let mut peer = client.peer.borrow_mut();
+        access.disconnect(&peer);
+        peer.user = Some(uid);
+        peer.groups = Some(groups_of(uid, gid));
+        let operations = access.connect(&peer).map_err(|refused| {
+            // It is counted out again when it goes.
+            access.count(&peer);
+            match refused {
+                Refused::Permission => ErrorCode::PERMISSION,
+                Refused::Limit => ErrorCode::CONNLIMIT,
+            }
+        })?;
+        client.operations.set(operations);
+        client.set_attribute(attr::USERNAME, text_value(name));
+        client.set_attribute(attr::USERID, text_value(&uid.to_string()));
+        client.set_attribute(attr::GROUPID, text_value(&gid.to_string()));
+        Ok(())
+    }
+
     /// Gives a connection its number.
-    pub fn add_client(
-        &self,
-        peer: Peer,
-        operations: Operations,
-        attributes: Vec<(u32, Bytes)>,
-    ) -> Rc<ClientInfo> {
+    pub fn add_client(&self, peer: Peer, operations: Operations) -> Rc<ClientInfo> {
         let free = self.free_numbers.borrow_mut().pop_first();
         let sequence = self.sequence.get();
         self.sequence.set(sequence.wrapping_add(1));
@@ -296,12 +368,14 @@ impl Daemon {
         let client = Rc::new(ClientInfo {
             number: free.unwrap_or(next),
             sequence,
-            peer,
-            operations,
-            attributes: RefCell::new(attributes),
+            peer: RefCell::new(peer),
+            operations: Cell::new(operations),
+            attributes: RefCell::default(),
+            attributes_told: Cell::new(0),
             changes: Cell::new(0),
             started: Timestamp::now(),
             whoami: RefCell::new(None),
+            socket: Cell::new(None),
         });
         clients.insert(client.number, Rc::clone(&client));
         client
@@ -309,7 +383,7 @@ impl Daemon {
 
     /// Forgets a client, and has the agents forget it before its number is given away again.
     pub async fn remove_client(&self, client: &ClientInfo) {
-        self.access.borrow().disconnect(&client.peer);
+        self.access.borrow().disconnect(&client.peer.borrow());
         for agent in self.agents() {
             agent.forget(client.number, &self.statistics).await;
         }
@@ -327,9 +401,22 @@ impl Daemon {
             agent.connect_built_in(Box::new(own)).await;
             return true;
         }
-        let started = agent
-            .connect(self.options.hello_timeout, &self.statistics)
-            .await;
+        let built_in = match &agent.spec.transport {
+            Transport::Dso { entry, .. } => (self.built_in)(entry, agent.spec.domain),
+            _ => None,
+        };
+        let started = match built_in {
+            Some(Ok(built_in)) => {
+                agent.connect_built_in(built_in).await;
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                agent
+                    .connect(self.options.hello_timeout, &self.statistics)
+                    .await
+            }
+        };
         if let Err(error) = &started {
             eprintln!(
                 "pmcd: cannot start agent {} (domain {}): {error}",
@@ -345,8 +432,15 @@ impl Daemon {
         *self.access.borrow_mut() = Rc::new(Access::new(config.rules));
         let access = Rc::clone(&self.access.borrow());
         for client in self.clients() {
-            // Limits are for those who come; who is here counts.
-            let _ = access.connect(&client.peer);
+            let peer = client.peer.borrow();
+            match access.connect(&peer) {
+                Ok(operations) => client.operations.set(operations),
+                // It is counted out again when it goes.
+                Err(_) => {
+                    access.count(&peer);
+                    client.end();
+                }
+            }
         }
         let old = self.agents.take();
         let keep = |spec: &AgentSpec| {
@@ -360,9 +454,7 @@ impl Daemon {
             .map(|spec| keep(&spec).unwrap_or_else(|| Rc::new(Agent::new(spec))))
             .collect();
         let dropped = old.iter().filter(|o| !new.iter().any(|n| Rc::ptr_eq(o, n)));
-        for agent in dropped {
-            agent.disconnect().await;
-        }
+        futures_util::future::join_all(dropped.map(|agent| agent.disconnect())).await;
         *self.by_domain.borrow_mut() = new.iter().map(|a| (a.spec.domain, Rc::clone(a))).collect();
         *self.agents.borrow_mut() = new.clone();
         self.restarts.borrow_mut().clear();
@@ -388,6 +480,10 @@ impl Daemon {
     async fn reconfigure(self: &Rc<Daemon>) {
         let sighups = &self.statistics.sighups;
         sighups.set(sighups.get().wrapping_add(1));
+        match acceptor(&self.options) {
+            Ok(tls) => *self.tls.borrow_mut() = tls,
+            Err(error) => eprintln!("pmcd: {error}; the old certificate stays"),
+        }
         match Pmns::load(&self.options.pmns) {
             Ok(pmns) => {
                 *self.pmns.borrow_mut() = pmns;
@@ -422,24 +518,30 @@ impl Daemon {
     }
 
     /// Looks for agents that ended, and starts those again whose time has come.
-    async fn look_after_agents(self: &Rc<Daemon>) {
+    fn look_after_agents(self: &Rc<Daemon>) {
         for agent in self.agents() {
             let there = !matches!(agent.state(), State::Gone(_));
-            if agent.has_ended().await && there {
+            if agent.has_ended() && there {
                 self.dropped(&agent);
             }
             let due = self.restarts.borrow().get(&agent.spec.domain).copied();
-            if matches!(agent.state(), State::Gone(_))
-                && due.is_some_and(|r| r.at <= Instant::now())
-            {
-                if self.start_agent(&agent).await {
-                    self.tell_all(change::RESTART);
-                } else if let Some(due) = due {
-                    let wait = (due.wait * 2).min(RESTART_LONGEST);
-                    let at = Instant::now() + wait;
-                    let again = Restart { at, wait };
-                    self.restarts.borrow_mut().insert(agent.spec.domain, again);
-                }
+            let Some(due) = due.filter(|due| due.at <= Instant::now()) else {
+                continue;
+            };
+            if matches!(agent.state(), State::Gone(_)) && !agent.starting.replace(true) {
+                let daemon = Rc::clone(self);
+                spawn_local(async move {
+                    if daemon.start_agent(&agent).await {
+                        daemon.tell_all(change::RESTART);
+                    } else {
+                        let wait = (due.wait * 2).min(RESTART_LONGEST);
+                        let at = Instant::now() + wait;
+                        let again = Restart { at, wait };
+                        let mut restarts = daemon.restarts.borrow_mut();
+                        restarts.insert(agent.spec.domain, again);
+                    }
+                    agent.starting.set(false);
+                });
             }
         }
     }
@@ -455,31 +557,82 @@ impl Daemon {
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut child = signal(SignalKind::child())?;
+        let hangup = signal(SignalKind::hangup())?;
+        let child = signal(SignalKind::child())?;
         let sockets = Sockets::open(&self.options).await?;
-        self.configure(config).await;
-        become_user(&self.options)?;
-        self.changes.set(0);
-        sockets.serve(&self);
-        ready();
-        let mut look = tokio::time::interval(LOOK);
-        loop {
+        // Whoever ends the daemon does not wait for its agents to begin.
+        let (end, mut ended) = tokio::sync::oneshot::channel();
+        spawn_local(async move {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reconfigure().await,
-                () = self.reload.notified() => self.reconfigure().await,
-                _ = child.recv() => self.look_after_agents().await,
-                _ = look.tick() => self.look_after_agents().await,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
+            let _ = end.send(());
+        });
+        let started = tokio::select! {
+            () = self.configure(config) => true,
+            _ = &mut ended => false,
+        };
+        if started {
+            become_user(&self.options)?;
+            self.changes.set(0);
+            sockets.serve(&self);
+            self.look_after(hangup, child);
+            ready();
+            let _ = ended.await;
         }
-        for agent in self.agents() {
-            agent.disconnect().await;
-        }
+        let agents = self.agents();
+        futures_util::future::join_all(agents.iter().map(|agent| agent.disconnect())).await;
         let _ = fs::remove_file(&self.options.socket);
         Ok(())
     }
+
+    /// Starts what has to be done beside serving clients.
+    fn look_after(self: &Rc<Daemon>, mut hangup: Signal, mut child: Signal) {
+        let daemon = Rc::clone(self);
+        spawn_local(async move {
+            loop {
+                tokio::select! {
+                    _ = hangup.recv() => {}
+                    () = daemon.reload.notified() => {}
+                }
+                daemon.reconfigure().await;
+            }
+        });
+        let daemon = Rc::clone(self);
+        spawn_local(async move {
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                tokio::select! {
+                    _ = child.recv() => {}
+                    _ = look.tick() => {}
+                }
+                daemon.look_after_agents();
+            }
+        });
+    }
+}
+
+/// What makes TLS of connections, when there is a certificate.
+fn acceptor(options: &Options) -> Result<Option<TlsAcceptor>, TlsError> {
+    let settings = TlsSettings::load();
+    let demand = options.require_certificates;
+    if !settings.can_serve() && !demand {
+        return Ok(None);
+    }
+    match settings.server(demand) {
+        Ok(config) => Ok(Some(config.into())),
+        Err(error) if demand => Err(error),
+        Err(error) => {
+            eprintln!("pmcd: no TLS: {error}");
+            Ok(None)
+        }
+    }
+}
+
+/// The value of an attribute, as C has texts.
+fn text_value(text: &str) -> Bytes {
+    Bytes::from(format!("{text}\0"))
 }
 
 /// Becomes the user of `-U`, when that is another.
@@ -494,6 +647,9 @@ fn become_user(options: &Options) -> Result<(), StartError> {
     if user.uid == Uid::effective() {
         return Ok(());
     }
+    let c_name = std::ffi::CString::new(name.as_str()).map_err(|e| failed(&e))?;
+    // Root's other groups are left as well.
+    nix::unistd::initgroups(&c_name, user.gid).map_err(|e| failed(&e))?;
     nix::unistd::setgid(user.gid).map_err(|e| failed(&e))?;
     nix::unistd::setuid(user.uid).map_err(|e| failed(&e))
 }
@@ -585,7 +741,8 @@ fn accept_tcp(daemon: &Rc<Daemon>, stream: TcpStream, from: IpAddr) {
         address: Some(address),
         ..Peer::default()
     };
-    spawn_local(client::serve(Rc::clone(daemon), stream, peer, Vec::new()));
+    let socket = Socket::Tcp(stream);
+    spawn_local(client::serve(Rc::clone(daemon), socket, peer, Vec::new()));
 }
 
 fn accept_unix(daemon: &Rc<Daemon>, stream: UnixStream) {
@@ -593,7 +750,7 @@ fn accept_unix(daemon: &Rc<Daemon>, stream: UnixStream) {
     let mut attributes = Vec::new();
     if let Ok(credentials) = stream.peer_cred() {
         let mut tell = |attr: u32, value: String| {
-            attributes.push((attr, Bytes::from(format!("{value}\0"))));
+            attributes.push((attr, text_value(&value)));
         };
         if let Some(pid) = credentials.pid() {
             tell(attr::PROCESSID, pid.to_string());
@@ -603,7 +760,8 @@ fn accept_unix(daemon: &Rc<Daemon>, stream: UnixStream) {
         peer.user = Some(credentials.uid());
         peer.groups = Some(groups_of(credentials.uid(), credentials.gid()));
     }
-    spawn_local(client::serve(Rc::clone(daemon), stream, peer, attributes));
+    let socket = Socket::Unix(stream);
+    spawn_local(client::serve(Rc::clone(daemon), socket, peer, attributes));
 }
 
 fn groups_of(user: u32, group: u32) -> Vec<u32> {

@@ -4,6 +4,7 @@
 //! agent has a queue of those who want to ask it. A request for one agent therefore waits for that agent only.
 
 pub mod access;
+mod accounts;
 mod agent;
 mod client;
 pub mod config;
@@ -13,19 +14,22 @@ mod names;
 mod options;
 mod own_metrics;
 mod requests;
+mod socket;
 mod statistics;
 
 use std::fs::OpenOptions;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+pub use daemon::BuiltIn;
 pub use options::USAGE;
 
 use crate::daemon::{Daemon, StartError, load_config};
 use crate::options::{Command, Options};
 
-/// Runs the daemon with the words behind its name. The result is the exit status.
-pub fn run(args: &[String]) -> u8 {
+/// Runs the daemon with the words behind its name, and the agents that `dso` lines of its configuration may mean. The result is
+/// the exit status.
+pub fn run(args: &[String], built_in: BuiltIn) -> u8 {
     let options = match options::parse(args) {
         Ok(Command::Help) => {
             print!("{USAGE}");
@@ -40,7 +44,7 @@ pub fn run(args: &[String]) -> u8 {
     let ended = if options.verify {
         verify(&options)
     } else {
-        start(options)
+        start(options, built_in)
     };
     match ended {
         Ok(()) => 0,
@@ -60,7 +64,7 @@ fn verify(options: &Options) -> Result<(), StartError> {
     Err(StartError::Config(errors.join("\n")))
 }
 
-fn start(options: Options) -> Result<(), StartError> {
+fn start(options: Options, built_in: BuiltIn) -> Result<(), StartError> {
     let log = options.log.clone();
     if !options.foreground {
         return in_background(&options);
@@ -73,7 +77,7 @@ fn start(options: Options) -> Result<(), StartError> {
         );
     }
     more_descriptors();
-    let daemon = Daemon::new(options)?;
+    let daemon = Daemon::new(options, built_in)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

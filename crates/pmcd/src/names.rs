@@ -19,7 +19,7 @@ async fn ask(
     domain: u32,
     request: Pdu,
 ) -> Result<Pdu, ErrorCode> {
-    daemon.ask(domain, client, None, request).await
+    daemon.ask(domain, client, request).await
 }
 
 /// The metrics of names. A name without one has a null PMID; if none has one, that is the answer.

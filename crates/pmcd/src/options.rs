@@ -24,6 +24,7 @@ Options:
   -p, --port=PORT[,PORT]   accept connections on these ports [44321]
   -q SECONDS               wait so long for an agent's first words [5]
   -s, --socket=PATH        socket in the file system
+  -Q, --remotecert         take clients of other hosts with a certificate only
   -S, --reqauth            take known users only
   -t SECONDS               wait so long for an agent's answer [5], 0 for ever
   -U, --username=USER      run as this user
@@ -54,6 +55,8 @@ pub struct Options {
     pub hello_timeout: Duration,
     /// The socket in the file system.
     pub socket: PathBuf,
+    /// Whether clients of other hosts need a certificate.
+    pub require_certificates: bool,
     /// Whether only known users may connect.
     pub require_credentials: bool,
     /// Seconds for which an agent's answer is waited for, 0 for ever.
@@ -89,6 +92,7 @@ impl Default for Options {
             ports,
             hello_timeout: Duration::from_secs(5),
             socket: default_socket(),
+            require_certificates: false,
             require_credentials: false,
             timeout: 5,
             user: None,
@@ -229,10 +233,9 @@ fn apply(
         't' => options.timeout = number("seconds")? as u32,
         'U' => options.user = Some(value.to_owned()),
         'v' => options.verify = true,
-        'Q' | 'C' | 'M' | 'P' => {
-            return Err(format!("-{letter}: this pmcd speaks no TLS"));
-        }
-        // Tracing and debugging of PCP's own pmcd, and a terminal for early messages, which standard error is here.
+        'Q' => options.require_certificates = true,
+        // Tracing and debugging of PCP's own pmcd, a terminal for early messages, which standard error is here, and where NSS had
+        // certificates.
         _ => {}
     }
     Ok(())

@@ -11,7 +11,6 @@ use pcp::{
 use pmda::{Agent, Caller, Help, Values, label_set};
 
 use crate::agent::State;
-use crate::client::FEATURES;
 use crate::config::Transport;
 use crate::daemon::{Daemon, OWN_DOMAIN};
 
@@ -368,7 +367,8 @@ impl Agent for OwnMetrics {
             7 => Ok(Values::single(self.processor(&daemon, item))),
             _ => {
                 use pcp::pdu::Features;
-                let has = |feature| u32::from(FEATURES.has(feature));
+                let features = daemon.features(false);
+                let has = |feature| u32::from(features.has(feature));
                 single(Some(match item {
                     0 => has(Features::SECURE),
                     1 => has(Features::COMPRESS),

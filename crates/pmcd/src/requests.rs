@@ -12,7 +12,7 @@ fn unexpected<T>(_: Pdu) -> Result<T, ErrorCode> {
 
 /// A descriptor.
 pub async fn desc(daemon: &Daemon, client: &ClientInfo, pmid: Pmid) -> Result<Desc, ErrorCode> {
-    let answer = daemon.ask(pmid.domain(), client, None, Pdu::DescReq(pmid));
+    let answer = daemon.ask(pmid.domain(), client, Pdu::DescReq(pmid));
     match answer.await? {
         Pdu::Desc(desc) => Ok(desc),
         other => unexpected(other),
@@ -70,7 +70,7 @@ pub async fn forward(daemon: &Daemon, client: &ClientInfo, request: Pdu) -> Resu
         },
         _ => return Err(ErrorCode::IPC),
     };
-    daemon.ask(domain, client, None, request).await
+    daemon.ask(domain, client, request).await
 }
 
 /// Stores values of metrics of any agents, one agent after the other; the first failure is the answer.
@@ -91,7 +91,7 @@ pub async fn store(
     for (domain, sets) in parts {
         let time = values.time;
         let request = Pdu::Result(Fetched { time, sets });
-        if let Err(code) = daemon.ask(domain, client, None, request).await
+        if let Err(code) = daemon.ask(domain, client, request).await
             && !failed.is_error()
         {
             failed = code;

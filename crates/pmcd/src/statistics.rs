@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use pcp::pdu::{Pdu, kind};
+use pcp::pdu::kind;
 
 /// PDU types in the order of the items of clusters 1 and 2 of pmcd's own metrics; item 16 is the sum of all, item 11 is
 /// not in use any more.
@@ -46,8 +46,7 @@ pub struct Statistics {
     pub sighups: Cell<u32>,
 }
 
-fn count(counters: &RefCell<[u32; KINDS.len()]>, pdu: &Pdu) {
-    let kind = pdu.kind();
+fn count(counters: &RefCell<[u32; KINDS.len()]>, kind: u32) {
     let mut counters = counters.borrow_mut();
     if let Some(at) = KINDS.iter().position(|k| *k == kind) {
         counters[at] = counters[at].wrapping_add(1);
@@ -56,14 +55,14 @@ fn count(counters: &RefCell<[u32; KINDS.len()]>, pdu: &Pdu) {
 }
 
 impl Statistics {
-    /// A PDU came.
-    pub fn received(&self, pdu: &Pdu) {
-        count(&self.incoming, pdu);
+    /// A PDU of that type came.
+    pub fn received(&self, kind: u32) {
+        count(&self.incoming, kind);
     }
 
-    /// A PDU goes.
-    pub fn sent(&self, pdu: &Pdu) {
-        count(&self.outgoing, pdu);
+    /// A PDU of that type goes.
+    pub fn sent(&self, kind: u32) {
+        count(&self.outgoing, kind);
     }
 
     /// How many came, by item of [`KINDS`].

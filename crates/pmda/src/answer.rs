@@ -23,6 +23,13 @@ impl Answerer {
         Answerer::default()
     }
 
+    /// The instances that are wanted from now on, as by a PROFILE PDU.
+    pub fn set_profile(&mut self, profile: &Profile) {
+        if self.profile != *profile {
+            self.profile = profile.clone();
+        }
+    }
+
     /// The answer to a PDU that was sent for a client; `None` for one that has none.
     pub fn answer(&mut self, agent: &mut dyn Agent, client: i32, pdu: Pdu) -> Option<Pdu> {
         let answer = match pdu {

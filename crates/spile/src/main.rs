@@ -104,7 +104,7 @@ fn run(name: &str, args: &[OsString]) -> Option<ExitCode> {
                 .skip(1)
                 .map(|w| w.to_string_lossy().into_owned())
                 .collect();
-            ExitCode::from(pmcd::run(&words))
+            ExitCode::from(pmcd::run(&words, agents::built_in))
         }
         "demo-workload" => demo::workload(args),
         _ => {

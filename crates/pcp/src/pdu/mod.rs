@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 pub use greeting::{Cred, Features, Info};
 pub use log::{LogControl, LogControlSet, LogStatus};
+pub use result::RawResult;
 
 use crate::desc::{Desc, Semantics, Type};
 use crate::error::{Error, ErrorCode, Result};

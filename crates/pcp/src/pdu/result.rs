@@ -193,3 +193,151 @@ pub(crate) fn encode_high_res(writer: &mut Writer<'_>, fetched: &Fetched) {
     writer.i64(fetched.time.nsec.into());
     encode_sets(writer, &fetched.sets);
 }
+
+/// Where in a RESULT PDU's payload the sets begin, and in a HIGHRES_RESULT PDU's.
+const SETS_AT: usize = 12;
+const HIGH_RES_SETS_AT: usize = 20;
+
+fn word(bytes: &[u8], at: usize) -> Result<u32> {
+    let word = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    word.map(|b| u32::from_be_bytes(*b))
+        .ok_or_else(|| Error::ipc(format!("result ends at byte {}", bytes.len())))
+}
+
+/// Walks over the sets of a result, telling each metric, and each index of a value block with its place. The result is where
+/// the sets end.
+fn walk(
+    payload: &[u8],
+    mut metric: impl FnMut(Pmid),
+    mut block: impl FnMut(usize, u32) -> Result<()>,
+) -> Result<usize> {
+    let count = word(payload, SETS_AT - 4)?;
+    let mut at = SETS_AT;
+    for _ in 0..count {
+        let pmid = Pmid(word(payload, at)?);
+        let numval = word(payload, at + 4)? as i32;
+        at += 8;
+        metric(pmid);
+        if numval <= 0 {
+            continue;
+        }
+        let format = word(payload, at)?;
+        if format > 2 {
+            return Err(Error::ipc(format!(
+                "value format {format} of metric {pmid}"
+            )));
+        }
+        at += 4;
+        for _ in 0..numval {
+            let value = word(payload, at + 4)?;
+            if format != 0 {
+                block(at + 4, value)?;
+            }
+            at += 8;
+        }
+    }
+    Ok(at)
+}
+
+/// A RESULT PDU from an agent, to be passed on to a client without looking into the values.
+#[derive(Clone, Debug)]
+pub struct RawResult {
+    frame: Bytes,
+}
+
+impl RawResult {
+    /// Takes a whole RESULT PDU, once everything in it is known to be where it says.
+    ///
+    /// # Errors
+    /// `PM_ERR_IPC` for what is no result.
+    pub fn check(frame: Bytes) -> Result<RawResult> {
+        let payload = frame.get(12..).unwrap_or_default();
+        let mut first = usize::MAX;
+        let end = walk(
+            payload,
+            |_| {},
+            |_, index| {
+                let at = (index as usize)
+                    .checked_sub(HEADER_WORDS)
+                    .map(|words| words * 4)
+                    .ok_or_else(|| Error::ipc(format!("value block at word {index}")))?;
+                first = first.min(at);
+                let length = (word(payload, at)? & 0x00ff_ffff) as usize;
+                if length < 4 || length > payload.len() - at {
+                    return Err(Error::ipc(format!(
+                        "value block of {length} bytes at word {index} of {} bytes",
+                        payload.len()
+                    )));
+                }
+                Ok(())
+            },
+        )?;
+        if first < end {
+            return Err(Error::ipc(format!(
+                "value block at byte {first}, among the metrics"
+            )));
+        }
+        Ok(RawResult { frame })
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.frame.get(12..).unwrap_or_default()
+    }
+
+    /// Whether it has the values of these metrics, in this order.
+    #[must_use]
+    pub fn is_of(&self, pmids: &[Pmid]) -> bool {
+        let mut wanted = pmids.iter();
+        let mut same = true;
+        let walked = walk(
+            self.payload(),
+            |pmid| same &= wanted.next() == Some(&pmid),
+            |_, _| Ok(()),
+        );
+        walked.is_ok() && same && wanted.next().is_none()
+    }
+
+    /// Its values.
+    ///
+    /// # Errors
+    /// None after [`RawResult::check`].
+    pub fn decode(&self) -> Result<Fetched> {
+        decode(&self.frame)
+    }
+
+    /// Appends it as a PDU with another time: a RESULT, or a HIGHRES_RESULT, in which all is two words further on.
+    pub fn encode(&self, time: Timestamp, high_res: bool, out: &mut Vec<u8>) {
+        let kind = if high_res {
+            super::kind::HIGHRES_RESULT
+        } else {
+            super::kind::RESULT
+        };
+        let payload = self.payload();
+        let count = word(payload, SETS_AT - 4).unwrap_or(0);
+        let mut writer = Writer::new(out, kind, 0);
+        if high_res {
+            writer.u32(count);
+            writer.i64(time.sec);
+            writer.i64(time.nsec.into());
+        } else {
+            writer.i32(time.sec as i32);
+            writer.i32(time.usec());
+            writer.u32(count);
+        }
+        writer.bytes(payload.get(SETS_AT..).unwrap_or_default());
+        if high_res {
+            let further = HIGH_RES_SETS_AT - SETS_AT;
+            // It was walked over before, so nothing is found wrong now.
+            let _ = walk(
+                payload,
+                |_| {},
+                |at, index| {
+                    let index = index.wrapping_add((further / 4) as u32);
+                    writer.patch(12 + at + further, index);
+                    Ok(())
+                },
+            );
+        }
+        writer.finish();
+    }
+}
