@@ -178,6 +178,17 @@ impl Context {
         dispatch!(self, c => c.desc(pmid))
     }
 
+    /// Asks for descriptors that [`Context::desc`] is about to be called for, each once: a live host is asked for all at once.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn prefetch_descs(&mut self, pmids: &[Pmid]) -> Result<()> {
+        match self {
+            Context::Host(host) => host.prefetch_descs(pmids),
+            _ => Ok(()),
+        }
+    }
+
     /// The descriptors of many metrics (pmLookupDescs(3)), in one request where the server can.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A context over a live host: requests to pmcd.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::connection::{Connection, HostSpec};
@@ -23,6 +24,8 @@ pub struct HostContext {
     profile_sent: bool,
     changes: i32,
     names: Option<Pmns>,
+    /// Descriptors that were asked for together and not given out yet.
+    prefetched: HashMap<Pmid, Desc>,
     /// Metrics that are computed here.
     pub(crate) derived: Option<Box<DerivedSet>>,
 }
@@ -45,6 +48,7 @@ impl HostContext {
             profile_sent: false,
             changes: 0,
             names: None,
+            prefetched: HashMap::new(),
             derived: None,
         })
     }
@@ -56,6 +60,7 @@ impl HostContext {
     pub fn reconnect(&mut self) -> Result<()> {
         self.connection = Connection::open(&self.spec)?;
         self.profile_sent = false;
+        self.prefetched.clear();
         Ok(())
     }
 
@@ -188,8 +193,24 @@ impl HostContext {
             .0)
     }
 
+    /// See [`crate::Context::prefetch_descs`].
+    pub fn prefetch_descs(&mut self, pmids: &[Pmid]) -> Result<()> {
+        if !self.connection.features().has(Features::DESCS) {
+            return Ok(());
+        }
+        let found = self.descs(pmids)?;
+        self.prefetched = found
+            .into_iter()
+            .filter_map(|desc| desc.ok().map(|desc| (desc.pmid, desc)))
+            .collect();
+        Ok(())
+    }
+
     /// See [`crate::Context::desc`].
     pub fn desc(&mut self, pmid: Pmid) -> Result<Desc> {
+        if let Some(desc) = self.prefetched.remove(&pmid) {
+            return Ok(desc);
+        }
         match self.connection.request(&Pdu::DescReq(pmid))? {
             Pdu::Desc(desc) => Ok(desc),
             other => Err(unexpected(&other)),

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pcp::pdu::{Cred, Features, HEADER_LEN, Header, Pdu, Profile, RawResult, kind};
-use pcp::{ErrorCode, Pmid, SERVER_LIMIT};
+use pcp::{Desc, ErrorCode, Pmid, SERVER_LIMIT};
 use pmda::Answerer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use crate::client::ClientInfo;
@@ -34,6 +34,9 @@ pub enum State {
 
 /// An agent that keeps one client waiting for longer is not waited for by fetches that others could answer, too.
 const HANGS: Duration = Duration::from_secs(1);
+
+/// How many descriptors it is asked for at a time.
+const DESCS: usize = 64;
 
 /// An agent of a configuration.
 pub struct Agent {
@@ -256,23 +259,7 @@ impl Agent {
         patience: Option<Duration>,
         statistics: &Statistics,
     ) -> Result<Answer, ErrorCode> {
-        if self.fenced.get() {
-            return Err(ErrorCode::PMDAFENCED);
-        }
-        let in_queue = match patience {
-            Some(patience) if request.shared => Some(patience.min(HANGS)),
-            None if request.shared => Some(HANGS),
-            patience => patience,
-        };
-        let mut link = match (self.link.try_lock(), in_queue) {
-            (Ok(link), _) => link,
-            (Err(_), _) if request.shared && self.hangs() => return Err(ErrorCode::AGAIN),
-            (Err(_), None) => self.link.lock().await,
-            (Err(_), Some(patience)) => {
-                let link = timeout(patience, self.link.lock()).await;
-                link.map_err(|_| ErrorCode::AGAIN)?
-            }
-        };
+        let mut link = self.turn(request.shared, patience).await?;
         let client = request.client.number;
         let answer = match link.as_mut() {
             None => return Err(ErrorCode::NOAGENT),
@@ -280,7 +267,13 @@ impl Agent {
                 if let Some(profile) = request.profile {
                     answerer.set_profile(&profile);
                 }
-                self.known.borrow_mut().insert(client, 0);
+                self.tell(
+                    request.client,
+                    Features::AUTH.with(Features::CONTAINER),
+                    |pdu| {
+                        answerer.answer(&mut **agent, client, pdu);
+                    },
+                );
                 let answer = answerer.answer(&mut **agent, client, request.pdu);
                 Answer::Pdu(answer.unwrap_or(Pdu::Error {
                     code: ErrorCode::IPC,
@@ -317,6 +310,79 @@ impl Agent {
             }
             Answer::Pdu(Pdu::Error { code, .. }) if code.is_error() => Err(code),
             answer => Ok(answer),
+        }
+    }
+
+    /// Waits until it may be asked.
+    async fn turn(
+        &self,
+        shared: bool,
+        patience: Option<Duration>,
+    ) -> Result<MutexGuard<'_, Option<Link>>, ErrorCode> {
+        if self.fenced.get() {
+            return Err(ErrorCode::PMDAFENCED);
+        }
+        let in_queue = match patience {
+            Some(patience) if shared => Some(patience.min(HANGS)),
+            None if shared => Some(HANGS),
+            patience => patience,
+        };
+        let link = match (self.link.try_lock(), in_queue) {
+            (Ok(link), _) => link,
+            (Err(_), _) if shared && self.hangs() => return Err(ErrorCode::AGAIN),
+            (Err(_), None) => self.link.lock().await,
+            (Err(_), Some(patience)) => {
+                let link = timeout(patience, self.link.lock()).await;
+                link.map_err(|_| ErrorCode::AGAIN)?
+            }
+        };
+        Ok(link)
+    }
+
+    /// Asks it for descriptors, as [`Agent::ask`] does, but for many at a time.
+    pub async fn descs(
+        &self,
+        client: &ClientInfo,
+        pmids: &[Pmid],
+        patience: Option<Duration>,
+        statistics: &Statistics,
+    ) -> Vec<Result<Desc, ErrorCode>> {
+        let failed = |code| pmids.iter().map(|_| Err(code)).collect();
+        let mut link = match self.turn(false, patience).await {
+            Ok(link) => link,
+            Err(code) => return failed(code),
+        };
+        match link.as_mut() {
+            None => failed(ErrorCode::NOAGENT),
+            Some(Link::BuiltIn { agent, .. }) => pmids.iter().map(|p| agent.desc(*p)).collect(),
+            Some(Link::Streams(_)) if self.state.get() == State::NotReady => {
+                failed(ErrorCode::AGAIN)
+            }
+            Some(Link::Streams(streams)) => {
+                self.introduce(client, streams, statistics);
+                let mut descs = Vec::with_capacity(pmids.len());
+                for some in pmids.chunks(DESCS) {
+                    self.asked.set(Some(Instant::now()));
+                    let exchange = exchange_descs(streams, client.number, some, statistics);
+                    let answer = match patience {
+                        Some(patience) => timeout(patience, exchange)
+                            .await
+                            .unwrap_or(Err(ErrorCode::TIMEOUT.into())),
+                        None => exchange.await,
+                    };
+                    self.asked.set(None);
+                    match answer {
+                        Ok(more) => descs.extend(more),
+                        Err(error) => {
+                            *link = None;
+                            self.give_up(&error.to_string());
+                            break;
+                        }
+                    }
+                }
+                descs.resize(pmids.len(), Err(ErrorCode::AGAIN));
+                descs
+            }
         }
     }
 
@@ -383,12 +449,19 @@ impl Agent {
 
     /// Says who the client is, if it wants to know and does not yet.
     fn introduce(&self, client: &ClientInfo, streams: &mut Streams, statistics: &Statistics) {
+        self.tell(client, self.features.get(), |pdu| {
+            statistics.sent(pdu.kind());
+            pdu.encode(client.number, &mut streams.out);
+        });
+    }
+
+    /// What an agent of those features has not heard of a client.
+    fn tell(&self, client: &ClientInfo, features: Features, mut say: impl FnMut(Pdu)) {
         let mut known = self.known.borrow_mut();
         let told = known.entry(client.number).or_insert(0);
         if *told == client.attributes_told.get() {
             return;
         }
-        let features = self.features.get();
         for (changed, attr, value) in client.attributes.borrow().iter() {
             let wanted = if *attr == pcp::pdu::attr::CONTAINER {
                 Features::CONTAINER
@@ -396,12 +469,10 @@ impl Agent {
                 Features::AUTH
             };
             if *changed > *told && features.has(wanted) {
-                let pdu = Pdu::Attr {
+                say(Pdu::Attr {
                     attr: *attr,
                     value: value.clone(),
-                };
-                statistics.sent(pdu.kind());
-                pdu.encode(client.number, &mut streams.out);
+                });
             }
         }
         *told = client.attributes_told.get();
@@ -478,6 +549,31 @@ impl Agent {
         }
         true
     }
+}
+
+/// Requests of one turn; they and their answers fit into what a pipe holds, so that nobody waits for room.
+async fn exchange_descs(
+    streams: &mut Streams,
+    client: i32,
+    pmids: &[Pmid],
+    statistics: &Statistics,
+) -> pcp::Result<Vec<Result<Desc, ErrorCode>>> {
+    for pmid in pmids {
+        statistics.sent(kind::DESC_REQ);
+        Pdu::DescReq(*pmid).encode(client, &mut streams.out);
+    }
+    streams.send().await?;
+    let mut descs = Vec::with_capacity(pmids.len());
+    for _ in pmids {
+        let answer = streams.receive().await?;
+        statistics.received(answer.kind());
+        descs.push(match answer {
+            Pdu::Desc(desc) => Ok(desc),
+            Pdu::Error { code, .. } if code.is_error() => Err(code),
+            _ => Err(ErrorCode::IPC),
+        });
+    }
+    Ok(descs)
 }
 
 type Ends = (Box<dyn AsyncRead + Unpin>, Box<dyn AsyncWrite + Unpin>);

@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, User};
 use pcp::pdu::{Features, Pdu, attr};
 use pcp::pmns::Pmns;
 use pcp::tls::{TlsError, TlsSettings};
-use pcp::{ErrorCode, INST_NULL, LabelFlags, LabelLevel, LabelSet, Timestamp};
+use pcp::{Desc, ErrorCode, INST_NULL, LabelFlags, LabelLevel, LabelSet, Pmid, Timestamp};
 use pmda::label_set;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -286,16 +286,44 @@ impl Daemon {
                 _ => ErrorCode::NOAGENT,
             });
         };
-        let patience = match self.patience.get() {
-            0 => None,
-            seconds => Some(Duration::from_secs(seconds.into())),
+        let before = agent.state();
+        let answer = agent.ask(request, self.patience(), &self.statistics);
+        let answer = answer.await;
+        self.found(&agent, before);
+        answer
+    }
+
+    /// Descriptors of metrics of one domain.
+    pub async fn descs(
+        &self,
+        domain: u32,
+        client: &ClientInfo,
+        pmids: &[Pmid],
+    ) -> Vec<Result<Desc, ErrorCode>> {
+        let agent = self.by_domain.borrow().get(&domain).cloned();
+        let Some(agent) = agent else {
+            return pmids.iter().map(|_| Err(ErrorCode::PMID)).collect();
         };
         let before = agent.state();
-        let answer = agent.ask(request, patience, &self.statistics).await;
-        if matches!(agent.state(), State::Gone(_)) && !matches!(before, State::Gone(_)) {
-            self.dropped(&agent);
+        let descs = agent.descs(client, pmids, self.patience(), &self.statistics);
+        let descs = descs.await;
+        self.found(&agent, before);
+        descs
+    }
+
+    /// How long agents are waited for.
+    fn patience(&self) -> Option<Duration> {
+        match self.patience.get() {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds.into())),
         }
-        answer
+    }
+
+    /// After an agent was asked: whether it is still there.
+    fn found(&self, agent: &Agent, before: State) {
+        if matches!(agent.state(), State::Gone(_)) && !matches!(before, State::Gone(_)) {
+            self.dropped(agent);
+        }
     }
 
     /// An agent that was there is not any more.

@@ -85,7 +85,11 @@ fn start(options: Options, built_in: BuiltIn) -> Result<(), StartError> {
     let ready = || {
         eprintln!("pmcd: PID = {}, serving", std::process::id());
     };
-    tasks.block_on(&runtime, daemon.run(ready))
+    // What is waited for here is looked at whenever anything happens.
+    let running = tasks.run_until(async { tokio::task::spawn_local(daemon.run(ready)).await });
+    runtime
+        .block_on(running)
+        .map_err(|error| StartError::Io(std::io::Error::other(error)))?
 }
 
 /// As many clients as the system allows, not as many as select(2) can tell apart.

@@ -21,22 +21,24 @@ pub async fn desc(daemon: &Daemon, client: &ClientInfo, pmid: Pmid) -> Result<De
 
 /// Many descriptors. One that can't be had has a null PMID; if none can, that is the answer.
 pub async fn descs(daemon: &Daemon, client: &ClientInfo, pmids: &[Pmid]) -> Result<Pdu, ErrorCode> {
+    const NONE: Desc = Desc {
+        pmid: Pmid::NULL,
+        ty: Type::NoSupport,
+        indom: InDom::NULL,
+        sem: Semantics::from_raw(0),
+        units: Units::NONE,
+    };
     let mut found = Vec::with_capacity(pmids.len());
     let mut failed = None;
-    for pmid in pmids {
-        found.push(match desc(daemon, client, *pmid).await {
-            Ok(desc) => desc,
-            Err(code) => {
+    // Neighbours are of one agent, as a rule.
+    for some in pmids.chunk_by(|a, b| a.domain() == b.domain()) {
+        let domain = some.first().map_or(0, |p| p.domain());
+        for desc in daemon.descs(domain, client, some).await {
+            found.push(desc.unwrap_or_else(|code| {
                 failed = Some(code);
-                Desc {
-                    pmid: Pmid::NULL,
-                    ty: Type::NoSupport,
-                    indom: InDom::NULL,
-                    sem: Semantics::from_raw(0),
-                    units: Units::NONE,
-                }
-            }
-        });
+                NONE
+            }));
+        }
     }
     match failed {
         Some(code) if found.iter().all(|d| d.pmid == Pmid::NULL) => Err(code),

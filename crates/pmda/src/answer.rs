@@ -1,6 +1,6 @@
 //! From requests to an agent's methods and back.
 
-use bytes::Bytes;
+use bytes::{BufMut, BytesMut};
 use pcp::pdu::{Pdu, Profile};
 use pcp::{
     Atom, Block, Desc, ErrorCode, Fetched, INST_NULL, InDom, Instance, InstanceValue, LabelLevel,
@@ -9,11 +9,16 @@ use pcp::{
 
 use crate::agent::{Agent, Caller};
 
+/// The most bytes that room is made of at once for the values of a fetch.
+const ROOM: usize = 64 * 1024;
+
 /// Answers pmcd's requests with an agent's methods. The profile that it was sent last is that of the next fetch, whoever
 /// asks: a pmcd sends one again only when it is another.
 #[derive(Debug, Default)]
 pub struct Answerer {
     profile: Profile,
+    /// Where the blocks of values are made: many are small, and one allocation does for them all.
+    room: BytesMut,
 }
 
 impl Answerer {
@@ -95,14 +100,16 @@ impl Answerer {
         Some(answer.unwrap_or_else(error))
     }
 
-    fn fetch(&self, agent: &mut dyn Agent, client: i32, pmids: &[Pmid]) -> Fetched {
-        let profile = &self.profile;
+    fn fetch(&mut self, agent: &mut dyn Agent, client: i32, pmids: &[Pmid]) -> Fetched {
+        let (profile, room) = (&self.profile, &mut self.room);
+        // What was given out before is gone by now, as a rule, so that the same room does again.
+        room.reserve((16 * pmids.len()).min(ROOM));
         let caller = Caller { client, profile };
         agent.begin_fetch(&caller, pmids);
         let sets = pmids.iter().map(|&pmid| {
             let (values, format) = match agent.desc(pmid) {
                 Ok(desc) => match agent.values(&caller, &desc) {
-                    Ok(values) => (Ok(encode(&desc, profile, values.0)), format_of(&desc)),
+                    Ok(values) => (Ok(encode(&desc, profile, room, values.0)), format_of(&desc)),
                     Err(code) => (Err(code), 0),
                 },
                 Err(code) => (Err(code), 0),
@@ -128,26 +135,35 @@ fn format_of(desc: &Desc) -> i32 {
     i32::from(!matches!(desc.ty, Type::I32 | Type::U32))
 }
 
-fn encode(desc: &Desc, profile: &Profile, values: Vec<(i32, Atom)>) -> Vec<InstanceValue> {
+fn encode(
+    desc: &Desc,
+    profile: &Profile,
+    room: &mut BytesMut,
+    values: Vec<(i32, Atom)>,
+) -> Vec<InstanceValue> {
     values
         .into_iter()
         .filter(|(inst, _)| desc.indom.is_null() || profile.includes(desc.indom, *inst))
         .map(|(inst, atom)| InstanceValue {
             inst,
-            value: stuff(&atom),
+            value: stuff(&atom, room),
         })
         .collect()
 }
 
 /// A value as PCP's agents put it into a result: all but integers of 32 bits in blocks, floats too (pmStuffValue(3)).
-fn stuff(atom: &Atom) -> Value {
+fn stuff(atom: &Atom, room: &mut BytesMut) -> Value {
     match atom {
-        Atom::Float(value) => Value::Block(Block {
-            ty: Type::Float.raw() as u8,
-            bytes: Bytes::copy_from_slice(&value.to_be_bytes()),
-        }),
-        other => other.to_value(),
+        Atom::Float(value) => room.put_f32(*value),
+        Atom::I64(value) => room.put_i64(*value),
+        Atom::U64(value) => room.put_u64(*value),
+        Atom::Double(value) => room.put_f64(*value),
+        other => return other.to_value(),
     }
+    Value::Block(Block {
+        ty: atom.ty().raw() as u8,
+        bytes: room.split().freeze(),
+    })
 }
 
 fn instances(

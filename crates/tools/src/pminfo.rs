@@ -291,6 +291,7 @@ impl<W: Write> Report<'_, W> {
         }
         let pmids = self.context.lookup_names(names)?;
         let known: Vec<Pmid> = pmids.iter().filter_map(|p| p.ok()).collect();
+        self.context.prefetch_descs(&known)?;
         let mut sets = Vec::new().into_iter();
         if self.wanted.values && !known.is_empty() {
             sets = values_of(&mut self.context, &known, self.origin)?.into_iter();

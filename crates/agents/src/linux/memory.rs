@@ -13,7 +13,9 @@ fn set_sizes(row: &mut Row, text: &str) {
     for line in text.lines() {
         if let Some((name, value)) = line.split_once(':') {
             let value = value.split_whitespace().next().and_then(number);
-            row.set_some(name.to_lowercase(), value);
+            if let Some(value) = value {
+                row.set_found(name.chars().map(|c| c.to_ascii_lowercase()), value);
+            }
         }
     }
 }
@@ -28,7 +30,7 @@ fn set_huge_pages(row: &mut Row, page_kb: u64) {
 }
 
 fn meminfo_row(system: &System) -> Result<Row, ErrorCode> {
-    let mut row = Row::single();
+    let mut row = Row::with_room(96);
     set_sizes(&mut row, &system.read("/proc/meminfo")?);
     Ok(row)
 }
@@ -61,10 +63,12 @@ pub fn meminfo(system: &mut System) -> Rows {
 }
 
 pub fn vmstat(system: &mut System) -> Rows {
-    let mut row = Row::single();
+    let mut row = Row::with_room(256);
     for line in system.read("/proc/vmstat")?.lines() {
-        if let Some((name, value)) = line.split_once(' ') {
-            row.set_some(name.to_owned(), number(value));
+        if let Some((name, value)) = line.split_once(' ')
+            && let Some(value) = number(value)
+        {
+            row.set_found(name.chars(), value);
         }
     }
     // Kernels since 2.6.19 count both kinds only, and some count by zone only.

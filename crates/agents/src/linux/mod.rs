@@ -11,15 +11,16 @@ mod nfs;
 mod processor;
 pub(crate) mod system;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
+use hashbrown::HashMap;
 use pcp::pdu::attr;
 use pcp::{Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
 use pmda::{Agent, Caller, Help, Values};
 
 use crate::table::{self, Metric};
-use system::{Rows, System};
+use system::{Row, Rows, System};
 
 /// The domain that PCP gives it.
 pub const DOMAIN: u32 = 60;
@@ -111,9 +112,11 @@ const COLLECTORS: &[(&str, Collector)] = &[
     ("zram_stat", disk::zram_statistics),
 ];
 
-fn collector(group: &str) -> Option<Collector> {
-    let at = COLLECTORS.binary_search_by_key(&group, |(name, _)| name);
-    at.ok().and_then(|at| COLLECTORS.get(at)).map(|(_, c)| *c)
+/// The place of a group in [`COLLECTORS`].
+fn place(group: &str) -> Option<usize> {
+    COLLECTORS
+        .binary_search_by_key(&group, |(name, _)| name)
+        .ok()
 }
 
 /// The groups that say what instances a domain has, by its serial number.
@@ -162,10 +165,11 @@ const ROOT_ONLY: [&str; 2] = ["slab", "tty"];
 pub struct Linux {
     domain: u32,
     help: Help,
-    metrics: HashMap<Pmid, Metric>,
+    /// With the places of their groups.
+    metrics: HashMap<Pmid, (Metric, Option<usize>)>,
     system: System,
-    /// What was read for the present fetch.
-    groups: HashMap<&'static str, Rows>,
+    /// What was read for the present fetch, by the places of groups.
+    groups: Vec<Option<Rows>>,
     /// Clients that are known to be root's.
     roots: HashSet<i32>,
 }
@@ -176,27 +180,45 @@ impl Linux {
         Linux {
             domain,
             help: crate::help_in(folder),
-            metrics: table::load(domain, TABLE),
+            metrics: table::load(domain, TABLE)
+                .into_iter()
+                .map(|(pmid, metric)| {
+                    let group = place(metric.group);
+                    (pmid, (metric, group))
+                })
+                .collect(),
             system: System::new(domain),
-            groups: HashMap::new(),
+            groups: COLLECTORS.iter().map(|_| None).collect(),
             roots: HashSet::new(),
         }
     }
 
-    fn rows(&mut self, group: &'static str) -> &Rows {
+    /// What a group has, once for each fetch.
+    fn rows(&mut self, group: Option<usize>) -> Result<&[Row], ErrorCode> {
+        let group = group.ok_or(ErrorCode::PMID)?;
+        let (_, collect) = COLLECTORS.get(group).ok_or(ErrorCode::PMID)?;
+        let rows = self.groups.get_mut(group).ok_or(ErrorCode::PMID)?;
         let system = &mut self.system;
-        self.groups.entry(group).or_insert_with(|| {
-            let collect = collector(group).ok_or(ErrorCode::PMID)?;
-            collect(system)
-        })
+        let rows = rows.get_or_insert_with(|| {
+            let rows = collect(system);
+            system.save();
+            rows
+        });
+        rows.as_deref().map_err(|code| *code)
     }
 
-    /// The rows that say what instances a domain has.
-    fn instance_rows(&mut self, indom: InDom) -> Result<&Rows, ErrorCode> {
+    /// The rows that say what instances a domain has now; none for what can't be read.
+    fn instance_rows(&mut self, indom: InDom) -> Result<&[Row], ErrorCode> {
         let found = INDOMS.iter().find(|(serial, _)| *serial == indom.serial());
         let (_, group) = found.ok_or(ErrorCode::INDOM)?;
-        self.groups.remove(group);
-        Ok(self.rows(group))
+        self.forget();
+        Ok(self.rows(place(group)).unwrap_or_default())
+    }
+
+    /// What was read is old.
+    fn forget(&mut self) {
+        self.groups.fill_with(|| None);
+        self.system.refresh();
     }
 }
 
@@ -206,27 +228,27 @@ impl Agent for Linux {
     }
 
     fn desc(&mut self, pmid: Pmid) -> Result<Desc, ErrorCode> {
-        let metric = self.metrics.get(&pmid).ok_or(ErrorCode::PMID)?;
+        let (metric, _) = self.metrics.get(&pmid).ok_or(ErrorCode::PMID)?;
         Ok(metric.desc)
     }
 
     fn begin_fetch(&mut self, _: &Caller<'_>, _: &[Pmid]) {
-        self.groups.clear();
+        self.forget();
     }
 
     fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
-        let metric = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
-        let (group, field) = (metric.group, metric.field);
-        if ROOT_ONLY.contains(&group) && !self.roots.contains(&caller.client) {
+        let (metric, group) = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
+        let (group, field) = (*group, metric.field);
+        if ROOT_ONLY.contains(&metric.group) && !self.roots.contains(&caller.client) {
             return Ok(Values::default());
         }
         let rows = match self.rows(group) {
             Ok(rows) => rows,
             // A file that this kernel does not have.
             Err(ErrorCode(-2 | -13)) => return Ok(Values::default()),
-            Err(code) => return Err(*code),
+            Err(code) => return Err(code),
         };
-        let mut values = Vec::new();
+        let mut values = Vec::with_capacity(rows.len());
         for row in rows {
             if !desc.indom.is_null() && !caller.profile.includes(desc.indom, row.inst) {
                 continue;
@@ -235,13 +257,11 @@ impl Agent for Linux {
                 values.push((row.inst, raw.atom(desc.ty)?));
             }
         }
-        self.system.save();
         Ok(Values(values))
     }
 
     fn instances(&mut self, _: i32, indom: InDom) -> Result<Vec<Instance>, ErrorCode> {
-        // What can't be read has no instances.
-        let rows = self.instance_rows(indom)?.as_deref().unwrap_or_default();
+        let rows = self.instance_rows(indom)?;
         let instances = rows.iter().map(|row| Instance {
             inst: row.inst,
             name: row.name.as_str().into(),
@@ -252,7 +272,7 @@ impl Agent for Linux {
     fn metric_text(&mut self, pmid: Pmid, one_line: bool) -> Result<Text, ErrorCode> {
         // PCP's texts where they are installed; ours say where a value comes from.
         self.help.metric(pmid, one_line).or_else(|_| {
-            let metric = self.metrics.get(&pmid).ok_or(ErrorCode::TEXT)?;
+            let (metric, _) = self.metrics.get(&pmid).ok_or(ErrorCode::TEXT)?;
             Ok(labels::help(metric.name, metric.group, metric.field).into())
         })
     }
@@ -266,13 +286,12 @@ impl Agent for Linux {
             LabelLevel::Domain => labels::domain(),
             LabelLevel::InDom => labels::indom(InDom(ident)),
             LabelLevel::Item => {
-                let metric = self.metrics.get(&Pmid(ident)).ok_or(ErrorCode::PMID)?;
+                let (metric, _) = self.metrics.get(&Pmid(ident)).ok_or(ErrorCode::PMID)?;
                 labels::metric(metric)
             }
             LabelLevel::Instances => {
                 let indom = InDom(ident);
-                let rows = self.instance_rows(indom)?.as_deref().unwrap_or_default();
-                labels::instances(indom, rows)
+                labels::instances(indom, self.instance_rows(indom)?)
             }
             LabelLevel::Context | LabelLevel::Cluster => Vec::new(),
         })
@@ -299,7 +318,7 @@ mod tests {
         assert_eq!(metrics.len(), TABLE.lines().count());
         for metric in metrics.values() {
             let (name, group) = (metric.name, metric.group);
-            assert!(collector(group).is_some(), "{name}: no group {group}");
+            assert!(place(group).is_some(), "{name}: no group {group}");
         }
     }
 }

@@ -1,10 +1,17 @@
 //! The files of the kernel, and what was read from them.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::hash::BuildHasher;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use pcp::{Atom, ErrorCode, INST_NULL, InDom, Type};
 use pmda::InstanceCache;
@@ -69,7 +76,38 @@ pub struct Row {
     pub inst: i32,
     /// Its name.
     pub name: String,
-    fields: HashMap<Cow<'static, str>, Raw>,
+    fields: HashTable<Field>,
+    /// Names of fields that come from files, one behind the other: some rows have hundreds.
+    names: String,
+    hashes: DefaultHashBuilder,
+}
+
+#[derive(Clone, Debug)]
+struct Field {
+    name: FieldName,
+    value: Raw,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum FieldName {
+    Known(&'static str),
+    /// In [`Row::names`].
+    Found {
+        at: u32,
+        length: u32,
+    },
+}
+
+impl FieldName {
+    fn text(self, names: &str) -> &str {
+        match self {
+            FieldName::Known(name) => name,
+            FieldName::Found { at, length } => {
+                let at = at as usize;
+                names.get(at..at + length as usize).unwrap_or_default()
+            }
+        }
+    }
 }
 
 impl Row {
@@ -78,7 +116,7 @@ impl Row {
         Row {
             inst,
             name: name.into(),
-            fields: HashMap::new(),
+            ..Row::default()
         }
     }
 
@@ -87,9 +125,45 @@ impl Row {
         Row::new(INST_NULL, "")
     }
 
+    /// The same with room for so many values.
+    pub fn with_room(fields: usize) -> Row {
+        Row {
+            fields: HashTable::with_capacity(fields),
+            names: String::with_capacity(fields * 16),
+            ..Row::single()
+        }
+    }
+
     /// Adds a value.
     pub fn set(&mut self, field: impl Into<Cow<'static, str>>, value: impl Into<Raw>) {
-        self.fields.insert(field.into(), value.into());
+        match field.into() {
+            Cow::Borrowed(name) => self.insert(FieldName::Known(name), value.into()),
+            Cow::Owned(name) => self.set_found(name.chars(), value),
+        }
+    }
+
+    /// Adds a value of a name that was found in a file.
+    pub fn set_found(&mut self, name: impl Iterator<Item = char>, value: impl Into<Raw>) {
+        let at = self.names.len();
+        self.names.extend(name);
+        let place = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (at, length) = (place(at), place(self.names.len() - at));
+        self.insert(FieldName::Found { at, length }, value.into());
+    }
+
+    fn insert(&mut self, name: FieldName, value: Raw) {
+        let (names, hashes) = (&self.names, &self.hashes);
+        let text = name.text(names);
+        let hash = hashes.hash_one(text);
+        let same = |field: &Field| field.name.text(names) == text;
+        match self.fields.find_mut(hash, same) {
+            Some(field) => field.value = value,
+            None => {
+                let rehash = |field: &Field| hashes.hash_one(field.name.text(names));
+                let field = Field { name, value };
+                self.fields.insert_unique(hash, field, rehash);
+            }
+        }
     }
 
     /// Adds a value if there is one.
@@ -101,12 +175,14 @@ impl Row {
 
     /// A value.
     pub fn get(&self, field: &str) -> Option<&Raw> {
-        self.fields.get(field)
+        let hash = self.hashes.hash_one(field);
+        let same = |known: &Field| known.name.text(&self.names) == field;
+        self.fields.find(hash, same).map(|found| &found.value)
     }
 
     /// A whole number.
     pub fn number(&self, field: &str) -> Option<u64> {
-        match self.fields.get(field) {
+        match self.get(field) {
             Some(Raw::Number(n)) => Some(*n),
             _ => None,
         }
@@ -114,14 +190,67 @@ impl Row {
 
     /// The sum of all numbers whose names are such.
     pub fn sum(&self, is_such: impl Fn(&str) -> bool) -> u64 {
-        let such = self.fields.keys().filter(|name| is_such(name));
-        such.filter_map(|name| self.number(name))
-            .fold(0, u64::wrapping_add)
+        let such = self
+            .fields
+            .iter()
+            .filter(|field| is_such(field.name.text(&self.names)));
+        such.filter_map(|field| match field.value {
+            Raw::Number(n) => Some(n),
+            _ => None,
+        })
+        .fold(0, u64::wrapping_add)
     }
 }
 
 /// The rows of a group.
 pub type Rows = Result<Vec<Row>, ErrorCode>;
+
+/// Files that are asked for often, of which several groups of values may be.
+const KEPT_OPEN: [&str; 14] = [
+    "/proc/diskstats",
+    "/proc/interrupts",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/net/netstat",
+    "/proc/net/snmp",
+    "/proc/net/sockstat",
+    "/proc/net/softnet_stat",
+    "/proc/schedstat",
+    "/proc/softirqs",
+    "/proc/stat",
+    "/proc/uptime",
+    "/proc/vmstat",
+];
+
+struct OpenFile {
+    file: File,
+    length: usize,
+    text: Option<String>,
+}
+
+impl OpenFile {
+    /// The file from its beginning. Files of /proc give a page or so at a time, and are made anew for who begins again.
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.length + 4096];
+        let mut length = 0;
+        loop {
+            if length == bytes.len() {
+                bytes.resize(2 * length, 0);
+            }
+            let space = bytes.get_mut(length..).unwrap_or_default();
+            match self.file.read_at(space, length as u64) {
+                Ok(0) => break,
+                Ok(more) => length += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.length = length;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+}
 
 /// Where the kernel's files are, and the numbers of instances.
 pub struct System {
@@ -130,6 +259,10 @@ pub struct System {
     /// Where numbers of instances are kept.
     kept: Option<PathBuf>,
     caches: HashMap<u32, InstanceCache>,
+    /// Files of [`KEPT_OPEN`] that were read, and what they said since the last [`System::refresh`].
+    open: RefCell<HashMap<&'static str, OpenFile>>,
+    /// Whether those files are the kernel's, which say what is when they are read; others may be replaced.
+    kept_open: bool,
     /// Ticks in a second, as the kernel counts processor time.
     pub hertz: u64,
     /// Bytes of a page.
@@ -149,6 +282,8 @@ impl System {
             value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0)
         };
         System {
+            open: RefCell::default(),
+            kept_open: root.is_none(),
             kept: kept.filter(|folder| root.is_none() && folder.is_dir()),
             root: PathBuf::from(root.unwrap_or_else(|| OsString::from("/"))),
             domain,
@@ -169,12 +304,47 @@ impl System {
 
     /// A file's text.
     pub fn read(&self, path: &str) -> Result<String, ErrorCode> {
-        let bytes = fs::read(self.path(path)).map_err(|error| {
-            // PCP counts errors of the system downwards from 0.
-            ErrorCode(-error.raw_os_error().unwrap_or(5))
-        })?;
-        Ok(String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        // PCP counts errors of the system downwards from 0.
+        let refused = |error: io::Error| ErrorCode(-error.raw_os_error().unwrap_or(5));
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        };
+        let Ok(kept) = KEPT_OPEN.binary_search(&path) else {
+            return fs::read(self.path(path)).map(text).map_err(refused);
+        };
+        let mut open = self.open.borrow_mut();
+        let path = KEPT_OPEN.get(kept).copied().unwrap_or_default();
+        let known = match open.entry(path) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(OpenFile {
+                file: File::open(self.path(path)).map_err(refused)?,
+                length: 0,
+                text: None,
+            }),
+        };
+        if let Some(text) = &known.text {
+            return Ok(text.clone());
+        }
+        let read = known.read().map(text);
+        match &read {
+            Ok(text) => known.text = Some(text.clone()),
+            // The next may find another file there.
+            Err(_) => drop(open.remove(path)),
+        }
+        read.map_err(refused)
+    }
+
+    /// What was read is old.
+    pub fn refresh(&mut self) {
+        let open = self.open.get_mut();
+        if self.kept_open {
+            for file in open.values_mut() {
+                file.text = None;
+            }
+        } else {
+            open.clear();
+        }
     }
 
     /// The number that a file has.

@@ -147,6 +147,7 @@ impl Agent for Proc {
     }
 
     fn begin_fetch(&mut self, _: &Caller<'_>, _: &[Pmid]) {
+        self.system.refresh();
         self.processes = None;
         self.groups.clear();
     }
