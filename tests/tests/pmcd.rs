@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
+use pcp::pdu::{Header, Pdu, Profile};
 use pcp::{
     Atom, ErrorCode, Fetched, HostContext, HostSpec, InstanceValue, LabelLevel, Pmid, Text,
     Timestamp, Type, ValueSet,
@@ -16,6 +17,9 @@ use spile_tests::{Guard, Scratch, spile_path, until};
 const NUMFETCH: Pmid = Pmid::new(253, 0, 0);
 const COLOR: Pmid = Pmid::new(253, 0, 1);
 const TRIVIAL: Pmid = Pmid::new(250, 0, 0);
+/// pmcd.numclients, and pmcd.pdu_out.fetch.
+const CLIENTS: Pmid = Pmid::new(2, 0, 3);
+const ASKED: Pmid = Pmid::new(2, 2, 3);
 
 /// The names of PCP's agents simple and trivial, and some of pmcd's own.
 const NAMES: &str = "\
@@ -323,19 +327,177 @@ fn agents_are_reached_over_sockets() {
     );
 }
 
-/// With many clients who say nothing the next one is served all the same, and leaves as it came.
+/// As many descriptors as the system allows.
+fn many_descriptors() {
+    let done = Command::new("sh")
+        .args(["-c", "prlimit --pid $PPID --nofile=$(ulimit -Hn)"])
+        .status();
+    assert!(done.expect("prlimit").success());
+}
+
+/// With ten thousand clients who say nothing the next one is served all the same, and they leave as they came.
 #[test]
 fn idle_clients_are_nothing_special() {
+    many_descriptors();
     let daemon = Daemon::start("pmcd-idle", "", &[]);
     let socket = daemon.scratch.path("socket");
-    let idle: Vec<UnixStream> = (0..900)
+    let idle: Vec<UnixStream> = (0..10_000)
         .map(|_| UnixStream::connect(&socket).expect("a connection"))
         .collect();
     let mut context = daemon.remote();
+    let clients = |context: &mut HostContext| {
+        let fetched = context.fetch(&[CLIENTS]).expect("values");
+        numbers(&fetched, 0, Type::U32)[0].1.clone()
+    };
+    until("all are served", || {
+        clients(&mut context) == Atom::U32(10_001)
+    });
     let fetched = context.fetch(&[COLOR]).expect("values");
     assert_eq!(numbers(&fetched, 0, Type::I32).len(), 3);
     drop(idle);
+    until("all have left", || clients(&mut context) == Atom::U32(1));
     assert!(context.fetch(&[COLOR]).is_ok());
+}
+
+/// How many fetches the daemon asked its agents for.
+fn asked(context: &mut HostContext) -> Atom {
+    let fetched = context.fetch(&[ASKED]).expect("values");
+    numbers(&fetched, 0, Type::U32)[0].1.clone()
+}
+
+#[test]
+fn an_agent_that_is_killed_in_mid_fetch_costs_that_fetch_its_values() {
+    let daemon = Daemon::start("pmcd-mid-fetch", "", &["-t", "0"]);
+    let mut one = daemon.local();
+    let mut other = daemon.remote();
+    let agent = daemon.agent("pmdasimple");
+    signal("STOP", &agent);
+    let before = asked(&mut other);
+    let waiting = std::thread::spawn(move || {
+        let fetched = one.fetch(&[TRIVIAL, NUMFETCH, COLOR]).expect("values");
+        let again = one.fetch(&[TRIVIAL]).expect("values");
+        (fetched, again)
+    });
+    until("the agents are asked", || {
+        asked(&mut other) == before_and(&before, 2)
+    });
+    signal("KILL", &agent);
+    let (fetched, again) = waiting.join().expect("the waiting client");
+    assert!(fetched.sets[0].values.is_ok());
+    for set in &fetched.sets[1..] {
+        assert_eq!(set.values, Err(ErrorCode::AGAIN));
+    }
+    assert!(again.sets[0].values.is_ok());
+    assert!(
+        other.fetch(&[TRIVIAL]).expect("values").sets[0]
+            .values
+            .is_ok()
+    );
+}
+
+fn before_and(before: &Atom, more: u32) -> Atom {
+    match before {
+        Atom::U32(number) => Atom::U32(number + more),
+        other => other.clone(),
+    }
+}
+
+/// Who asks several agents gets the values of those that answer, and the daemon ends although one does not.
+#[test]
+fn a_fetch_from_several_agents_does_not_wait_for_one_that_hangs() {
+    let mut daemon = Daemon::start("pmcd-hangs", "", &["-t", "0"]);
+    let mut one = daemon.local();
+    let mut other = daemon.remote();
+    let agent = daemon.agent("pmdasimple");
+    signal("STOP", &agent);
+    let before = asked(&mut other);
+    let waiting = std::thread::spawn(move || {
+        let fetched = one.fetch(&[NUMFETCH]);
+        fetched.is_ok_and(|f| f.sets[0].values.is_ok())
+    });
+    until("the agent is asked", || {
+        asked(&mut other) == before_and(&before, 1)
+    });
+    for _ in 0..2 {
+        let fetched = other.fetch(&[NUMFETCH, TRIVIAL]).expect("values");
+        assert_eq!(fetched.sets[0].values, Err(ErrorCode::AGAIN));
+        assert!(fetched.sets[1].values.is_ok());
+    }
+    signal("TERM", &daemon.process.0.id().to_string());
+    let ended = daemon.process.0.wait().expect("the daemon");
+    assert!(ended.success(), "{ended}");
+    assert!(!waiting.join().expect("the waiting client"));
+}
+
+/// New rules hold for those who are connected, too: what they may do, and whether they may be at all.
+#[test]
+fn rules_that_change_are_for_all() {
+    let daemon = Daemon::start("pmcd-new-rules", "", &[]);
+    let value = store(NUMFETCH, pcp::INST_NULL, Atom::U32(41));
+    let mut local = daemon.local();
+    let mut remote = daemon.remote();
+    local.store(&value).expect("stored");
+    let rules = "[access]\ndisallow \"unix:\" : store;\ndisallow \".*\" : all;\n";
+    let config = daemon.scratch.path("pmcd.conf");
+    let old = std::fs::read_to_string(&config).expect("a configuration");
+    std::fs::write(&config, format!("{old}{rules}")).expect("written");
+    signal("HUP", &daemon.process.0.id().to_string());
+    until("the rules hold", || local.store(&value).is_err());
+    let refused = local.store(&value).map_err(|e| e.code());
+    assert_eq!(refused, Err(ErrorCode::PERMISSION));
+    until("the other is gone", || remote.fetch(&[TRIVIAL]).is_err());
+    assert!(local.fetch(&[TRIVIAL]).is_ok());
+}
+
+/// A `dso` line means the agent of that name, in the daemon's process.
+#[test]
+fn agents_run_in_the_daemon() {
+    let agents = "simple 253 dso simple_init pmda_simple.so\nother 9 dso other_init x.so\n";
+    let daemon = Daemon::with_agents(Scratch::new("pmcd-built-in"), agents, "", &[]);
+    let mut context = daemon.remote();
+    let fetched = context.fetch(&[COLOR, Pmid::new(9, 0, 0)]).expect("values");
+    assert_eq!(
+        numbers(&fetched, 0, Type::I32),
+        [(0, Atom::I32(1)), (1, Atom::I32(101)), (2, Atom::I32(201))]
+    );
+    assert_eq!(fetched.sets[1].values, Err(ErrorCode::NOAGENT));
+    assert!(
+        daemon.log().contains("x.so is a shared object"),
+        "{}",
+        daemon.log()
+    );
+}
+
+/// A client that sends profiles for ever new contexts has the last ones only.
+#[test]
+fn profiles_take_bounded_room() {
+    let daemon = Daemon::start("pmcd-profiles", "", &[]);
+    let mut client = TcpStream::connect(("127.0.0.1", daemon.port)).expect("a connection");
+    let mut greeting = [0; 20];
+    client.read_exact(&mut greeting).expect("a greeting");
+    let mut all = Vec::new();
+    for context in 0..1000 {
+        let profile = Profile::default();
+        Pdu::Profile { context, profile }.encode(0, &mut all);
+    }
+    for context in [0, 999] {
+        let pmids = vec![TRIVIAL];
+        Pdu::Fetch { context, pmids }.encode(0, &mut all);
+    }
+    client.write_all(&all).expect("requests");
+    let mut next = || {
+        let mut bytes = vec![0; 12];
+        client.read_exact(&mut bytes).expect("a header");
+        let header = Header::decode(&bytes, 4096)
+            .expect("a header")
+            .expect("twelve bytes");
+        bytes.resize(header.length, 0);
+        client.read_exact(&mut bytes[12..]).expect("the rest");
+        Pdu::decode(&bytes.into()).expect("a PDU").1
+    };
+    let (code, info) = (ErrorCode::NOPROFILE, None);
+    assert_eq!(next(), Pdu::Error { code, info });
+    assert!(matches!(next(), Pdu::Result(_)));
 }
 
 #[test]

@@ -198,6 +198,21 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "its logger's helpers need it",
     },
     Package {
+        name: "openssl",
+        proof: "openssl",
+        reason: "makes the certificates of clients and daemons",
+    },
+    Package {
+        name: "libsasl2-modules",
+        proof: "/usr/lib/x86_64-linux-gnu/sasl2/libscram.so.2",
+        reason: "lets its clients and daemon authenticate",
+    },
+    Package {
+        name: "sasl2-bin",
+        proof: "/usr/sbin/saslpasswd2",
+        reason: "makes a file of passwords",
+    },
+    Package {
         name: "python3-pcp",
         proof: "/usr/lib/python3/dist-packages/pcp/pmapi.py",
         reason: "its pmrep, a Python program, needs it",

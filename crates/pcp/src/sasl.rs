@@ -253,6 +253,8 @@ enum ServerState {
         so_far: String,
     },
     ScramLast,
+    /// Whatever is said more is wrong.
+    Over,
 }
 
 /// The password of a user, if there is one of that name.
@@ -296,7 +298,7 @@ impl ServerExchange {
     /// `SASL_NOUSER` for a user who is not known, `SASL_BADAUTH` for a password that is not theirs, `SASL_BADPROT` for what is no
     /// message of the mechanism.
     pub fn step(&mut self, said: &[u8], passwords: Passwords<'_>) -> Result<Step, ErrorCode> {
-        let (state, step) = match std::mem::replace(&mut self.state, ServerState::ScramLast) {
+        let (state, step) = match std::mem::replace(&mut self.state, ServerState::Over) {
             ServerState::Plain => {
                 let mut parts = said.splitn(3, |b| *b == 0);
                 let (acting, user) = (parts.next(), parts.next());
@@ -310,7 +312,7 @@ impl ServerExchange {
                     return Err(ErrorCode::SASL_BADAUTH);
                 }
                 self.verify(password, passwords)?;
-                (ServerState::ScramLast, Step::Done)
+                (ServerState::Over, Step::Done)
             }
             ServerState::LoginUser => {
                 self.user = text(said)?.to_owned();
@@ -319,7 +321,7 @@ impl ServerExchange {
             }
             ServerState::LoginPassword => {
                 self.verify(said, passwords)?;
-                (ServerState::ScramLast, Step::Done)
+                (ServerState::Over, Step::Done)
             }
             ServerState::ScramFirst => self.scram_first(text(said)?, passwords)?,
             ServerState::ScramFinal {
@@ -348,7 +350,8 @@ impl ServerExchange {
                 (ServerState::ScramLast, Step::Send(signature.into_bytes()))
             }
             // The client is content.
-            ServerState::ScramLast => (ServerState::ScramLast, Step::Done),
+            ServerState::ScramLast => (ServerState::Over, Step::Done),
+            ServerState::Over => return Err(ErrorCode::SASL_BADPROT),
         };
         self.state = state;
         Ok(step)

@@ -104,6 +104,8 @@ pub struct Daemon {
     access: RefCell<Rc<Access>>,
     config_text: RefCell<(String, Option<String>)>,
     clients: RefCell<BTreeMap<i32, Rc<ClientInfo>>>,
+    /// How many numbers clients ever had at a time, and those of them that nobody has now.
+    numbers: Cell<i32>,
     free_numbers: RefCell<BTreeSet<i32>>,
     sequence: Cell<u32>,
     labels: LabelSet,
@@ -186,6 +188,7 @@ impl Daemon {
             access: RefCell::default(),
             config_text: RefCell::new(text),
             clients: RefCell::default(),
+            numbers: Cell::new(0),
             free_numbers: RefCell::default(),
             sequence: Cell::new(0),
             tls: RefCell::new(acceptor(&options)?),
@@ -390,11 +393,13 @@ impl Daemon {
         let free = self.free_numbers.borrow_mut().pop_first();
         let sequence = self.sequence.get();
         self.sequence.set(sequence.wrapping_add(1));
-        let mut clients = self.clients.borrow_mut();
-        // Numbers in use and free ones together are without gaps.
-        let next = clients.last_key_value().map_or(0, |(last, _)| last + 1);
+        let number = free.unwrap_or_else(|| {
+            let next = self.numbers.get();
+            self.numbers.set(next + 1);
+            next
+        });
         let client = Rc::new(ClientInfo {
-            number: free.unwrap_or(next),
+            number,
             sequence,
             peer: RefCell::new(peer),
             operations: Cell::new(operations),
@@ -405,6 +410,7 @@ impl Daemon {
             whoami: RefCell::new(None),
             socket: Cell::new(None),
         });
+        let mut clients = self.clients.borrow_mut();
         clients.insert(client.number, Rc::clone(&client));
         client
     }
@@ -412,15 +418,11 @@ impl Daemon {
     /// Forgets a client, and has the agents forget it before its number is given away again.
     pub async fn remove_client(&self, client: &ClientInfo) {
         self.access.borrow().disconnect(&client.peer.borrow());
+        self.clients.borrow_mut().remove(&client.number);
         for agent in self.agents() {
             agent.forget(client.number, &self.statistics).await;
         }
-        let mut clients = self.clients.borrow_mut();
-        clients.remove(&client.number);
-        let next = clients.last_key_value().map_or(0, |(last, _)| last + 1);
-        let mut free = self.free_numbers.borrow_mut();
-        free.insert(client.number);
-        free.retain(|number| *number < next);
+        self.free_numbers.borrow_mut().insert(client.number);
     }
 
     async fn start_agent(self: &Rc<Daemon>, agent: &Rc<Agent>) -> bool {

@@ -1,7 +1,7 @@
 //! The name space: the daemon's own file, and the agents for the subtrees that they keep themselves.
 
 use pcp::pdu::Pdu;
-use pcp::pmns::Place;
+use pcp::pmns::{Place, Pmns};
 use pcp::{ErrorCode, Pmid, Text};
 
 use crate::client::ClientInfo;
@@ -72,9 +72,21 @@ pub async fn lookup(
     Ok(Pdu::PmnsIds { status, pmids })
 }
 
+/// The names of a metric in the daemon's own name space, the last in the order of the tree first, as PCP's pmcd has them.
+fn names_in(pmns: &Pmns, pmid: Pmid) -> Vec<Text> {
+    let mut names = pmns.names_of(pmid);
+    if names.len() > 1
+        && let Ok(leaves) = pmns.leaves(b"")
+    {
+        let found = leaves.into_iter().rev().filter(|(_, p)| *p == pmid);
+        names = found.map(|(name, _)| name).collect();
+    }
+    names
+}
+
 /// The names of a metric.
 pub async fn names_of(daemon: &Daemon, client: &ClientInfo, pmid: Pmid) -> Result<Pdu, ErrorCode> {
-    let names = daemon.pmns.borrow().names_of(pmid);
+    let names = names_in(&daemon.pmns.borrow(), pmid);
     if !names.is_empty() {
         return Ok(Pdu::PmnsNames {
             names,

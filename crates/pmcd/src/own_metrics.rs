@@ -443,6 +443,7 @@ impl Agent for OwnMetrics {
                 *register.ok_or(ErrorCode::INST)? = number;
             }
             (0, 15) => daemon.reload.notify_one(),
+            (0, 24) => daemon.changes.set(number as u32),
             (0, item @ (0 | 9..=14)) => {
                 if let Some(value) = self.ignored.get_mut(item as usize) {
                     *value = number;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::contender::expect_success;
 use super::large::MEASURE;
+use super::report::replaced;
 use super::{build_spile, machine};
 use crate::bounded;
 use crate::workspace;
@@ -118,7 +119,8 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
     let text = report(&file, &function, &rows)?;
     let output = workspace::root().join("docs/benchmarks.md");
     let old = fs::read_to_string(&output).with_context(|| output.display().to_string())?;
-    fs::write(&output, replaced(&old, &text)).with_context(|| output.display().to_string())?;
+    fs::write(&output, replaced(&old, HEADING, &text))
+        .with_context(|| output.display().to_string())?;
     println!("{text}\nwritten to {}", output.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -205,22 +207,6 @@ fn report(file: &Path, function: &str, rows: &[Row]) -> Result<String> {
     }
     text.push('\n');
     Ok(text)
-}
-
-/// A report with the section replaced, or put before the next one that people wrote, or at the end.
-fn replaced(old: &str, section: &str) -> String {
-    let Some(start) = old.find(HEADING) else {
-        return format!("{}\n\n{section}", old.trim_end());
-    };
-    let behind = start + HEADING.len();
-    let rest = old.get(behind..).unwrap_or_default();
-    let end = rest.find("\n## ").map_or(old.len(), |at| behind + at + 1);
-    let (before, after) = (old.get(..start), old.get(end..));
-    format!(
-        "{}{section}{}",
-        before.unwrap_or_default(),
-        after.unwrap_or_default()
-    )
 }
 
 /// The address of a function, in hexadecimal digits.
@@ -342,17 +328,4 @@ fn piece() -> String {
         );
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_section_is_replaced_and_what_people_wrote_stays() {
-        let new = format!("{HEADING}\nnew\n\n");
-        let old = format!("a\n{HEADING}\nold\n\n## B\nb\n");
-        assert_eq!(replaced(&old, &new), format!("a\n{new}## B\nb\n"));
-        assert_eq!(replaced("a\n", &new), format!("a\n\n{new}"));
-    }
 }

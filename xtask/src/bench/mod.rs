@@ -4,6 +4,7 @@ mod contender;
 mod debug_file;
 mod large;
 mod machine;
+mod pmcd;
 mod probe;
 mod report;
 mod startup;
@@ -35,6 +36,9 @@ struct Options {
 pub fn run(words: &[String]) -> Result<ExitCode> {
     if let Some(("debug-file", rest)) = words.split_first().map(|(w, rest)| (w.as_str(), rest)) {
         return debug_file::run(rest);
+    }
+    if let Some(("pmcd", rest)) = words.split_first().map(|(w, rest)| (w.as_str(), rest)) {
+        return pmcd::run(rest);
     }
     let options = parse(words)?;
     let contenders: Vec<Contender> = Contender::ALL

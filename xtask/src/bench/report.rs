@@ -398,6 +398,22 @@ fn figure(value: f64, own: Option<f64>) -> String {
     }
 }
 
+/// A report with the section under a heading replaced, or put before the next one that people wrote, or at the end.
+pub fn replaced(old: &str, heading: &str, section: &str) -> String {
+    let Some(start) = old.find(heading) else {
+        return format!("{}\n\n{section}", old.trim_end());
+    };
+    let behind = start + heading.len();
+    let rest = old.get(behind..).unwrap_or_default();
+    let end = rest.find("\n## ").map_or(old.len(), |at| behind + at + 1);
+    let (before, after) = (old.get(..start), old.get(end..));
+    format!(
+        "{}{section}{}",
+        before.unwrap_or_default(),
+        after.unwrap_or_default()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -437,5 +453,14 @@ mod tests {
         }
         let cost = measurements.cost(Probe::Count, 1, Contender::Spile, |sample| sample.processor);
         assert_eq!(cost, Some(2.0));
+    }
+
+    #[test]
+    fn the_section_is_replaced_and_what_people_wrote_stays() {
+        let heading = "## A";
+        let new = format!("{heading}\nnew\n\n");
+        let old = format!("a\n{heading}\nold\n\n## B\nb\n");
+        assert_eq!(replaced(&old, heading, &new), format!("a\n{new}## B\nb\n"));
+        assert_eq!(replaced("a\n", heading, &new), format!("a\n\n{new}"));
     }
 }

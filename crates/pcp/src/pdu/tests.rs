@@ -215,3 +215,52 @@ fn profiles_follow_pmaddprofile() {
     profile.remove(None, &[]);
     assert!(!profile.includes(indom, 5));
 }
+
+#[test]
+fn values_that_are_passed_on_are_those_that_came() {
+    let value = |inst, atom: Atom| InstanceValue {
+        inst,
+        value: atom.to_value(),
+    };
+    let pmids = [
+        Pmid::new(29, 0, 1),
+        Pmid::new(29, 0, 2),
+        Pmid::new(29, 0, 3),
+    ];
+    let texts = vec![
+        value(1, Atom::String("one".into())),
+        value(2, Atom::String("three".into())),
+    ];
+    let sets = vec![
+        ValueSet::new(pmids[0], texts),
+        ValueSet::error(pmids[1], ErrorCode::AGAIN),
+        ValueSet::new(pmids[2], vec![value(-1, Atom::U64(1 << 40))]),
+    ];
+    let fetched = Fetched {
+        time: Timestamp::new(1, 0),
+        sets,
+    };
+    let sent: Bytes = Pdu::Result(fetched.clone()).to_bytes(7).into();
+    let raw = RawResult::check(sent.clone()).expect("a result");
+    assert!(raw.is_of(&pmids) && !raw.is_of(&pmids[..2]) && !raw.is_of(&[pmids[0]; 3]));
+    let time = Timestamp::new(5, 6000);
+    let now = Fetched { time, ..fetched };
+    for (high_res, same) in [
+        (false, Pdu::Result(now.clone())),
+        (true, Pdu::HighResResult(now)),
+    ] {
+        let mut out = Vec::new();
+        raw.encode(time, high_res, &mut out);
+        assert_eq!(out, same.to_bytes(0));
+    }
+    // A block that is not behind the metrics, or not whole.
+    for at in (12..sent.len()).step_by(4) {
+        for word in [0u32, 3, 9, 1 << 20, u32::MAX] {
+            let mut bad = sent.to_vec();
+            bad[at..at + 4].copy_from_slice(&word.to_be_bytes());
+            let bad = Bytes::from(bad);
+            let whole = Pdu::decode(&bad).is_ok();
+            assert!(whole || RawResult::check(bad).is_err(), "{word:#x} at {at}");
+        }
+    }
+}
