@@ -43,6 +43,8 @@ pub struct Proc {
     processes: Option<Vec<Process>>,
     /// What was read of them for it.
     groups: HashMap<&'static str, HashMap<i32, Row>>,
+    /// How many processes there are in each state.
+    states: Option<HashMap<&'static str, u32>>,
     /// The users of clients, as far as they are known.
     users: HashMap<i32, u32>,
 }
@@ -66,6 +68,7 @@ impl Proc {
             system: System::new(domain),
             processes: None,
             groups: HashMap::new(),
+            states: None,
             users: HashMap::new(),
         }
     }
@@ -106,25 +109,29 @@ impl Proc {
         self.groups.insert(group, rows);
     }
 
-    /// Processes by their state, as PCP counts them: those without memory are swapped.
+    /// Processes by their state, as PCP counts them: those without memory are swapped. They are looked at once for a fetch.
     fn run_queue(&mut self, field: &str, ty: Type) -> Values {
-        let counted = pids(&self.system).into_iter().filter_map(Process::find);
-        let counted = counted.filter(|process| {
-            let kind = match process.state() {
-                "Z" => "defunct",
-                "R" => "runnable",
-                _ if !process.is_in_memory() => "swapped",
-                "S" | "I" => "sleeping",
-                "D" => "blocked",
-                "T" | "t" => "stopped",
-                _ => "unknown",
-            };
-            kind == field
+        let system = &self.system;
+        let states = self.states.get_or_insert_with(|| {
+            let mut states = HashMap::new();
+            for process in pids(system).into_iter().filter_map(Process::find) {
+                let state = match process.state() {
+                    "Z" => "defunct",
+                    "R" => "runnable",
+                    _ if !process.is_in_memory() => "swapped",
+                    "S" | "I" => "sleeping",
+                    "D" => "blocked",
+                    "T" | "t" => "stopped",
+                    _ => "unknown",
+                };
+                *states.entry(state).or_insert(0u32) += 1;
+            }
+            states
         });
-        let count = i32::try_from(counted.count()).unwrap_or(i32::MAX);
+        let count = states.get(field).copied().unwrap_or(0);
         Values::single(match ty {
-            Type::U32 => Atom::U32(count as u32),
-            _ => Atom::I32(count),
+            Type::U32 => Atom::U32(count),
+            _ => Atom::I32(i32::try_from(count).unwrap_or(i32::MAX)),
         })
     }
 }
@@ -149,6 +156,7 @@ impl Agent for Proc {
     fn begin_fetch(&mut self, _: &Caller<'_>, _: &[Pmid]) {
         self.system.refresh();
         self.processes = None;
+        self.states = None;
         self.groups.clear();
     }
 
