@@ -355,10 +355,18 @@ impl Agent {
         match link.as_mut() {
             None => failed(ErrorCode::NOAGENT),
             Some(Link::BuiltIn { agent, .. }) => pmids.iter().map(|p| agent.desc(*p)).collect(),
-            Some(Link::Streams(_)) if self.state.get() == State::NotReady => {
-                failed(ErrorCode::AGAIN)
-            }
             Some(Link::Streams(streams)) => {
+                if self.state.get() == State::NotReady {
+                    match self.became_ready(streams).await {
+                        Ok(true) => {}
+                        Ok(false) => return failed(ErrorCode::AGAIN),
+                        Err(error) => {
+                            *link = None;
+                            self.give_up(&error.to_string());
+                            return failed(ErrorCode::AGAIN);
+                        }
+                    }
+                }
                 self.introduce(client, streams, statistics);
                 let mut descs = Vec::with_capacity(pmids.len());
                 for some in pmids.chunks(DESCS) {
@@ -372,7 +380,13 @@ impl Agent {
                     };
                     self.asked.set(None);
                     match answer {
-                        Ok(more) => descs.extend(more),
+                        Ok(more) => {
+                            if more.contains(&Err(ErrorCode::PMDANOTREADY)) {
+                                self.state.set(State::NotReady);
+                                break;
+                            }
+                            descs.extend(more);
+                        }
                         Err(error) => {
                             *link = None;
                             self.give_up(&error.to_string());

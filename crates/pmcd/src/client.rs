@@ -77,6 +77,7 @@ impl ClientInfo {
 
     /// Ends its connection, which it finds out when it has what it is being answered.
     pub fn end(&self) {
+        self.operations.set(Operations::NONE);
         if let Some(socket) = self.socket.take() {
             let _ = nix::sys::socket::shutdown(socket, nix::sys::socket::Shutdown::Both);
         }
