@@ -512,6 +512,21 @@ fn a_configuration_that_is_wrong_is_refused() {
     assert_eq!(out.status, Some(1));
     let expected = format!("{}:2: agent \"b\" (domain 1)", config.display());
     assert!(out.stderr.contains(&expected), "{}", out.stderr);
+    // A daemon that did not know whom to keep out would let everybody in.
+    let config = scratch.write("pmcd.conf", "[access]\ndisallow host * : store\n");
+    let names = scratch.write("root", NAMES);
+    let out = spile_tests::run({
+        let mut command = Command::new(spile_path());
+        command.args(["pmcd", "-f", "-i", "127.0.0.1", "-p", "0", "-c"]);
+        command.arg(&config).arg("-n").arg(names);
+        command.arg("-s").arg(scratch.path("socket"));
+        command.arg("-l").arg(scratch.path("log"));
+        command
+    });
+    assert_eq!(out.status, Some(1));
+    let log = std::fs::read_to_string(scratch.path("log")).expect("a log");
+    let expected = format!("{}:2: a semicolon was due", config.display());
+    assert!(log.contains(&expected), "{log}");
 }
 
 /// `-L` asks the agents of `-K` with no daemon of the host, and leaves nothing behind.

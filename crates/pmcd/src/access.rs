@@ -113,12 +113,18 @@ impl Subject {
             let bits = if address.is_ipv4() { 32 } else { 128 };
             return Ok(Subject::Network(address, bits));
         }
-        match (text, 0).to_socket_addrs() {
-            Ok(found) => Ok(Subject::Host(
-                text.to_owned(),
-                found.map(|a| a.ip()).collect(),
-            )),
-            Err(error) => wrong(&error.to_string()),
+        // A name that is not known now may be the fault of others, and matches nobody.
+        let found = (text, 0).to_socket_addrs().into_iter().flatten();
+        let addresses = found.map(|a| a.ip()).collect();
+        Ok(Subject::Host(text.to_owned(), addresses))
+    }
+
+    /// The name of a host whose address is not known.
+    #[must_use]
+    pub fn unknown_host(&self) -> Option<&str> {
+        match self {
+            Subject::Host(name, addresses) if addresses.is_empty() => Some(name),
+            _ => None,
         }
     }
 
@@ -207,6 +213,30 @@ pub struct Rule {
     pub deny: Operations,
     /// Connections at a time; 0 for any number.
     pub limit: u32,
+}
+
+impl Rule {
+    /// Whether another rule about the same says otherwise (pmcd(1): "may not contradict each other").
+    #[must_use]
+    pub fn contradicts(&self, other: &Rule) -> bool {
+        let both = |a: Operations, b: Operations| {
+            let all = [Operations::FETCH, Operations::STORE];
+            all.into_iter().any(|o| a.has(o) && b.has(o))
+        };
+        let same = match (&self.subject, &other.subject) {
+            (Subject::Host(_, a), Subject::Host(_, b)) => {
+                a.iter().any(|address| b.contains(address))
+            }
+            (Subject::Host(_, some), Subject::Network(address, bits))
+            | (Subject::Network(address, bits), Subject::Host(_, some)) => {
+                let whole = if address.is_ipv4() { 32 } else { 128 };
+                *bits == whole && some.contains(address)
+            }
+            (a, b) => a == b,
+        };
+        let limits = self.limit > 0 && other.limit > 0 && self.limit != other.limit;
+        same && (limits || both(self.allow, other.deny) || both(self.deny, other.allow))
+    }
 }
 
 /// Who is at the other end of a connection.

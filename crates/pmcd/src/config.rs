@@ -62,6 +62,8 @@ pub struct Config {
     pub agents: Vec<AgentSpec>,
     /// The access rules, in order.
     pub rules: Vec<Rule>,
+    /// What is not as it should be, but holds nothing up: hosts whose addresses are not known.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// A mistake in a configuration file.
@@ -202,7 +204,22 @@ pub fn parse(file: &Path, text: &str, access: Option<&str>) -> (Config, Vec<Conf
         for statement in tokens.split_inclusive(|w| w.text == ";" && !w.quoted) {
             let number = before + statement.first().map_or(1, |w| w.line);
             match rule(statement) {
-                Ok(mut rules) => config.rules.append(&mut rules),
+                Ok(rules) => {
+                    for rule in rules {
+                        if let Some(host) = rule.subject.unknown_host() {
+                            config.warnings.push(ConfigError {
+                                file: file.to_owned(),
+                                line: number,
+                                what: format!("the address of host \"{host}\" is not known"),
+                            });
+                        }
+                        if config.rules.iter().any(|other| rule.contradicts(other)) {
+                            let what = "an earlier statement about the same says otherwise";
+                            report(file, number, what.to_owned());
+                        }
+                        config.rules.push(rule);
+                    }
+                }
                 Err(what) => report(file, number, what),
             }
         }
@@ -495,6 +512,28 @@ mod tests {
         );
         assert_eq!(config.rules[5].allow, Operations::FETCH);
         assert_eq!(config.rules[5].deny, Operations::STORE);
+    }
+
+    #[test]
+    fn rules_that_contradict_each_other() {
+        let clashes = |rules: &str| parsed(&format!("[access]\n{rules}")).1.len();
+        let one = "allow host 10.0.0.1, 10.0.0.2 : fetch, maximum 3 connections;\n";
+        for (other, expected) in [
+            ("allow host 10.0.0.1 : fetch;", 0),
+            ("disallow host 10.0.0.1 : store;", 0),
+            ("disallow host 10.0.0.* : fetch;", 0),
+            ("disallow host 10.0.0.2 : all;", 1),
+            ("allow host 10.0.0.1 : all, maximum 4 connections;", 1),
+        ] {
+            assert_eq!(clashes(&format!("{one}{other}")), expected, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_not_known_is_no_mistake() {
+        let (config, errors) = parsed("[access]\nallow host no-such.invalid : fetch;\n");
+        assert_eq!(errors, [""; 0]);
+        assert_eq!(config.warnings.len(), 1);
     }
 
     #[test]

@@ -533,6 +533,9 @@ impl Daemon {
         };
         let (text, access) = &text;
         let (config, errors) = config::parse(&self.options.config, text, access.as_deref());
+        for warning in &config.warnings {
+            eprintln!("pmcd: {warning}");
+        }
         if errors.is_empty() {
             *self.config_text.borrow_mut() = (text.clone(), access.clone());
             self.configure(config).await;
@@ -582,8 +585,14 @@ impl Daemon {
     /// See [`StartError`].
     pub async fn run(self: Rc<Daemon>, ready: impl FnOnce()) -> Result<(), StartError> {
         let (config, errors) = load_config(&self.options)?;
-        for error in errors {
+        for error in errors.iter().chain(&config.warnings) {
             eprintln!("pmcd: {error}");
+        }
+        // Of rules about access that are not understood nobody knows whom they were to keep out.
+        if !errors.is_empty() {
+            return Err(StartError::Config(
+                "not started, because of these mistakes".to_owned(),
+            ));
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
