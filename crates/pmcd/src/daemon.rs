@@ -174,6 +174,14 @@ impl Daemon {
                 .unwrap_or_else(|_| "localhost".to_owned())
         });
         let text = read_config(&options)?;
+        let tls = match acceptor(&options) {
+            Ok(tls) => tls,
+            Err(error) if options.require_certificates => return Err(error.into()),
+            Err(error) => {
+                eprintln!("pmcd: no TLS: {error}");
+                None
+            }
+        };
         Ok(Rc::new(Daemon {
             labels: host_labels(&hostname),
             hostname,
@@ -191,7 +199,7 @@ impl Daemon {
             numbers: Cell::new(0),
             free_numbers: RefCell::default(),
             sequence: Cell::new(0),
-            tls: RefCell::new(acceptor(&options)?),
+            tls: RefCell::new(tls),
             built_in,
             options,
         }))
@@ -659,14 +667,7 @@ fn acceptor(options: &Options) -> Result<Option<TlsAcceptor>, TlsError> {
     if !settings.can_serve() && !demand {
         return Ok(None);
     }
-    match settings.server(demand) {
-        Ok(config) => Ok(Some(config.into())),
-        Err(error) if demand => Err(error),
-        Err(error) => {
-            eprintln!("pmcd: no TLS: {error}");
-            Ok(None)
-        }
-    }
+    Ok(Some(settings.server(demand)?.into()))
 }
 
 /// The value of an attribute, as C has texts.
