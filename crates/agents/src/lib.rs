@@ -60,7 +60,10 @@ const AGENTS: &[Entry] = &[
         name: "pmdasample",
         domain: sample::DOMAIN,
         usage: "",
-        open: |options, folder| Ok(Box::new(sample::Sample::new(options.domain, folder))),
+        open: |options, folder| {
+            let (domain, in_daemon) = (options.domain, options.in_daemon);
+            Ok(Box::new(sample::Sample::new(domain, folder, in_daemon)))
+        },
     },
     Entry {
         name: "pmdasimple",
@@ -105,11 +108,13 @@ pub fn open(name: &str, args: &[String]) -> Option<Result<Box<dyn Agent>, String
 /// What is wrong with its configuration.
 #[must_use]
 pub fn built_in(entry: &str, domain: u32) -> Option<Result<Box<dyn Agent>, String>> {
-    let name = entry.strip_suffix("_init")?;
-    open(
-        &format!("pmda{name}"),
-        &["-d".to_owned(), domain.to_string()],
-    )
+    let name = format!("pmda{}", entry.strip_suffix("_init")?);
+    let entry = AGENTS.iter().find(|a| a.name == name)?;
+    let options = options::parse(&[], domain).map(|options| Options {
+        in_daemon: true,
+        ..options
+    });
+    Some(options.and_then(|options| (entry.open)(&options, &agent_folder(&name))))
 }
 
 /// Runs the agent of that name with the words behind it until its pmcd goes; `None` when there is no such agent. The

@@ -20,6 +20,8 @@ pub struct Options {
     pub memory: Option<usize>,
     /// `-s`: how often something is looked at.
     pub interval: Option<Duration>,
+    /// Whether it runs in its pmcd's process.
+    pub in_daemon: bool,
     /// What is not an option.
     pub words: Vec<String>,
 }
@@ -35,6 +37,7 @@ pub fn parse(args: &[String], domain: u32) -> Result<Options, String> {
         endpoint: Endpoint::Pipe,
         memory: None,
         interval: None,
+        in_daemon: false,
         words: Vec::new(),
     };
     let mut args = args.iter();

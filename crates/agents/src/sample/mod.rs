@@ -122,12 +122,14 @@ pub struct Sample {
     ended: i32,
     received: u32,
     sent: u32,
+    /// PDUs that a fetch brings: a profile and the fetch, of which the daemon's own agents are told the fetch only.
+    for_a_fetch: u32,
     names: Pmns,
 }
 
 impl Sample {
     /// With the help texts and `dynamic.indom` of a folder.
-    pub fn new(domain: u32, folder: &Path) -> Sample {
+    pub fn new(domain: u32, folder: &Path, in_daemon: bool) -> Sample {
         let now = Instant::now();
         let stored = [
             (0, Atom::I32(0)),
@@ -190,6 +192,7 @@ impl Sample {
             started: 0,
             ended: 0,
             received: 0,
+            for_a_fetch: if in_daemon { 1 } else { 2 },
             sent: 0,
             names: Pmns::new(),
         };
@@ -322,7 +325,7 @@ impl Agent for Sample {
     }
 
     fn begin_fetch(&mut self, caller: &Caller<'_>, pmids: &[Pmid]) {
-        self.received = self.received.wrapping_add(2);
+        self.received = self.received.wrapping_add(self.for_a_fetch);
         self.sent = self.sent.wrapping_add(1);
         // The descriptors that are looked up for this fetch were not asked for.
         let looked_up = u32::try_from(pmids.len()).unwrap_or(0);
