@@ -142,7 +142,7 @@ impl<'p> Builder<'p> {
             self.state.limits.skip_badvars,
         )?;
         let answers = Rc::new(reach.answers);
-        let guard = resolver.guard().map_err(|message| CodegenError {
+        let mut guard = resolver.guard().map_err(|message| CodegenError {
             message,
             span: point.map_or_else(Default::default, |p| p.point.span),
         })?;
@@ -173,11 +173,13 @@ impl<'p> Builder<'p> {
             }
             let string = self.state.limits.max_string;
             let (values, layout) = saved::collect(body, &answers, string);
-            if !values.is_empty() {
+            // Who called is told at the entry, too: there is a record of those calls alone that are meant.
+            if !values.is_empty() || guard.is_some() {
                 let layout = Rc::new(layout);
-                self.saved_values = self.saved_values.max(u64::from(layout.size));
+                self.saved_values = self.saved_values.max(u64::from(layout.size)).max(8);
                 saved = Some(layout);
-                companion = Some(self.companion(body, values, &answers, resolver)?);
+                let guard = guard.take();
+                companion = Some(self.companion(body, guard, values, &answers, resolver)?);
             }
         }
         let filter = Filter { condition, guard };
@@ -196,6 +198,7 @@ impl<'p> Builder<'p> {
     fn companion(
         &mut self,
         body: &'p Body,
+        guard: Option<Term>,
         values: Vec<(SavedExpr<'p>, SavedPlace)>,
         answers: &Rc<Answers>,
         resolver: &dyn Resolver,
@@ -227,6 +230,7 @@ impl<'p> Builder<'p> {
             answers: Some(answers.clone()),
         };
         let subject = Subject::Companion {
+            guard,
             values,
             return_slot,
             locks,

@@ -44,6 +44,8 @@ pub fn functions(
     };
     sites.sort_by_key(|s| s.address);
     if returns {
+        // Nothing returns from what was inlined into a caller.
+        sites.retain(|site| !site.variables.is_of_copy());
         for site in &mut sites {
             module.returning(site);
         }
@@ -189,29 +191,68 @@ impl Module<'_> {
             let info = binary.debug_info();
             let wildcard = Glob::has_wildcard(place.function);
             for function in binary.functions_matching(place.function) {
-                // Wildcards stand for no parts of the mangled names of functions that have another one.
+                let by_name = function.is_fragment() && place.function.contains('.');
                 if wildcard
+                    && !by_name
                     && !seen.contains(&function.address)
-                    && function.demangled().is_some()
+                    && (function.is_fragment() || function.demangled().is_some())
                     && let Some(info) = &info
-                    && info
-                        .function_holding(function.address, false)
-                        .map_err(unreadable)?
-                        .is_some()
                 {
-                    continue;
+                    let held = info.function_holding(function.address, false);
+                    let held = held.map_err(unreadable)?;
+                    // Wildcards stand for no parts of the mangled names of functions that have another one, and a piece
+                    // that has an entry of its own there is one of its function.
+                    if held.is_some_and(|held| {
+                        held.entry == function.address || function.demangled().is_some()
+                    }) {
+                        continue;
+                    }
                 }
-                // The pieces that a compiler cuts off a function are probed only when asked for by name.
-                let wanted = !function.is_fragment() || place.function.contains('.');
-                let wanted = wanted
-                    && (*which != Which::Exported || function.binding != Binding::Local)
+                let wanted = (*which != Which::Exported || function.binding != Binding::Local)
                     && function.kind != FunctionKind::IFunc;
                 if wanted && seen.insert(function.address) {
                     sites.push(self.symbol(which, &function));
                 }
             }
+            if !wildcard {
+                self.indirect(place.function, which, &mut seen, &mut sites)?;
+            }
+        }
+        if returns {
+            sites.retain(|site| !never_returns(&site.text.function));
         }
         Ok(sites)
+    }
+
+    /// What an indirect function's name may stand for: all that its resolver may choose, of which one runs.
+    fn indirect(
+        &self,
+        name: &str,
+        which: &Which,
+        seen: &mut HashSet<ImageAddr>,
+        sites: &mut Vec<Site>,
+    ) -> Result<(), ResolveError> {
+        let binary = &self.candidate.binary;
+        let mut addresses: HashSet<ImageAddr> = binary
+            .indirect_implementations(name)
+            .into_iter()
+            .filter(|address| !seen.contains(address))
+            .collect();
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        for function in binary.dwarf_functions_at(&addresses).map_err(unreadable)? {
+            addresses.remove(&function.entry);
+            seen.extend([function.entry, function.probe_address]);
+            sites.push(self.function(which, function));
+        }
+        for address in addresses {
+            if let Some(function) = binary.function_at(address) {
+                seen.insert(address);
+                sites.push(self.symbol(which, &function));
+            }
+        }
+        Ok(())
     }
 
     /// `.function(0xADDR)`: the function, or the inlined copy, that holds the address.
@@ -427,6 +468,11 @@ impl Module<'_> {
             address: site.address,
         });
     }
+}
+
+/// Whether a function has no return address, so that `.return` can't mean it.
+pub(crate) fn never_returns(function: &str) -> bool {
+    function == "_start"
 }
 
 /// `NAME@FILE:LINE`, as far as that is known.

@@ -9,6 +9,7 @@ mod commands;
 mod discovery;
 mod drain;
 mod following;
+mod function_list;
 mod list;
 mod message;
 mod monitor;

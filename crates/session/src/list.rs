@@ -38,17 +38,19 @@ pub fn lines(
             continue;
         }
         // What can't be resolved matches nothing; stap -l says no more about it.
+        match files.list_functions(&point.kind, target, style) {
+            Ok(None) => {}
+            listed => {
+                for listed in listed.ok().flatten().unwrap_or_default() {
+                    add(&mut lines, listed.point, listed.variables);
+                }
+                continue;
+            }
+        }
         let found = files.resolve(&point.kind, &point.point.point, target);
         for (_, sites) in found.unwrap_or_default() {
             for (site, variables) in sites.iter().zip(variables_of(&sites, style)) {
-                match lines.entry(site.text.pp.clone()) {
-                    Entry::Vacant(entry) => {
-                        entry.insert(variables);
-                    }
-                    Entry::Occupied(mut entry) => {
-                        entry.get_mut().retain(|v| variables.contains(v));
-                    }
-                }
+                add(&mut lines, site.text.pp.clone(), variables);
             }
         }
     }
@@ -56,6 +58,17 @@ pub fn lines(
         .into_iter()
         .map(|(point, variables)| format!("{point}{}", variables.concat()))
         .collect()
+}
+
+fn add(lines: &mut BTreeMap<String, Vec<String>>, point: String, variables: Vec<String>) {
+    match lines.entry(point) {
+        Entry::Vacant(entry) => {
+            entry.insert(variables);
+        }
+        Entry::Occupied(mut entry) => {
+            entry.get_mut().retain(|v| variables.contains(v));
+        }
+    }
 }
 
 /// The variables of each site, by all processors: of neighbours by the same one, since they share much.

@@ -494,7 +494,8 @@ fn process(components: &[Component]) -> Result<Kind, usize> {
                     Some(Kind::Function {
                         module,
                         place,
-                        which: which @ (Which::All | Which::Exported),
+                        which:
+                            which @ (Which::All | Which::Exported | Which::Callee { inline: false, .. }),
                         returns: false,
                     }),
                 ) if component.arg.is_none() => Kind::Function {

@@ -1,6 +1,8 @@
 //! Which programs and libraries the names in probe points stand for: paths, names on `PATH`, wildcards, processes.
 
 use crate::build_id;
+use crate::function_list::{self, Listed};
+use crate::options::ListStyle;
 use crate::probe_point::{Kind, Program};
 use crate::resolve::{
     Candidate, ResolveError, Scope, Site, find_executable, in_sysroot, without_sysroot,
@@ -47,6 +49,35 @@ impl Files {
             Some(error) if found.is_empty() => Err(error),
             _ => Ok(found),
         }
+    }
+
+    /// The functions that a point means, as they are listed; `None` when it means something else, or a few that are
+    /// better looked for one by one.
+    ///
+    /// # Errors
+    /// As [`Files::resolve`].
+    pub fn list_functions(
+        &mut self,
+        kind: &Kind,
+        target: Option<&Arc<Scope>>,
+        style: ListStyle,
+    ) -> Result<Option<Vec<Listed>>, ResolveError> {
+        let (Some(program), true) = (kind.program(), function_list::is_long(kind)) else {
+            return Ok(None);
+        };
+        let library = kind.module().and_then(|module| module.library.as_ref());
+        let mut found = Vec::new();
+        for scope in self.scopes(program, target)? {
+            let listed = match (function_list::list(&scope, kind, style), library) {
+                (Err(error @ ResolveError::NoLibrary { .. }), Some(library)) => {
+                    let scope = with_library(&scope, library).ok_or(error)?;
+                    function_list::list(&scope, kind, style)
+                }
+                (listed, _) => listed,
+            };
+            found.extend(listed?);
+        }
+        Ok(Some(found))
     }
 
     fn scopes(

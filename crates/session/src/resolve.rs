@@ -124,7 +124,7 @@ pub enum ResolveError {
     NoCode(ImageAddr),
     /// Only indirect functions match.
     #[error(
-        "'{0}' is an indirect function (its implementation is chosen at start); that is not supported yet"
+        "'{0}' is an indirect function, and what its resolver may choose is not told by its code: name the implementation"
     )]
     Indirect(String),
     /// `process(PID)`, and there is none.
@@ -266,7 +266,7 @@ impl Scope {
             .collect()
     }
 
-    fn modules(&self, module: &Module) -> Result<Vec<usize>, ResolveError> {
+    pub(crate) fn modules(&self, module: &Module) -> Result<Vec<usize>, ResolveError> {
         let Some(library) = &module.library else {
             return Ok(self
                 .candidates
@@ -296,7 +296,7 @@ impl Scope {
     }
 
     /// `process("/bin/x")` or `process("/bin/x").library("/lib/y.so")`.
-    fn prefix(&self, module: &Module, candidate: &Candidate) -> String {
+    pub(crate) fn prefix(&self, module: &Module, candidate: &Candidate) -> String {
         let program = self
             .program()
             .map_or_else(String::new, |p| p.path.display().to_string());

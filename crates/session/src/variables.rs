@@ -88,6 +88,11 @@ impl SiteVariables {
         }
     }
 
+    /// Whether they are those of a function that was inlined into another one.
+    pub fn is_of_copy(&self) -> bool {
+        self.place().is_some_and(|(function, _)| function.inlined)
+    }
+
     /// The function or inlined copy whose variables are meant, and whether those of its blocks are.
     fn place(&self) -> Option<(&DwarfFunction, bool)> {
         match self {
@@ -402,6 +407,17 @@ impl SiteResolver<'_> {
     fn offset_to(&self, address: ImageAddr) -> i64 {
         address.0.wrapping_sub(self.address.0) as i64
     }
+}
+
+/// Whether a variable that stands there is listed: it can be read there, or it could at the function's entry.
+pub(crate) fn is_listed(binary: &Binary, address: ImageAddr, location: &symbols::Location) -> bool {
+    let spelling = Spelling {
+        pc: address,
+        binary,
+        at_return: false,
+        elsewhere: false,
+    };
+    spelling.place(location).is_ok() || location.is_of_entry()
 }
 
 /// `a=0x1 b=?`: as stap prints `$$vars`; what can't be read here gets a question mark.

@@ -13,11 +13,11 @@ use crate::address::{FileOffset, ImageAddr};
 use crate::call_frame::CallFrames;
 use crate::debug_files::DebugFiles;
 use crate::dwarf::{
-    self, CallerFrame, DebugInfo, DwarfFile, DwarfFunction, FunctionIndex, SplitFiles, Term,
-    Variable, VariableKind, from_eh_frame,
+    self, CallerFrame, DebugInfo, DwarfFile, DwarfFunction, FunctionIndex, FunctionList,
+    FunctionQuery, SplitFiles, Term, Variable, VariableKind, Wanted, from_eh_frame,
 };
 use crate::frame_rules::{self, FrameRules};
-use crate::functions::{self, Function, FunctionTable, NamePattern};
+use crate::functions::{self, Function, FunctionKind, FunctionTable, NamePattern};
 use crate::image::Image;
 use crate::libraries::{self, LibraryEnvironment};
 use crate::line_index::{self, LineIndex};
@@ -26,7 +26,7 @@ use crate::sdt::{MarkTable, SdtError, SdtMark};
 use crate::suggest;
 use crate::symbol_table::{self, SymbolTable};
 use crate::unwind::{CodeRange, UnwindFacts};
-use crate::{code_pointers, glob::Glob, mini_debug_info, thread_local, unwind};
+use crate::{code_pointers, glob::Glob, indirect, mini_debug_info, thread_local, unwind};
 
 /// Why a binary can't be read; each names the file.
 #[derive(Debug, thiserror::Error)]
@@ -431,6 +431,41 @@ impl Binary {
         }
     }
 
+    /// Where the code may begin that an indirect function of this name stands for, ascending; empty when there is none of
+    /// that name, or when its resolver does not tell.
+    pub fn indirect_implementations(&self, name: &str) -> Vec<ImageAddr> {
+        let named = self.functions_matching(name).into_iter();
+        let resolvers = named.filter(|f| f.kind == FunctionKind::IFunc && f.name == name);
+        let mut found = Vec::new();
+        for resolver in resolvers {
+            let Some(code) = self.code_bytes(resolver.address..resolver.end()) else {
+                continue;
+            };
+            let is_function = |address| !self.function_table().starting_at(address).is_empty();
+            found.extend(indirect::implementations(&resolver, code, is_function));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Functions of the debugging information that are entered at one of these addresses, one for each; ascending by entry.
+    ///
+    /// # Errors
+    /// When their entries can't be decoded.
+    pub fn dwarf_functions_at(
+        &self,
+        addresses: &HashSet<ImageAddr>,
+    ) -> Result<Vec<DwarfFunction>, SymbolsError> {
+        let Some(file) = self.dwarf_file() else {
+            return Ok(Vec::new());
+        };
+        let mut found = self.function_index(&file).select_at(&file, addresses)?;
+        let mut served = HashSet::new();
+        found.retain(|f| served.insert(f.entry));
+        Ok(found)
+    }
+
     fn functions_where(
         &self,
         wanted: impl Fn(&[u8], ImageAddr, ImageAddr) -> bool,
@@ -658,7 +693,9 @@ impl Binary {
             .iter()
             .filter(|f| !known.contains(&f.address))
         {
-            if pattern.matches_alias(&function.name) {
+            // What resolves an indirect function is not that function.
+            let is_indirect = function.kind == FunctionKind::IFunc;
+            if !is_indirect && pattern.matches_alias(&function.name) {
                 elsewhere.insert(function.address);
                 let names = table.starting_at(function.address);
                 aliases.extend(names.iter().map(|f| f.name.as_str()));
@@ -679,6 +716,79 @@ impl Binary {
         found.sort_by(|a, b| (a.entry, &a.name).cmp(&(b.entry, &b.name)));
         found.retain(|f| !table.starting_at(f.entry).iter().any(Function::is_fragment));
         Ok(found)
+    }
+
+    /// What functions and copies there are, those of one line as one. For patterns that many functions match; all of the
+    /// debugging information is gone through, or the units that have such names.
+    pub fn list_functions(&self, query: &FunctionQuery<'_>) -> FunctionList {
+        let Some(file) = self.dwarf_file() else {
+            return FunctionList::default();
+        };
+        let index = self.function_index(&file);
+        let pattern = NamePattern::new(query.pattern);
+        let named = |name: &str, linkage: Option<&str>| pattern.matches_function(name, linkage);
+        let table = self.function_table();
+        let fragments: HashSet<ImageAddr> = table
+            .functions()
+            .iter()
+            .filter(|f| f.is_fragment())
+            .map(|f| f.address)
+            .collect();
+        let scopes = functions::name_components(query.pattern).len();
+        let wanted = Wanted {
+            name: &named,
+            file: query.file,
+            scopes: scopes.saturating_sub(1),
+            entry: &|address| !fragments.contains(&address),
+        };
+        let everything = query.pattern == "*";
+        let few = |wanted: &Wanted<'_>| -> Vec<usize> {
+            let found = index.units_naming(&file, wanted.name, wanted.file);
+            found.into_iter().collect()
+        };
+        let mut found = match everything || !file.is_large() {
+            true => index.list(&file, &index.units.starts, &wanted, query),
+            false => index.list(&file, &few(&wanted), &wanted, query),
+        };
+        if everything || !query.functions {
+            return found;
+        }
+        // Those that a symbol names as the pattern has it, and the debugging information otherwise.
+        let mut elsewhere = HashSet::new();
+        let mut aliases = HashSet::new();
+        for function in table.functions() {
+            let address = function.address;
+            if !found.addresses.contains(&address)
+                && function.kind != FunctionKind::IFunc
+                && !fragments.contains(&address)
+                && pattern.matches_alias(&function.name)
+            {
+                elsewhere.insert(address);
+                let names = table.starting_at(address);
+                aliases.extend(names.iter().map(|f| f.name.as_str()));
+            }
+        }
+        if !aliases.is_empty() {
+            let named = |name: &str, linkage: Option<&str>| {
+                aliases.contains(name) || linkage.is_some_and(|l| aliases.contains(l))
+            };
+            let wanted = Wanted {
+                name: &named,
+                entry: &|address| elsewhere.contains(&address),
+                ..wanted
+            };
+            let query = FunctionQuery {
+                copies: false,
+                ..*query
+            };
+            let more = match file.is_large() {
+                false => index.list(&file, &index.units.starts, &wanted, &query),
+                true => index.list(&file, &few(&wanted), &wanted, &query),
+            };
+            found.functions.extend(more.functions);
+            found.addresses.extend(more.addresses);
+        }
+        found
     }
 
     /// Copies of functions that were inlined into others, by the same names as

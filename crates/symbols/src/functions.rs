@@ -1,5 +1,7 @@
 //! Functions as the symbol tables list them.
 
+use std::borrow::Cow;
+
 use object::LittleEndian;
 use object::elf;
 use object::read::elf::{FileHeader, Sym};
@@ -48,7 +50,8 @@ pub struct Function {
     pub name: String,
     /// Where it starts.
     pub address: ImageAddr,
-    /// Its length in bytes, never 0.
+    /// Its length in bytes, never 0: what has none in the table, such as `_init`, goes as far as the next function or the
+    /// end of its section.
     pub size: u64,
     /// How the linker saw it.
     pub binding: Binding,
@@ -112,6 +115,24 @@ pub fn name_components(name: &str) -> Vec<&str> {
     }
     found.extend(name.get(start..));
     found
+}
+
+/// A function's name with the last `scopes` of the namespaces and classes around it, as far as its mangled name has them.
+pub(crate) fn qualified_name<'n>(
+    name: &'n str,
+    linkage_name: Option<&str>,
+    scopes: usize,
+) -> Cow<'n, str> {
+    let mangled = linkage_name.filter(|_| scopes > 0);
+    let Some(full) = mangled.and_then(demangle) else {
+        return Cow::Borrowed(name);
+    };
+    let mut parts = name_components(&full);
+    parts.pop();
+    let around = parts.len().saturating_sub(scopes);
+    let mut parts = parts.split_off(around);
+    parts.push(name);
+    Cow::Owned(parts.join("::"))
 }
 
 /// A pattern for function names. With `::` in it, its parts stand for the last parts of a demangled name, as stap has it;
@@ -277,7 +298,7 @@ fn for_each_symbol<'a>(
             address,
             size,
             binding,
-            kind: kind.filter(|_| size > 0 && loaded.in_executable_segment(address)),
+            kind: kind.filter(|_| loaded.in_executable_segment(address)),
         });
     }
 }
@@ -326,13 +347,55 @@ pub(crate) fn functions_where(
             }
         });
     }
+    // What has no size reaches to its neighbour, which nobody may have asked for.
+    let mut starts: Vec<ImageAddr> = Vec::new();
+    if found.iter().any(|f| f.size == 0) {
+        for (from, kind, _) in tables(image, debug) {
+            for_each_symbol(from, image, kind, |symbol| {
+                starts.extend(symbol.kind.map(|_| symbol.address));
+            });
+        }
+        starts.sort_unstable();
+    }
+    give_sizes(image, &starts, &mut found);
     FunctionTable::new(found, Vec::new())
+}
+
+/// Gives functions that have no size one, up to the next of `starts`, which is ascending, or the end of their section.
+fn give_sizes(image: &Image, starts: &[ImageAddr], functions: &mut Vec<Function>) {
+    let sized: Vec<(ImageAddr, ImageAddr)> = functions
+        .iter()
+        .filter(|f| f.size > 0)
+        .map(|f| (f.address, f.end()))
+        .collect();
+    for function in functions.iter_mut().filter(|f| f.size == 0) {
+        let behind = starts.partition_point(|start| *start <= function.address);
+        let mut sections = image
+            .sections
+            .iter()
+            .filter(|s| s.allocated && s.executable);
+        let section = sections.find(|s| s.range().contains(&function.address));
+        // One within another's code ends with that.
+        let around = sized
+            .iter()
+            .filter(|(start, end)| (*start..*end).contains(&function.address));
+        let ends = [
+            starts.get(behind).copied(),
+            section.map(|s| s.range().end),
+            around.map(|(_, end)| *end).min(),
+        ];
+        let end = ends.into_iter().flatten().min();
+        function.size = end.map_or(0, |end| end.0.saturating_sub(function.address.0));
+    }
+    functions.retain(|f| f.size > 0);
 }
 
 pub(crate) struct FunctionTable {
     functions: Vec<Function>,
     /// The highest end among the functions up to each index, so that a search backwards knows when to stop.
     reach: Vec<ImageAddr>,
+    /// Where each function stands among the symbols: of several names of one address stap takes the first of `.symtab`.
+    order: Vec<(bool, usize)>,
     /// Symbols of anything but functions. Few are ever asked for, so they are searched one by one.
     others: Vec<(String, ImageAddr)>,
 }
@@ -342,16 +405,32 @@ impl FunctionTable {
         let mut table = FunctionTable {
             functions: Vec::new(),
             reach: Vec::new(),
+            order: Vec::new(),
             others: Vec::new(),
         };
         for (from, kind, source) in tables(image, debug) {
             table.read(from, image, kind, source);
         }
+        let mut starts = Vec::new();
+        if table.functions.iter().any(|f| f.size == 0) {
+            starts.extend(table.functions.iter().map(|f| f.address));
+            starts.sort_unstable();
+        }
+        give_sizes(image, &starts, &mut table.functions);
         FunctionTable::new(table.functions, table.others)
     }
 
-    fn new(mut functions: Vec<Function>, others: Vec<(String, ImageAddr)>) -> FunctionTable {
-        functions.sort_by(|a, b| {
+    /// Of functions in the order of the symbols.
+    fn new(functions: Vec<Function>, others: Vec<(String, ImageAddr)>) -> FunctionTable {
+        let mut ordered: Vec<(Function, (bool, usize))> = functions
+            .into_iter()
+            .enumerate()
+            .map(|(number, f)| {
+                let from_dynamic = f.source == FunctionSource::Dynsym;
+                (f, (from_dynamic, number))
+            })
+            .collect();
+        ordered.sort_by(|(a, _), (b, _)| {
             (a.address, &a.name, !a.exported, a.size).cmp(&(
                 b.address,
                 &b.name,
@@ -359,8 +438,14 @@ impl FunctionTable {
                 b.size,
             ))
         });
-        functions
-            .dedup_by(|later, first| first.address == later.address && first.name == later.name);
+        ordered.dedup_by(|(later, at), (first, kept)| {
+            let same = first.address == later.address && first.name == later.name;
+            if same {
+                *kept = (*kept).min(*at);
+            }
+            same
+        });
+        let (functions, order): (Vec<Function>, Vec<(bool, usize)>) = ordered.into_iter().unzip();
         let mut highest = ImageAddr(0);
         let reach = functions
             .iter()
@@ -372,6 +457,7 @@ impl FunctionTable {
         FunctionTable {
             functions,
             reach,
+            order,
             others,
         }
     }
@@ -400,11 +486,13 @@ impl FunctionTable {
         self.functions.get(first..behind).unwrap_or_default()
     }
 
+    /// Ascending by address, several names of one in the order of the symbols.
     pub fn matching(&self, pattern: &NamePattern) -> Vec<&Function> {
-        self.functions
-            .iter()
-            .filter(|f| pattern.matches(&f.name))
-            .collect()
+        let all = self.functions.iter().zip(&self.order);
+        let mut found: Vec<(&Function, &(bool, usize))> =
+            all.filter(|(f, _)| pattern.matches(&f.name)).collect();
+        found.sort_by_key(|(f, order)| (f.address, **order));
+        found.into_iter().map(|(f, _)| f).collect()
     }
 
     pub fn at(&self, address: ImageAddr) -> Option<&Function> {

@@ -46,6 +46,7 @@ pub mod unwind;
 pub mod fuzzing;
 mod image;
 mod index_cache;
+mod indirect;
 mod mini_debug_info;
 mod thread_local;
 
@@ -55,10 +56,10 @@ pub use binary::{Binary, BinaryKind, Section, Segment, SymbolsError, is_setuid};
 pub use call_frame::{CallFrameRow, CallFrames};
 pub use debug_files::{DebugFiles, Debuginfod, DebuginfodError, Notice};
 pub use dwarf::{
-    CallerCase, CallerFrame, DebugInfo, DwarfFunction, EntityId, Keyword, Label, Language, LineSet,
-    Location, Member, MemberOffset, MemberRole, MissingLine, NamedType, OBJECT, Operator, Piece,
-    Scopes, Statement, Statements, Term, Type, TypeId, TypeKind, ValueClass, Variable,
-    VariableKind, Variant,
+    CallerCase, CallerFrame, DebugInfo, DwarfFunction, EntityId, FunctionList, FunctionQuery,
+    Keyword, Label, Language, LineSet, ListedFunction, Location, Member, MemberOffset, MemberRole,
+    MissingLine, NamedType, OBJECT, Operator, Piece, Scopes, Statement, Statements, Term, Type,
+    TypeId, TypeKind, ValueClass, Variable, VariableKind, Variant,
 };
 pub use frame_rules::{Cfa, FrameRule, FrameRules, Saved};
 pub use functions::{Binding, Function, FunctionKind, FunctionSource};

@@ -83,9 +83,10 @@ impl Filter<'_> {
 pub(crate) enum Subject<'p> {
     /// A probe's handler, with what keeps it from running and the locks it takes (offsets, in order).
     Handler { filter: Filter<'p>, locks: Vec<u64> },
-    /// What runs at a function's entry for a return handler: the values to save, and where the return address
-    /// stands (a register and what to add).
+    /// What runs at a function's entry for a return handler: what keeps that from running ([`crate::Resolver::guard`]), the
+    /// values to save, and where the return address stands (a register and what to add).
     Companion {
+        guard: Option<Term>,
         values: Vec<(SavedExpr<'p>, SavedPlace)>,
         return_slot: (u8, i64),
         locks: Vec<u64>,
@@ -239,10 +240,12 @@ pub(crate) fn lower<'p>(
     match subject {
         Subject::Handler { filter, locks } => l.handler(body, &filter, &locks, setup, start)?,
         Subject::Companion {
+            guard,
             values,
             return_slot,
             locks,
         } => {
+            l.guard(guard.as_ref());
             l.companion(&values, return_slot)?;
             l.end_of_handler(&locks, setup, start);
         }
@@ -323,6 +326,17 @@ impl<'p> Lower<'_, 'p> {
         place
     }
 
+    /// Leaves unless the number is not 0.
+    fn guard(&mut self, guard: Option<&Term>) {
+        let Some(guard) = guard else {
+            return;
+        };
+        let value = self.term(guard, &Operands::default(), Default::default());
+        let (yes, leave) = (self.b.create_block(), self.leave);
+        self.b.ins().brif(value, yes, &[], leave, &[]);
+        self.b.switch_to_block(yes);
+    }
+
     fn handler(
         &mut self,
         body: &'p Body,
@@ -337,12 +351,7 @@ impl<'p> Lower<'_, 'p> {
         if self.saved.is_some() {
             self.find_record();
         }
-        if let Some(guard) = &filter.guard {
-            let value = self.term(guard, &Operands::default(), Default::default());
-            let (yes, leave) = (self.b.create_block(), self.leave);
-            self.b.ins().brif(value, yes, &[], leave, &[]);
-            self.b.switch_to_block(yes);
-        }
+        self.guard(filter.guard.as_ref());
         if let Some(condition) = filter.condition {
             let yes = self.b.create_block();
             let leave = self.leave;

@@ -38,7 +38,7 @@ const IN_PROCESS: &[(&str, bool)] = &[
     ("function(string).callees(number)", true),
     ("function(string).callee(string)", true),
     ("function(string).callee(string).call", true),
-    ("function(string).callee(string).return", false),
+    ("function(string).callee(string).return", true),
     ("function(string).callee(string).inline", true),
     ("function(string).label(string)", true),
     ("function(number)", true),

@@ -398,7 +398,7 @@ impl<'a, 'b> Code<'a, 'b> {
         let variables = self.variables().unwrap_or_default();
         variables
             .into_iter()
-            .filter(|v| self.spelling.place(&v.location).is_ok() || v.location.is_of_entry())
+            .filter(|v| super::is_listed(self.spelling.binary, self.spelling.pc, &v.location))
             // A type that has no name in C, such as that of pointers to members, is no type to stap.
             .filter(|v| v.type_name != "<unknown>")
             .map(|v| format!(" ${}:{}", v.name, v.type_name))

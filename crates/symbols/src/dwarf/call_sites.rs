@@ -10,7 +10,8 @@ use gimli::{AttributeValue, Expression};
 
 use super::expression::{Context, ENTRY_VALUE_ONLY, number};
 use super::frame::caller_frame;
-use super::function_index::{FunctionIndex, entry_address, linkage_name};
+use super::function_entry::{entry_address, linkage_name};
+use super::function_index::FunctionIndex;
 use super::scopes::{self, members};
 use super::sections::{DwarfFile, Slice};
 use super::term::{CallerCase, Operator, Term};
@@ -257,7 +258,7 @@ impl<'f, 'a> Callers<'f, 'a> {
         own.dedup();
         let direct = own.iter().filter_map(|callee| calls.by_callee.get(callee));
         let direct: Vec<&CallSite> = direct.flatten().collect();
-        let ranges = super::function_index::ranges(&self.function).unwrap_or_default();
+        let ranges = super::function_entry::ranges(&self.function).unwrap_or_default();
         let is_inside = |site: &CallSite| {
             let mut ranges = ranges.iter();
             ranges.any(|r| r.begin < site.returns_to && site.returns_to <= r.end)

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::function_index::{self, FunctionIndex, decl_file};
+use super::function_entry::{self, decl_file};
+use super::function_index::FunctionIndex;
 use super::layout::{self, Type};
+use super::named_entities;
 use super::namespaces;
 use super::qualified;
 use super::scopes::{self, Chain};
@@ -222,7 +224,7 @@ impl<'b> DebugInfo<'b> {
 
     fn global_in(&self, unit: &Rc<Unit<'b>>, name: &str, pc: ImageAddr) -> Option<Variable> {
         let mut fallback = None;
-        for id in function_index::names_of_unit(unit).ok()?.get(name)? {
+        for id in named_entities::names_of_unit(unit).ok()?.get(name)? {
             let place = self.units.place(*id).ok()?;
             if place.entry.tag() != gimli::DW_TAG_variable {
                 continue;
@@ -247,7 +249,7 @@ impl<'b> DebugInfo<'b> {
         let Some(function) = scopes.chain.function() else {
             return Vec::new();
         };
-        let names = function_index::names_of_unit(&function.unit).unwrap_or_default();
+        let names = named_entities::names_of_unit(&function.unit).unwrap_or_default();
         let is_variable = |id: &EntryId| {
             self.units
                 .place(*id)
@@ -341,7 +343,7 @@ impl<'b> DebugInfo<'b> {
     pub fn type_argument(&self, generic: TypeId, parameter: &str) -> Option<TypeId> {
         let place = layout::peel(&self.units, self.units.place(generic.0).ok())?;
         let tag = gimli::DW_TAG_template_type_parameter;
-        let mut arguments = function_index::children(&place, tag).ok()?.into_iter();
+        let mut arguments = function_entry::children(&place, tag).ok()?.into_iter();
         let argument = arguments.find(|a| a.name().as_deref() == Some(parameter))?;
         Some(TypeId(self.units.type_of(&argument)?.id()))
     }
@@ -400,7 +402,7 @@ impl<'b> DebugInfo<'b> {
         };
         let here = near
             .and_then(|s| s.chain.function())
-            .and_then(|f| function_index::names_of_unit(&f.unit).ok())
+            .and_then(|f| named_entities::names_of_unit(&f.unit).ok())
             .and_then(|mut names| names.remove(name))
             .and_then(|ids| ids.iter().find_map(fits));
         let found = here.or_else(|| self.index.names(&self.units, name).iter().find_map(fits))?;
@@ -434,9 +436,9 @@ impl<'b> DebugInfo<'b> {
     /// The value of an enumerator, wherever it is declared; the unit of `near` is searched first.
     pub fn enumerator(&self, name: &str, near: Option<&Scopes<'b>>) -> Option<i64> {
         let in_unit = |unit: &Rc<Unit<'b>>| {
-            let names: HashMap<String, Vec<EntryId>> = function_index::names_of_unit(unit).ok()?;
+            let names: HashMap<String, Vec<EntryId>> = named_entities::names_of_unit(unit).ok()?;
             let mut ids: Vec<EntryId> = names.into_values().flatten().collect();
-            ids.extend(function_index::nameless_enumerations(unit).ok()?);
+            ids.extend(named_entities::nameless_enumerations(unit).ok()?);
             ids.into_iter().find_map(|id| {
                 let place = self.units.place(id).ok()?;
                 if place.entry.tag() != gimli::DW_TAG_enumeration_type {

@@ -1,6 +1,8 @@
 //! Location expressions (DWARF 5, 2.5 and 2.6), evaluated without a process: the result is a place that depends on
 //! registers and memory.
 
+use std::cell::OnceCell;
+
 use gimli::{AttributeValue, Encoding, Expression, Operation, UnitOffset};
 
 use super::call_sites::{Callers, Handed};
@@ -30,12 +32,17 @@ pub(crate) struct Context<'f, 'a> {
     pub frame_base: Option<Expression<Slice<'a>>>,
     /// Who may have called the function.
     pub callers: Option<Callers<'f, 'a>>,
+    /// Where the frame begins, once it was asked for.
+    pub frame: OnceCell<Option<Term>>,
 }
 
 impl Context<'_, '_> {
     fn frame_address(&self) -> Result<Term, String> {
-        caller_frame(&self.units.file, self.pc)
-            .map(|frame| frame.address)
+        let frame = self
+            .frame
+            .get_or_init(|| Some(caller_frame(&self.units.file, self.pc)?.address));
+        frame
+            .clone()
             .ok_or_else(|| "no call frame information here".to_owned())
     }
 

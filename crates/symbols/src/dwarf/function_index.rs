@@ -4,16 +4,19 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use gimli::{AttributeValue, UnitOffset};
+use gimli::UnitOffset;
 use rayon::prelude::*;
 
 use super::call_sites::CallSites;
+use super::function_entry::{describe, describe_place};
 use super::index_scan::{self, Filter, Part};
 use super::literal_search::LiteralSearch;
 use super::name_index::{self, Damaged, NameIndex, Named, Record};
-use super::sections::{DwarfFile, Slice};
-use super::units::{EntryId, Place, Unit, UnitTable, Units, unit_starts};
-use super::{DwarfFunction, gdb_index, line_table, prologue, scopes};
+use super::named_entities::names_of_unit;
+use super::sections::DwarfFile;
+use super::unit_addresses::units_of;
+use super::units::{EntryId, Place, UnitTable, Units, unit_starts};
+use super::{DwarfFunction, scopes};
 use crate::address::ImageAddr;
 use crate::binary::SymbolsError;
 use crate::debug_files::hex;
@@ -228,16 +231,27 @@ impl FunctionIndex {
         };
         let damaged: usize = parts.iter().map(|part| part.damaged_units).sum();
         if let Some((start, error)) = parts.iter().find_map(|part| part.damage) {
-            let reason = Units::new(file, &self.units).error(start, error);
-            file.files.warn(format!(
-                "{reason}; what stands behind that in its unit is not known{}",
-                match damaged {
-                    1 => String::new(),
-                    more => format!(", and so in {} other units", more - 1),
-                }
-            ));
+            self.warn_of_damage(file, start, error, damaged);
         }
         parts
+    }
+
+    /// Says that units are damaged, the first of them at `start`.
+    pub fn warn_of_damage(
+        &self,
+        file: &DwarfFile<'_>,
+        start: usize,
+        error: gimli::Error,
+        damaged_units: usize,
+    ) {
+        let reason = Units::new(file, &self.units).error(start, error);
+        file.files.warn(format!(
+            "{reason}; what stands behind that in its unit is not known{}",
+            match damaged_units {
+                0 | 1 => String::new(),
+                more => format!(", and so in {} other units", more - 1),
+            }
+        ));
     }
 
     /// Asks an index; one that proves damaged is made anew.
@@ -391,6 +405,35 @@ impl FunctionIndex {
         self.describe_all(file, &found)
     }
 
+    /// Starts of the units in which a function or copy is that is wanted.
+    pub fn units_naming(
+        &self,
+        file: &DwarfFile<'_>,
+        wanted: NameWanted<'_>,
+        file_wanted: Option<FileWanted<'_>>,
+    ) -> BTreeSet<usize> {
+        self.ask(file, None, |index| {
+            let all = || {
+                let functions = index.functions().map(Named::Function);
+                functions
+                    .chain(index.origins().map(Named::Origin))
+                    .collect()
+            };
+            let mut found = BTreeSet::new();
+            for (named, _) in select(index, file, None, all, wanted, file_wanted)? {
+                match named {
+                    Named::Function(number) => {
+                        found.insert(index.function(number)?.unit);
+                    }
+                    Named::Origin(number) => {
+                        found.extend(index.copies(number)?.iter().map(|copy| copy.unit));
+                    }
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// One key after the other, or all at once.
     fn find(
         &self,
@@ -527,371 +570,4 @@ fn select(
         found.extend(fits(&index.describe(named, strings)?).map(|names| (named, names)));
     }
     Ok(found)
-}
-
-/// The units that hold these addresses: as `.gdb_index` or `.debug_aranges` says, for the rest as the units themselves say.
-fn units_of(units: &Units<'_>, starts: &[usize], addresses: &HashSet<ImageAddr>) -> Vec<usize> {
-    let mut missing = addresses.clone();
-    let mut found = BTreeSet::new();
-    let index = units.file.debug.contents_by_name(".gdb_index");
-    if let Some((known, rest)) = index.and_then(|index| gdb_index::units_of(index, addresses)) {
-        // One that is out of date may name what is no unit.
-        let known = known
-            .into_iter()
-            .filter(|unit| starts.binary_search(unit).is_ok());
-        found.extend(known);
-        missing = rest;
-    }
-    if missing.is_empty() {
-        return found.into_iter().collect();
-    }
-    let mut take = |begin: u64, end: u64, start: usize| {
-        missing.retain(|a| {
-            let inside = begin <= a.0 && a.0 < end;
-            if inside {
-                found.insert(start);
-            }
-            !inside
-        });
-        missing.is_empty()
-    };
-    let mut sets = units.file.dwarf.debug_aranges.headers();
-    while let Ok(Some(set)) = sets.next() {
-        let mut entries = set.entries();
-        while let Ok(Some(entry)) = entries.next() {
-            let end = entry.address().saturating_add(entry.length());
-            if take(entry.address(), end, set.debug_info_offset().0) {
-                return found.into_iter().collect();
-            }
-        }
-    }
-    for &start in starts {
-        let Ok(unit) = units.unit(start) else {
-            continue;
-        };
-        let Ok(mut ranges) = unit.dwarf.unit_ranges(&unit) else {
-            continue;
-        };
-        while let Ok(Some(range)) = ranges.next() {
-            if take(range.begin, range.end, start) {
-                return found.into_iter().collect();
-            }
-        }
-    }
-    found.into_iter().collect()
-}
-
-pub(crate) fn has_code(attributes: &[gimli::AttributeSpecification]) -> bool {
-    attributes
-        .iter()
-        .any(|a| a.name() == gimli::DW_AT_low_pc || a.name() == gimli::DW_AT_ranges)
-}
-
-pub(crate) fn linkage_name<'a>(units: &Units<'a>, place: &Place<'a>) -> Option<String> {
-    units
-        .inherited_string(place, gimli::DW_AT_linkage_name)
-        .or_else(|| units.inherited_string(place, gimli::DW_AT_MIPS_linkage_name))
-}
-
-/// `None` for code that the linker discarded.
-fn describe(
-    units: &Units<'_>,
-    id: EntryId,
-    name: &str,
-    linkage_name: Option<&str>,
-) -> gimli::Result<Option<DwarfFunction>> {
-    describe_named(units, &units.place(id)?, name, linkage_name)
-}
-
-/// A function or an inlined copy of one; `None` when it has no name or its code was discarded by the linker.
-pub(crate) fn describe_place<'a>(
-    units: &Units<'a>,
-    place: &Place<'a>,
-) -> gimli::Result<Option<DwarfFunction>> {
-    let Some(name) = units.inherited_string(place, gimli::DW_AT_name) else {
-        return Ok(None);
-    };
-    let linkage_name = linkage_name(units, place);
-    describe_named(units, place, &name, linkage_name.as_deref())
-}
-
-fn describe_named<'a>(
-    units: &Units<'a>,
-    place: &Place<'a>,
-    name: &str,
-    linkage_name: Option<&str>,
-) -> gimli::Result<Option<DwarfFunction>> {
-    let inlined = place.entry.tag() == gimli::DW_TAG_inlined_subroutine;
-    let loaded = |address: &u64| units.file.loaded.in_executable_segment(ImageAddr(*address));
-    let mut ranges = ranges(place)?;
-    let first_end = ranges.first().map(|r| r.end);
-    ranges.retain(|r| r.begin < r.end && loaded(&r.begin));
-    let entry = entry_address(place).filter(loaded);
-    // What is left of a copy may be nothing but its entry, or its entry may lie outside of what is left.
-    let entry = match ranges.first() {
-        None if inlined => entry,
-        None => None,
-        Some(first) => entry
-            .filter(|e| inlined || ranges.iter().any(|r| r.begin <= *e && *e < r.end))
-            .or(Some(first.begin)),
-    };
-    let Some(entry) = entry else {
-        return Ok(None);
-    };
-    let low = ranges.iter().map(|r| r.begin).min().unwrap_or(entry);
-    let high = ranges
-        .iter()
-        .find(|r| r.begin <= entry && entry < r.end)
-        .or(ranges.first())
-        .map_or(entry, |r| r.end);
-    let mut decl_file = decl_file(units, place);
-    let mut decl_line = units
-        .inherited(place, gimli::DW_AT_decl_line)
-        .and_then(|(_, v)| v.udata_value());
-    if decl_file.is_none() {
-        // What has no declaration, such as the function of a lambda expression, stands where its code begins.
-        let rows = units.rows(&place.unit);
-        let behind = rows.partition_point(|r| r.address <= entry);
-        if let Some(row) = behind.checked_sub(1).and_then(|i| rows.get(i)) {
-            decl_file = line_table::file_name(&place.unit.dwarf, &place.unit, row.file);
-            decl_line = Some(row.line);
-        }
-    }
-    let external = units.inherited(place, gimli::DW_AT_external);
-    let probe_address = if inlined {
-        entry
-    } else {
-        prologue::probe_address(units, place, entry, high)
-    };
-    Ok(Some(DwarfFunction {
-        name: name.to_owned(),
-        linkage_name: linkage_name.map(str::to_owned),
-        decl_file,
-        decl_line,
-        entry: ImageAddr(entry),
-        low: ImageAddr(low),
-        high: ImageAddr(high),
-        probe_address: ImageAddr(probe_address),
-        ranges: ranges
-            .iter()
-            .map(|r| ImageAddr(r.begin)..ImageAddr(r.end))
-            .collect(),
-        inlined,
-        first_end: ImageAddr(first_end.unwrap_or(entry)),
-        external: matches!(external, Some((_, AttributeValue::Flag(true)))),
-        id: place.id(),
-    }))
-}
-
-/// The file that declares an entry.
-pub(crate) fn decl_file<'a>(units: &Units<'a>, place: &Place<'a>) -> Option<String> {
-    let (unit, value) = units.inherited(place, gimli::DW_AT_decl_file)?;
-    let index = match value {
-        AttributeValue::FileIndex(index) => index,
-        value => value.udata_value()?,
-    };
-    line_table::file_name(&unit.dwarf, &unit, index)
-}
-
-/// `DW_AT_ranges`, else `DW_AT_low_pc` and `DW_AT_high_pc`, which is an address or a length.
-pub(crate) fn ranges<'a>(place: &Place<'a>) -> gimli::Result<Vec<gimli::Range>> {
-    let dwarf = &place.unit.dwarf;
-    let mut found = Vec::new();
-    if let Some(value) = place.entry.attr_value(gimli::DW_AT_ranges) {
-        if let Some(mut list) = dwarf.attr_ranges(&place.unit, value)? {
-            while let Some(range) = list.next()? {
-                found.push(range);
-            }
-        }
-        return Ok(found);
-    }
-    let address = |attribute| match place.entry.attr_value(attribute) {
-        Some(value) => dwarf.attr_address(&place.unit, value),
-        None => Ok(None),
-    };
-    let Some(begin) = address(gimli::DW_AT_low_pc)? else {
-        return Ok(found);
-    };
-    let end = match address(gimli::DW_AT_high_pc)? {
-        Some(end) => Some(end),
-        None => {
-            let length = place
-                .entry
-                .attr_value(gimli::DW_AT_high_pc)
-                .and_then(|v| v.udata_value());
-            length.and_then(|length| begin.checked_add(length))
-        }
-    };
-    found.extend(end.map(|end| gimli::Range { begin, end }));
-    Ok(found)
-}
-
-/// `DW_AT_entry_pc` (an address, or in DWARF 5 also an offset from the low address), else `DW_AT_low_pc`.
-pub(crate) fn entry_address<'a>(place: &Place<'a>) -> Option<u64> {
-    let address = |value: AttributeValue<Slice<'a>>| {
-        place
-            .unit
-            .dwarf
-            .attr_address(&place.unit, value)
-            .ok()
-            .flatten()
-    };
-    let low = place
-        .entry
-        .attr_value(gimli::DW_AT_low_pc)
-        .and_then(address);
-    let Some(entry) = place.entry.attr_value(gimli::DW_AT_entry_pc) else {
-        return low;
-    };
-    address(entry)
-        .or_else(|| {
-            entry
-                .udata_value()
-                .and_then(|offset| low?.checked_add(offset))
-        })
-        .or(low)
-}
-
-/// The entries directly below a function's, of one kind.
-pub(crate) fn children<'a>(place: &Place<'a>, tag: gimli::DwTag) -> gimli::Result<Vec<Place<'a>>> {
-    let mut found = Vec::new();
-    if !place.entry.has_children() {
-        return Ok(found);
-    }
-    let mut cursor = place
-        .unit
-        .entries_at_offset(UnitOffset(place.entry.offset().0))?;
-    if !cursor.next_entry()? {
-        return Ok(found);
-    }
-    if cursor.next_dfs()?.is_none() {
-        return Ok(found);
-    }
-    while let Some(entry) = cursor.current() {
-        if entry.depth() <= 0 {
-            break;
-        }
-        if entry.tag() == tag {
-            found.push(Place {
-                unit: Rc::clone(&place.unit),
-                entry: entry.clone(),
-            });
-        }
-        if cursor.next_sibling()?.is_none() {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-/// The scopes of a unit in which types and variables that are not a function's are declared.
-pub(crate) fn is_scope(tag: gimli::DwTag) -> bool {
-    matches!(
-        tag,
-        gimli::DW_TAG_compile_unit
-            | gimli::DW_TAG_partial_unit
-            | gimli::DW_TAG_type_unit
-            | gimli::DW_TAG_namespace
-            | gimli::DW_TAG_module
-            | gimli::DW_TAG_structure_type
-            | gimli::DW_TAG_class_type
-    )
-}
-
-pub(crate) fn is_named_entity(tag: gimli::DwTag) -> bool {
-    matches!(
-        tag,
-        gimli::DW_TAG_variable
-            | gimli::DW_TAG_typedef
-            | gimli::DW_TAG_base_type
-            | gimli::DW_TAG_structure_type
-            | gimli::DW_TAG_class_type
-            | gimli::DW_TAG_union_type
-            | gimli::DW_TAG_enumeration_type
-    )
-}
-
-/// Types and variables of a unit outside of functions by name, those of namespaces and classes included. A definition
-/// that refers to its declaration has the declaration's name.
-pub(crate) fn names_of_unit(unit: &Rc<Unit<'_>>) -> gimli::Result<HashMap<String, Vec<EntryId>>> {
-    let mut found: HashMap<String, Vec<EntryId>> = HashMap::new();
-    walk_outside(unit, &mut |entry| {
-        if !is_named_entity(entry.tag()) {
-            return;
-        }
-        let value = entry.attr_value(gimli::DW_AT_name).or_else(|| {
-            let origin = entry
-                .attr_value(gimli::DW_AT_specification)
-                .or_else(|| entry.attr_value(gimli::DW_AT_abstract_origin))?;
-            let AttributeValue::UnitRef(offset) = origin else {
-                return None;
-            };
-            unit.entry(offset).ok()?.attr_value(gimli::DW_AT_name)
-        });
-        if let Some(name) = value.and_then(|v| unit.text(v)) {
-            found.entry(name).or_default().push(EntryId {
-                home: unit.home,
-                unit: unit.start,
-                die: entry.offset().0,
-            });
-        }
-    })?;
-    Ok(found)
-}
-
-/// Enumerations of a unit that have no name.
-pub(crate) fn nameless_enumerations(unit: &Rc<Unit<'_>>) -> gimli::Result<Vec<EntryId>> {
-    let mut found = Vec::new();
-    walk_outside(unit, &mut |entry| {
-        if entry.tag() == gimli::DW_TAG_enumeration_type
-            && entry.attr_value(gimli::DW_AT_name).is_none()
-        {
-            found.push(EntryId {
-                home: unit.home,
-                unit: unit.start,
-                die: entry.offset().0,
-            });
-        }
-    })?;
-    Ok(found)
-}
-
-/// Every entry that is not inside of a function or of a type that is no scope.
-fn walk_outside<'a>(
-    unit: &Rc<Unit<'a>>,
-    each: &mut dyn FnMut(&super::units::Entry<'a>),
-) -> gimli::Result<()> {
-    let mut cursor = unit.entries();
-    if !cursor.next_entry()? {
-        return Ok(());
-    }
-    let mut more = true;
-    while more {
-        let Some(entry) = cursor.current() else {
-            break;
-        };
-        each(entry);
-        more = if is_scope(entry.tag()) {
-            cursor.next_dfs()?.is_some()
-        } else {
-            skip(&mut cursor)?
-        };
-    }
-    Ok(())
-}
-
-/// To the next entry that is not below this one, at whatever depth.
-fn skip(cursor: &mut gimli::EntriesCursor<'_, Slice<'_>>) -> gimli::Result<bool> {
-    let depth = cursor.current().map_or(0, |e| e.depth());
-    if cursor.next_sibling()?.is_some() {
-        return Ok(true);
-    }
-    // The last of its siblings: the cursor stands at their end, and goes on above.
-    loop {
-        match cursor.next_dfs()? {
-            None => return Ok(false),
-            Some(entry) if entry.depth() < depth => return Ok(true),
-            Some(_) => {}
-        }
-    }
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use gimli::AttributeValue;
 
-use super::function_index::{has_code, is_named_entity, is_scope};
+use super::function_entry::has_code;
 use super::line_table;
 use super::name_index::hash;
+use super::named_entities::{is_named_entity, is_scope};
 use super::sections::Slice;
 use super::units::{EntryId, Home, Place, Unit, Units};
 use crate::functions::{demangle, name_components};

@@ -1,7 +1,7 @@
 //! Labels of functions: where a `goto` may lead.
 
 use super::debug_info::DebugInfo;
-use super::function_index::{decl_file, entry_address};
+use super::function_entry::{decl_file, entry_address};
 use super::scopes;
 use super::units::Place;
 use super::{DwarfFunction, Label};

@@ -190,7 +190,7 @@ pub(crate) fn describe<'a>(units: &Units<'a>, id: TypeId) -> gimli::Result<Type>
             kind: TypeKind::Void,
         });
     };
-    let file = super::function_index::decl_file(units, &real);
+    let file = super::function_entry::decl_file(units, &real);
     let line = real.number(gimli::DW_AT_decl_line);
     let kind = kind(units, &real)?;
     let size = size_of(units, &real, &kind);
@@ -466,6 +466,7 @@ fn located<'a>(
         entry: 0,
         frame_base: None,
         callers: None,
+        frame: std::cell::OnceCell::new(),
     };
     match evaluate_from(&context, &place.unit, expression, Term::Register(OBJECT)) {
         Location::Memory(term) | Location::Value(term) => match term.as_register_plus() {

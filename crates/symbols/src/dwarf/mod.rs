@@ -4,7 +4,9 @@ mod call_sites;
 mod debug_info;
 mod expression;
 mod frame;
+mod function_entry;
 mod function_index;
+mod function_list;
 mod gdb_index;
 mod index_scan;
 mod labels;
@@ -12,6 +14,7 @@ mod layout;
 pub(crate) mod line_table;
 mod literal_search;
 mod name_index;
+mod named_entities;
 mod namespaces;
 mod prologue;
 mod qualified;
@@ -21,17 +24,20 @@ mod spell;
 mod statements;
 mod term;
 mod types;
+mod unit_addresses;
 mod unit_scan;
 pub(crate) mod units;
 
 pub use debug_info::{DebugInfo, NamedType, Scopes};
 pub use frame::CallerFrame;
+pub use function_list::{FunctionList, FunctionQuery, Listable, ListedFunction};
 pub use layout::{Keyword, Member, MemberOffset, MemberRole, OBJECT, Type, TypeKind, Variant};
 pub use statements::{LineSet, MissingLine, Statement, Statements};
 pub use term::{CallerCase, Operator, Term};
 
 pub(crate) use frame::{from_eh_frame, in_order};
 pub(crate) use function_index::FunctionIndex;
+pub(crate) use function_list::Wanted;
 pub(crate) use index_scan::key_of_pattern;
 #[cfg(fuzzing)]
 pub(crate) use name_index::fuzz_index;
@@ -40,7 +46,7 @@ pub(crate) use sections::{DwarfFile, SplitFiles};
 use std::ops::Range;
 
 use crate::address::ImageAddr;
-use crate::functions::{demangle, name_components};
+use crate::functions::qualified_name;
 
 /// A function with code of its own or a copy of one that was inlined into another, as debugging information describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,16 +81,7 @@ pub struct DwarfFunction {
 impl DwarfFunction {
     /// The name with the last `scopes` of the namespaces and classes around it, as far as its mangled name has them.
     pub fn qualified_name(&self, scopes: usize) -> String {
-        let mangled = self.linkage_name.as_deref().filter(|_| scopes > 0);
-        let Some(full) = mangled.and_then(demangle) else {
-            return self.name.clone();
-        };
-        let mut parts = name_components(&full);
-        parts.pop();
-        let around = parts.len().saturating_sub(scopes);
-        let mut parts = parts.split_off(around);
-        parts.push(&self.name);
-        parts.join("::")
+        qualified_name(&self.name, self.linkage_name.as_deref(), scopes).into_owned()
     }
 
     /// Whether an address is in its code.

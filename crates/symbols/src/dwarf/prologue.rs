@@ -6,7 +6,7 @@
 
 use gimli::{AttributeValue, Operation};
 
-use super::function_index::children;
+use super::function_entry::children;
 use super::line_table;
 use super::units::{Place, Units};
 

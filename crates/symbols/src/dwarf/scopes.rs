@@ -1,12 +1,14 @@
 //! Which function, inlined copies and blocks hold an address, and the variables that are visible there.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use gimli::{AttributeValue, Expression, UnitOffset};
 
 use super::call_sites::Callers;
 use super::expression::{Context, evaluate};
-use super::function_index::{FunctionIndex, entry_address, has_code, ranges};
+use super::function_entry::{entry_address, has_code, ranges};
+use super::function_index::FunctionIndex;
 use super::sections::Slice;
 use super::types;
 use super::units::{FunctionRange, Place, Unit, Units};
@@ -216,6 +218,7 @@ pub(crate) fn context<'f, 'a>(
         callers: index
             .zip(function)
             .map(|(index, function)| Callers::new(index, function.clone())),
+        frame: OnceCell::new(),
     }
 }
 
@@ -278,7 +281,7 @@ pub(crate) fn locate<'a>(context: &Context<'_, 'a>, variable: &Place<'a>) -> Loc
     Location::Unavailable("optimised out".into())
 }
 
-fn constant(value: &AttributeValue<Slice<'_>>) -> Location {
+pub(crate) fn constant(value: &AttributeValue<Slice<'_>>) -> Location {
     if let AttributeValue::Block(block) = value {
         return Location::Bytes(block.slice().to_vec());
     }

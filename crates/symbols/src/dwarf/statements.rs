@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::debug_info::DebugInfo;
 use super::line_table::{self, TableRow};
 use super::units::Unit;
-use super::{DwarfFunction, function_index, scopes};
+use super::{DwarfFunction, function_entry, scopes};
 use crate::address::ImageAddr;
 use crate::binary::SymbolsError;
 use crate::suggest;
@@ -414,7 +414,7 @@ impl DebugInfo<'_> {
             for child in scopes::members(&scope).map_err(failed)? {
                 match child.entry.tag() {
                     gimli::DW_TAG_inlined_subroutine => {
-                        let copy = function_index::describe_place(&self.units, &child);
+                        let copy = function_entry::describe_place(&self.units, &child);
                         found.extend(copy.map_err(failed)?);
                     }
                     gimli::DW_TAG_lexical_block
@@ -454,7 +454,7 @@ impl DebugInfo<'_> {
         let Some(place) = copy.or(chain.function()) else {
             return Ok(None);
         };
-        function_index::describe_place(&self.units, place).map_err(failed)
+        function_entry::describe_place(&self.units, place).map_err(failed)
     }
 }
 

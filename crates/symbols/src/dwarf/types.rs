@@ -3,7 +3,7 @@
 use gimli::AttributeValue;
 
 use super::ValueClass;
-use super::function_index::children;
+use super::function_entry::children;
 use super::units::{Place, REFERENCE_LIMIT, Units};
 
 /// The spelling: qualifiers follow what they qualify (`char const*`), array bounds are left out, structures and unions
