@@ -178,6 +178,43 @@ fn a_program_on_a_file_system_of_its_own_is_probed_by_the_path_that_it_has_there
     is_probed(target, &[], "process(\"/mnt/work\").function(\"work\")");
 }
 
+/// Its file has another path outside, and its debugging information is where the program would have it.
+#[test]
+fn a_program_below_a_root_of_its_own_is_what_it_is_called_there() {
+    need_root();
+    let scratch = Scratch::new("chroot");
+    let flags = ["-O2", "-g", "-static", "-Wl,--build-id"];
+    let built = scratch.compile("work.c", WORK, &flags);
+    let root = scratch.path("root");
+    let id = spile_tests::run({
+        let mut readelf = Command::new("readelf");
+        readelf.arg("-n").arg(&built);
+        readelf
+    });
+    let id = id.ok().stdout;
+    let id = id
+        .split_once("Build ID: ")
+        .map(|(_, id)| id.lines().next().unwrap_or_default().trim())
+        .expect("a build-id");
+    let (first, rest) = id.split_at(2);
+    let place = root.join("usr/lib/debug/.build-id").join(first);
+    std::fs::create_dir_all(&place).expect("a directory");
+    std::fs::create_dir_all(root.join("opt")).expect("a directory");
+    let copy = |flag: &str, to: std::path::PathBuf| {
+        let mut objcopy = Command::new("objcopy");
+        objcopy.arg(flag).arg(&built).arg(to);
+        spile_tests::run(objcopy).ok();
+    };
+    copy("--only-keep-debug", place.join(format!("{rest}.debug")));
+    copy("--strip-all", root.join("opt/work"));
+    std::fs::remove_file(&built).expect("it was built");
+    for point in [FUNCTION, "process(\"/opt/work\").function(\"work\")"] {
+        let command = format!("exec chroot {} /opt/work", root.display());
+        let target = Target::start(&["unshare", "--mount", "--pid", "--fork"], &command);
+        is_probed(target, &[], point);
+    }
+}
+
 /// Nothing can be written, and nothing but the program and its libraries be executed.
 #[test]
 fn a_program_on_read_only_file_systems_is_probed() {

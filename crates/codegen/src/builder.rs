@@ -17,7 +17,10 @@ use crate::weight::weigh;
 use cranelift_codegen::settings::{self, Configurable};
 use runtime::layout::{Site, StrRef};
 use script::ast::BinaryOp;
-use script::ir::{Body, Expr, ExprKind, GlobalId, LValue, Program, Stmt, StmtKind, Type};
+use script::ir::{
+    Body, Expr, ExprKind, GlobalId, LValue, Program, Stmt, StmtKind, Target, TargetBase,
+    TargetStep, Type,
+};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -281,7 +284,8 @@ impl<'p> Builder<'p> {
             Context::Tracer | Context::Sample => self.state.limits.max_action_interruptible,
         };
         let counting = weigh(program, body).is_none_or(|w| w > u64::from(most));
-        let inlinable = context == Context::Process && filter.is_empty();
+        // A return handler with a record runs for the calls that have one.
+        let inlinable = context == Context::Process && filter.is_empty() && saved.is_none();
         let inline = match inlinable && !self.state.limits.timing {
             true => self.counters(body),
             false => None,
@@ -473,11 +477,28 @@ fn needs(program: &Program, limits: &Limits) -> Needs {
             walk::walk_stmt(self, stmt);
         }
         fn expr(&mut self, expr: &'p Expr, _used: bool) {
+            if let ExprKind::Target(target) = &expr.kind {
+                self.strings += pretty_strings(target);
+            }
             if expr.ty == Type::String {
                 // The value, a settled copy, and a place in an argument block.
                 self.strings += 3;
             }
             walk::walk_expr(self, expr);
+        }
+    }
+    /// Texts within a text are told by types, which are not looked at yet: as many as one printing takes arguments, and for all
+    /// variables several times that.
+    fn pretty_strings(target: &Target) -> u64 {
+        const ARGUMENTS: u64 = 32;
+        const VARIABLES: u64 = 16;
+        let is_pretty = |step: &TargetStep| matches!(step, TargetStep::Pretty(_));
+        if !target.steps.iter().any(is_pretty) {
+            return 0;
+        }
+        match &target.base {
+            TargetBase::Variable(name) if name.starts_with("$$") => VARIABLES * ARGUMENTS,
+            _ => ARGUMENTS,
         }
     }
     let count = |bodies: &mut dyn Iterator<Item = &Body>| {

@@ -356,7 +356,8 @@ impl Process {
     /// [`InjectError::Proc`], [`InjectError::Exited`].
     pub fn program_path(&self) -> Result<PathBuf, InjectError> {
         let path = format!("/proc/{}/exe", self.pid);
-        fs::read_link(&path).map_err(|source| self.proc_error(path, source))
+        let program = fs::read_link(&path).map_err(|source| self.proc_error(path, source))?;
+        Ok(self.as_the_process_has_it(program))
     }
 
     fn image_of(&self, group: &[Mapping], is_program: bool) -> Option<Image> {
@@ -364,7 +365,7 @@ impl Process {
         let code = group
             .iter()
             .find(|mapping| mapping.perms.execute && mapping.is_file())?;
-        let path = first.path.clone()?;
+        let path = self.as_the_process_has_it(first.path.clone()?);
         let module = self
             .file_candidates(code, &path, is_program)
             .into_iter()
@@ -394,15 +395,31 @@ impl Process {
         })
     }
 
+    /// What the process takes for the root of all paths, if that is a directory of ours and not our root (chroot(2)).
+    fn root(&self) -> Option<PathBuf> {
+        let root = fs::read_link(format!("/proc/{}/root", self.pid)).ok()?;
+        (root != Path::new("/")).then_some(root)
+    }
+
+    /// The kernel names mapped files as we see them, below the root of the process if that is in our sight.
+    fn as_the_process_has_it(&self, path: PathBuf) -> PathBuf {
+        let root = self.root();
+        let inside = root.and_then(|root| Some(Path::new("/").join(path.strip_prefix(root).ok()?)));
+        inside.unwrap_or(path)
+    }
+
     /// Where the file behind a mapping may be opened: by its name if that still means the same
     /// file, through the process's root, or through the mapping itself once it is deleted or
     /// replaced.
     fn file_candidates(&self, code: &Mapping, path: &Path, is_program: bool) -> Vec<PathBuf> {
         let mut candidates = Vec::new();
         if !code.deleted {
-            candidates.push(path.to_owned());
             let inside = path.strip_prefix("/").unwrap_or(path);
-            candidates.push(Path::new(&format!("/proc/{}/root", self.pid)).join(inside));
+            let inside = Path::new(&format!("/proc/{}/root", self.pid)).join(inside);
+            match self.root() {
+                Some(_) => candidates.extend([inside, path.to_owned()]),
+                None => candidates.extend([path.to_owned(), inside]),
+            }
         }
         if is_program {
             candidates.push(PathBuf::from(format!("/proc/{}/exe", self.pid)));

@@ -2,7 +2,7 @@
 //! stapprobes(3stap) has it, and what stap calls each of them.
 
 use crate::code_sites;
-use crate::probe_point::{CodePlace, Kind, Module, spell};
+use crate::probe_point::{CodePlace, Kind, Module, Which, spell};
 use crate::variables::SiteVariables;
 use codegen::SiteText;
 use inject::FileIdentity;
@@ -135,7 +135,8 @@ pub enum ResolveError {
     NoTarget,
 }
 
-fn similar_text(what: &str, similar: &[String]) -> String {
+/// ` (similar functions: …)`, or nothing.
+pub(crate) fn similar_text(what: &str, similar: &[String]) -> String {
     if similar.is_empty() {
         String::new()
     } else {
@@ -309,6 +310,21 @@ impl Scope {
         }
     }
 
+    /// The labels of a module's functions of a name.
+    fn labels_of(&self, index: usize, name: &str) -> Vec<String> {
+        let place = crate::source_place::SourcePlace::parse(name);
+        let binary = self.candidates.get(index).map(|c| &c.binary);
+        let (Some(place), Some(binary)) = (place, binary) else {
+            return Vec::new();
+        };
+        let functions = binary.dwarf_functions_matching(place.function);
+        let (Ok(functions), Some(info)) = (functions, binary.debug_info()) else {
+            return Vec::new();
+        };
+        let labels = functions.iter().filter_map(|f| info.labels(f).ok());
+        labels.flatten().map(|label| label.name).collect()
+    }
+
     fn no_match(&self, kind: &Kind, modules: &[usize]) -> ResolveError {
         let binaries = modules.iter().map(|&i| &self.candidates[i].binary);
         match kind {
@@ -333,6 +349,40 @@ impl Scope {
             } => {
                 let plain = name.split('@').next().unwrap_or(name);
                 let mut similar: Vec<String> = Vec::new();
+                if let Kind::Function {
+                    which: Which::Label(_),
+                    ..
+                } = kind
+                {
+                    let labels = modules.iter().flat_map(|&i| self.labels_of(i, name));
+                    similar.extend(labels);
+                    if !similar.is_empty() {
+                        return nearest("labels", similar);
+                    }
+                }
+                // There is one, but in another file.
+                let file = name.split_once('@').map(|(_, place)| place);
+                if file.is_some() && !Glob::has_wildcard(plain) {
+                    for binary in modules.iter().map(|&i| &self.candidates[i].binary) {
+                        let there = binary.dwarf_functions_matching(plain).unwrap_or_default();
+                        similar.extend(there.iter().map(|f| {
+                            code_sites::spell(&f.name, f.decl_file.as_deref(), f.decl_line)
+                        }));
+                    }
+                    if !similar.is_empty() {
+                        return nearest("functions", similar);
+                    }
+                }
+                // There is no such file.
+                if let Some(place) = file {
+                    let file = place.split([':', '+']).next().unwrap_or(place);
+                    let infos = modules.iter().map(|&i| &self.candidates[i].binary);
+                    let infos = infos.filter_map(|binary| binary.debug_info());
+                    similar.extend(infos.flat_map(|info| info.similar_files(file, 5)));
+                    if !similar.is_empty() {
+                        return nearest("files", similar);
+                    }
+                }
                 for binary in binaries {
                     if !Glob::has_wildcard(plain)
                         && binary
@@ -345,13 +395,7 @@ impl Scope {
                     similar.extend(binary.similar_names(plain, 5));
                     similar.extend(binary.similar_dwarf_names(plain, 5));
                 }
-                let mut seen = HashSet::new();
-                similar.retain(|s| seen.insert(s.clone()));
-                similar.truncate(5);
-                ResolveError::NoMatch {
-                    what: "functions",
-                    similar,
-                }
+                nearest("functions", similar)
             }
             _ => ResolveError::NoMatch {
                 what: "probe points",
@@ -359,6 +403,13 @@ impl Scope {
             },
         }
     }
+}
+
+fn nearest(what: &'static str, mut similar: Vec<String>) -> ResolveError {
+    let mut seen = HashSet::new();
+    similar.retain(|s| seen.insert(s.clone()));
+    similar.truncate(5);
+    ResolveError::NoMatch { what, similar }
 }
 
 /// A program by path, or by name on `PATH`, as stap looks it up; links resolved. With a sysroot it is there.

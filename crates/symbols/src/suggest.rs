@@ -8,7 +8,7 @@ pub fn similar<'a>(
     limit: usize,
 ) -> Vec<String> {
     let wanted: Vec<char> = wanted.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let furthest = (wanted.len() / 3).max(2);
+    let furthest = furthest(&wanted);
     let mut found: Vec<(usize, &str)> = names
         .filter_map(|name| distance(&wanted, name, furthest).map(|d| (d, name)))
         .collect();
@@ -16,6 +16,16 @@ pub fn similar<'a>(
     found.dedup_by_key(|(_, name)| *name);
     found.truncate(limit);
     found.into_iter().map(|(_, name)| name.to_owned()).collect()
+}
+
+/// Whether a name is one that [`similar`] finds.
+pub fn is_near(wanted: &str, name: &str) -> bool {
+    let wanted: Vec<char> = wanted.chars().map(|c| c.to_ascii_lowercase()).collect();
+    distance(&wanted, name, furthest(&wanted)).is_some()
+}
+
+fn furthest(wanted: &[char]) -> usize {
+    (wanted.len() / 3).max(2)
 }
 
 /// Optimal string alignment distance (a swap of neighbours is one edit), letter case ignored; `None` beyond `furthest`.

@@ -286,6 +286,8 @@ impl Parser<'_> {
             } if !*address_of => Some((steps, address_of)),
             _ => None,
         };
+        // `(&$x)`, of which no more is the target.
+        let own = own.filter(|(_, address_of)| !**address_of);
         let pretty = own.is_some();
         let mut more = Vec::new();
         // `$name$` was taken apart with its name; nothing can follow the pretty printing.

@@ -5,10 +5,14 @@ use super::pretty::{self, Entry};
 use super::returned;
 use super::value::{Lens, Value, address};
 use super::{SiteVariables, enumerators, modules, plain};
+use crate::resolve::similar_text;
 use codegen::{Resolution, Term};
 use script::ir::{ExprKind, Target, TargetBase, TargetStep};
 use std::cell::Cell;
 use symbols::{DebugInfo, Glob, ImageAddr, Scopes, TypeId, TypeKind, Variable, VariableKind};
+
+/// How many names are told that may have been meant.
+const SIMILAR: usize = 5;
 
 /// A place of the code and what is visible there.
 pub(super) struct Code<'a, 'b> {
@@ -315,9 +319,11 @@ impl<'a, 'b> Code<'a, 'b> {
                     Some(unit) => format!(", in {unit}"),
                     None => String::new(),
                 };
+                let similar = self.info.similar_globals(name, SIMILAR);
                 Err(format!(
-                    "unable to find global '{name}' in {}{place}",
-                    self.spelling.binary.path().display()
+                    "unable to find global '{name}' in {}{place}{}",
+                    self.spelling.binary.path().display(),
+                    similar_text("variables", &similar)
                 ))
             }
         }
@@ -333,18 +339,21 @@ impl<'a, 'b> Code<'a, 'b> {
         if is_pointer {
             place = Place::Number(Term::Operand);
         }
-        Ok(Value::new(place, Some(found)))
+        Ok(Value {
+            is_pointed_to: !is_pointer,
+            ..Value::new(place, Some(found))
+        })
     }
 
     fn named_type(&self, name: &str, module: Option<&str>) -> Result<TypeId, String> {
         let found = self.info.type_named(name, self.scopes.as_ref());
         found.map(|f| f.id).ok_or_else(|| {
+            let file = || self.spelling.binary.path().display().to_string();
+            let similar = self.info.similar_types(name, SIMILAR);
             format!(
-                "type definition '{name}' not found in '{}'",
-                module.map_or_else(
-                    || self.spelling.binary.path().display().to_string(),
-                    str::to_owned
-                )
+                "type definition '{name}' not found in '{}'{}",
+                module.map_or_else(file, str::to_owned),
+                similar_text("types", &similar)
             )
         })
     }

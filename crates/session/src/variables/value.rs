@@ -21,6 +21,8 @@ pub(crate) struct Value {
     pub indexed: usize,
     /// A bit-field's lowest bit, from the place, and number of bits.
     pub bits: Option<(u64, u64)>,
+    /// It is what an address in the script points to (`@cast`): perhaps the first of several.
+    pub is_pointed_to: bool,
 }
 
 impl Value {
@@ -30,6 +32,7 @@ impl Value {
             type_id,
             indexed: 0,
             bits: None,
+            is_pointed_to: false,
         }
     }
 }
@@ -221,6 +224,7 @@ impl Lens<'_, '_> {
             type_id: member.type_id,
             indexed: 0,
             bits: member.bits,
+            is_pointed_to: false,
         })
     }
 
@@ -271,6 +275,7 @@ impl Lens<'_, '_> {
                     let indexed = (!rows.is_empty()).then_some(value.indexed + 1);
                     (value.place.clone(), *element, factor, indexed)
                 }
+                _ if value.is_pointed_to => (value.place.clone(), value.type_id, 1, None),
                 _ => {
                     return Err(format!(
                         "invalid access '{shown}' vs. {}",

@@ -1,6 +1,6 @@
 //! Questions to the debugging information of one binary: scopes, variables, types, lines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::function_entry::{self, decl_file};
@@ -16,6 +16,7 @@ use crate::address::ImageAddr;
 use crate::binary::SymbolsError;
 use crate::dwarf::sections::DwarfFile;
 use crate::glob::Glob;
+use crate::suggest;
 
 /// The debugging information of a binary, with what was decoded of it so far. Made by [`crate::Binary::debug_info`].
 pub struct DebugInfo<'b> {
@@ -410,6 +411,43 @@ impl<'b> DebugInfo<'b> {
             id: TypeId(found),
             pointers,
         })
+    }
+
+    /// Names of types near to one that is not there (with or without its keyword), best first.
+    pub fn similar_types(&self, wanted: &str, limit: usize) -> Vec<String> {
+        let plain = wanted.trim_end_matches(['*', ' ']);
+        let plain = plain.rsplit([' ', ':']).next().unwrap_or(plain);
+        self.similar_entities(plain, limit, |tag| tag != gimli::DW_TAG_variable)
+    }
+
+    /// Names of variables outside of functions near to one that is not there, best first.
+    pub fn similar_globals(&self, wanted: &str, limit: usize) -> Vec<String> {
+        self.similar_entities(wanted, limit, |tag| tag == gimli::DW_TAG_variable)
+    }
+
+    fn similar_entities(
+        &self,
+        wanted: &str,
+        limit: usize,
+        is_kind: impl Fn(gimli::DwTag) -> bool,
+    ) -> Vec<String> {
+        // More than are told, since some are of another kind.
+        let several = limit.saturating_mul(4);
+        let near = std::cell::RefCell::new(HashSet::new());
+        let _ = self.index.names_matching(&self.units, |name| {
+            if suggest::is_near(wanted, name) {
+                near.borrow_mut().insert(name.to_owned());
+            }
+            false
+        });
+        let near = near.into_inner();
+        let best = suggest::similar(wanted, near.iter().map(String::as_str), several);
+        let is_wanted = |name: &String| {
+            let ids = self.index.names(&self.units, name);
+            let places = ids.into_iter().filter_map(|id| self.units.place(id).ok());
+            places.into_iter().any(|place| is_kind(place.entry.tag()))
+        };
+        best.into_iter().filter(is_wanted).take(limit).collect()
     }
 
     /// Structures, unions, classes and enumerations that are defined outside of functions and whose names match.
