@@ -243,3 +243,11 @@ fn variables_at_statements_are_those_that_gdb_sees() {
     println!("{pairs} pairs");
     assert!(pairs > 4000, "only {pairs} pairs");
 }
+
+#[test]
+fn variables_at_statements_of_optimised_clang_code_are_those_that_gdb_sees() {
+    let flags = ["-O2", "-gdwarf-5"];
+    let pairs = compare("pairs10", "clang", 10, 2, &flags, Places::Statements);
+    println!("{pairs} pairs");
+    assert!(pairs > 1000, "only {pairs} pairs");
+}

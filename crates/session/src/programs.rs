@@ -265,8 +265,10 @@ impl Candidate {
         let binary = Binary::open(path).map_err(|e| ResolveError::Binary(e.to_string()))?;
         let identity = identity(path)
             .ok_or_else(|| ResolveError::Binary(format!("cannot read \"{}\"", path.display())))?;
+        // As the kernel would name it, links resolved.
+        let real = path.canonicalize();
         Ok(Candidate {
-            path: without_sysroot(path),
+            path: without_sysroot(real.as_deref().unwrap_or(path)),
             identity,
             binary: Arc::new(binary),
             is_library,

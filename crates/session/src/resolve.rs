@@ -378,9 +378,11 @@ impl Scope {
                     let file = place.split([':', '+']).next().unwrap_or(place);
                     let infos = modules.iter().map(|&i| &self.candidates[i].binary);
                     let infos = infos.filter_map(|binary| binary.debug_info());
-                    similar.extend(infos.flat_map(|info| info.similar_files(file, 5)));
-                    if !similar.is_empty() {
-                        return nearest("files", similar);
+                    let files: Vec<String> =
+                        infos.flat_map(|info| info.similar_files(file, 5)).collect();
+                    let last = file.rsplit('/').next().unwrap_or(file);
+                    if !files.is_empty() && !files.iter().any(|f| f == last) {
+                        return nearest("files", files);
                     }
                 }
                 for binary in binaries {
