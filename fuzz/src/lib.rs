@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use symbols::{Binary, DebugFiles, Glob, ImageAddr, LineSet, report};
+use symbols::{Binary, DebugFiles, FunctionQuery, Glob, ImageAddr, LineSet, Location, report};
 
 /// A section: its name, ELF type, address (0: not loaded) and bytes.
 pub struct Section<'a> {
@@ -143,6 +143,7 @@ pub fn ask_code(binary: &Binary) {
     binary.frame_rules();
     binary.symbol_table();
     binary.similar_names("main", 3);
+    binary.indirect_implementations("main");
     if let Some(frames) = binary.call_frames() {
         for range in binary.function_ranges().iter().take(100) {
             frames.rows(range.start);
@@ -158,6 +159,19 @@ pub fn ask_debug_information(binary: &Binary) {
     let Some(info) = binary.debug_info() else {
         return;
     };
+    for (pattern, variables) in [("*", true), ("*", false), ("a*::f", true)] {
+        let listable = |_: ImageAddr, location: &Location| location.unavailable().is_none();
+        binary.list_functions(&FunctionQuery {
+            pattern,
+            file: None,
+            functions: true,
+            copies: true,
+            external: false,
+            variables: variables.then_some(&listable),
+        });
+    }
+    info.similar_types("struct s", 3);
+    info.similar_globals("g", 3);
     let mut functions = Vec::new();
     for pattern in ["*", "f", "a::f", "main"] {
         functions.extend(binary.dwarf_functions_matching(pattern).unwrap_or_default());
