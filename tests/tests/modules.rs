@@ -1,6 +1,6 @@
 //! Variables of other modules than the probed one: `@var("x@file.c", "module")`.
 
-use spile_tests::{Scratch, run, spile_path};
+use spile_tests::{Scratch, run, spile_path, stap};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -111,4 +111,37 @@ fn variables_in_samples() {
         }}"#
     );
     assert_eq!(traced(&script, &format!("{program} on")), "40 80\n");
+}
+
+#[test]
+fn variables_of_a_library_that_the_program_loads_itself() {
+    let scratch = Scratch::new("plugin");
+    let library = scratch.compile(
+        "plugin.c",
+        "__thread int own = 11; int all = 21;
+         int step(int by) { own += by; all += by; return own; }",
+        &["-g", "-O2", "-shared", "-fPIC"],
+    );
+    let library = library.to_string_lossy();
+    let program = scratch.compile(
+        "loads.c",
+        r#"#include <dlfcn.h>
+        __attribute__((noinline, noclone)) int spot(int a) { __asm__ volatile("" ::: "memory"); return a; }
+        int main(int count, char **words) {
+          void *plugin = dlopen(words[1], RTLD_NOW);
+          int (*step)(int) = dlsym(plugin, "step");
+          for (int i = 1; i <= 3; i++) { step(i); spot(i); }
+          return 0;
+        }"#,
+        &["-g", "-O2"],
+    );
+    let program = program.to_string_lossy();
+    let script = format!(
+        r#"probe process.function("spot") {{
+          printf("%d %d %d\n", $a, @var("own@plugin.c", "{library}"), @var("all@plugin.c", "{library}"))
+        }}"#
+    );
+    let outcome = stap(&["-e", &script, "-c", &format!("{program} {library}")]).ok();
+    let expected = "1 12 22\n2 14 24\n3 17 27\n";
+    assert_eq!(outcome.stdout, expected, "{}", outcome.stderr);
 }

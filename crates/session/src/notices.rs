@@ -33,9 +33,11 @@ fn wanted(plan: &Plan<'_>, hierarchy: bool) -> Watch {
     let lives = plan.kinds().any(of_life);
     let execs = hierarchy && (lives || named);
     Watch {
-        libraries: plan.kinds().any(|kind| {
-            kind.is_everywhere() || kind.module().is_some_and(|module| module.library.is_some())
-        }),
+        // Handlers that walk stacks, or read variables of other modules, have to know what is loaded, too.
+        libraries: in_process && crate::stacks::needed(&plan.compiled).is_some()
+            || plan.kinds().any(|kind| {
+                kind.is_everywhere() || kind.module().is_some_and(|module| module.library.is_some())
+            }),
         forks: in_process || lives || execs,
         hold_forks: plan
             .kinds()
