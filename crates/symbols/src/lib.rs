@@ -48,6 +48,7 @@ mod image;
 mod index_cache;
 mod indirect;
 mod mini_debug_info;
+mod named_functions;
 mod thread_local;
 
 pub use address::{FileOffset, ImageAddr};

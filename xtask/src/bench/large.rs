@@ -26,7 +26,8 @@ import resource, subprocess, sys, time
 start = time.monotonic()
 done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL)
 elapsed = time.monotonic() - start
-print('measured', elapsed * 1e3, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print('measured', elapsed * 1e3, used.ru_maxrss, (used.ru_utime + used.ru_stime) * 1e3)
 sys.exit(done.returncode)
 ";
 

@@ -7,6 +7,7 @@ mod frame;
 mod function_entry;
 mod function_index;
 mod function_list;
+mod function_sweep;
 mod gdb_index;
 mod index_scan;
 mod labels;
