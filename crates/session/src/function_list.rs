@@ -90,6 +90,9 @@ impl Wanted<'_> {
             variables: with_variables.then_some(&listable),
         });
         for function in list.functions {
+            if self.returns && never_returns(&function.name) {
+                continue;
+            }
             let name = spell(
                 &function.name,
                 function.decl_file.as_deref(),
@@ -126,7 +129,8 @@ impl Wanted<'_> {
                 continue;
             }
             // Wildcards stand for no parts of the mangled names of functions that have another one.
-            if let Some(info) = info.as_ref().filter(|_| function.demangled().is_some()) {
+            let is_mangled = !by_name && function.demangled().is_some();
+            if let Some(info) = info.as_ref().filter(|_| is_mangled) {
                 let held = info.function_holding(function.address, false);
                 if held.map_err(unreadable)?.is_some() {
                     continue;
