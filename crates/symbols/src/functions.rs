@@ -143,6 +143,8 @@ pub(crate) struct NamePattern {
     literal: Option<String>,
     /// Of a pattern with `::`.
     components: Vec<Glob>,
+    /// It begins as mangled names do (`_Z`, `_R`): its wildcards stand for parts of these.
+    is_mangled: bool,
 }
 
 impl NamePattern {
@@ -151,6 +153,7 @@ impl NamePattern {
         let components = name_components(pattern);
         NamePattern {
             literal: glob.literal(),
+            is_mangled: pattern.starts_with("_Z") || pattern.starts_with("_R"),
             glob,
             components: match components.len() {
                 0 | 1 => Vec::new(),
@@ -173,6 +176,7 @@ impl NamePattern {
         self.components.is_empty() && self.glob.matches(name)
             || linkage_name.is_some_and(|linkage_name| {
                 self.literal.as_deref() == Some(linkage_name)
+                    || self.is_mangled && self.glob.matches(linkage_name)
                     || self.matches_qualified(linkage_name)
             })
     }
@@ -611,5 +615,11 @@ mod tests {
         assert!(matches("_ZN3Foo3barEi", "_ZN3Foo3barEi"));
         assert!(!matches("bar", "_ZN3Foo3barEi"));
         assert!(matches("mal*", "malloc"));
+        let function = |pattern, name, linkage| {
+            NamePattern::new(pattern).matches_function(name, Some(linkage))
+        };
+        assert!(function("_ZN3Foo*", "bar", "_ZN3Foo3barEi"));
+        assert!(!function("_ZN3Baz*", "bar", "_ZN3Foo3barEi"));
+        assert!(!function("*Foo*", "bar", "_ZN3Foo3barEi"));
     }
 }
