@@ -84,6 +84,11 @@ pub(crate) fn in_order<'a>(
     bases: &BaseAddresses,
     pc: u64,
 ) -> bool {
+    // More entries than any file has would not even be counted in bytes.
+    let entries = table.iter(bases).size_hint().1;
+    if entries.is_none_or(|entries| entries > 1 << 32) {
+        return false;
+    }
     let start = header.eh_frame_ptr().direct();
     let entry = table.lookup(pc, bases).and_then(gimli::Pointer::direct);
     matches!((start, entry), (Ok(start), Ok(entry)) if start <= entry)
