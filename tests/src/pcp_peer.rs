@@ -34,6 +34,9 @@ pub fn program(root: &Path, name: &str) -> Command {
     command
         .env("LD_LIBRARY_PATH", root.join("usr/lib"))
         .env("PCP_DIR", "")
+        // It runs others of its programs, such as pmcpp.
+        .env("PCP_BIN_DIR", root.join("usr/bin"))
+        .env("PCP_BINADM_DIR", root.join("usr/lib/pcp/bin"))
         .env("TZ", "UTC")
         .env("LC_ALL", "C")
         .env_remove("PCP_CONF");

@@ -233,24 +233,20 @@ impl Module<'_> {
         sites: &mut Vec<Site>,
     ) -> Result<(), ResolveError> {
         let binary = &self.candidate.binary;
-        let mut addresses: HashSet<ImageAddr> = binary
-            .indirect_implementations(name)
-            .into_iter()
-            .filter(|address| !seen.contains(address))
-            .collect();
-        if addresses.is_empty() {
+        let mut functions = binary.indirect_implementations(name);
+        functions.retain(|function| !seen.contains(&function.address));
+        if functions.is_empty() {
             return Ok(());
         }
+        let addresses: HashSet<ImageAddr> = functions.iter().map(|f| f.address).collect();
         for function in binary.dwarf_functions_at(&addresses).map_err(unreadable)? {
-            addresses.remove(&function.entry);
+            functions.retain(|named| named.address != function.entry);
             seen.extend([function.entry, function.probe_address]);
             sites.push(self.function(which, function));
         }
-        for address in addresses {
-            if let Some(function) = binary.function_at(address) {
-                seen.insert(address);
-                sites.push(self.symbol(which, &function));
-            }
+        for function in functions {
+            seen.insert(function.address);
+            sites.push(self.symbol(which, &function));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Functions of a binary by name, as its debugging information and its symbols have them together.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::address::ImageAddr;
@@ -199,9 +200,9 @@ impl Binary {
         suggest::similar(name, names.iter().map(String::as_str), limit)
     }
 
-    /// Where the code may begin that an indirect function of this name stands for, ascending; empty when there is none of
-    /// that name, or when its resolver does not tell.
-    pub fn indirect_implementations(&self, name: &str) -> Vec<ImageAddr> {
+    /// The functions that an indirect function of this name may stand for, ascending by address; empty when there is none of
+    /// that name, or when its resolver does not tell. Of a stripped file, in which they have no names, they bear its name.
+    pub fn indirect_implementations(&self, name: &str) -> Vec<Function> {
         let named = self.functions_matching(name).into_iter();
         let resolvers = named.filter(|f| f.kind == FunctionKind::IFunc && f.name == name);
         let mut found = Vec::new();
@@ -209,12 +210,30 @@ impl Binary {
             let Some(code) = self.code_bytes(resolver.address..resolver.end()) else {
                 continue;
             };
-            let is_function = |address| !self.function_table().starting_at(address).is_empty();
-            found.extend(indirect::implementations(&resolver, code, is_function));
+            let is_function = |address| self.function_starting_at(address, &resolver).is_some();
+            let addresses = indirect::implementations(&resolver, code, is_function);
+            let functions = addresses.into_iter();
+            found.extend(functions.filter_map(|at| self.function_starting_at(at, &resolver)));
         }
-        found.sort_unstable();
-        found.dedup();
+        found.sort_unstable_by_key(|function| function.address);
+        found.dedup_by_key(|function| function.address);
         found
+    }
+
+    /// The function that starts at an address; one that only the unwind table knows is named after its resolver.
+    fn function_starting_at(&self, address: ImageAddr, resolver: &Function) -> Option<Function> {
+        if !self.function_table().starting_at(address).is_empty() {
+            return self.function_at(address).map(Cow::into_owned);
+        }
+        let ranges = self.function_ranges();
+        let at = ranges.binary_search_by_key(&address, |range| range.start);
+        let range = ranges.get(at.ok()?)?;
+        Some(Function {
+            address,
+            size: range.end.0 - range.start.0,
+            kind: FunctionKind::Func,
+            ..resolver.clone()
+        })
     }
 
     /// Functions of the debugging information that are entered at one of these addresses, one for each; ascending by entry.
