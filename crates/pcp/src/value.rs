@@ -457,8 +457,8 @@ pub fn print_value(value: &Value, ty: Type, width: usize) -> Vec<u8> {
 pub fn write_value(out: &mut Vec<u8>, value: &Value, ty: Type, width: usize) {
     match value {
         Value::Insitu(bits) => match ty {
-            Type::I32 => pad_str(out, &(*bits as i32).to_string(), width),
-            Type::U32 => pad_str(out, &bits.to_string(), width),
+            Type::I32 => pad_integer(out, *bits as i32, width),
+            Type::U32 => pad_integer(out, *bits, width),
             Type::Float => pad_str(out, &cformat::g(f64::from(f32::from_bits(*bits)), 8), width),
             _ => {
                 pad_str(out, &bits.to_string(), width);
@@ -496,6 +496,10 @@ pub fn write_value(out: &mut Vec<u8>, value: &Value, ty: Type, width: usize) {
     }
 }
 
+fn pad_integer(out: &mut Vec<u8>, number: impl itoa::Integer, width: usize) {
+    pad_str(out, itoa::Buffer::new().format(number), width);
+}
+
 fn pad_str(out: &mut Vec<u8>, text: &str, width: usize) {
     pad(out, text.as_bytes(), width);
 }
@@ -508,8 +512,8 @@ fn pad(out: &mut Vec<u8>, text: &[u8], width: usize) {
 fn write_block(out: &mut Vec<u8>, block: &Block, ty: Type, width: usize) {
     let bytes = &block.bytes;
     match (ty, block.word64()) {
-        (Type::I64, Some(word)) => return pad_str(out, &(word as i64).to_string(), width),
-        (Type::U64, Some(word)) => return pad_str(out, &word.to_string(), width),
+        (Type::I64, Some(word)) => return pad_integer(out, word as i64, width),
+        (Type::U64, Some(word)) => return pad_integer(out, word, width),
         (Type::Double, Some(word)) => {
             return pad_str(out, &cformat::g(f64::from_bits(word), 16), width);
         }

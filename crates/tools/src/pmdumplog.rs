@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pcp::archive::{
-    Archive, Cursor, DataRecord, IndexEntry, MetaRecord, Version, encode_data, file,
+    Archive, Cursor, DataRecord, IndexEntry, InstanceNames, MetaRecord, Version, encode_data, file,
 };
 use pcp::pdu::TextKind;
 use pcp::timewindow::{TimeWindow, WindowSpec};
@@ -244,10 +245,21 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         pmids,
         window,
         names: loaded,
+        known_names: HashMap::new(),
+        line: Vec::new(),
     };
     let status = dump.everything()?;
     out.flush()?;
     Ok(status)
+}
+
+/// The instances that a metric may have had at a time, if it has any.
+fn instances_of<'a>(
+    archive: &'a Archive,
+    desc: &Desc,
+    time: Timestamp,
+) -> Option<InstanceNames<'a>> {
+    (!desc.indom.is_null()).then(|| archive.meta.instance_names(desc.indom, time))
 }
 
 struct Dump<'a, W: Write> {
@@ -260,6 +272,10 @@ struct Dump<'a, W: Write> {
     window: TimeWindow,
     /// Names given instead of the archive's.
     names: Option<pcp::pmns::Pmns>,
+    /// The names of metrics that were looked for before.
+    known_names: HashMap<Pmid, Rc<str>>,
+    /// The line that is being made.
+    line: Vec<u8>,
 }
 
 /// Levels of labels from the widest to the narrowest.
@@ -334,7 +350,16 @@ impl<W: Write> Dump<'_, W> {
         Ok(0)
     }
 
-    fn names(&self, pmid: Pmid) -> String {
+    fn names(&mut self, pmid: Pmid) -> Rc<str> {
+        if let Some(known) = self.known_names.get(&pmid) {
+            return Rc::clone(known);
+        }
+        let names: Rc<str> = self.find_names(pmid).into();
+        self.known_names.insert(pmid, Rc::clone(&names));
+        names
+    }
+
+    fn find_names(&self, pmid: Pmid) -> String {
         let names: Vec<String> = self
             .names
             .as_ref()
@@ -762,6 +787,7 @@ impl<W: Write> Dump<'_, W> {
             return writeln!(self.out, "{stamp}  <mark>");
         }
         writeln!(self.out, "{stamp} {}", plural(wanted.len(), "metric"))?;
+        let archive = Arc::clone(&self.archive);
         for set in wanted {
             let desc = self.archive.meta.descs.get(set.pmid.0).copied();
             let head = format!("    {} ({})", set.pmid, self.names(set.pmid));
@@ -791,16 +817,18 @@ impl<W: Write> Dump<'_, W> {
                 }
                 continue;
             }
+            let mut instances = instances_of(&archive, &desc, record.time);
+            self.out.write_all(head.as_bytes())?;
             match values.as_slice() {
                 [value] => {
-                    write!(self.out, "{head}:")?;
-                    self.value(&desc, value, record.time)?;
+                    self.out.write_all(b":")?;
+                    self.value(&desc, value, instances.as_mut())?;
                 }
                 values => {
-                    writeln!(self.out, "{head}:")?;
+                    self.out.write_all(b":\n")?;
                     for value in values {
                         self.out.write_all(b"       ")?;
-                        self.value(&desc, value, record.time)?;
+                        self.value(&desc, value, instances.as_mut())?;
                     }
                 }
             }
@@ -808,29 +836,35 @@ impl<W: Write> Dump<'_, W> {
         Ok(())
     }
 
-    fn value(&mut self, desc: &Desc, value: &InstanceValue, time: Timestamp) -> io::Result<()> {
-        if !desc.indom.is_null() {
-            match self
-                .archive
-                .meta
-                .instance_name(desc.indom, value.inst, time)
-            {
+    fn value(
+        &mut self,
+        desc: &Desc,
+        value: &InstanceValue,
+        instances: Option<&mut InstanceNames<'_>>,
+    ) -> io::Result<()> {
+        let line = &mut self.line;
+        line.clear();
+        if let Some(instances) = instances {
+            line.extend_from_slice(b" inst [");
+            line.extend_from_slice(itoa::Buffer::new().format(value.inst).as_bytes());
+            match instances.name(value.inst) {
                 Some(name) => {
-                    write!(self.out, " inst [{} or \"", value.inst)?;
-                    self.out.write_all(name)?;
-                    self.out.write_all(b"\"]")?;
+                    line.extend_from_slice(b" or \"");
+                    line.extend_from_slice(name);
+                    line.extend_from_slice(b"\"]");
                 }
-                None => write!(self.out, " inst [{} or ???]", value.inst)?,
+                None => line.extend_from_slice(b" or ???]"),
             }
         }
-        self.out.write_all(b" value ")?;
-        self.out
-            .write_all(&pcp::print_value(&value.value, desc.ty, 1))?;
-        self.out.write_all(b"\n")
+        line.extend_from_slice(b" value ");
+        pcp::write_value(line, &value.value, desc.ty, 1);
+        line.push(b'\n');
+        self.out.write_all(line)
     }
 
     fn events(&mut self, desc: &Desc, value: &InstanceValue, time: Timestamp) -> io::Result<()> {
-        write!(self.out, "    {} ({}", desc.pmid, self.names(desc.pmid))?;
+        let names = self.names(desc.pmid);
+        write!(self.out, "    {} ({names}", desc.pmid)?;
         if !desc.indom.is_null() {
             match self
                 .archive
@@ -864,6 +898,7 @@ impl<W: Write> Dump<'_, W> {
             (n, 0) => writeln!(self.out, "{}", plural(n, "event record"))?,
             (n, missed) => writeln!(self.out, "{n} (and {missed} missed) event records")?,
         }
+        let archive = Arc::clone(&self.archive);
         for (number, event) in array.records.iter().enumerate() {
             let stamp = if desc.ty == Type::HighResEvent {
                 self.zone.clock(event.time, 9)
@@ -897,7 +932,8 @@ impl<W: Write> Dump<'_, W> {
                             inst: pcp::INST_NULL,
                             value: param.value(),
                         };
-                        self.value(&desc, &value, time)?;
+                        let mut instances = instances_of(&archive, &desc, time);
+                        self.value(&desc, &value, instances.as_mut())?;
                     }
                     None => writeln!(
                         self.out,

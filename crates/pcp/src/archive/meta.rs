@@ -243,6 +243,29 @@ pub struct Metadata {
     pub end: usize,
 }
 
+/// The instances of a domain at a time. They are found at once when they are asked for in ascending order, as records have
+/// them.
+#[derive(Clone, Debug)]
+pub struct InstanceNames<'a> {
+    instances: &'a [Instance],
+    next: usize,
+}
+
+impl<'a> InstanceNames<'a> {
+    /// The name of an instance, if it was there.
+    pub fn name(&mut self, inst: i32) -> Option<&'a Text> {
+        let is_next = |i: &Instance| i.inst == inst;
+        let at = if self.instances.get(self.next).is_some_and(is_next) {
+            self.next
+        } else {
+            let found = self.instances.binary_search_by_key(&inst, |i| i.inst);
+            found.ok()?
+        };
+        self.next = at + 1;
+        self.instances.get(at).map(|instance| &instance.name)
+    }
+}
+
 impl Metadata {
     /// That of an archive without records.
     #[must_use]
@@ -378,6 +401,16 @@ impl Metadata {
         find(entry)
             .and_then(|at| entry.instances.get(at))
             .map(|i| &i.name)
+    }
+
+    /// The names of the instances of a domain at a time.
+    #[must_use]
+    pub fn instance_names(&self, indom: InDom, time: Timestamp) -> InstanceNames<'_> {
+        let entry = self.instances_at(indom, time);
+        InstanceNames {
+            instances: entry.map_or(&[], |entry| &entry.instances),
+            next: 0,
+        }
     }
 
     /// All instances that a domain ever had in the archive; of numbers used twice the latest name
