@@ -91,12 +91,15 @@ impl Process {
             State::Free => {}
         }
         if let Some(guard) = self.guard
-            && let Ok(Some(Event::Exited(status))) = ptrace::poll_event(guard)
+            && self.has_ended()
         {
             // A leader that had ended before its process, whose end we have kept from its parent until now.
             self.guard = None;
-            self.state = State::Exited(status);
-            return Ok(Some(status));
+            let told = ptrace::wait_event_until(guard, Instant::now() + LAST_WAIT);
+            if let Ok(Some(Event::Exited(status))) = told {
+                self.state = State::Exited(status);
+                return Ok(Some(status));
+            }
         }
         let failed = |call: &str, pid, error: Errno| InjectError::System {
             call: format!("{call} for process {pid}"),
