@@ -70,14 +70,29 @@ fn program(object: &Path) -> Option<String> {
     Some(format!("pmda{}", name.strip_prefix("pmda_")?))
 }
 
+/// A folder that was not there before: what somebody else has put where it would be must not become our configuration.
+fn new_folder() -> io::Result<PathBuf> {
+    const ATTEMPTS: u32 = 1000;
+    let mut number = 0;
+    loop {
+        let name = format!("spile-local-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < ATTEMPTS => {
+                number += 1;
+            }
+            made => return made.map(|()| folder),
+        }
+    }
+}
+
 /// Opens a context over the agents of `-K`, with the names of `-n` or those of the host.
 ///
 /// # Errors
 /// What starting the daemon says, and `PM_ERR_TIMEOUT` when it does not start.
 pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
     let own = std::env::current_exe()?;
-    let folder = std::env::temp_dir().join(format!("spile-local-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
+    let folder = new_folder()?;
     let mut conf = String::new();
     for agent in table(specs) {
         let Some(name) = program(&agent.object).filter(|name| name != "pmdapmcd") else {
