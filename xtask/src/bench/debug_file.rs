@@ -180,24 +180,13 @@ fn report(file: &Path, function: &str, rows: &[Row]) -> Result<String> {
     let size = fs::metadata(file)?.len() as f64 / 1e6;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let machine = machine::description();
-    let facts = [
-        "processor",
-        "processors",
-        "kernel",
-        "load before, 1 5 15 minutes",
-        "date",
-    ];
-    let facts: Vec<String> = machine
-        .iter()
-        .filter(|(name, _)| facts.contains(name))
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
+    let facts = machine::summary(&machine);
     let mut text = format!(
         "{HEADING}\n\nWritten by `cargo xtask bench debug-file` ({}). FILE is `{name}`, {size:.0} MB; the function is \
          `{function}`. Milliseconds of the whole process, of all processors together, and its resident set, pages of the file included; the \
          median where there are several runs. Cold: without an index, the file in the page cache; warm: run again.\n\n\
          | | | milliseconds | of processors | MB |\n|---|---|---|---|---|\n",
-        facts.join("; ")
+        facts
     );
     for row in rows {
         let command = row.command.replace('|', "\\|");

@@ -116,3 +116,20 @@ fn field(text: &str, name: &str) -> Option<String> {
         .and_then(|line| line.split_once(':'))
         .map(|(_, value)| value.trim().to_owned())
 }
+
+/// What must be known of a machine to read figures that were measured on it, in one line, of its description.
+pub fn summary(description: &[(&'static str, String)]) -> String {
+    let facts = [
+        "processor",
+        "processors",
+        "kernel",
+        "load before, 1 5 15 minutes",
+        "date",
+    ];
+    let facts: Vec<String> = description
+        .iter()
+        .filter(|(name, _)| facts.contains(name))
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    facts.join("; ")
+}

@@ -364,18 +364,7 @@ fn section(
     memory: &[f64],
     machine: &[(&'static str, String)],
 ) -> String {
-    let facts = [
-        "processor",
-        "processors",
-        "kernel",
-        "load before, 1 5 15 minutes",
-        "date",
-    ];
-    let facts: Vec<String> = machine
-        .iter()
-        .filter(|(name, _)| facts.contains(name))
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
+    let facts = machine::summary(machine);
     let priority = if workspace::is_root() {
         ", at real-time priority, so that other work does not count"
     } else {
@@ -386,7 +375,7 @@ fn section(
          their agents on one processor{priority}; medians of {RUNS} runs of a second. The agent of the one metric is Debian's \
          pmdasample under each; those of the kernel and of processes are each one's own. The server that does not look sends the same \
          bytes whatever is asked: what is left is the client's and the kernel's time, below which none can come.\n\n| |",
-        facts.join("; ")
+        facts
     );
     let columns = servers.len() + 1;
     for server in servers {
