@@ -178,10 +178,10 @@ impl Process {
         let started = Instant::now();
         self.hurry = Hurry::new();
         // As the thread that is held keeps other sessions out.
-        let reconciled = self.reconciled;
+        let seen = self.seen;
         loop {
             let Err(error) = self.stop_all_threads(self.held_options()) else {
-                self.reconciled = reconciled;
+                self.seen = seen;
                 return Ok(());
             };
             if !self.is_held() {

@@ -136,6 +136,7 @@ impl Process {
         len: u64,
     ) -> Result<u64, InjectError> {
         self.require_held()?;
+        self.learn_chunks()?;
         let window = range.end.saturating_sub(REACH).max(LOWEST)
             ..range.start.saturating_add(REACH).min(HIGHEST);
         if let Some(address) = self.pool(owner).take(&window, len) {
@@ -186,6 +187,7 @@ impl Process {
     /// As [`Process::syscall`].
     pub fn allocate_code(&mut self, len: u64) -> Result<u64, InjectError> {
         self.require_held()?;
+        self.learn_chunks()?;
         if let Some(address) = self.pools.take(&(0..u64::MAX), len) {
             return Ok(address);
         }

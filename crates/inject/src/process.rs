@@ -18,6 +18,7 @@ use crate::owner::Owner;
 use crate::patcher::Patches;
 use crate::priority::Hurry;
 use crate::ptrace;
+use crate::reconcile::Seen;
 use crate::record::Mapped;
 use crate::stop::{Thread, thread_state};
 use crate::watch::Watching;
@@ -95,8 +96,8 @@ pub struct Process {
     pub(crate) me: Owner,
     /// Executable memory of other sessions.
     pub(crate) others: BTreeMap<Owner, CodePools>,
-    /// Whether what other sessions did while the process was free has been looked at.
-    pub(crate) reconciled: bool,
+    /// What has been looked at of that which other sessions did while the process was free.
+    pub(crate) seen: Seen,
     pub(crate) patches: Patches,
     /// Mappings made by `share` and `map_private`, by their start, and where they are written down.
     pub(crate) mappings: BTreeMap<u64, (Mapped, Option<u64>)>,
@@ -148,7 +149,7 @@ impl Process {
             pools: CodePools::default(),
             me: Owner::me(),
             others: BTreeMap::new(),
-            reconciled: false,
+            seen: Seen::default(),
             patches: Patches::default(),
             mappings: BTreeMap::new(),
             kill_on_drop: false,

@@ -35,11 +35,21 @@ struct Written {
     damaged: bool,
 }
 
+/// What was looked at of other sessions' doings, since we last began to hold the process.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Everybody's chunks, and whether they differ from what we knew.
+    chunks: Option<bool>,
+    /// The sites, too.
+    sites: bool,
+}
+
 impl Process {
-    /// Learns what other sessions did since we last held the process, and removes what is left of dead ones.
-    pub(crate) fn reconcile(&mut self, images: &[Image]) -> Result<(), InjectError> {
-        if self.reconciled {
-            return Ok(());
+    /// Learns of everybody's chunks how much is used. Others may have used some of ours while the process was free, so
+    /// that nothing is allocated, and nobody is looked for in them, before.
+    pub(crate) fn learn_chunks(&mut self) -> Result<bool, InjectError> {
+        if let Some(changed) = self.seen.chunks {
+            return Ok(changed);
         }
         let mut changed = !self.others.is_empty();
         self.others.clear();
@@ -52,7 +62,17 @@ impl Process {
                 changed |= self.pools.learn(start, header);
             }
         }
-        self.reconciled = true;
+        self.seen.chunks = Some(changed);
+        Ok(changed)
+    }
+
+    /// Learns what other sessions did since we last held the process, and removes what is left of dead ones.
+    pub(crate) fn reconcile(&mut self, images: &[Image]) -> Result<(), InjectError> {
+        if self.seen.sites {
+            return Ok(());
+        }
+        let changed = self.learn_chunks()?;
+        self.seen.sites = true;
         self.forget_unloaded(images);
         if !changed {
             return Ok(());
@@ -432,4 +452,57 @@ fn plan_of<'a>(record: &SiteRecord, images: &'a [Image]) -> Option<(&'a Image, P
     let shape = record.shape.rebase(0u64.wrapping_sub(image.bias()));
     let plan = Plan::of_shape(&shape, &|address| image.module.code_at(address))?;
     Some((image, plan.rebase(image.bias())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::process::Pid;
+
+    /// A process of this number as the tracer.
+    fn session(pid: u32) -> Owner {
+        Owner {
+            pid: pid.into(),
+            ..Owner::me()
+        }
+    }
+
+    struct Program(Child);
+
+    impl Drop for Program {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn what_another_session_took_of_our_memory_is_not_given_away_again() {
+        const PIECE: u64 = 64;
+        let program = Program(Command::new("sleep").arg("1000").spawn().unwrap());
+        let pid = Pid(program.0.id() as i32);
+        let mut ours = Process::attach(pid).unwrap();
+        let range = ours.images().unwrap()[0].range();
+        let first = ours.allocate_code_near(range.clone(), PIECE).unwrap();
+        ours.release().unwrap();
+
+        let mut other = Process::attach(pid).unwrap();
+        other.me = session(1);
+        let images = other.images().unwrap();
+        other.reconcile(&images).unwrap();
+        let on_our_behalf = other.allocate_for(ours.me, range.clone(), PIECE).unwrap();
+        other.release().unwrap();
+
+        ours.stop_again().unwrap();
+        let mapped = ours.map_private(PAGE, libc::PROT_READ, false).unwrap();
+        let (_, record) = ours.mappings[&mapped];
+        let next = ours.allocate_code_near(range, PIECE).unwrap();
+        assert_eq!(on_our_behalf, first + PIECE);
+        assert!(record.unwrap() >= on_our_behalf + PIECE, "{record:x?}");
+        assert!(next >= on_our_behalf + PIECE, "{next:x}");
+        let removal = ours.remove_all_and_unmap(&mut |_| false).unwrap();
+        assert!(removal.unmapped);
+    }
 }

@@ -282,6 +282,7 @@ impl Process {
         images: &[Image],
     ) -> Result<(), InjectError> {
         self.stop_running()?;
+        self.learn_chunks()?;
         let mut written: Option<Vec<SiteRecord>> = None;
         for tid in self.thread_ids() {
             let registers = ptrace::registers(tid);
@@ -335,6 +336,7 @@ impl Process {
         elsewhere: &[Range<u64>],
         is_busy: &mut dyn FnMut(Pid) -> bool,
     ) -> Result<bool, InjectError> {
+        self.learn_chunks()?;
         let range = |(start, len)| start..start + len;
         let mut code: Vec<Range<u64>> = self.pools.mappings().map(range).collect();
         code.extend_from_slice(elsewhere);
@@ -354,6 +356,7 @@ impl Process {
         stacks: &[Range<u64>],
     ) -> Result<bool, InjectError> {
         self.stop_running()?;
+        self.learn_chunks()?;
         let (maps, called) = self.what_is_called()?;
         for tid in self.thread_ids() {
             if self.is_thread_in(tid, &maps, &called, code, stacks)? {
@@ -369,6 +372,7 @@ impl Process {
     /// [`InjectError::NotHeld`], [`InjectError::Exited`].
     pub fn thread_pointers(&mut self) -> Result<Vec<(Pid, u64, bool)>, InjectError> {
         self.stop_running()?;
+        self.learn_chunks()?;
         let range = |(start, len)| start..start + len;
         let code: Vec<Range<u64>> = self.pools.mappings().map(range).collect();
         let mappings = self.mappings.values().map(|(m, _)| (m.start, m.len));

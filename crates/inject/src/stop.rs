@@ -8,6 +8,7 @@ use crate::attach::is_untraced;
 use crate::error::InjectError;
 use crate::process::{ExitStatus, Pid, Process, State};
 use crate::ptrace::{self, Event};
+use crate::reconcile::Seen;
 use crate::restart;
 
 /// How long a thread may take to come out of the kernel. Threads stop within microseconds; those
@@ -30,7 +31,7 @@ impl Process {
     /// finds no new one, there is none.
     pub(crate) fn stop_all_threads(&mut self, options: i32) -> Result<(), InjectError> {
         self.state = State::Held(std::thread::current().id());
-        self.reconciled = false;
+        self.seen = Seen::default();
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             let mut found = Vec::new();
@@ -78,7 +79,7 @@ impl Process {
     /// stopped. No other session comes in, as it would have to have the leader, too.
     pub(crate) fn stop_first_thread(&mut self, options: i32) -> Result<(), InjectError> {
         self.state = State::Held(std::thread::current().id());
-        self.reconciled = false;
+        self.seen = Seen::default();
         let deadline = Instant::now() + STOP_TIMEOUT;
         let mut threads = self.list_threads()?;
         threads.sort_unstable_by_key(|&tid| (tid != self.pid, tid));
