@@ -27,10 +27,10 @@ const LONGEST: u64 = 1 << 20;
 
 /// What a chunk's records say.
 #[derive(Default)]
-struct Written {
+pub(crate) struct Written {
     sites: Vec<SiteRecord>,
     /// With where each is written.
-    mappings: Vec<(Mapped, u64)>,
+    pub(crate) mappings: Vec<(Mapped, u64)>,
     /// A record could not be read, so that there may be others.
     damaged: bool,
 }
@@ -144,7 +144,7 @@ impl Process {
         Ok(found)
     }
 
-    fn read_pool(&self, pool: &CodePools) -> Written {
+    pub(crate) fn read_pool(&self, pool: &CodePools) -> Written {
         let mut written = Written::default();
         for (start, header) in pool.headers() {
             let mut at = header.last;

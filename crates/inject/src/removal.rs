@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use symbols::Mapping;
 
+use crate::arch::hook::{continuations, scratch};
 use crate::arch::{SYSCALL, Trampoline, Write};
 use crate::code_page::CodePages;
 use crate::error::InjectError;
@@ -349,7 +350,7 @@ impl Process {
     /// Whether a thread runs code in some ranges or will return to it, or is on a stack in some others.
     ///
     /// Only our own code, and the vDSO on its behalf, is ever called from there. Elsewhere, what looks like a return
-    /// address is left over, except where a signal interrupted such code.
+    /// address is left over, except where a signal interrupted such code. Posters are jumped to, and jump back.
     pub(crate) fn is_anybody_in(
         &mut self,
         code: &[Range<u64>],
@@ -357,6 +358,9 @@ impl Process {
     ) -> Result<bool, InjectError> {
         self.stop_running()?;
         self.learn_chunks()?;
+        if self.does_poster_return_to(code) {
+            return Ok(true);
+        }
         let (maps, called) = self.what_is_called()?;
         for tid in self.thread_ids() {
             if self.is_thread_in(tid, &maps, &called, code, stacks)? {
@@ -364,6 +368,21 @@ impl Process {
             }
         }
         Ok(false)
+    }
+
+    /// Whether a thread that posts a notice for whichever session goes on in some code when it is done: one trampoline may
+    /// hold the hooks of several.
+    fn does_poster_return_to(&self, code: &[Range<u64>]) -> bool {
+        let own = self.mappings.values().map(|&(mapped, _)| mapped);
+        let others = self.others.values();
+        let others = others.flat_map(|pool| self.read_pool(pool).mappings);
+        let pages = own.chain(others.map(|(mapped, _)| mapped));
+        let mut pages = pages.filter(|mapped| mapped.len == scratch::PAGE);
+        pages.any(|mapped| {
+            let page = self.read_vec(mapped.start, scratch::PAGE as usize);
+            let page = page.unwrap_or_default();
+            continuations(&page).any(|at| code.iter().any(|range| range.contains(&at)))
+        })
     }
 
     /// The threads of the held process with their FS bases, and whether each is, or may be, in a handler.
@@ -424,10 +443,11 @@ impl Process {
             return Ok(true);
         };
         let is_called = own_stack != stack || called.iter().any(|range| range.contains(&at));
-        Ok(
-            is_called && words_pointing_into(self, maps, own_stack, code)
-                || interrupted_in(self, maps, stack, called)
-                || own_stack != stack && interrupted_in(self, maps, own_stack, called),
-        )
+        // At both ends of a poster.
+        let continues = is_called && code.iter().any(|range| range.contains(&registers.rcx));
+        Ok(continues
+            || is_called && words_pointing_into(self, maps, own_stack, code)
+            || interrupted_in(self, maps, stack, called)
+            || own_stack != stack && interrupted_in(self, maps, own_stack, called))
     }
 }

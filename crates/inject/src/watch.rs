@@ -245,3 +245,63 @@ fn hooks(image: &Image, watch: Watch, poster: &Poster) -> Vec<Insertion> {
     }
     insertions
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::{Command, Stdio};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::owner::Owner;
+    use crate::process::Pid;
+
+    const PROGRAM: &str = "import sys; print('ready', flush=True); sys.stdin.readline(); import _ctypes; print('done')";
+
+    #[test]
+    fn a_session_that_leaves_waits_for_who_is_in_the_hook_of_another() {
+        let mut program = Command::new("/usr/bin/python3.11")
+            .args(["-c", PROGRAM])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3.11, which cargo xtask setup installs");
+        let pid = Pid(program.id() as i32);
+        let mut output = BufReader::new(program.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+
+        let watch = Watch {
+            libraries: true,
+            ..Watch::default()
+        };
+        let (mut first, mut second) = (NoticeBoard::new().unwrap(), NoticeBoard::new().unwrap());
+        let mut stays = Process::attach(pid).unwrap();
+        assert_eq!(stays.watch(&first, watch).unwrap(), []);
+        stays.release().unwrap();
+        // Its trampoline has both hooks.
+        let mut leaves = Process::attach(pid).unwrap();
+        leaves.me = Owner {
+            pid: 1,
+            ..Owner::me()
+        };
+        assert_eq!(leaves.watch(&second, watch).unwrap(), []);
+        leaves.release().unwrap();
+
+        writeln!(program.stdin.take().unwrap(), "go").unwrap();
+        let _ = poll(&mut [PollFd::new(&first.fd(), PollFlags::IN)], None);
+        leaves.stop_again().unwrap();
+        second.close();
+        let removal = leaves.remove_all_and_unmap(&mut |_| false).unwrap();
+        assert!(!removal.unmapped, "the thread comes back there");
+        leaves.release().unwrap();
+
+        first.close();
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "done\n");
+        assert!(program.wait().unwrap().success());
+    }
+}

@@ -45,6 +45,17 @@ pub(crate) mod scratch {
     pub(super) const FLAGS: u64 = 120;
 }
 
+/// Where threads that post from a scratch page go on afterwards; some of them may have gone on already.
+pub(crate) fn continuations(page: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    let places = page.chunks_exact(scratch::SIZE as usize);
+    places.filter_map(|place| {
+        let bytes = |offset: u64, len: u64| place.get(offset as usize..(offset + len) as usize);
+        let is_used = bytes(scratch::STATE, 1)?.first()? & 1 != 0;
+        let address = bytes(scratch::CONTINUE, 8)?.try_into().ok()?;
+        is_used.then_some(u64::from_le_bytes(address))
+    })
+}
+
 /// For how many seconds a thread waits for an answer.
 const PATIENCE: u32 = 20;
 /// How often a wait may be interrupted by signals.
