@@ -20,7 +20,6 @@ use crate::functions::{self, Function, FunctionTable, NamePattern};
 use crate::image::Image;
 use crate::libraries::{self, LibraryEnvironment};
 use crate::line_index::{self, LineIndex};
-use crate::named_functions::contains;
 use crate::plt::{self, PltEntry};
 use crate::sdt::{MarkTable, SdtError, SdtMark};
 use crate::suggest;
@@ -408,7 +407,7 @@ impl Binary {
         let needle = pattern.needle();
         match self.quick_table() {
             None if !needle.is_empty() => {
-                let named = self.functions_where(|name, _, _| contains(name, needle));
+                let named = self.functions_where(needle, |_, _| false);
                 let named = named.into_functions().into_iter();
                 let meant = named.filter(|f| pattern.matches(&f.name));
                 meant.map(Cow::Owned).collect()
@@ -425,7 +424,8 @@ impl Binary {
         match self.quick_table() {
             Some(table) => table.at(address).map(Cow::Borrowed),
             None => {
-                let table = self.functions_where(|_, start, end| start <= address && address < end);
+                let table =
+                    self.functions_where("", |start, end| start <= address && address < end);
                 table.at(address).cloned().map(Cow::Owned)
             }
         }
@@ -433,9 +433,10 @@ impl Binary {
 
     pub(crate) fn functions_where(
         &self,
-        wanted: impl Fn(&[u8], ImageAddr, ImageAddr) -> bool,
+        needle: &str,
+        wanted: impl Fn(ImageAddr, ImageAddr) -> bool,
     ) -> FunctionTable {
-        functions::functions_where(&self.image, self.debug_image(), wanted)
+        functions::functions_where(&self.image, self.debug_image(), needle, wanted)
     }
 
     /// The address of a symbol of any type, `.dynsym` before `.symtab`.

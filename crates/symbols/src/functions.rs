@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use object::LittleEndian;
 use object::elf;
-use object::read::elf::{FileHeader, Sym};
+use object::read::StringTable;
+use object::read::elf::{FileHeader, SectionHeader, Sym};
 
 use crate::address::ImageAddr;
 use crate::glob::Glob;
@@ -217,8 +218,9 @@ impl NamePattern {
 
 /// A symbol with a name and a definition.
 pub(crate) struct Symbol<'a> {
-    /// As the table has it, symbol version included.
-    bytes: &'a [u8],
+    strings: StringTable<'a>,
+    /// Where its name begins in `strings`.
+    name_offset: u32,
     address: ImageAddr,
     size: u64,
     binding: Binding,
@@ -227,16 +229,17 @@ pub(crate) struct Symbol<'a> {
 }
 
 impl Symbol<'_> {
-    fn name(&self) -> String {
-        let name = String::from_utf8_lossy(self.bytes);
-        name.split_once('@')
-            .map_or(&*name, |(name, _version)| name)
-            .to_owned()
+    /// Its name without symbol version; `None` when it lies outside the table or is empty.
+    fn name(&self) -> Option<String> {
+        let bytes = self.strings.get(self.name_offset).ok()?;
+        let name = String::from_utf8_lossy(bytes);
+        let name = name.split_once('@').map_or(&*name, |(name, _version)| name);
+        (!bytes.is_empty()).then(|| name.to_owned())
     }
 
     fn function(&self, source: FunctionSource) -> Option<Function> {
         Some(Function {
-            name: self.name(),
+            name: self.name()?,
             address: self.address,
             size: self.size,
             binding: self.binding,
@@ -274,10 +277,8 @@ fn for_each_symbol<'a>(
         {
             continue;
         }
-        let Ok(bytes) = symbol.name(e, symbols.strings()) else {
-            continue;
-        };
-        if bytes.is_empty() {
+        let name_offset = symbol.st_name(e);
+        if name_offset == 0 {
             continue;
         }
         let address = ImageAddr(symbol.st_value(e));
@@ -298,7 +299,8 @@ fn for_each_symbol<'a>(
             Binding::Global
         };
         each(Symbol {
-            bytes,
+            strings: symbols.strings(),
+            name_offset,
             address,
             size,
             binding,
@@ -335,18 +337,66 @@ pub(crate) fn symbol_count(image: &Image, debug: Option<&Image>) -> u64 {
     sections.map(|s| s.size / 24).sum()
 }
 
-/// Those functions alone that somebody asks for, where making a table of all would take longer. `wanted` sees the name as the
-/// symbol has it, the address and the end. In the order of a table of all.
+/// The names in a symbol table's strings that have some text in them.
+struct NamesWith {
+    /// Of each, ascending: where it begins, and where the text stands in it for the last time. A symbol's name may be the
+    /// end of another's.
+    found: Vec<(usize, usize)>,
+}
+
+impl NamesWith {
+    fn search(image: &Image, kind: elf::SectionType, needle: &str) -> NamesWith {
+        let strings = symbol_strings(image, kind).unwrap_or_default();
+        let is_one_name = |between: &[u8]| memchr::memchr(0, between).is_none();
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        for at in memchr::memmem::find_iter(strings, needle) {
+            match found.last_mut() {
+                Some((_, last)) if strings.get(*last..at).is_some_and(is_one_name) => *last = at,
+                _ => {
+                    let before = strings.get(..at).unwrap_or_default();
+                    let start = memchr::memrchr(0, before).map_or(0, |nul| nul + 1);
+                    found.push((start, at));
+                }
+            }
+        }
+        NamesWith { found }
+    }
+
+    fn has(&self, name_offset: u32) -> bool {
+        let offset = name_offset as usize;
+        let next = self.found.partition_point(|(_, last)| *last < offset);
+        let next = self.found.get(next);
+        next.is_some_and(|(start, _)| *start <= offset)
+    }
+}
+
+/// The names of a symbol table.
+fn symbol_strings(image: &Image, kind: elf::SectionType) -> Option<&[u8]> {
+    let data = image.bytes();
+    let e = LittleEndian;
+    let sections = image.header()?.sections(e, data).ok()?;
+    let symbols = sections.symbols(e, data, kind).ok()?;
+    let strings = sections.section(symbols.string_section()).ok()?;
+    strings.data(e, data).ok()
+}
+
+/// Those functions alone that somebody asks for, where making a table of all would take longer: the ones that have `needle` in
+/// their symbol's name, unless it is empty, and those whose start and end are `wanted`. In the order of a table of all.
 pub(crate) fn functions_where(
     image: &Image,
     debug: Option<&Image>,
-    wanted: impl Fn(&[u8], ImageAddr, ImageAddr) -> bool,
+    needle: &str,
+    wanted: impl Fn(ImageAddr, ImageAddr) -> bool,
 ) -> FunctionTable {
     let mut found = Vec::new();
     for (from, kind, source) in tables(image, debug) {
+        let named = (!needle.is_empty()).then(|| NamesWith::search(from, kind, needle));
         for_each_symbol(from, image, kind, |symbol| {
             let end = ImageAddr(symbol.address.0.saturating_add(symbol.size));
-            if symbol.kind.is_some() && wanted(symbol.bytes, symbol.address, end) {
+            let is_named = |named: &NamesWith| named.has(symbol.name_offset);
+            if symbol.kind.is_some()
+                && (named.as_ref().is_some_and(is_named) || wanted(symbol.address, end))
+            {
                 found.extend(symbol.function(source));
             }
         });
@@ -475,7 +525,10 @@ impl FunctionTable {
     ) {
         for_each_symbol(from, loaded, kind, |symbol| match symbol.function(source) {
             Some(function) => self.functions.push(function),
-            None => self.others.push((symbol.name(), symbol.address)),
+            None => {
+                let name = symbol.name();
+                self.others.extend(name.map(|name| (name, symbol.address)));
+            }
         });
     }
 

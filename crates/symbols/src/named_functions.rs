@@ -48,9 +48,9 @@ impl Binary {
         // Those symbols alone that matter here, of a name that symbols contain as it is.
         let needle = pattern.needle();
         let some = match self.quick_table() {
-            None if !needle.is_empty() => Some(self.functions_where(|name, start, _| {
-                known.contains(&start) || contains(name, needle)
-            })),
+            None if !needle.is_empty() => {
+                Some(self.functions_where(needle, |start, _| known.contains(&start)))
+            }
             _ => None,
         };
         let table = match &some {
@@ -252,9 +252,4 @@ impl Binary {
         found.retain(|f| served.insert(f.entry));
         Ok(found)
     }
-}
-
-/// Whether a name has a text in it.
-pub(crate) fn contains(name: &[u8], needle: &str) -> bool {
-    memchr::memmem::find(name, needle.as_bytes()).is_some()
 }

@@ -18,9 +18,11 @@ pub(crate) fn scan(unit: &Unit<'_>) -> gimli::Result<Vec<Namespace>> {
     // Those that are open at an entry: depth, and index in `found`.
     let mut open: Vec<(isize, usize)> = Vec::new();
     let mut entries = unit.entries_raw(None)?;
+    // How deep the entry stands that `entries` began with.
+    let mut base = 0;
     while !entries.is_empty() {
         let offset = entries.next_offset();
-        let depth = entries.next_depth();
+        let depth = base + entries.next_depth();
         while let Some((_, index)) = open.pop_if(|(above, _)| *above >= depth) {
             if let Some(namespace) = found.get_mut(index) {
                 namespace.entries.end = offset.0;
@@ -52,7 +54,26 @@ pub(crate) fn scan(unit: &Unit<'_>) -> gimli::Result<Vec<Namespace>> {
             }
             _ => {}
         }
-        entries.skip_attributes(abbreviation.attributes())?;
+        // What is in a function or a type is passed over where it says how far that goes.
+        let tag = abbreviation.tag();
+        let is_outer = tag == gimli::DW_TAG_namespace || depth == 0;
+        let mut behind = None;
+        if !is_outer && abbreviation.has_children() {
+            for specification in abbreviation.attributes() {
+                let attribute = entries.read_attribute(*specification)?;
+                if let (gimli::DW_AT_sibling, gimli::AttributeValue::UnitRef(sibling)) =
+                    (attribute.name(), attribute.value())
+                {
+                    behind = Some(sibling);
+                }
+            }
+        } else {
+            entries.skip_attributes(abbreviation.attributes())?;
+        }
+        if let Some(sibling) = behind.filter(|sibling| *sibling > offset) {
+            entries = unit.entries_raw(Some(sibling))?;
+            base = depth;
+        }
     }
     found.retain(|namespace| !namespace.variables.is_empty());
     Ok(found)
