@@ -35,7 +35,7 @@ fn by_gdb(scratch: &Scratch, program: &Path, places: Places) -> (Seen, BTreeMap<
         .args(["-nx", "-q", "-batch", "-x"])
         .arg(script)
         .arg(program)
-        .env("PAIRS_FUNCTIONS", "f[0-9]+")
+        .env("PAIRS_FUNCTIONS", "(pairs::)?f[0-9]+")
         .env("PAIRS_HITS", HITS.to_string())
         .env(
             "PAIRS_PLACES",
@@ -130,7 +130,7 @@ fn by_spile(
     seen
 }
 
-/// Compares both on a program and returns how many pairs were equal.
+/// Compares both on a made-up program and returns how many pairs were equal.
 fn compare(
     name: &str,
     compiler: &str,
@@ -139,19 +139,26 @@ fn compare(
     flags: &[&str],
     places: Places,
 ) -> usize {
-    let scratch = Scratch::new(name);
     let suffix = if compiler.contains("++") { "cc" } else { "c" };
-    let source = scratch.write(
-        &format!("pairs.{suffix}"),
-        &program::source(seed, functions),
-    );
+    let source = program::source(seed, functions);
+    let flags: Vec<&str> = flags.iter().copied().chain(["-w"]).collect();
+    compare_on(name, compiler, &flags, suffix, &source, places)
+}
+
+/// Compares both on a program, by its source.
+fn compare_on(
+    name: &str,
+    compiler: &str,
+    flags: &[&str],
+    suffix: &str,
+    source: &str,
+    places: Places,
+) -> usize {
+    let scratch = Scratch::new(name);
+    let source = scratch.write(&format!("pairs.{suffix}"), source);
     let program = scratch.path("pairs");
     let mut command = Command::new(compiler);
-    command
-        .args(flags)
-        .args(["-w", "-o"])
-        .arg(&program)
-        .arg(&source);
+    command.args(flags).arg("-o").arg(&program).arg(&source);
     run(command).ok();
     let (mut gdb, named) = by_gdb(&scratch, &program, places);
     let spile = by_spile(&scratch, &program, &gdb, &named, places);
@@ -160,7 +167,7 @@ fn compare(
     gdb.retain(|(place, ..), _| reached.contains(place));
     assert!(
         reached.len() * 10 >= named.len() * 8,
-        "{compiler} {flags:?}, seed {seed}: only {} of {} places were reached",
+        "{compiler} {flags:?}, {name}: only {} of {} places were reached",
         reached.len(),
         named.len()
     );
@@ -192,7 +199,7 @@ fn compare(
     }
     assert!(
         count == 0,
-        "{compiler} {flags:?}, seed {seed}: {count} of {} pairs differ\n{differences}",
+        "{compiler} {flags:?}, {name}: {count} of {} pairs differ\n{differences}",
         gdb.len()
     );
     gdb.len()
@@ -250,4 +257,17 @@ fn variables_at_statements_of_optimised_clang_code_are_those_that_gdb_sees() {
     let pairs = compare("pairs10", "clang", 10, 2, &flags, Places::Statements);
     println!("{pairs} pairs");
     assert!(pairs > 1000, "only {pairs} pairs");
+}
+
+#[test]
+fn parameters_of_rust_functions_are_those_that_gdb_sees() {
+    let source = include_str!("gdb_pairs/parameters.rs");
+    let mut pairs = 0;
+    for level in ["opt-level=0", "opt-level=2"] {
+        let flags = ["--edition=2021", "-g", "-C", level];
+        let name = format!("pairs-rust-{level}");
+        pairs += compare_on(&name, "rustc", &flags, "rs", source, Places::Entries);
+    }
+    println!("{pairs} pairs");
+    assert!(pairs > 150, "only {pairs} pairs");
 }

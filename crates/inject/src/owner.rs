@@ -40,6 +40,16 @@ impl Owner {
         }
     }
 
+    /// Another process, in a test that stands in for several tracers.
+    #[cfg(test)]
+    pub(crate) fn of(pid: u32) -> Owner {
+        Owner {
+            pid: u64::from(pid),
+            started: start_time(pid.into()).expect("a process"),
+            namespace: namespace(),
+        }
+    }
+
     /// Whether it runs no more. One in another PID namespace cannot be told.
     pub(crate) fn is_gone(self) -> bool {
         if self.namespace != namespace() {

@@ -461,14 +461,6 @@ mod tests {
     use super::*;
     use crate::process::Pid;
 
-    /// A process of this number as the tracer.
-    fn session(pid: u32) -> Owner {
-        Owner {
-            pid: pid.into(),
-            ..Owner::me()
-        }
-    }
-
     struct Program(Child);
 
     impl Drop for Program {
@@ -489,7 +481,7 @@ mod tests {
         ours.release().unwrap();
 
         let mut other = Process::attach(pid).unwrap();
-        other.me = session(1);
+        other.me = Owner::of(1);
         let images = other.images().unwrap();
         other.reconcile(&images).unwrap();
         let on_our_behalf = other.allocate_for(ours.me, range.clone(), PIECE).unwrap();

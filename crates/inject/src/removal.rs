@@ -105,7 +105,7 @@ impl Process {
     ) -> Result<Removal, InjectError> {
         self.stop_running()?;
         let mut removal = Removal::default();
-        let images = self.images()?;
+        let mut images = self.images()?;
         self.reconcile(&images)?;
         let me = self.me;
         let mut trampolines: Vec<Trampoline> = Vec::new();
@@ -155,6 +155,9 @@ impl Process {
                     removal.unmapped = true;
                     return Ok(removal);
                 }
+                // Other sessions may have made trampolines anew.
+                images = self.images()?;
+                self.reconcile(&images)?;
             }
             self.leave_trampolines(&trampolines, &images)?;
             let tables: Vec<Mapped> = self.mappings.values().map(|(m, _)| *m).collect();
@@ -443,11 +446,115 @@ impl Process {
             return Ok(true);
         };
         let is_called = own_stack != stack || called.iter().any(|range| range.contains(&at));
-        // At both ends of a poster.
-        let continues = is_called && code.iter().any(|range| range.contains(&registers.rcx));
+        // At both ends of a poster; a system call leaves in rcx where it was made, which may be long ago.
+        let is_in_call = registers.orig_rax as i64 >= 0;
+        let continues =
+            is_called && !is_in_call && code.iter().any(|range| range.contains(&registers.rcx));
         Ok(continues
             || is_called && words_pointing_into(self, maps, own_stack, code)
             || interrupted_in(self, maps, stack, called)
             || own_stack != stack && interrupted_in(self, maps, own_stack, called))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::arch::RegisterSet;
+    use crate::owner::Owner;
+    use crate::patcher::Insertion;
+    use crate::point::Point;
+    use crate::snippet::{Snippet, SnippetCode};
+
+    /// Probes the calls of read(2), as the tracer of this number.
+    fn probe_reads(pid: Pid, tracer: u32) -> Process {
+        let mut process = Process::attach(pid).unwrap();
+        process.me = Owner::of(tracer);
+        let images = process.images().unwrap();
+        let calls = images
+            .iter()
+            .flat_map(|image| image.system_calls_of(&[libc::SYS_read]));
+        let snippet = Snippet {
+            code: SnippetCode::Inline {
+                code: vec![0x90],
+                wants_frame: false,
+                wants_argument: false,
+            },
+            reads: RegisterSet::EMPTY,
+            clobbers: RegisterSet::EMPTY,
+            argument: 0,
+        };
+        let insertions: Vec<Insertion> = calls
+            .map(|call| Point::before_system_call(call.address()))
+            .map(|point| Insertion::at(&point, snippet.clone()))
+            .collect();
+        let answers = process.insert(&insertions).unwrap();
+        assert!(answers.iter().any(Result::is_ok), "{answers:?}");
+        process.release().unwrap();
+        process
+    }
+
+    #[test]
+    fn who_leaves_while_another_does_sends_nobody_where_that_one_was() {
+        let mut cat = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cat");
+        let pid = Pid(cat.id() as i32);
+        let mut input = cat.stdin.take().unwrap();
+        let mut output = BufReader::new(cat.stdout.take().unwrap());
+        let mut echo = |text: &str| {
+            writeln!(input, "{text}").unwrap();
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            assert_eq!(line.trim_end(), text);
+        };
+        echo("before");
+        let (there, is_there) = mpsc::channel();
+        let (leave, told_to_leave) = mpsc::channel();
+        let has_left = &AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // The first has the trampoline in its memory that the last makes when it leaves.
+            let first = scope.spawn(move || {
+                let mut process = probe_reads(pid, 1);
+                there.send(()).unwrap();
+                told_to_leave.recv().unwrap();
+                process.stop_again().unwrap();
+                let removal = process.remove_all_and_unmap(&mut |_| false).unwrap();
+                process.release().unwrap();
+                has_left.store(true, Ordering::SeqCst);
+                removal.unmapped
+            });
+            is_there.recv().unwrap();
+            let mut stays = probe_reads(pid, std::os::unix::process::parent_id());
+            let mut last = probe_reads(pid, std::process::id());
+            // Its patience may end before the first comes in.
+            let has_unmapped = (0..20).any(|_| {
+                last.stop_again().unwrap();
+                let mut is_busy = |_| {
+                    let _ = leave.send(());
+                    !has_left.load(Ordering::SeqCst)
+                };
+                let removal = last.remove_all_and_unmap(&mut is_busy).unwrap();
+                last.release().unwrap();
+                removal.unmapped
+            });
+            assert!(has_unmapped);
+            assert!(first.join().unwrap());
+            echo("between");
+            stays.stop_again().unwrap();
+            let removal = stays.remove_all_and_unmap(&mut |_| false).unwrap();
+            stays.release().unwrap();
+            assert!(removal.unmapped);
+        });
+        echo("after");
+        drop(input);
+        assert!(cat.wait().unwrap().success());
     }
 }

@@ -283,15 +283,14 @@ mod tests {
         stays.release().unwrap();
         // Its trampoline has both hooks.
         let mut leaves = Process::attach(pid).unwrap();
-        leaves.me = Owner {
-            pid: 1,
-            ..Owner::me()
-        };
+        leaves.me = Owner::of(1);
         assert_eq!(leaves.watch(&second, watch).unwrap(), []);
         leaves.release().unwrap();
 
         writeln!(program.stdin.take().unwrap(), "go").unwrap();
-        let _ = poll(&mut [PollFd::new(&first.fd(), PollFlags::IN)], None);
+        while first.take_notices().is_empty() {
+            let _ = poll(&mut [PollFd::new(&first.fd(), PollFlags::IN)], None);
+        }
         leaves.stop_again().unwrap();
         second.close();
         let removal = leaves.remove_all_and_unmap(&mut |_| false).unwrap();
