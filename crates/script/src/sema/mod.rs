@@ -112,13 +112,18 @@ fn passes(
     if report.errors() > 0 {
         return None;
     }
-    elide::Elision {
+    if request.optimize {
+        elide::fold_in_processes(&mut hir, &in_process);
+    }
+    let elision = elide::Elision {
         hir: &mut hir,
         sources,
         report,
         global_names,
+    };
+    if !elision.run(request.optimize) {
+        return None;
     }
-    .run(request.optimize);
     if hir.probes.is_empty() {
         report.push(Finding::error_nowhere("no probes found"));
         return None;
