@@ -83,9 +83,11 @@ pub fn program(seed: u64) -> Program {
     Program {
         functions,
         // Small ones find as much as large ones, and there can be more of them.
-        handlers: (0..2)
+        handlers: (0..1 + usize::from(g.random.one_in(4)))
             .map(|_| {
-                let (most, depth) = g.random.of(&[(2, 1), (3, 2), (3, 3), (9, 3)]);
+                let (most, depth) = g
+                    .random
+                    .of(&[(2, 1), (2, 2), (2, 3), (3, 2), (3, 3), (9, 3)]);
                 g.statements(most, depth)
             })
             .collect(),

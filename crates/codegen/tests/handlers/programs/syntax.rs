@@ -131,7 +131,7 @@ pub enum Value {
     Text(Text),
 }
 
-/// Two handlers that run one after the other, and the functions that they call.
+/// Handlers that run one after the other, and the functions that they call.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub functions: Vec<Function>,
@@ -313,19 +313,21 @@ impl Statement {
     }
 }
 
-/// What stands before the programs of a script.
-const GLOBALS: &str = "global g = 0, h = 0, gs = \"\", a, m, n, st, sa, wr%[3], bo[4]\n";
-
-/// Brings all globals back to how they began, and tells their types.
-const RESET: &str = "g = h = 0; gs = \"\"; a[0] = 0; m[\"\"] = 0; n[0, \"\"] = \"\"; st <<< 1; sa[0] <<< 1; wr[0] = 0; bo[0] = 0; \
-    delete a; delete m; delete n; delete st; delete sa; delete wr; delete bo";
+/// What stands before the programs of a script: the globals, a function that brings them back to how they began (and
+/// tells their types), and one that shows all variables.
+const HEAD: &str = "global g = 0, h = 0, gs = \"\", a, m, n, st, sa, wr%[3], bo[4]
+function reset() { g = h = 0; gs = \"\"; a[0] = 0; m[\"\"] = 0; n[0, \"\"] = \"\"; st <<< 1; sa[0] <<< 1; wr[0] = 0; bo[0] = 0
+    delete a; delete m; delete n; delete st; delete sa; delete wr; delete bo }
+function show(x, y, z, s, t, u) {
+    println(x, \" \", y, \" \", z, \" \", g, \" \", h, \"|\", s, \"|\", t, \"|\", u, \"|\", gs) }
+";
 
 /// Stands before what each program prints, which has no such character.
 pub const SEPARATOR: char = '#';
 
 /// The text of a script in which programs run one after the other.
 pub fn batch(programs: &[Program]) -> String {
-    let mut out = String::from(GLOBALS);
+    let mut out = String::from(HEAD);
     for (number, program) in programs.iter().enumerate() {
         out += &program.text(number);
     }
@@ -339,7 +341,7 @@ impl Program {
             let inner: Vec<String> = list.iter().map(Statement::text).collect();
             inner.join("\n")
         };
-        let mut out = format!("probe begin {{ {RESET}; print(\"{SEPARATOR}\") }}\n");
+        let mut out = String::new();
         for (i, f) in self.functions.iter().enumerate() {
             let result = match &f.result {
                 Value::Long(e) => e.text(),
@@ -352,9 +354,13 @@ impl Program {
             let body = joined(&f.body);
             out += &format!("function f@_{i}(p, q, w) {{ {again}{body}\nreturn {result} }}\n");
         }
-        for handler in &self.handlers {
+        for (i, handler) in self.handlers.iter().enumerate() {
+            let first = match i {
+                0 => format!("reset(); print(\"{SEPARATOR}\");"),
+                _ => String::new(),
+            };
             out += &format!(
-                "probe begin {{ x = y = z = 0; s = t = u = \"\";\n{}\nprintln(x, \" \", y, \" \", z, \" \", g, \" \", h, \"|\", s, \"|\", t, \"|\", u, \"|\", gs) }}\n",
+                "probe begin {{ {first} x = y = z = 0; s = t = u = \"\";\n{}\nshow(x, y, z, s, t, u) }}\n",
                 joined(handler)
             );
         }
