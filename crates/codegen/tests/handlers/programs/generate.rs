@@ -274,6 +274,15 @@ impl Generator {
         (Box::new([first, second]), Box::new(self.string(depth)))
     }
 
+    /// A condition that folding does not decide: what then follows a jump is dropped, and with it what only that reads,
+    /// though it may fail.
+    fn undecided(&mut self) -> Long {
+        let op = self.random.of(&["<", "==", "!="]);
+        let against = Long::Number(self.random.below(3) as i64);
+        let global = Long::Variable(self.random.of(&["g", "h"]));
+        Long::Binary(op, Box::new(global), Box::new(against))
+    }
+
     /// Without effects: where the order of evaluation is nobody's promise.
     fn pure_long(&mut self, depth: usize) -> Long {
         let before = std::mem::replace(&mut self.effects, false);
@@ -405,8 +414,8 @@ impl Generator {
             32 => S::ShowWrapped,
             33 if writable => S::DeleteWrapped(self.pure_key()),
             34 if self.random.one_in(3) => match self.function {
-                None => S::Next(self.long(1)),
-                Some(f) => S::Return(self.long(1), f == TEXT_FUNCTION),
+                None => S::Next(self.undecided()),
+                Some(f) => S::Return(self.undecided(), f == TEXT_FUNCTION),
             },
             _ => S::Set(self.number_name(), self.long(3)),
         }

@@ -316,7 +316,7 @@ impl Statement {
 /// What stands before the programs of a script: the globals, a function that brings them back to how they began (and
 /// tells their types), and one that shows all variables.
 const HEAD: &str = "global g = 0, h = 0, gs = \"\", a, m, n, st, sa, wr%[3], bo[4]
-function reset() { g = h = 0; gs = \"\"; a[0] = 0; m[\"\"] = 0; n[0, \"\"] = \"\"; st <<< 1; sa[0] <<< 1; wr[0] = 0; bo[0] = 0
+function reset() { delete bo; g = h = 0; gs = \"\"; a[0] = 0; m[\"\"] = 0; n[0, \"\"] = \"\"; st <<< 1; sa[0] <<< 1; wr[0] = 0; bo[0] = 0
     delete a; delete m; delete n; delete st; delete sa; delete wr; delete bo }
 function show(x, y, z, s, t, u) {
     println(x, \" \", y, \" \", z, \" \", g, \" \", h, \"|\", s, \"|\", t, \"|\", u, \"|\", gs) }
