@@ -267,6 +267,12 @@ fn what_cannot_be_traced_is_named() {
         outcome.stderr
     };
     assert!(refusal("4194304").contains("no process 4194304"));
+    let named = |pid: &str| {
+        let script = format!("probe process({pid}).begin {{ exit() }}");
+        stap(&["-p2", "-e", &script]).stderr
+    };
+    assert!(named("4194304").contains("cannot probe pid 4194304: No such process"));
+    assert!(named("-1").contains("cannot probe pid -1: Invalid pid"));
     let (target, _output) = spawn(Command::new("sleep").arg("100"));
     let pid = target.0.id().to_string();
     let (_tracer, _output) = spawn(Command::new("strace").args(["-o", "/dev/null", "-p", &pid]));

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bounded;
+mod differential;
 mod fuzz;
 mod packages;
 mod soak;
@@ -25,6 +26,7 @@ Usage: cargo xtask COMMAND
       --output FILE          write the report there
   bench debug-file [F FUNC]  measure how names are found in a large debug file (of 500 MB and more)
   fuzz [TARGET] [SECONDS]    run one fuzz target, or each in turn (60 seconds each)
+  fuzz differential [N]      run N random programs compiled and interpreted (100000)
   soak [CYCLES]              attach to a busy program and detach, CYCLES times (10000),
                              and kill tracers and programs at random moments
   help                       this text
@@ -62,7 +64,10 @@ fn run(words: &[String]) -> Result<ExitCode> {
             suite::run(rest.first().map(String::as_str))
         }
         "bench" => bench::run(rest),
-        "fuzz" => fuzz::run(rest),
+        "fuzz" => match rest.split_first() {
+            Some((word, rest)) if word == "differential" => differential::run(rest),
+            _ => fuzz::run(rest),
+        },
         "soak" => soak::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -6,13 +6,12 @@ use crate::error::LinkError;
 use crate::layout::{self, ArenaLayout};
 use crate::limits::Limits;
 use crate::link::{
-    EntryForm, ProcessCode, ProcessLink, Registers, RuntimeClobbers, place, reachable,
+    EntryForm, ProcessCode, ProcessLink, Registers, RuntimeClobbers, generate, place, reachable,
 };
 use crate::lower::FRAME_TABLE;
 use crate::state::{Symbol, Unit};
 use crate::storage::{Class, Shape, Storage};
 use crate::tracer::{TracerCode, TracerHandler};
-use rayon::prelude::*;
 use runtime::arena::Arena;
 use runtime::layout::{Header, MAGIC, Site, Slot, StrRef};
 use script::ast::Literal;
@@ -315,7 +314,7 @@ impl Compiled {
     pub fn handlers_code_size(&self, wanted: &dyn Fn(HandlerId) -> bool) -> u64 {
         let chosen = self.chosen(wanted);
         let needed = self.needed(&chosen);
-        self.generate(&needed);
+        generate(&self.units, &needed);
         let units: u64 = needed
             .into_iter()
             .filter_map(|index| self.units.get(index)?.code().ok())
@@ -341,7 +340,7 @@ impl Compiled {
     ) -> Result<ProcessCode, LinkError> {
         let called = self.chosen(wanted);
         let needed = self.needed(&called);
-        self.generate(&needed);
+        generate(&self.units, &needed);
         let (mut bytes, addresses) = place(&self.units, &needed, link.code, link.symbol)?;
         bytes.resize(bytes.len().next_multiple_of(16), 0xcc);
         let slot_acquire = (link.symbol)("slot_acquire")
@@ -402,18 +401,6 @@ impl Compiled {
     /// The units of these handlers and of all that they call.
     fn needed(&self, handlers: &[(usize, &Handler)]) -> BTreeSet<usize> {
         reachable(&self.units, handlers.iter().map(|(_, h)| h.unit))
-    }
-
-    /// Makes the code of these units, by all processors when they are many. What fails is told when it is placed.
-    fn generate(&self, needed: &BTreeSet<usize>) {
-        const FEW: usize = 8;
-        let needed: Vec<&Arc<Unit>> = needed
-            .iter()
-            .filter_map(|&index| self.units.get(index))
-            .collect();
-        if needed.len() > FEW {
-            needed.par_iter().for_each(|unit| drop(unit.code()));
-        }
     }
 
     /// What a unit, with all that it calls, reads of the frame and changes.

@@ -2,6 +2,7 @@
 
 use crate::error::LinkError;
 use crate::state::{Symbol, Unit};
+use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -116,6 +117,18 @@ pub struct ProcessCode {
 
 /// What [`ProcessLink::symbol`] is asked for the address of the process's `runtime::stack::table::Directory`.
 pub const STACK_TABLES: &str = "stack_tables";
+
+/// Makes the code of these units, by all processors when they are many. What fails is told when it is placed.
+pub(crate) fn generate(units: &[Arc<Unit>], needed: &BTreeSet<usize>) {
+    const FEW: usize = 8;
+    let needed: Vec<&Arc<Unit>> = needed
+        .iter()
+        .filter_map(|&index| units.get(index))
+        .collect();
+    if needed.len() > FEW {
+        needed.par_iter().for_each(|unit| drop(unit.code()));
+    }
+}
 
 /// Units that handlers are made of, by number.
 pub(crate) fn reachable(

@@ -220,6 +220,7 @@ impl TracerCode {
     /// Makes the code of a unit, with all that it calls, executable: its address.
     fn link(&mut self, unit: usize) -> Result<u64, LinkError> {
         let needed = link::reachable(&self.units, [unit]);
+        link::generate(&self.units, &needed);
         let mut size = 0;
         for index in &needed {
             if let Some(unit) = self.units.get(*index) {

@@ -1,6 +1,7 @@
 //! From the embedded ELF object to an image at an address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
@@ -157,6 +158,11 @@ impl Blob {
 
     /// The registers that a function changes, itself or through those that it calls.
     pub fn clobbers(&self, name: &str) -> Result<Clobbers, LoadError> {
-        Ok(clobbers::of_function(&self.image, self.symbol(name)?))
+        // There is one object, so what is found once holds for all that was loaded of it.
+        static KNOWN: LazyLock<Mutex<HashMap<u64, Clobbers>>> = LazyLock::new(Mutex::default);
+        let at = self.symbol(name)?;
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.entry(at);
+        Ok(*found.or_insert_with(|| clobbers::of_function(&self.image, at)))
     }
 }

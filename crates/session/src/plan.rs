@@ -163,7 +163,15 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
         .first()
         .map_or(point.point.point.span, |c| c.name.span);
     let mut outer = semantic(sources, "while resolving probe point", span);
-    outer.chain.push(semantic(sources, error.to_string(), span));
+    // As stap has it, which does not say where.
+    let nowhere = matches!(
+        error,
+        ResolveError::NoMatch { .. } | ResolveError::NoProcess(_)
+    );
+    outer.chain.push(match nowhere {
+        true => Diagnostic::new(Severity::SemanticError, error.to_string(), None),
+        false => semantic(sources, error.to_string(), span),
+    });
     outer
 }
 
@@ -305,6 +313,16 @@ impl<'p> Plan<'p> {
         }
         let sources = judgement.sources;
         let no_target = point.kind.program() == Some(&ProgramName::Target) && target.is_none();
+        let optional = point.point.point.optional || point.point.point.sufficient;
+        if let Some(ProgramName::Process(pid)) = point.kind.program()
+            && (*pid < 1 || !std::path::Path::new(&format!("/proc/{pid}")).exists())
+        {
+            if !optional {
+                let error = point_error(sources, point, &ResolveError::NoProcess(*pid));
+                judgement.errors.push(error);
+            }
+            return;
+        }
         if !point.kind.is_in_process() {
             if point.kind.needs_process() && no_target && options.pass == 5 {
                 let error = point_error(sources, point, &ResolveError::NoTarget);
@@ -317,7 +335,6 @@ impl<'p> Plan<'p> {
             }
             return;
         }
-        let optional = point.point.point.optional || point.point.point.sufficient;
         let found = self.files.resolve(&point.kind, &point.point.point, target);
         let found = match found {
             Ok(found) => found,

@@ -128,7 +128,7 @@ pub enum ResolveError {
     )]
     Indirect(String),
     /// `process(PID)`, and there is none.
-    #[error("no process {0}")]
+    #[error("cannot probe pid {0}: {reason}", reason = if *.0 < 1 { "Invalid pid" } else { "No such process" })]
     NoProcess(i32),
     /// The program to probe is not known.
     #[error("no process to probe: say process(\"PATH\"), -c COMMAND or -x PID")]

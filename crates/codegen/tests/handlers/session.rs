@@ -7,7 +7,6 @@ use codegen::{
 use runtime::layout::{RecordKind, Slot};
 use script::ir::{Program, Target, TargetBase};
 use script::span::{SourceFile, SourceMap};
-use std::path::PathBuf;
 
 /// Compiles a script to a program; panics with its diagnostics.
 pub fn program(text: &str) -> Program {
@@ -22,12 +21,10 @@ pub fn program_as(text: &str, unoptimized: bool) -> Program {
         text: text.into(),
         is_tapset: false,
     });
-    let tapset = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tapset");
     let options = script::compile::CompileOptions {
         last_pass: 5,
         guru: true,
         unoptimized,
-        tapset_dirs: vec![tapset],
         ..Default::default()
     };
     let compilation = script::compile::compile(sources, &[user], &options);

@@ -402,7 +402,7 @@ impl Parser<'_> {
                 return Ok(list);
             }
             if !self.accept(",")? {
-                return Err(self.wrong(expected));
+                return Err(self.wrong_and_gone(expected));
             }
         }
     }

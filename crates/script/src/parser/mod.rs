@@ -161,6 +161,12 @@ impl Parser<'_> {
         })
     }
 
+    /// The same where stap has taken the token by then: parsing goes on behind it, whatever it is.
+    fn wrong_and_gone(&mut self, message: &str) -> ParseError {
+        self.next = None;
+        self.wrong(message)
+    }
+
     /// One declaration; false at the end of the text.
     fn top_level(&mut self, empty: &mut bool) -> Parse<bool> {
         let Some(token) = self.peek()? else {

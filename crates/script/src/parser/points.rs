@@ -103,6 +103,11 @@ impl Parser<'_> {
                 break;
             }
         }
+        let next = self.peek()?;
+        let ends = next.is_none_or(|t| ["}", "{", "=", "+="].iter().any(|op| t.is_op(op)));
+        if !ends {
+            return Err(self.wrong_and_gone("expected one of ', { } = +='"));
+        }
         self.expect("}")?;
         Ok(points)
     }

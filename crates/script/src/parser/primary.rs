@@ -68,7 +68,7 @@ impl Parser<'_> {
             let mut height = 0;
             while !self.accept(")")? {
                 if !arguments.is_empty() && !self.accept(",")? {
-                    return Err(self.wrong("expected one of ') ,'"));
+                    return Err(self.wrong_and_gone("expected one of ') ,'"));
                 }
                 arguments.push(self.expression()?);
                 height = height.max(self.height);
@@ -141,7 +141,7 @@ impl Parser<'_> {
         }
         while !self.accept(")")? {
             if !self.accept(",")? {
-                return Err(self.wrong("expected one of ', )'"));
+                return Err(self.wrong_and_gone("expected one of ', )'"));
             }
             arguments.push(self.expression()?);
             height = height.max(self.height);

@@ -8,6 +8,7 @@ use super::fold;
 use super::hir::*;
 use super::report::Report;
 use super::suggest::similar;
+use super::types;
 use crate::ast::AssignOp;
 use crate::span::{SourceMap, Span};
 
@@ -24,8 +25,9 @@ pub struct Elision<'a> {
 }
 
 impl Elision<'_> {
-    /// Runs it. Without `optimize` (stap's `-u`) only what is unreachable is marked so.
-    pub fn run(mut self, optimize: bool) {
+    /// Runs it; false when types were found to disagree meanwhile. Without `optimize` (stap's `-u`) only what is
+    /// unreachable is marked so.
+    pub fn run(mut self, optimize: bool) -> bool {
         let mut first = true;
         let mut named = BTreeSet::new();
         loop {
@@ -41,6 +43,9 @@ impl Elision<'_> {
             let mut changed = self.each_body(|this, body| this.dead_assignments(body, &functions));
             changed |= self.each_body(|this, body| this.pure_statements(body, &functions));
             self.empty_functions(&mut named);
+            if !types::first_round(self.hir, self.report) {
+                return false;
+            }
             changed |= self.each_body(|_, body| fold::stmt(&mut body.stmt, &functions));
             changed |= self.empty_probes();
             if !changed {
@@ -50,6 +55,7 @@ impl Elision<'_> {
         let functions = Functions::of(self.hir);
         mark_live(self.hir, &functions);
         mark_variables(self.hir, &functions);
+        true
     }
 
     /// Calls `f` on the bodies of all probes, then on those of the live functions.
@@ -178,6 +184,15 @@ impl Elision<'_> {
             }
         }
         self.hir.probes.len() != before
+    }
+}
+
+/// Folds the handlers that run in processes: what the analysis of their variables decides is decided before types are
+/// looked at.
+pub fn fold_in_processes(hir: &mut Program, in_process: &[bool]) {
+    let functions = Functions::of(hir);
+    for (probe, _) in hir.probes.iter_mut().zip(in_process).filter(|(_, p)| **p) {
+        while fold::stmt(&mut probe.body.stmt, &functions) {}
     }
 }
 

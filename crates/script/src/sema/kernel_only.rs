@@ -52,6 +52,11 @@ const GROUPS: &[(&str, &str)] = &[
         "it belongs to patches of the kernel",
     ),
     (
+        "json_add_array json_add_array_numeric_metric json_add_array_string_metric json_add_numeric_metric
+         json_add_string_metric json_set_prefix",
+        "it fills files of procfs, which only a kernel module makes",
+    ),
+    (
         "print_java_backtrace sprint_java_backtrace",
         "it needs the agent of SystemTap's Java runtime inside the Java machine",
     ),

@@ -15,6 +15,7 @@ mod kernel_only;
 mod listing;
 mod lower;
 pub mod probe_points;
+mod probe_write;
 mod report;
 mod resolve;
 mod statistics;
@@ -112,13 +113,18 @@ fn passes(
     if report.errors() > 0 {
         return None;
     }
-    elide::Elision {
+    if request.optimize {
+        elide::fold_in_processes(&mut hir, &in_process);
+    }
+    let elision = elide::Elision {
         hir: &mut hir,
         sources,
         report,
         global_names,
+    };
+    if !elision.run(request.optimize) {
+        return None;
     }
-    .run(request.optimize);
     if hir.probes.is_empty() {
         report.push(Finding::error_nowhere("no probes found"));
         return None;
@@ -233,6 +239,9 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
         };
         let returns = place == Place::Process && members.iter().all(is_return);
         let mut scope = Scope::new(targets).of_returns(returns);
+        if members.iter().any(|m| !m.aliases.is_empty()) {
+            scope.written = Some(probe_write::written(&probe.body));
+        }
         let stmt = resolver.stmt(&handler, &mut scope);
         let points = members
             .into_iter()

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::syntax::{Long, NUMBERS, Program, Statement, TEXTS, Text};
+use super::syntax::{
+    BOUNDED, Directive, Long, NUMBERS, Program, Statement, TEXT_FUNCTION, TEXTS, Text, Value,
+    WRAPPED,
+};
 
 /// MAXSTRINGLEN without the terminating NUL.
 const LONGEST: usize = 511;
@@ -11,6 +14,8 @@ const LONGEST: usize = 511;
 enum Leave {
     Break,
     Continue,
+    Next,
+    Return,
     Error(String),
 }
 
@@ -53,8 +58,11 @@ struct Machine<'p> {
     program: &'p Program,
     numbers: HashMap<&'static str, i64>,
     texts: HashMap<&'static str, String>,
-    /// `p` and `q` of the running function.
-    parameters: Vec<[i64; 2]>,
+    /// `p`, `q` and `w` of the running functions.
+    parameters: Vec<([i64; 2], String)>,
+    /// In order of insertion.
+    wrapped: Vec<(i64, i64)>,
+    bounded: BTreeMap<i64, i64>,
     a: BTreeMap<i64, i64>,
     m: BTreeMap<String, i64>,
     n: BTreeMap<(i64, String), String>,
@@ -70,6 +78,8 @@ pub fn run(program: &Program) -> String {
         numbers: NUMBERS.iter().map(|n| (*n, 0)).collect(),
         texts: TEXTS.iter().map(|t| (*t, String::new())).collect(),
         parameters: Vec::new(),
+        wrapped: Vec::new(),
+        bounded: BTreeMap::new(),
         a: BTreeMap::new(),
         m: BTreeMap::new(),
         n: BTreeMap::new(),
@@ -94,6 +104,47 @@ pub fn run(program: &Program) -> String {
     machine.out
 }
 
+/// What a function gave.
+enum Returned {
+    Long(i64),
+    Text(String),
+}
+
+/// A number as stap's run time shows it: like printf(3), but that a zero always has its digit and, with `#`, its prefix,
+/// and that `0` counts beside a precision.
+fn show(directive: Directive, value: i64) -> String {
+    let Directive {
+        flag,
+        width,
+        precision,
+        conversion,
+    } = directive;
+    let digits = match conversion {
+        'd' | 'i' => value.unsigned_abs().to_string(),
+        'u' => (value as u64).to_string(),
+        'x' => format!("{value:x}"),
+        'X' => format!("{value:X}"),
+        _ => format!("{value:o}"),
+    };
+    let least = precision.unwrap_or(0);
+    let digits = format!("{digits:0>least$}");
+    let prefix = match (flag, conversion) {
+        (_, 'd' | 'i') if value < 0 => "-",
+        (Some('+'), 'd' | 'i') => "+",
+        (Some(' '), 'd' | 'i') => " ",
+        (Some('#'), 'x') => "0x",
+        (Some('#'), 'X') => "0X",
+        (Some('#'), 'o') => "0",
+        _ => "",
+    };
+    let room = width.saturating_sub(prefix.len());
+    match flag {
+        Some('-') => format!("{prefix}{digits:<room$}"),
+        Some('0') => format!("{prefix}{digits:0>room$}"),
+        _ => format!("{:>width$}", format!("{prefix}{digits}")),
+    }
+}
+
 fn cut(mut text: String) -> String {
     text.truncate(LONGEST);
     text
@@ -109,6 +160,7 @@ fn apply(op: &str, a: i64, b: i64) -> i64 {
         "^" => a ^ b,
         "<<" => a.wrapping_shl(b as u32),
         ">>" => a.wrapping_shr(b as u32),
+        ">>>" => (a as u64).wrapping_shr(b as u32) as i64,
         _ => truth(op, a.cmp(&b)),
     }
 }
@@ -127,10 +179,55 @@ fn truth(op: &str, order: std::cmp::Ordering) -> i64 {
 impl Machine<'_> {
     fn variable(&mut self, name: &'static str) -> &mut i64 {
         match (name, self.parameters.last_mut()) {
-            ("p", Some([p, _])) => p,
-            ("q", Some([_, q])) => q,
+            ("p", Some(([p, _], _))) => p,
+            ("q", Some(([_, q], _))) => q,
             _ => self.numbers.get_mut(name).expect("a variable"),
         }
+    }
+
+    fn text_variable(&mut self, name: &'static str) -> &mut String {
+        match (name, self.parameters.last_mut()) {
+            ("w", Some((_, w))) => w,
+            _ => self.texts.get_mut(name).expect("a variable"),
+        }
+    }
+
+    /// The arguments of a call, then the function.
+    fn call(&mut self, number: usize, numbers: &[Long; 2], s: &Text) -> Run<Returned> {
+        let arguments = (
+            [self.long(&numbers[0])?, self.long(&numbers[1])?],
+            self.text(s)?,
+        );
+        self.enter(number, arguments)
+    }
+
+    fn enter(&mut self, number: usize, arguments: ([i64; 2], String)) -> Run<Returned> {
+        let function = &self.program.functions[number];
+        let p = arguments.0[0];
+        self.parameters.push(arguments);
+        let result = self.function(number, p);
+        let ([p, _], w) = self.parameters.pop().expect("the call's own");
+        match result {
+            Err(Leave::Return) => Ok(match &function.result {
+                Value::Long(_) => Returned::Long(p),
+                Value::Text(_) => Returned::Text(w),
+            }),
+            other => other,
+        }
+    }
+
+    fn function(&mut self, number: usize, p: i64) -> Run<Returned> {
+        let function = &self.program.functions[number];
+        if function.recursive && p > 0 && p < 3 {
+            let (mut numbers, w) = self.parameters.last().cloned().expect("the call's own");
+            numbers[0] = p - 1;
+            return self.enter(number, (numbers, w));
+        }
+        self.block(&function.body)?;
+        Ok(match &function.result {
+            Value::Long(e) => Returned::Long(self.long(e)?),
+            Value::Text(e) => Returned::Text(self.text(e)?),
+        })
     }
 
     fn long(&mut self, e: &Long) -> Run<i64> {
@@ -188,16 +285,25 @@ impl Machine<'_> {
                 value
             }
             Long::Length(s) => self.text(s)?.len() as i64,
-            Long::Call(f, arguments) => {
-                let first = self.long(&arguments[0])?;
-                let second = self.long(&arguments[1])?;
-                self.parameters.push([first, second]);
-                let function = &self.program.functions[*f];
-                let result = self
-                    .block(&function.body)
-                    .and_then(|()| self.long(&function.result));
-                self.parameters.pop();
-                result?
+            Long::Call(f, numbers, s) => match self.call(*f, numbers, s)? {
+                Returned::Long(value) => value,
+                Returned::Text(_) => unreachable!("a function of numbers"),
+            },
+            Long::Contains(s, t) => {
+                let s = self.text(s)?;
+                i64::from(s.contains(&self.text(t)?))
+            }
+            Long::ByteAt(s, n) => {
+                let s = self.text(s)?;
+                let at = self.long(n)?;
+                let byte = usize::try_from(at).ok().and_then(|at| s.as_bytes().get(at));
+                let outside = || Leave::Error(format!("character index out of bounds: {at}"));
+                i64::from(*byte.ok_or_else(outside)?)
+            }
+            Long::Wrapped(k) => {
+                let k = self.long(k)?;
+                let found = self.wrapped.iter().find(|(key, _)| *key == k);
+                found.map_or(0, |(_, value)| *value)
             }
             Long::Extract(op) => Statistic::get(Some(&self.st), op)?,
             Long::ExtractElement(op, k) => {
@@ -210,7 +316,7 @@ impl Machine<'_> {
     fn text(&mut self, e: &Text) -> Run<String> {
         Ok(match e {
             Text::Literal(s) => (*s).to_string(),
-            Text::Variable(name) => self.texts[name].clone(),
+            Text::Variable(name) => self.text_variable(name).clone(),
             Text::Element(k, s) => {
                 let key = (self.long(k)?, self.text(s)?);
                 self.n.get(&key).cloned().unwrap_or_default()
@@ -237,6 +343,22 @@ impl Machine<'_> {
                 let length = self.long(length)? as usize;
                 s.chars().skip(from).take(length).collect()
             }
+            Text::Replace(s, old, new) => cut(self.text(s)?.replace(old, new)),
+            Text::Padded(directive, e) => show(*directive, self.long(e)?),
+            Text::Fitted(left, width, precision, s) => {
+                let mut s = self.text(s)?;
+                if let Some(precision) = precision {
+                    s.truncate(*precision);
+                }
+                cut(match left {
+                    true => format!("{s:<width$}"),
+                    false => format!("{s:>width$}"),
+                })
+            }
+            Text::Call(numbers, s) => match self.call(TEXT_FUNCTION, numbers, s)? {
+                Returned::Text(value) => value,
+                Returned::Long(_) => unreachable!("the function of texts"),
+            },
         })
     }
 
@@ -262,7 +384,7 @@ impl Machine<'_> {
             }
             S::SetText(name, e) => {
                 let value = self.text(e)?;
-                self.texts.insert(name, value);
+                *self.text_variable(name) = value;
             }
             S::Update(name, op, e) => {
                 let value = self.long(e)?;
@@ -271,8 +393,8 @@ impl Machine<'_> {
             }
             S::Append(name, e) => {
                 let more = self.text(e)?;
-                let all = cut(format!("{}{more}", self.texts[name]));
-                self.texts.insert(name, all);
+                let variable = self.text_variable(name);
+                *variable = cut(format!("{variable}{more}"));
             }
             S::SetElement(k, e) => {
                 let k = self.long(k)?;
@@ -396,6 +518,49 @@ impl Machine<'_> {
             S::Error(e) => {
                 let message = self.text(e)?;
                 return Err(Leave::Error(message));
+            }
+            S::SetWrapped(k, e) => {
+                let k = self.long(k)?;
+                let value = self.long(e)?;
+                match self.wrapped.iter_mut().find(|(key, _)| *key == k) {
+                    Some((_, old)) => *old = value,
+                    None => {
+                        if self.wrapped.len() == WRAPPED {
+                            self.wrapped.remove(0);
+                        }
+                        self.wrapped.push((k, value));
+                    }
+                }
+            }
+            S::SetBounded(k, e) => {
+                let k = self.long(k)?;
+                let value = self.long(e)?;
+                if self.bounded.len() == BOUNDED && !self.bounded.contains_key(&k) {
+                    let message = format!("Array overflow, check size limit ({BOUNDED})");
+                    return Err(Leave::Error(message));
+                }
+                self.bounded.insert(k, value);
+            }
+            S::ShowWrapped => {
+                let mut list = self.wrapped.clone();
+                list.sort_unstable();
+                for (k, value) in list {
+                    self.out += &format!("{k}~{value} ");
+                }
+            }
+            S::DeleteWrapped(k) => {
+                let k = self.long(k)?;
+                self.wrapped.retain(|(key, _)| *key != k);
+            }
+            S::Next(e) => {
+                if self.long(e)? != 0 {
+                    return Err(Leave::Next);
+                }
+            }
+            S::Return(e, _) => {
+                if self.long(e)? != 0 {
+                    return Err(Leave::Return);
+                }
             }
             S::Break => return Err(Leave::Break),
             S::Continue => return Err(Leave::Continue),

@@ -1,7 +1,10 @@
 //! Programs from a seed. Loops are bounded, arrays are not changed inside loops over them, and operands whose order of
 //! evaluation the language does not fix have no effects.
 
-use super::syntax::{Function, Long, NUMBERS, PARAMETERS, Program, Statement, TEXTS, Text};
+use super::syntax::{
+    Directive, Function, Long, NUMBERS, PARAMETERS, Program, Statement, TEXT_FUNCTION, TEXTS, Text,
+    Value,
+};
 
 /// Xorshift: good enough to choose with.
 struct Random(u64);
@@ -46,28 +49,48 @@ pub fn program(seed: u64) -> Program {
         effects: true,
     };
     let mut functions = Vec::new();
-    for i in 0..2 {
+    for i in 0..=TEXT_FUNCTION {
         g.function = Some(i);
         g.functions = i;
+        let recursive = g.random.one_in(3);
+        let body = g.statements(2, 1);
+        // All parameters are read, which says what their types are.
+        let numbers = Long::Binary(
+            "^",
+            Box::new(Long::Variable("p")),
+            Box::new(Long::Variable("q")),
+        );
+        let result = if i == TEXT_FUNCTION {
+            let s = g.string(2);
+            Value::Text(Text::Concat(vec![
+                Text::Variable("w"),
+                Text::Sprint(Box::new(numbers)),
+                s,
+            ]))
+        } else {
+            let length = Long::Length(Box::new(Text::Variable("w")));
+            let known = Long::Binary("+", Box::new(numbers), Box::new(length));
+            Value::Long(Long::Binary("+", Box::new(known), Box::new(g.long(2))))
+        };
         functions.push(Function {
-            body: g.statements(2, 1),
-            // All parameters are read, so that no assignment to them is dropped.
-            result: Long::Binary(
-                "+",
-                Box::new(Long::Binary(
-                    "^",
-                    Box::new(Long::Variable("p")),
-                    Box::new(Long::Variable("q")),
-                )),
-                Box::new(g.long(2)),
-            ),
+            recursive,
+            body,
+            result,
         });
     }
     g.function = None;
-    g.functions = 2;
+    g.functions = TEXT_FUNCTION + 1;
     Program {
         functions,
-        handlers: (0..2).map(|_| g.statements(9, 3)).collect(),
+        // Small ones find as much as large ones, and there can be more of them.
+        handlers: (0..1 + usize::from(g.random.one_in(4)))
+            .map(|_| {
+                let (most, depth) = g
+                    .random
+                    .of(&[(2, 1), (2, 2), (2, 3), (3, 2), (3, 3), (9, 3)]);
+                g.statements(most, depth)
+            })
+            .collect(),
     }
 }
 
@@ -84,7 +107,7 @@ impl Generator {
 
     fn text_name(&mut self) -> &'static str {
         match self.function {
-            Some(_) => "gs",
+            Some(_) => self.random.of(&["gs", "w"]),
             None => self.random.of(&TEXTS),
         }
     }
@@ -114,7 +137,7 @@ impl Generator {
             };
         }
         let d = depth - 1;
-        match self.random.below(17) {
+        match self.random.below(21) {
             0 => Long::Unary(self.random.of(&["-", "~", "!"]), Box::new(self.long(d))),
             1..=4 => {
                 let op = self.random.of(&[
@@ -149,14 +172,29 @@ impl Generator {
             }
             13 => Long::Length(Box::new(self.string(d))),
             14 if self.effects && self.functions > 0 && self.arrays_read == 0 => {
-                let f = self.random.below(self.functions);
-                let first = self.long(d);
-                Long::Call(f, vec![first, self.long(d)])
+                let f = self.random.below(self.functions.min(TEXT_FUNCTION));
+                let (numbers, s) = self.arguments(d);
+                Long::Call(f, numbers, s)
             }
             15 => Long::Extract(self.random.of(&["count", "sum"])),
             16 => {
                 let op = self.random.of(&["count", "sum"]);
                 Long::ExtractElement(op, self.key())
+            }
+            17 => {
+                let s = self.string(d);
+                Long::Contains(Box::new(s), Box::new(self.string(0)))
+            }
+            18 => {
+                // Beyond the end it fails, and folding may drop an operand that fails.
+                let s = Text::Concat(vec![Text::Literal("key"), self.string(d)]);
+                let at = Long::Number(self.random.below(3) as i64);
+                Long::ByteAt(Box::new(s), Box::new(at))
+            }
+            19 => Long::Wrapped(self.key()),
+            20 => {
+                let value = Long::Variable(self.number_name());
+                Long::Binary(">>>", Box::new(value), Box::new(self.long(d)))
             }
             _ => Long::Variable(self.number_name()),
         }
@@ -170,7 +208,7 @@ impl Generator {
             };
         }
         let d = depth - 1;
-        match self.random.below(8) {
+        match self.random.below(12) {
             0 | 1 => {
                 let n = 2 + self.random.below(2);
                 Text::Concat((0..n).map(|_| self.string(d)).collect())
@@ -195,8 +233,54 @@ impl Generator {
                 let k = self.key();
                 Text::Element(k, Box::new(self.string(d)))
             }
+            7 => {
+                let s = self.string(d);
+                let old = self.random.of(&["a", "b", "ab", "e"]);
+                Text::Replace(Box::new(s), old, self.random.of(&["", "a", "bb", "xyz"]))
+            }
+            8 => {
+                let directive = Directive {
+                    flag: self.random.of(&[
+                        None,
+                        Some('-'),
+                        Some('0'),
+                        Some('+'),
+                        Some(' '),
+                        Some('#'),
+                    ]),
+                    width: self.random.below(9),
+                    precision: self.random.of(&[None, None, Some(0), Some(1), Some(4)]),
+                    conversion: self.random.of(&['d', 'd', 'u', 'x', 'X', 'o', 'i']),
+                };
+                Text::Padded(directive, Box::new(self.long(d)))
+            }
+            9 => {
+                let left = self.random.one_in(2);
+                let width = 1 + self.random.below(8);
+                let precision = self.random.of(&[None, Some(1), Some(5)]);
+                Text::Fitted(left, width, precision, Box::new(self.string(d)))
+            }
+            10 if self.effects && self.functions > TEXT_FUNCTION && self.arrays_read == 0 => {
+                let (numbers, s) = self.arguments(d);
+                Text::Call(numbers, s)
+            }
             _ => Text::Variable(self.text_name()),
         }
+    }
+
+    fn arguments(&mut self, depth: usize) -> (Box<[Long; 2]>, Box<Text>) {
+        let first = self.long(depth);
+        let second = self.long(depth);
+        (Box::new([first, second]), Box::new(self.string(depth)))
+    }
+
+    /// A condition that folding does not decide: what then follows a jump is dropped, and with it what only that reads,
+    /// though it may fail.
+    fn undecided(&mut self) -> Long {
+        let op = self.random.of(&["<", "==", "!="]);
+        let against = Long::Number(self.random.below(3) as i64);
+        let global = Long::Variable(self.random.of(&["g", "h"]));
+        Long::Binary(op, Box::new(global), Box::new(against))
     }
 
     /// Without effects: where the order of evaluation is nobody's promise.
@@ -232,7 +316,7 @@ impl Generator {
         let d = depth.saturating_sub(1);
         let in_handler = self.function.is_none();
         let writable = self.arrays_read == 0;
-        match self.random.below(31) {
+        match self.random.below(37) {
             0 => S::SetText(self.text_name(), self.string(2)),
             1 => {
                 let op = self.random.of(&["+", "-", "*", "&", "|", "^", "<<", ">>"]);
@@ -325,6 +409,14 @@ impl Generator {
                 };
                 S::Set(self.number_name(), value)
             }
+            30 if writable => S::SetWrapped(self.pure_key(), self.pure_long(1)),
+            31 if writable => S::SetBounded(self.pure_key(), self.pure_long(1)),
+            32 => S::ShowWrapped,
+            33 if writable => S::DeleteWrapped(self.pure_key()),
+            34 if self.random.one_in(3) => match self.function {
+                None => S::Next(self.undecided()),
+                Some(f) => S::Return(self.undecided(), f == TEXT_FUNCTION),
+            },
             _ => S::Set(self.number_name(), self.long(3)),
         }
     }

@@ -251,9 +251,21 @@ impl Resolver<'_> {
                     }
                 }
             }
-            A::ProbeWrite(_) => self.unsupported("@probewrite", e.span),
+            A::ProbeWrite(operand) => match (&scope.written, &operand.kind) {
+                (Some(written), A::Symbol(name) | A::Target { name, .. }) => {
+                    ExprKind::Long(written.contains(name).into())
+                }
+                _ => {
+                    self.report.error("unexpected @probewrite", e.span);
+                    ExprKind::Long(0)
+                }
+            },
             A::Entry(a) => self.entry(a, e.span, scope),
-            A::Perf(_) => self.unsupported("@perf", e.span),
+            A::Perf(_) => {
+                self.report
+                    .late("cannot translate general @perf expression", e.span);
+                ExprKind::Long(0)
+            }
             A::AtWord(name, args) if name.text.trim_start_matches('@') == "enum" => {
                 let name = args.first().and_then(literal).unwrap_or_default();
                 self.target(TargetBase::Enum(name), &[], false, scope)

@@ -6,7 +6,7 @@ mod expression;
 mod functions;
 mod statement;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use super::hir::*;
@@ -68,6 +68,8 @@ pub struct Scope {
     targets: Targets,
     /// The body handles returns: `$x` and `@entry(…)` are values of the entry.
     returns: bool,
+    /// In a handler that aliases are put around: the names of what the user's own part writes.
+    pub written: Option<HashSet<String>>,
     /// The first locals, which are a function's parameters.
     params: usize,
 }
@@ -80,6 +82,7 @@ impl Scope {
             names: HashMap::new(),
             targets,
             returns: false,
+            written: None,
             params: 0,
         }
     }

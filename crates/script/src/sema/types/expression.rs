@@ -14,6 +14,14 @@ impl Types<'_> {
 
     /// Infers an expression of which type `want` is wanted (`Unknown`: any).
     pub(super) fn expr(&mut self, e: &mut Expr, want: Ty) {
+        if self.initial
+            && matches!(
+                e.kind,
+                ExprKind::Target(_) | ExprKind::Entry(_) | ExprKind::Defined(_)
+            )
+        {
+            return;
+        }
         let span = e.span;
         let ty = match &mut e.kind {
             ExprKind::Long(_) => Ty::Long,
@@ -271,6 +279,12 @@ impl Types<'_> {
                 Ty::Long
             }
             AssignOp::Set => {
+                if let ExprKind::Target(t) = &mut target.kind
+                    && !t.resolvable
+                    && !self.initial
+                {
+                    return self.target(t, target.span);
+                }
                 let hint = match (want, target.ty, &value.kind) {
                     (Ty::Unknown, _, ExprKind::Long(_) | ExprKind::Str(_)) => Ty::Unknown,
                     (Ty::Unknown, known, _) if known != Ty::Stats => known,
@@ -349,11 +363,14 @@ impl Types<'_> {
             }
             return;
         }
-        let want = if p.form.char { Ty::Long } else { Ty::Unknown };
         let mut unresolved = false;
         for a in &mut p.args {
-            self.expr(a, want);
+            self.expr(a, Ty::Unknown);
             unresolved |= a.ty == Ty::Unknown;
+            if p.form.char && a.ty == Ty::String {
+                self.report
+                    .late("print_char takes the number of a character", a.span);
+            }
             if a.ty == Ty::Stats && !matches!(a.kind, ExprKind::Hist(..)) {
                 self.report.late(
                     "print format actual argument evaluation type unsupported",

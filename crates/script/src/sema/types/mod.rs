@@ -10,20 +10,23 @@ use super::hir::*;
 use super::report::Report;
 use crate::span::Span;
 
+/// One round over everything, as stap runs it before it folds constants: what disagrees is an error even where
+/// folding would drop one of the sides. Target expressions are passed over. False when there is such an error.
+pub fn first_round(hir: &mut Program, report: &mut Report) -> bool {
+    let before = report.errors();
+    let mut pass = Types::of(hir, report);
+    pass.initial = true;
+    pass.literal_arguments(hir);
+    pass.round(hir);
+    let agree = pass.report.errors() == before + pass.stats_misused;
+    pass.give_back(hir);
+    agree
+}
+
 /// Runs the pass.
 pub fn infer(hir: &mut Program, report: &mut Report) {
-    let mut pass = Types {
-        report,
-        globals: std::mem::take(&mut hir.globals),
-        signatures: hir.functions.iter().map(Signature::of).collect(),
-        locals: Vec::new(),
-        current: None,
-        resolved: 0,
-        unresolvable: 0,
-        stats_misused: 0,
-        refused: HashSet::new(),
-        last: false,
-    };
+    let before = report.errors();
+    let mut pass = Types::of(hir, report);
     pass.literal_arguments(hir);
     loop {
         pass.resolved = 0;
@@ -32,7 +35,7 @@ pub fn infer(hir: &mut Program, report: &mut Report) {
             break;
         }
         if pass.resolved == 0 {
-            if pass.report.errors() > pass.unresolvable + pass.stats_misused {
+            if pass.report.errors() > before + pass.unresolvable + pass.stats_misused {
                 break;
             }
             pass.last = true;
@@ -44,15 +47,7 @@ pub fn infer(hir: &mut Program, report: &mut Report) {
             pass.report.error("unresolved type ", g.span);
         }
     }
-    hir.globals = pass.globals;
-    for (f, s) in hir.functions.iter_mut().zip(pass.signatures) {
-        f.result = s.result;
-        if let Code::Embedded(_, body) = &mut f.code {
-            for (local, slot) in body.locals.iter_mut().zip(&s.params) {
-                local.slot = *slot;
-            }
-        }
-    }
+    pass.give_back(hir);
 }
 
 struct Signature {
@@ -87,6 +82,8 @@ struct Types<'a> {
     stats_misused: usize,
     /// Comparisons, choices and arguments whose types do not agree: one message is enough, whatever later rounds find.
     refused: HashSet<Span>,
+    /// Before folding: target expressions have no type yet.
+    initial: bool,
     last: bool,
 }
 
@@ -98,6 +95,37 @@ enum What {
     Index(usize),
     /// An array's key, and the type of its values.
     Key(usize, Ty),
+}
+
+impl<'a> Types<'a> {
+    /// Takes the program's globals until [`Types::give_back`].
+    fn of(hir: &mut Program, report: &'a mut Report) -> Types<'a> {
+        Types {
+            report,
+            globals: std::mem::take(&mut hir.globals),
+            signatures: hir.functions.iter().map(Signature::of).collect(),
+            locals: Vec::new(),
+            current: None,
+            resolved: 0,
+            unresolvable: 0,
+            stats_misused: 0,
+            refused: HashSet::new(),
+            initial: false,
+            last: false,
+        }
+    }
+
+    fn give_back(self, hir: &mut Program) {
+        hir.globals = self.globals;
+        for (f, s) in hir.functions.iter_mut().zip(self.signatures) {
+            f.result = s.result;
+            if let Code::Embedded(_, body) = &mut f.code {
+                for (local, slot) in body.locals.iter_mut().zip(&s.params) {
+                    local.slot = *slot;
+                }
+            }
+        }
+    }
 }
 
 impl Types<'_> {
