@@ -6,6 +6,7 @@ mod local;
 mod logconfig;
 mod logmerge;
 mod options;
+mod overlapped;
 mod pcp_command;
 mod pmdiff;
 mod pmdumplog;

@@ -203,6 +203,7 @@ fn extract(args: Vec<String>, note: &mut String) -> Result<(), String> {
         output,
         writer: None,
         zone,
+        pmids: Vec::new(),
     };
     let done = merge.run(&mut inputs, (window.start, window.end));
     match (done, merge.writer.take()) {
@@ -442,6 +443,8 @@ struct Merge<'a> {
     output: &'a str,
     writer: Option<LogWriter>,
     zone: Zone,
+    /// Room for the metrics of a record.
+    pmids: Vec<Pmid>,
 }
 
 impl Merge<'_> {
@@ -529,7 +532,7 @@ impl Merge<'_> {
             };
             let files = create(self.output, label)
                 .map_err(|text| text.replace("pmlogTOOL", "pmlogextract"))?;
-            self.writer = Some(LogWriter::new(files));
+            self.writer = Some(LogWriter::new(files).in_stored_order());
         }
         self.writer.as_mut().ok_or_else(String::new)
     }
@@ -542,15 +545,17 @@ impl Merge<'_> {
         payload: &[u8],
     ) -> Result<(), String> {
         let every = self.wanted.volume_samples;
-        let clock = self.zone.clock(time, 0);
-        let writer = self.writer(time)?;
+        self.writer(time)?;
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
         let io = |error: io::Error| failed(&ErrorCode::from(&error));
         if every > 0 && writer.records() > 0 && writer.records().is_multiple_of(every) {
             writer.next_volume().map_err(io)?;
             eprintln!(
                 "pmlogextract: New log volume {}, at {}.{:09}",
                 writer.files.label().volume,
-                clock,
+                self.zone.clock(time, 0),
                 time.nsec
             );
         }
@@ -579,23 +584,36 @@ impl Merge<'_> {
                 error.code()
             )
         };
-        let fetched = record.decode().map_err(bad)?;
+        let mut pmids = std::mem::take(&mut self.pmids);
+        pmids.clear();
+        record.metrics(&mut pmids).map_err(bad)?;
+        let selected = |pmid: Pmid| {
+            !self.skipped.contains(&pmid) && self.selection.as_ref().is_none_or(|s| s.has(pmid))
+        };
         let untouched = self.selection.is_none() && self.skipped.is_empty();
         if untouched && input.archive.label.version == self.label.version {
-            let pmids: Vec<Pmid> = fetched.sets.iter().map(|s| s.pmid).collect();
-            return self.put(input, record.time, &pmids, &record.record.payload);
+            let done = self.put(input, record.time, &pmids, &record.record.payload);
+            self.pmids = pmids;
+            return done;
         }
-        let mut sets: Vec<ValueSet> = fetched.sets;
-        sets.retain(|s| !self.skipped.contains(&s.pmid));
+        let wanted = pmids.iter().any(|pmid| selected(*pmid));
+        if !wanted {
+            self.pmids = pmids;
+            return Ok(());
+        }
+        let mut sets: Vec<ValueSet> = record.decode_of(selected).map_err(bad)?.sets;
         if let Some(selection) = &self.selection {
             sets = selection.apply(sets);
         }
         if sets.is_empty() {
             return Ok(());
         }
-        let pmids: Vec<Pmid> = sets.iter().map(|s| s.pmid).collect();
+        pmids.clear();
+        pmids.extend(sets.iter().map(|s| s.pmid));
         let payload = encode_data(self.label.version, record.time, &sets);
-        self.put(input, record.time, &pmids, &payload)
+        let done = self.put(input, record.time, &pmids, &payload);
+        self.pmids = pmids;
+        done
     }
 }
 

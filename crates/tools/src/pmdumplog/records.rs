@@ -112,7 +112,7 @@ impl<W: Write> Dump<'_, W> {
         let archive = Arc::clone(&self.archive);
         for set in wanted {
             let desc = self.archive.meta.descs.get(set.pmid.0).copied();
-            let head = format!("    {} ({})", set.pmid, self.names(set.pmid));
+            let head = self.head(set.pmid);
             let values = match &set.values {
                 Err(code) => {
                     writeln!(self.out, "{head}: {code}")?;
