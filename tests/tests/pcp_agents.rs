@@ -546,7 +546,7 @@ rpc_microseconds{quantile="0.5"} 4773
 rpc_microseconds_sum 1.7560473e+07
 rpc_microseconds_count 2693
 # remark
-used_bytes{path="C:\\DIR",error="no \"file\"\nthere"} -1.5e3
+used_bytes{path="C:DIR",error="no file, {there}="} -1.5e3
 plain NaN
 a:b:c +Inf
 # PCP5 own.kbytes 1.2.3 u64 1.4 counter Kbyte / sec

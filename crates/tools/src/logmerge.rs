@@ -304,9 +304,14 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Goes on in a new volume.
+    /// Goes on in a new volume, after an index entry for the last record of the old one.
     pub fn next_volume(&mut self) -> io::Result<()> {
         self.last_entry()?;
+        self.begin_volume()
+    }
+
+    /// Goes on in a new volume.
+    pub fn begin_volume(&mut self) -> io::Result<()> {
         self.files.next_volume()?;
         self.index_at = 0;
         Ok(())

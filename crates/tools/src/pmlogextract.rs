@@ -15,6 +15,7 @@ use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
 use crate::logconfig::{self, Selection};
 use crate::logmerge::LogWriter;
 use crate::options::Spec;
+use crate::progress::Progress;
 
 const USAGE: &str = "\
 Usage: pmlogextract [options] input-archive output-archive
@@ -453,6 +454,10 @@ impl Merge<'_> {
         inputs: &mut [Input],
         (mut start, mut end): (Timestamp, Timestamp),
     ) -> Result<(), String> {
+        let first = inputs.iter().map(|i| i.archive.label.start).min();
+        let last = inputs.iter().filter_map(|i| i.archive.end().ok()).max();
+        let from = start.max(first.unwrap_or(start));
+        let mut progress = Progress::new("pmlogextract", from, last.unwrap_or(end).min(end), false);
         // A mark that is due when something follows: its time, and what its archive said of pmcd at its end.
         let mut due: Option<(Timestamp, Option<PmcdState>)> = None;
         loop {
@@ -481,6 +486,7 @@ impl Merge<'_> {
             let Some(record) = input.head.take() else {
                 return Ok(());
             };
+            progress.at(record.time);
             let fresh = input.last.is_none();
             input.last = Some(record.time);
             let (volume, offset) = input.cursor.position();
@@ -551,7 +557,7 @@ impl Merge<'_> {
         };
         let io = |error: io::Error| failed(&ErrorCode::from(&error));
         if every > 0 && writer.records() > 0 && writer.records().is_multiple_of(every) {
-            writer.next_volume().map_err(io)?;
+            writer.begin_volume().map_err(io)?;
             eprintln!(
                 "pmlogextract: New log volume {}, at {}.{:09}",
                 writer.files.label().volume,

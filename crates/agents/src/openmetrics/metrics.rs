@@ -359,7 +359,8 @@ impl Metrics {
     }
 }
 
-/// A help text as it is sent.
-pub fn text(help: &str) -> Text {
-    Bytes::from(help.to_owned()).into()
+/// A help text as it is sent: the first line is the short one, and the rest the long one, or both the same.
+pub fn text(help: &str, one_line: bool) -> Text {
+    let (first, rest) = help.split_once('\n').unwrap_or((help, help));
+    Bytes::from(if one_line { first } else { rest }.to_owned()).into()
 }

@@ -419,14 +419,17 @@ impl Agent for OpenMetrics {
         Ok(metric.ok_or(ErrorCode::INDOM)?.instances())
     }
 
-    fn metric_text(&mut self, pmid: Pmid, _: bool) -> Result<Text, ErrorCode> {
+    fn metric_text(&mut self, pmid: Pmid, one_line: bool) -> Result<Text, ErrorCode> {
         if pmid.cluster() != 0 {
             let metric = self.metric(pmid.cluster(), pmid.item());
-            return Ok(metrics::text(&metric.ok_or(ErrorCode::PMID)?.help));
+            return Ok(metrics::text(
+                &metric.ok_or(ErrorCode::PMID)?.help,
+                one_line,
+            ));
         }
         let place = pmid.item().checked_sub(1).ok_or(ErrorCode::PMID)?;
         let (.., help) = CONTROL.get(place as usize).ok_or(ErrorCode::PMID)?;
-        Ok(metrics::text(help))
+        Ok(metrics::text(help, one_line))
     }
 
     fn store(&mut self, _: i32, desc: &Desc, inst: i32, value: &Atom) -> Result<(), ErrorCode> {
