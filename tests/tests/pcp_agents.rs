@@ -597,8 +597,8 @@ fn exposed_metrics_are_those_of_debians_agent() {
     source(
         "below/some.url",
         url.clone()
-            + "# a remark\n\nFILTER: INCLUDE METRIC http.*\nFILTER: INCLUDE METRIC own\n\
-               FILTER: EXCLUDE METRIC .*\nFILTER: EXCLUDE LABEL meth\nFILTER: OPTIONAL LABEL k\n",
+            + "# a remark\n\nFILTER: INCLUDE METRIC http.*\nFILTER: INCLUDE METRIC own\nFILTER: INCLUDE METRIC used\n\
+               FILTER: EXCLUDE METRIC .*\nFILTER: EXCLUDE LABEL meth\nFILTER: OPTIONAL LABEL path\n",
     );
     source(
         "told.url",
@@ -644,6 +644,9 @@ fn exposed_metrics_are_those_of_debians_agent() {
     for (name, said) in &theirs {
         // How often and for how long sources were asked.
         if !name.starts_with("control.") {
+            for (our, their) in ours[name].lines().zip(said.lines()) {
+                assert_eq!(our, their, "{name}");
+            }
             assert_eq!(&ours[name], said, "{name}");
         }
     }
