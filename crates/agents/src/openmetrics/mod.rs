@@ -174,7 +174,7 @@ impl OpenMetrics {
         };
         let before = self.sources.len();
         self.sources
-            .retain(|_, source| found.iter().any(|entry| *entry == source.entry));
+            .retain(|_, source| found.contains(&source.entry));
         let mut changed = first || self.sources.len() != before;
         for entry in found {
             changed |= self.add(entry);
