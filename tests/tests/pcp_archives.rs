@@ -562,6 +562,42 @@ fn written_archives_are_debian_s() {
     }
 }
 
+/// Records that are passed on as they are, and metadata in the order of the archive it is from: all files are Debian's to the
+/// byte, but for the number of the process in their labels.
+#[test]
+fn extracts_are_debian_s_to_the_byte() {
+    let scratch = Scratch::new("pcp-extracts");
+    let config = scratch.write("config", "pmcd\nkernel.all.load [\"1 minute\"]\n");
+    let config = config.to_str().expect("a path in UTF-8");
+    let cases: [&[&str]; 5] = [
+        // Metrics with several names, and instances that are not stored in the order of their numbers.
+        &["archives/20180102"],
+        &["-c", config, "archives/20180102"],
+        &["-S", "5min", "-T", "5min", "archives/mirage"],
+        &["archives/sample-labels", "archives/sample-labels"],
+        &["-s", "3", "-v", "2", "archives/sample-labels"],
+    ];
+    for (number, args) in cases.into_iter().enumerate() {
+        let base = |whose: &str| {
+            let path = scratch.path(&format!("{whose}{number}"));
+            path.to_str().expect("a path in UTF-8").to_owned()
+        };
+        let (own, theirs) = (base("own"), base("theirs"));
+        ours("pmlogextract", &[args, &[own.as_str()]].concat()).ok();
+        debian("pmlogextract", &[args, &[theirs.as_str()]].concat()).ok();
+        for suffix in ["0", "meta", "index"] {
+            let content = |base: &str| {
+                let mut bytes = std::fs::read(format!("{base}.{suffix}")).expect("a file");
+                // Behind the length and the magic number.
+                bytes[8..12].fill(0);
+                bytes
+            };
+            let same = content(&own) == content(&theirs);
+            assert!(same, "pmlogextract {args:?}: .{suffix} is another");
+        }
+    }
+}
+
 /// The suite's damaged archives make no tool crash.
 #[test]
 fn damage_crashes_nothing() {
@@ -725,6 +761,47 @@ fn small_tools_say_the_same() {
         let path = path.to_str().expect("a path in UTF-8");
         for style in ["-m", "-p", "-y", "-q"] {
             same("pmjson", &[style, "-i", path]);
+        }
+    }
+}
+
+/// pmtop's values over an archive are those of pmval: counters as rates, the rest as they are.
+#[test]
+fn pmtop_shows_what_pmval_shows() {
+    for metric in ["disk.all.total", "mem.util.free"] {
+        let args = ["-a", "archives/20180102", "-t", "60s", "-s", "5"];
+        let theirs = debian(
+            "pmval",
+            &[&args[..], &["-f", "6", "-w", "24", metric]].concat(),
+        )
+        .ok();
+        let wanted: Vec<f64> = theirs
+            .stdout
+            .lines()
+            .filter_map(|line| {
+                let (time, value) = line.trim().split_once(' ')?;
+                // Lines of samples begin with a time.
+                let is_time = time.as_bytes().get(2) == Some(&b':');
+                value.trim().parse().ok().filter(|_| is_time)
+            })
+            .collect();
+        let own = ours("pmtop", &[&args[..], &["--json", metric]].concat()).ok();
+        let shown: Vec<f64> = own
+            .stdout
+            .lines()
+            .filter_map(|line| {
+                let sample: serde_json::Value = serde_json::from_str(line).expect("an object");
+                sample["values"][0]["value"].as_f64()
+            })
+            .collect();
+        // For the first time the archive has no value.
+        assert_eq!((wanted.len(), shown.len()), (4, 4), "{}", theirs.stdout);
+        assert_eq!(own.stdout.lines().count(), 5);
+        for (wanted, shown) in wanted.iter().zip(&shown) {
+            assert!(
+                (wanted - shown).abs() <= 1e-5 * wanted.abs() + 1e-5,
+                "{metric}: {wanted} {shown}"
+            );
         }
     }
 }

@@ -217,6 +217,11 @@ pub const FOR_TESTS: &[Package] = &[
         proof: "/usr/lib/python3/dist-packages/pcp/pmapi.py",
         reason: "its pmrep, a Python program, needs it",
     },
+    Package {
+        name: "python3-requests",
+        proof: "/usr/lib/python3/dist-packages/requests/__init__.py",
+        reason: "its pmdaopenmetrics, a Python program, needs it",
+    },
 ];
 
 /// What `cargo xtask bench` needs besides [`FOR_TESTS`]: the peers.

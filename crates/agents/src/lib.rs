@@ -4,6 +4,7 @@
 mod linux;
 pub mod logger;
 pub mod mmv;
+pub mod openmetrics;
 mod options;
 mod proc;
 mod sample;
@@ -28,6 +29,8 @@ struct Entry {
     domain: u32,
     /// What its arguments are, beside the options that all have.
     usage: &'static str,
+    /// Options of its own: letters, those with a value followed by a colon.
+    own: &'static str,
     open: fn(&Options, &Path) -> Opened,
 }
 
@@ -36,30 +39,42 @@ const AGENTS: &[Entry] = &[
         name: "pmdalinux",
         domain: linux::DOMAIN,
         usage: "[-A]",
+        own: "",
         open: |options, folder| Ok(Box::new(linux::Linux::new(options.domain, folder))),
     },
     Entry {
         name: "pmdalogger",
         domain: logger::DOMAIN,
         usage: "[-m MEMORY] [-s INTERVAL] [CONFIGFILE]",
+        own: "",
         open: open_logger,
     },
     Entry {
         name: "pmdammv",
         domain: mmv::DOMAIN,
         usage: "",
+        own: "",
         open: |options, _| Ok(Box::new(mmv::Mmv::new(options.domain, mmv_folder()))),
+    },
+    Entry {
+        name: "pmdaopenmetrics",
+        domain: openmetrics::DOMAIN,
+        usage: "[-D] [-n] [-c CONFIGDIR] [-r ROOT] [-t TIMEOUT]",
+        own: "Dnc:r:t:u:",
+        open: open_openmetrics,
     },
     Entry {
         name: "pmdaproc",
         domain: proc::DOMAIN,
         usage: "[-A]",
+        own: "",
         open: |options, folder| Ok(Box::new(proc::Proc::new(options.domain, folder))),
     },
     Entry {
         name: "pmdasample",
         domain: sample::DOMAIN,
         usage: "",
+        own: "",
         open: |options, folder| {
             let (domain, in_daemon) = (options.domain, options.in_daemon);
             Ok(Box::new(sample::Sample::new(domain, folder, in_daemon)))
@@ -69,12 +84,14 @@ const AGENTS: &[Entry] = &[
         name: "pmdasimple",
         domain: simple::DOMAIN,
         usage: "",
+        own: "",
         open: |options, folder| Ok(Box::new(simple::Simple::new(options.domain, folder))),
     },
     Entry {
         name: "pmdatrivial",
         domain: trivial::DOMAIN,
         usage: "",
+        own: "",
         open: |options, folder| Ok(Box::new(trivial::Trivial::new(options.domain, folder))),
     },
 ];
@@ -97,7 +114,7 @@ pub const NAMES: &[&str] = &{
 #[must_use]
 pub fn open(name: &str, args: &[String]) -> Option<Result<Box<dyn Agent>, String>> {
     let entry = AGENTS.iter().find(|a| a.name == name)?;
-    let options = options::parse(args, entry.domain);
+    let options = options::parse(args, entry.domain, entry.own);
     Some(options.and_then(|options| (entry.open)(&options, &agent_folder(name))))
 }
 
@@ -110,7 +127,7 @@ pub fn open(name: &str, args: &[String]) -> Option<Result<Box<dyn Agent>, String
 pub fn built_in(entry: &str, domain: u32) -> Option<Result<Box<dyn Agent>, String>> {
     let name = format!("pmda{}", entry.strip_suffix("_init")?);
     let entry = AGENTS.iter().find(|a| a.name == name)?;
-    let options = options::parse(&[], domain).map(|options| Options {
+    let options = options::parse(&[], domain, entry.own).map(|options| Options {
         in_daemon: true,
         ..options
     });
@@ -122,7 +139,7 @@ pub fn built_in(entry: &str, domain: u32) -> Option<Result<Box<dyn Agent>, Strin
 #[must_use]
 pub fn run(name: &str, args: &[String]) -> Option<u8> {
     let entry = AGENTS.iter().find(|a| a.name == name)?;
-    let options = match options::parse(args, entry.domain) {
+    let options = match options::parse(args, entry.domain, entry.own) {
         Ok(options) => options,
         Err(error) => {
             let usage = [options::USAGE, entry.usage].join(" ");
@@ -130,7 +147,7 @@ pub fn run(name: &str, args: &[String]) -> Option<u8> {
             return Some(1);
         }
     };
-    if let Some(log) = &options.log
+    if let Some(log) = options.log.as_ref().filter(|l| l.as_os_str() != "-")
         && let Err(error) = log_to(log)
     {
         eprintln!("{name}: {}: {error}", log.display());
@@ -155,6 +172,38 @@ fn open_logger(options: &Options, folder: &Path) -> Opened {
     let interval = options.interval.unwrap_or(logger::INTERVAL);
     let logger = logger::Logger::new(options.domain, sources, memory, interval);
     Ok(Box::new(logger))
+}
+
+fn open_openmetrics(options: &Options, folder: &Path) -> Opened {
+    if options.in_daemon {
+        return Err("sources may keep it waiting: it runs as a program only".to_owned());
+    }
+    let own = |letter| {
+        let given = options.own.iter().rev().find(|(l, _)| *l == letter);
+        given.map(|(_, value)| value.as_str())
+    };
+    let root = own('r').unwrap_or("openmetrics");
+    let folder = match own('r') {
+        Some(root) => folder.with_file_name(root),
+        None => folder.to_owned(),
+    };
+    let seconds: f64 = own('t')
+        .unwrap_or("2")
+        .parse()
+        .ok()
+        .filter(|t| (0.001..3600.0).contains(t))
+        .ok_or("-t: a number of seconds was due")?;
+    Ok(Box::new(openmetrics::OpenMetrics::new(
+        openmetrics::Settings {
+            domain: options.domain,
+            config: own('c').map_or(folder.join("config.d"), PathBuf::from),
+            root: root.to_owned(),
+            timeout: std::time::Duration::from_secs_f64(seconds),
+            sorted: own('n').is_none(),
+            debug: own('D').is_some(),
+            kept: openmetrics::kept_in(),
+        },
+    )))
 }
 
 /// Where an agent's files are.

@@ -22,15 +22,18 @@ pub struct Options {
     pub interval: Option<Duration>,
     /// Whether it runs in its pmcd's process.
     pub in_daemon: bool,
+    /// Options of this agent alone, with their values.
+    pub own: Vec<(char, String)>,
     /// What is not an option.
     pub words: Vec<String>,
 }
 
-/// Reads the words behind an agent's name.
+/// Reads the words behind an agent's name. `own` are letters of further options, or of others with the same letter; those with a
+/// value are followed by a colon.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn parse(args: &[String], domain: u32) -> Result<Options, String> {
+pub fn parse(args: &[String], domain: u32, own: &str) -> Result<Options, String> {
     let mut options = Options {
         domain,
         log: None,
@@ -38,6 +41,7 @@ pub fn parse(args: &[String], domain: u32) -> Result<Options, String> {
         memory: None,
         interval: None,
         in_daemon: false,
+        own: Vec::new(),
         words: Vec::new(),
     };
     let mut args = args.iter();
@@ -52,7 +56,15 @@ pub fn parse(args: &[String], domain: u32) -> Result<Options, String> {
         }
         let mut chars = letters.chars();
         let letter = chars.next().unwrap_or_default();
+        let own_at = own.find(letter).filter(|_| letter != ':');
+        let own_value =
+            own_at.is_some_and(|at| own.get(at + 1..).is_some_and(|o| o.starts_with(':')));
         match letter {
+            letter if own_at.is_some() && !own_value && chars.as_str().is_empty() => {
+                options.own.push((letter, String::new()));
+                continue;
+            }
+            _ if own_value => {}
             'p' if chars.as_str().is_empty() => {
                 options.endpoint = Endpoint::Pipe;
                 continue;
@@ -71,6 +83,7 @@ pub fn parse(args: &[String], domain: u32) -> Result<Options, String> {
         let due = |what: &str| format!("-{letter} {value}: {what} was due");
         let port = || value.parse().ok().filter(|p| *p > 0);
         match letter {
+            letter if own_value => options.own.push((letter, value.to_owned())),
             'd' => {
                 let number = value.parse().ok().filter(|d| (1..511).contains(d));
                 options.domain = number.ok_or(due("a domain"))?;

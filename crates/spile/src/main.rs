@@ -30,6 +30,7 @@ Performance Co-Pilot's:
   pmdaproc      the agent of the processes
   pmdasample    an agent to test clients with
   pmdasimple    an agent to test with
+  pmdaopenmetrics  the agent of Prometheus's and OpenMetrics' text formats, from URLs, files and scripts
   pmdatrivial   the least that an agent can be
   pcp           run one of its commands on a host or an archive
   pmdiff        which averages differ between archives
@@ -52,6 +53,7 @@ Performance Co-Pilot's:
   pmrep         metrics over time, in columns, as CSV or into an archive
   pmstat        a line of how a system does, every so often
   pmstore       change values of a metric
+  pmtop         any metrics live on a terminal, with a line of their past
   pmval         one metric over time
 
 A link to spile that bears the name of a command runs that command.

@@ -1,11 +1,13 @@
 //! The client commands of Performance Co-Pilot: the words, output and exit statuses of its manual pages.
 
 mod background;
+mod colour;
 mod labelset;
 mod local;
 mod logconfig;
 mod logmerge;
 mod options;
+mod overlapped;
 mod pcp_command;
 mod pmdiff;
 mod pmdumplog;
@@ -27,8 +29,10 @@ mod pmprobe;
 mod pmrep;
 mod pmstat;
 mod pmstore;
+mod pmtop;
 mod pmval;
 mod preprocess;
+mod progress;
 mod rewrite_rules;
 mod source;
 mod strftime;
@@ -58,6 +62,7 @@ pub const NAMES: &[&str] = &[
     "pmrep",
     "pmstat",
     "pmstore",
+    "pmtop",
     "pmval",
 ];
 
@@ -89,6 +94,7 @@ pub fn run(name: &str, args: Vec<String>) -> Option<io::Result<u8>> {
         "pmrep" => pmrep::run(args),
         "pmstat" => pmstat::run(args),
         "pmstore" => pmstore::run(args),
+        "pmtop" => pmtop::run(args),
         "pmval" => pmval::run(args),
         _ => return None,
     };

@@ -11,6 +11,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether anything of a metric is kept.
+    pub fn has(&self, pmid: Pmid) -> bool {
+        self.metrics.is_empty() || self.metrics.contains_key(&pmid)
+    }
+
     /// Keeps of a record's sets what is selected; sets that lose all values go.
     pub fn apply(&self, sets: Vec<ValueSet>) -> Vec<ValueSet> {
         let keep = |mut set: ValueSet| {

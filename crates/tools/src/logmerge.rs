@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use pcp::archive::{ArchiveWriter, MetaRecord, Metadata, Version};
+use pcp::archive::{ArchiveWriter, IndomEntry, MetaRecord, Metadata, Version};
 use pcp::pdu::TextKind;
-use pcp::{InDom, LabelLevel, Pmid, Timestamp};
+use pcp::{InDom, Instance, LabelLevel, Pmid, Text, Timestamp};
 
 /// Bytes of a volume between entries of the temporal index.
 const INDEX_EVERY: i64 = 100_000;
@@ -26,7 +26,49 @@ pub struct LogWriter {
     last: Option<Timestamp>,
     /// Where files ended ahead of the last record, unless the index has an entry for it.
     last_at: Option<(i64, i64)>,
+    settled: Vec<Settled>,
+    /// Which metadata, by its address, `settled` is about.
+    settled_of: usize,
+    stored: Option<HashMap<usize, StoredOrder>>,
 }
+
+/// Where in metadata the records are that say what a metric is called and which instances a domain has from a time on.
+struct StoredOrder {
+    descs: HashMap<Pmid, usize>,
+    domains: HashMap<(InDom, Timestamp), usize>,
+}
+
+impl StoredOrder {
+    fn of(meta: &Metadata) -> StoredOrder {
+        let mut order = StoredOrder {
+            descs: HashMap::new(),
+            domains: HashMap::new(),
+        };
+        for (number, (_, record)) in meta.records.iter().enumerate() {
+            match record {
+                MetaRecord::Desc { desc, .. } => {
+                    order.descs.insert(desc.pmid, number);
+                }
+                MetaRecord::Indom { time, indom, .. } => {
+                    order.domains.insert((*indom, *time), number);
+                }
+                _ => {}
+            }
+        }
+        order
+    }
+}
+
+/// Metrics of a record for which nothing is to be written in a stretch of time, as all metadata that held at its start was
+/// written and none comes before its end.
+struct Settled {
+    pmids: Vec<Pmid>,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// Kinds of records that are remembered: a logger writes one for each of its intervals.
+const SETTLED: usize = 32;
 
 impl LogWriter {
     /// Writes into new files.
@@ -41,6 +83,41 @@ impl LogWriter {
             records: 0,
             last: None,
             last_at: None,
+            settled: Vec::new(),
+            settled_of: 0,
+            stored: None,
+        }
+    }
+
+    /// Writes names and instances in the order in which they stand in the archive that they come from, not in our own.
+    pub fn in_stored_order(mut self) -> LogWriter {
+        self.stored = Some(HashMap::new());
+        self
+    }
+
+    fn stored<'m>(
+        &mut self,
+        meta: &'m Metadata,
+        place: impl FnOnce(&StoredOrder) -> Option<&usize>,
+    ) -> Option<&'m MetaRecord> {
+        let of = std::ptr::from_ref(meta).addr();
+        let orders = self.stored.as_mut()?;
+        let order = orders.entry(of).or_insert_with(|| StoredOrder::of(meta));
+        let (_, record) = meta.records.get(*place(order)?)?;
+        Some(record)
+    }
+
+    fn names(&mut self, meta: &Metadata, pmid: Pmid) -> Vec<Text> {
+        match self.stored(meta, |order| order.descs.get(&pmid)) {
+            Some(MetaRecord::Desc { names, .. }) => names.clone(),
+            _ => meta.names.names_of(pmid),
+        }
+    }
+
+    fn instances(&mut self, meta: &Metadata, indom: InDom, entry: &IndomEntry) -> Vec<Instance> {
+        match self.stored(meta, |order| order.domains.get(&(indom, entry.time))) {
+            Some(MetaRecord::Indom { instances, .. }) => instances.clone(),
+            _ => entry.instances.clone(),
         }
     }
 
@@ -74,7 +151,9 @@ impl LogWriter {
         let Some(history) = meta.labels.get(&(level as u32, ident)) else {
             return Ok(());
         };
-        let Some((stamp, sets)) = history.iter().rev().find(|(t, _)| *t <= time) else {
+        let after = history.partition_point(|(t, _)| *t <= time);
+        let held = after.checked_sub(1).and_then(|n| history.get(n));
+        let Some((stamp, sets)) = held else {
             return Ok(());
         };
         if self.labels.get(&(level as u32, ident)) == Some(stamp) {
@@ -116,6 +195,9 @@ impl LogWriter {
         if self.version() == Version::V2 && before.1 + payload.len() as i64 > VOLUME_MAX {
             self.next_volume()?;
         }
+        if self.is_settled(meta, time, pmids) {
+            return self.data(time, before, false, payload);
+        }
         let mut domain_changed = false;
         if !pmids.is_empty() {
             self.put_labels(meta, LabelLevel::Context, u32::MAX, time)?;
@@ -125,10 +207,8 @@ impl LogWriter {
                 continue;
             };
             if self.descs.insert(*pmid) {
-                self.put(&MetaRecord::Desc {
-                    desc,
-                    names: meta.names.names_of(*pmid),
-                })?;
+                let names = self.names(meta, *pmid);
+                self.put(&MetaRecord::Desc { desc, names })?;
                 self.put_labels(meta, LabelLevel::Item, pmid.0, time)?;
                 self.put_labels(meta, LabelLevel::Domain, pmid.domain(), time)?;
                 self.put_labels(meta, LabelLevel::Cluster, pmid.without_item().0, time)?;
@@ -143,10 +223,11 @@ impl LogWriter {
                 && self.domains.insert((desc.indom, entry.time))
             {
                 domain_changed = true;
+                let instances = self.instances(meta, desc.indom, entry);
                 self.put(&MetaRecord::Indom {
                     time,
                     indom: desc.indom,
-                    instances: entry.instances.clone(),
+                    instances,
                 })?;
             }
             self.put_labels(meta, LabelLevel::InDom, desc.indom.0, time)?;
@@ -154,7 +235,50 @@ impl LogWriter {
             let kinds = [TextKind::INDOM_ONELINE, TextKind::INDOM_HELP];
             self.put_texts(meta, kinds, desc.indom.0)?;
         }
+        self.settle(meta, time, pmids);
         self.data(time, before, domain_changed, payload)
+    }
+
+    fn is_settled(&mut self, meta: &Metadata, time: Timestamp, pmids: &[Pmid]) -> bool {
+        let of = std::ptr::from_ref(meta).addr();
+        if self.settled_of != of {
+            // Archives that take turns write labels in turns, too.
+            self.settled.clear();
+            self.settled_of = of;
+        }
+        let held = |s: &&Settled| s.pmids == pmids && s.from <= time && time < s.until;
+        self.settled.iter().rev().find(held).is_some()
+    }
+
+    fn settle(&mut self, meta: &Metadata, time: Timestamp, pmids: &[Pmid]) {
+        let mut until = Timestamp::MAX;
+        let mut ends = |next: Option<Timestamp>| until = until.min(next.unwrap_or(until));
+        let labels = |level: LabelLevel, ident: u32| {
+            let history = meta.labels.get(&(level as u32, ident))?;
+            let after = history.partition_point(|(t, _)| *t <= time);
+            history.get(after).map(|(t, _)| *t)
+        };
+        ends(labels(LabelLevel::Context, u32::MAX));
+        for desc in pmids.iter().filter_map(|pmid| meta.descs.get(pmid.0)) {
+            if desc.indom.is_null() {
+                continue;
+            }
+            ends(labels(LabelLevel::InDom, desc.indom.0));
+            ends(labels(LabelLevel::Instances, desc.indom.0));
+            ends(meta.indoms.get(desc.indom.0).and_then(|entries| {
+                let after = entries.partition_point(|e| e.time <= time);
+                entries.get(after).map(|e| e.time)
+            }));
+        }
+        self.settled.retain(|s| s.pmids != pmids);
+        if self.settled.len() >= SETTLED {
+            self.settled.remove(0);
+        }
+        self.settled.push(Settled {
+            pmids: pmids.to_vec(),
+            from: time,
+            until,
+        });
     }
 
     /// Writes a data record; `before` is where files ended ahead of the metadata for it, and `domain_changed` says whether
@@ -180,9 +304,14 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Goes on in a new volume.
+    /// Goes on in a new volume, after an index entry for the last record of the old one.
     pub fn next_volume(&mut self) -> io::Result<()> {
         self.last_entry()?;
+        self.begin_volume()
+    }
+
+    /// Goes on in a new volume.
+    pub fn begin_volume(&mut self) -> io::Result<()> {
         self.files.next_volume()?;
         self.index_at = 0;
         Ok(())

@@ -3,7 +3,7 @@
 mod records;
 
 use std::collections::HashMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use pcp::{
 };
 
 use crate::options::Spec;
+use crate::overlapped::Overlapped;
 use crate::source::no_end;
 
 const USAGE: &str = "\
@@ -96,7 +97,7 @@ struct Wanted {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut out = Overlapped::stdout()?;
     let parsed = match SPEC.parse(args) {
         Ok(parsed) => parsed,
         Err(message) => {
@@ -245,6 +246,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         window,
         names: loaded,
         known_names: HashMap::new(),
+        known_heads: HashMap::new(),
         line: Vec::new(),
     };
     let status = dump.everything()?;
@@ -264,6 +266,8 @@ struct Dump<'a, W: Write> {
     names: Option<pcp::pmns::Pmns>,
     /// The names of metrics that were looked for before.
     known_names: HashMap<Pmid, Rc<str>>,
+    /// How lines of metrics in records begin, for the same reason.
+    known_heads: HashMap<Pmid, Rc<str>>,
     /// The line that is being made.
     line: Vec<u8>,
 }
@@ -347,6 +351,16 @@ impl<W: Write> Dump<'_, W> {
         let names: Rc<str> = self.find_names(pmid).into();
         self.known_names.insert(pmid, Rc::clone(&names));
         names
+    }
+
+    /// What stands ahead of the values of a metric in a record.
+    fn head(&mut self, pmid: Pmid) -> Rc<str> {
+        if let Some(known) = self.known_heads.get(&pmid) {
+            return Rc::clone(known);
+        }
+        let head: Rc<str> = format!("    {pmid} ({})", self.names(pmid)).into();
+        self.known_heads.insert(pmid, Rc::clone(&head));
+        head
     }
 
     fn find_names(&self, pmid: Pmid) -> String {

@@ -15,6 +15,7 @@ use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
 use crate::logconfig::{self, Selection};
 use crate::logmerge::LogWriter;
 use crate::options::Spec;
+use crate::progress::Progress;
 
 const USAGE: &str = "\
 Usage: pmlogextract [options] input-archive output-archive
@@ -203,6 +204,7 @@ fn extract(args: Vec<String>, note: &mut String) -> Result<(), String> {
         output,
         writer: None,
         zone,
+        pmids: Vec::new(),
     };
     let done = merge.run(&mut inputs, (window.start, window.end));
     match (done, merge.writer.take()) {
@@ -442,6 +444,8 @@ struct Merge<'a> {
     output: &'a str,
     writer: Option<LogWriter>,
     zone: Zone,
+    /// Room for the metrics of a record.
+    pmids: Vec<Pmid>,
 }
 
 impl Merge<'_> {
@@ -450,6 +454,10 @@ impl Merge<'_> {
         inputs: &mut [Input],
         (mut start, mut end): (Timestamp, Timestamp),
     ) -> Result<(), String> {
+        let first = inputs.iter().map(|i| i.archive.label.start).min();
+        let last = inputs.iter().filter_map(|i| i.archive.end().ok()).max();
+        let from = start.max(first.unwrap_or(start));
+        let mut progress = Progress::new("pmlogextract", from, last.unwrap_or(end).min(end), false);
         // A mark that is due when something follows: its time, and what its archive said of pmcd at its end.
         let mut due: Option<(Timestamp, Option<PmcdState>)> = None;
         loop {
@@ -478,6 +486,7 @@ impl Merge<'_> {
             let Some(record) = input.head.take() else {
                 return Ok(());
             };
+            progress.at(record.time);
             let fresh = input.last.is_none();
             input.last = Some(record.time);
             let (volume, offset) = input.cursor.position();
@@ -529,7 +538,7 @@ impl Merge<'_> {
             };
             let files = create(self.output, label)
                 .map_err(|text| text.replace("pmlogTOOL", "pmlogextract"))?;
-            self.writer = Some(LogWriter::new(files));
+            self.writer = Some(LogWriter::new(files).in_stored_order());
         }
         self.writer.as_mut().ok_or_else(String::new)
     }
@@ -542,15 +551,17 @@ impl Merge<'_> {
         payload: &[u8],
     ) -> Result<(), String> {
         let every = self.wanted.volume_samples;
-        let clock = self.zone.clock(time, 0);
-        let writer = self.writer(time)?;
+        self.writer(time)?;
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
         let io = |error: io::Error| failed(&ErrorCode::from(&error));
         if every > 0 && writer.records() > 0 && writer.records().is_multiple_of(every) {
-            writer.next_volume().map_err(io)?;
+            writer.begin_volume().map_err(io)?;
             eprintln!(
                 "pmlogextract: New log volume {}, at {}.{:09}",
                 writer.files.label().volume,
-                clock,
+                self.zone.clock(time, 0),
                 time.nsec
             );
         }
@@ -579,23 +590,36 @@ impl Merge<'_> {
                 error.code()
             )
         };
-        let fetched = record.decode().map_err(bad)?;
+        let mut pmids = std::mem::take(&mut self.pmids);
+        pmids.clear();
+        record.metrics(&mut pmids).map_err(bad)?;
+        let selected = |pmid: Pmid| {
+            !self.skipped.contains(&pmid) && self.selection.as_ref().is_none_or(|s| s.has(pmid))
+        };
         let untouched = self.selection.is_none() && self.skipped.is_empty();
         if untouched && input.archive.label.version == self.label.version {
-            let pmids: Vec<Pmid> = fetched.sets.iter().map(|s| s.pmid).collect();
-            return self.put(input, record.time, &pmids, &record.record.payload);
+            let done = self.put(input, record.time, &pmids, &record.record.payload);
+            self.pmids = pmids;
+            return done;
         }
-        let mut sets: Vec<ValueSet> = fetched.sets;
-        sets.retain(|s| !self.skipped.contains(&s.pmid));
+        let wanted = pmids.iter().any(|pmid| selected(*pmid));
+        if !wanted {
+            self.pmids = pmids;
+            return Ok(());
+        }
+        let mut sets: Vec<ValueSet> = record.decode_of(selected).map_err(bad)?.sets;
         if let Some(selection) = &self.selection {
             sets = selection.apply(sets);
         }
         if sets.is_empty() {
             return Ok(());
         }
-        let pmids: Vec<Pmid> = sets.iter().map(|s| s.pmid).collect();
+        pmids.clear();
+        pmids.extend(sets.iter().map(|s| s.pmid));
         let payload = encode_data(self.label.version, record.time, &sets);
-        self.put(input, record.time, &pmids, &payload)
+        let done = self.put(input, record.time, &pmids, &payload);
+        self.pmids = pmids;
+        done
     }
 }
 

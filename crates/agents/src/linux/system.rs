@@ -272,8 +272,13 @@ pub struct System {
 impl System {
     /// The system that runs. With LINUX_STATSPATH set, one whose files are below that folder.
     pub fn new(domain: u32) -> System {
+        System::below(domain, "LINUX_STATSPATH")
+    }
+
+    /// The same with another variable for the folder.
+    pub fn below(domain: u32, variable: &str) -> System {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-        let root = std::env::var_os("LINUX_STATSPATH");
+        let root = std::env::var_os(variable);
         let kept = pcp::config("PCP_VAR_DIR").map(|folder| Path::new(&folder).join("config/pmda"));
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
         let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);

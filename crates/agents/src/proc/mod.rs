@@ -1,6 +1,7 @@
 //! `proc`: the metrics of processes (pmdaproc(1)). Clients see them whose user pmcd told us: root everything, others their own
 //! processes' files where the kernel shows them to nobody else.
 
+mod cgroup;
 mod process;
 
 use std::collections::{HashMap, HashSet};
@@ -31,6 +32,32 @@ const HOT: u32 = 39;
 /// Groups whose files the kernel shows to the process's user and root only.
 const PRIVATE: [&str; 3] = ["private", "io", "smaps"];
 
+/// The instance domains of control groups, and the groups of values that are collected for them.
+const CONTROL_GROUPS: [(u32, &str); 12] = [
+    (16, "cgunified"),
+    (17, "cgio"),
+    (20, "cpuset"),
+    (21, "cpuacct"),
+    (22, "cgpercpu"),
+    (23, "cpusched"),
+    (24, "cgmemory"),
+    (25, "netclass"),
+    (26, "blkioall"),
+    (27, "blkiodev"),
+    (37, "cgsubsys"),
+    (38, "cgmounts"),
+];
+
+/// How PCP's agent treats process accounting unless told otherwise: seconds, and bytes of a file.
+const ACCOUNTING: [(&str, u64); 6] = [
+    ("open_retry_interval", 60),
+    ("check_acct_interval", 600),
+    ("file_size_threshold", 10_485_760),
+    ("lifetime", 60),
+    ("refresh", 600),
+    ("enable_acct", 0),
+];
+
 /// The agent.
 pub struct Proc {
     domain: u32,
@@ -43,6 +70,8 @@ pub struct Proc {
     processes: Option<Vec<Process>>,
     /// What was read of them for it.
     groups: HashMap<&'static str, HashMap<i32, Row>>,
+    /// What was read of control groups for it.
+    cgroups: HashMap<&'static str, Vec<Row>>,
     /// How many processes there are in each state.
     states: Option<HashMap<&'static str, u32>>,
     /// The users of clients, as far as they are known.
@@ -65,9 +94,10 @@ impl Proc {
             help: crate::help_in(folder),
             names,
             metrics,
-            system: System::new(domain),
+            system: System::below(domain, "PROC_STATSPATH"),
             processes: None,
             groups: HashMap::new(),
+            cgroups: HashMap::new(),
             states: None,
             users: HashMap::new(),
         }
@@ -107,6 +137,18 @@ impl Proc {
             rows.insert(process.pid, row);
         }
         self.groups.insert(group, rows);
+    }
+
+    fn control_groups(&mut self, group: &'static str) -> &[Row] {
+        let system = &mut self.system;
+        self.cgroups.entry(group).or_insert_with(|| {
+            let rows = match group {
+                "cgsubsys" | "cgmounts" => cgroup::lists(group, system),
+                _ => cgroup::controller(group, system),
+            };
+            system.save();
+            rows
+        })
     }
 
     /// Processes by their state, as PCP counts them: those without memory are swapped. They are looked at once for a fetch.
@@ -158,6 +200,7 @@ impl Agent for Proc {
         self.processes = None;
         self.states = None;
         self.groups.clear();
+        self.cgroups.clear();
     }
 
     fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
@@ -166,6 +209,31 @@ impl Agent for Proc {
         match group {
             "none" => return Ok(Values::default()),
             "unsupported" => return Err(ErrorCode::APPVERSION),
+            "cgcount" => {
+                let of = match field {
+                    "mounts" => "cgmounts",
+                    _ => "cgsubsys",
+                };
+                let count = self.control_groups(of).len();
+                return Ok(Values::single(Atom::U32(count as u32)));
+            }
+            "acctcontrol" => {
+                let (_, value) = ACCOUNTING
+                    .iter()
+                    .find(|(name, _)| *name == field)
+                    .unwrap_or(&("", 0));
+                return Ok(Values::single(match desc.ty {
+                    Type::U64 => Atom::U64(*value),
+                    _ => Atom::U32(*value as u32),
+                }));
+            }
+            group if CONTROL_GROUPS.iter().any(|(_, known)| *known == group) => {
+                let values = self.control_groups(group).iter().filter_map(|row| {
+                    let value = row.get(field)?;
+                    Some(value.atom(desc.ty).map(|atom| (row.inst, atom)))
+                });
+                return Ok(Values(values.collect::<Result<_, _>>()?));
+            }
             "runq" => return Ok(self.run_queue(field, desc.ty)),
             "control" => {
                 return Ok(Values::single(match desc.ty {
@@ -230,6 +298,17 @@ impl Agent for Proc {
                 Ok(all.collect())
             }
             HOT => Ok(Vec::new()),
+            serial if CONTROL_GROUPS.iter().any(|(known, _)| *known == serial) => {
+                self.system.refresh();
+                self.cgroups.clear();
+                let groups = CONTROL_GROUPS.iter().find(|(known, _)| *known == serial);
+                let rows = groups.map_or(&[][..], |(_, group)| self.control_groups(group));
+                let all = rows.iter().map(|row| Instance {
+                    inst: row.inst,
+                    name: row.name.as_str().into(),
+                });
+                Ok(all.collect())
+            }
             serial if known.contains(&serial) => Ok(Vec::new()),
             _ => Err(ErrorCode::INDOM),
         }

@@ -118,6 +118,13 @@ impl Files {
     }
 }
 
+/// Whether its name says that a file is compressed.
+pub(super) fn is_compressed(path: &Path) -> bool {
+    path.extension()
+        .and_then(|e| e.to_str())
+        .is_some_and(|e| COMPRESSED.contains(&e))
+}
+
 /// Reads a file whole, uncompressed.
 ///
 /// # Errors
@@ -192,6 +199,12 @@ fn word(content: &Bytes, at: usize) -> Option<i32> {
         .map(|b| i32::from_be_bytes(*b))
 }
 
+/// The length of a record that stands at an offset, ahead of it or behind; `None` for what no record has.
+pub(super) fn record_length(content: &Bytes, at: usize) -> Option<usize> {
+    let length = usize::try_from(word(content, at)?).ok()?;
+    (8..RECORD_MAX).contains(&length).then_some(length)
+}
+
 /// The record that begins at `offset`.
 ///
 /// # Errors
@@ -200,11 +213,8 @@ pub fn record_at(content: &Bytes, offset: usize) -> std::result::Result<Record, 
     if offset >= content.len() {
         return Err(NoRecord::End);
     }
-    let length = word(content, offset).ok_or(NoRecord::Torn)?;
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|l| (8..RECORD_MAX).contains(l))
-        .ok_or(NoRecord::Corrupt)?;
+    word(content, offset).ok_or(NoRecord::Torn)?;
+    let length = record_length(content, offset).ok_or(NoRecord::Corrupt)?;
     let end = offset + length;
     if end > content.len() {
         return Err(NoRecord::Torn);
@@ -232,15 +242,13 @@ pub fn record_before(
     }
     let length = end
         .checked_sub(4)
-        .and_then(|at| word(content, at))
+        .and_then(|at| record_length(content, at))
         .ok_or(NoRecord::Corrupt)?;
-    let offset = usize::try_from(length)
-        .ok()
-        .filter(|l| (8..RECORD_MAX).contains(l))
-        .and_then(|l| end.checked_sub(l))
+    let offset = end
+        .checked_sub(length)
         .filter(|o| *o >= start)
         .ok_or(NoRecord::Corrupt)?;
-    if word(content, offset) != Some(length) {
+    if record_length(content, offset) != Some(length) {
         return Err(NoRecord::Corrupt);
     }
     Ok(Record {

@@ -12,12 +12,11 @@ pub mod meta;
 mod scan;
 mod series;
 mod set;
+mod volume;
 mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
 
 pub use context::{ArchiveContext, ArchiveMode};
 pub use hash::PcpHash;
@@ -31,8 +30,9 @@ pub use writer::{ArchiveWriter, encode_data};
 use crate::error::{ErrorCode, Result};
 use crate::timestamp::Timestamp;
 use file::Files;
+use volume::Volume;
 
-/// Volumes kept in memory: what is before and after a boundary.
+/// Volumes kept open: what is before and after a boundary.
 const CACHED_VOLUMES: usize = 2;
 
 /// An archive's metadata and index, and the way to its volumes.
@@ -45,7 +45,7 @@ pub struct Archive {
     pub meta: Metadata,
     /// The temporal index; empty when there is none.
     pub index: Vec<IndexEntry>,
-    cache: Mutex<Vec<(i32, Bytes, usize)>>,
+    cache: Mutex<Vec<(i32, Arc<Volume>)>>,
 }
 
 impl Archive {
@@ -76,8 +76,7 @@ impl Archive {
         };
         let meta = Metadata::read(&content, &meta_label, start)?;
         let first_volume = *files.volumes.keys().next().unwrap_or(&0);
-        let volume = file::read(first)?;
-        let (label, start) = file::label(&volume)?;
+        let (volume, label) = Volume::open(first)?;
         if label.volume != first_volume || !label.same_archive(&meta_label) {
             return Err(ErrorCode::LABEL.into());
         }
@@ -86,7 +85,7 @@ impl Archive {
             label,
             meta,
             index,
-            cache: Mutex::new(vec![(first_volume, volume, start)]),
+            cache: Mutex::new(vec![(first_volume, Arc::new(volume))]),
         }))
     }
 
@@ -118,26 +117,25 @@ impl Archive {
             .map(|(v, _)| *v)
     }
 
-    /// A volume's content and where its records begin.
-    fn volume(&self, number: i32) -> Result<(Bytes, usize)> {
+    fn volume(&self, number: i32) -> Result<Arc<Volume>> {
         let mut cache = self
             .cache
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, content, start)) = cache.iter().find(|(n, _, _)| *n == number) {
-            return Ok((content.clone(), *start));
+        if let Some((_, volume)) = cache.iter().find(|(n, _)| *n == number) {
+            return Ok(volume.clone());
         }
         let path = self.files.volumes.get(&number).ok_or(ErrorCode::LOGFILE)?;
-        let content = file::read(path)?;
-        let (label, start) = file::label(&content)?;
+        let (volume, label) = Volume::open(path)?;
         if label.volume != number || !label.same_archive(&self.label) {
             return Err(ErrorCode::LABEL.into());
         }
         if cache.len() >= CACHED_VOLUMES {
             cache.remove(0);
         }
-        cache.push((number, content.clone(), start));
-        Ok((content, start))
+        let volume = Arc::new(volume);
+        cache.push((number, volume.clone()));
+        Ok(volume)
     }
 
     /// When the last whole record was written.

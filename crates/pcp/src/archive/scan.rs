@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Archive;
-use super::file::{self, NoRecord, Record};
+use super::file::{NoRecord, Record};
+use super::volume::{Volume, Window};
 use crate::error::{ErrorCode, Result};
-use crate::pdu::result::{decode_sets, decode_sets_of};
+use crate::pdu::result::{decode_sets, decode_sets_of, metrics_of};
 use crate::pdu::wire::Reader;
 use crate::pmid::Pmid;
 use crate::timestamp::Timestamp;
@@ -63,6 +64,16 @@ impl DataRecord {
         }
     }
 
+    /// Appends its metrics, in its order; values are passed over without a look at them.
+    ///
+    /// # Errors
+    /// `PM_ERR_LOGREC` when it ends before its last metric does.
+    pub fn metrics(&self, pmids: &mut Vec<Pmid>) -> Result<()> {
+        let sets = self.record.payload.get(self.sets_at..);
+        metrics_of(sets.unwrap_or_default(), self.metrics, pmids)
+            .map_err(|_| ErrorCode::LOGREC.into())
+    }
+
     /// Decodes the values of some metrics.
     ///
     /// # Errors
@@ -94,9 +105,9 @@ impl DataRecord {
 #[derive(Clone)]
 pub struct Cursor {
     archive: Arc<Archive>,
-    volume: i32,
-    content: Bytes,
-    start: usize,
+    number: i32,
+    volume: Arc<Volume>,
+    window: Window,
     at: usize,
 }
 
@@ -117,7 +128,7 @@ impl Cursor {
     pub fn at_end(archive: Arc<Archive>) -> Result<Cursor> {
         let volume = archive.last_volume();
         let mut cursor = Cursor::at(archive, volume, 0)?;
-        cursor.at = cursor.whole_end();
+        cursor.at = cursor.whole_end()?;
         Ok(cursor)
     }
 
@@ -126,39 +137,41 @@ impl Cursor {
     /// # Errors
     /// What reading the volume says.
     pub fn at(archive: Arc<Archive>, volume: i32, offset: usize) -> Result<Cursor> {
-        let (content, start) = archive.volume(volume)?;
+        let opened = archive.volume(volume)?;
         Ok(Cursor {
             archive,
-            volume,
-            content,
-            start,
-            at: offset.max(start),
+            number: volume,
+            at: offset.max(opened.start()),
+            volume: opened,
+            window: Window::default(),
         })
     }
 
     /// The volume and the byte in it.
     #[must_use]
     pub fn position(&self) -> (i32, usize) {
-        (self.volume, self.at)
+        (self.number, self.at)
     }
 
-    fn switch(&mut self, volume: i32) -> Result<()> {
-        (self.content, self.start) = self.archive.volume(volume)?;
-        self.volume = volume;
-        self.at = self.start;
+    fn switch(&mut self, number: i32) -> Result<()> {
+        self.volume = self.archive.volume(number)?;
+        self.window = Window::default();
+        self.number = number;
+        self.at = self.volume.start();
         Ok(())
     }
 
     /// Where the last whole record of the volume ends: at its end, unless it was torn.
-    fn whole_end(&self) -> usize {
-        if file::record_before(&self.content, self.start, self.content.len()).is_ok() {
-            return self.content.len();
+    fn whole_end(&mut self) -> Result<usize> {
+        let end = self.volume.len();
+        if self.window.record_before(&self.volume, end)?.is_ok() {
+            return Ok(end);
         }
-        let mut at = self.start;
-        while let Ok(record) = file::record_at(&self.content, at) {
+        let mut at = self.volume.start();
+        while let Ok(record) = self.window.record_at(&self.volume, at)? {
             at = record.end();
         }
-        at
+        Ok(at)
     }
 
     /// The next record; `None` at the end of the archive.
@@ -167,18 +180,18 @@ impl Cursor {
     /// `PM_ERR_LOGREC` for a damaged record, or one that the end of the file cuts off.
     pub fn following(&mut self) -> Result<Option<DataRecord>> {
         loop {
-            match file::record_at(&self.content, self.at) {
+            match self.window.record_at(&self.volume, self.at)? {
                 Ok(record) => {
                     self.at = record.end();
-                    return DataRecord::new(self.volume, record, &self.archive).map(Some);
+                    return DataRecord::new(self.number, record, &self.archive).map(Some);
                 }
-                Err(NoRecord::End) => match self.archive.volume_after(self.volume) {
+                Err(NoRecord::End) => match self.archive.volume_after(self.number) {
                     Some(volume) => self.switch(volume)?,
                     None => return Ok(None),
                 },
                 // What is cut off within the length itself says nothing.
-                Err(NoRecord::Torn) if self.content.len() - self.at < 4 => {
-                    self.at = self.content.len();
+                Err(NoRecord::Torn) if self.volume.len() - self.at < 4 => {
+                    self.at = self.volume.len();
                 }
                 Err(NoRecord::Torn | NoRecord::Corrupt) => return Err(ErrorCode::LOGREC.into()),
             }
@@ -191,15 +204,15 @@ impl Cursor {
     /// `PM_ERR_LOGREC` for a damaged record.
     pub fn preceding(&mut self) -> Result<Option<DataRecord>> {
         loop {
-            match file::record_before(&self.content, self.start, self.at) {
+            match self.window.record_before(&self.volume, self.at)? {
                 Ok(record) => {
                     self.at = record.offset;
-                    return DataRecord::new(self.volume, record, &self.archive).map(Some);
+                    return DataRecord::new(self.number, record, &self.archive).map(Some);
                 }
-                Err(NoRecord::End) => match self.archive.volume_before(self.volume) {
+                Err(NoRecord::End) => match self.archive.volume_before(self.number) {
                     Some(volume) => {
                         self.switch(volume)?;
-                        self.at = self.whole_end();
+                        self.at = self.whole_end()?;
                     }
                     None => return Ok(None),
                 },

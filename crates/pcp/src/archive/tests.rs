@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::{InDom, Pmid};
 

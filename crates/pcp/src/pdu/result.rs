@@ -88,6 +88,27 @@ pub(crate) fn decode_sets_of(
     Ok(sets)
 }
 
+/// Appends the metrics of `count` sets, and looks at nothing else in them.
+pub(crate) fn metrics_of(sets: &[u8], count: usize, pmids: &mut Vec<Pmid>) -> Result<()> {
+    let mut rest = sets;
+    let mut next = |bytes: usize| {
+        let (taken, after) = rest
+            .split_at_checked(bytes)
+            .ok_or_else(|| Error::ipc(format!("result ends at byte {}", sets.len())))?;
+        rest = after;
+        Ok::<_, Error>(taken)
+    };
+    for _ in 0..count {
+        let head = next(8)?;
+        pmids.push(Pmid(word(head, 0)?));
+        let numval = word(head, 4)? as i32;
+        if numval > 0 {
+            next((numval as usize).saturating_mul(8).saturating_add(4))?;
+        }
+    }
+    Ok(())
+}
+
 /// The value block at a word index.
 pub(crate) fn block(payload: &Bytes, index: u32) -> Result<Block> {
     let bad = || {

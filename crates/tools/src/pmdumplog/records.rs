@@ -9,6 +9,7 @@ use pcp::{
 };
 
 use super::{Dump, plural};
+use crate::progress::Progress;
 
 /// The instances that a metric may have had at a time, if it has any.
 fn instances_of<'a>(
@@ -40,6 +41,9 @@ impl<W: Write> Dump<'_, W> {
             let date = self.zone.civil(self.window.end.sec).ctime();
             writeln!(self.out, "\nLog finished at {date} - dump in reverse order")?;
         }
+        let (from, to) = (self.window.start, self.archive.end().unwrap_or_default());
+        let from = from.max(self.archive.label.start);
+        let mut progress = Progress::new("pmdumplog", from, to.min(self.window.end), true);
         loop {
             let record = if reverse {
                 cursor.preceding()
@@ -56,6 +60,9 @@ impl<W: Write> Dump<'_, W> {
                 }
                 if early || late {
                     continue;
+                }
+                if !reverse {
+                    progress.at(record.time);
                 }
             }
             let fetched = record.and_then(|r| r.map(|r| Ok((r.decode()?, r))).transpose());
@@ -112,7 +119,7 @@ impl<W: Write> Dump<'_, W> {
         let archive = Arc::clone(&self.archive);
         for set in wanted {
             let desc = self.archive.meta.descs.get(set.pmid.0).copied();
-            let head = format!("    {} ({})", set.pmid, self.names(set.pmid));
+            let head = self.head(set.pmid);
             let values = match &set.values {
                 Err(code) => {
                     writeln!(self.out, "{head}: {code}")?;
