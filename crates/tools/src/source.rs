@@ -326,9 +326,10 @@ impl Source {
                 )),
             }
         }
-        let bound = context.use_derived(&metrics);
-        said.extend(bound.map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?);
         eprint!("{}", said.concat());
+        context
+            .use_derived(&metrics)
+            .map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?;
         Ok(())
     }
 }

@@ -382,12 +382,9 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     })?;
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
-    let said = context.use_derived(&derived);
-    log.say(
-        &said
-            .map_err(|e| format!("pmlogger: {}\n", e.code()))?
-            .concat(),
-    );
+    context
+        .use_derived(&derived)
+        .map_err(|e| format!("pmlogger: {}\n", e.code()))?;
     let names = match &options.namespace {
         Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
             format!(
