@@ -2,7 +2,7 @@
 
 use crate::archive::ArchiveContext;
 use crate::debug;
-use crate::derived::{DerivedMetrics, DerivedSet};
+use crate::derived::{DerivedMetrics, DerivedSet, trace};
 use crate::desc::Desc;
 use crate::dump;
 use crate::error::{ErrorCode, Result};
@@ -156,7 +156,10 @@ impl Context {
     /// `PM_ERR_NAME` when there is no such node.
     pub fn traverse(&mut self, name: &Text) -> Result<Vec<Text>> {
         let found = dispatch!(self, c => c.traverse(name));
-        let live = matches!(self, Context::Host(_));
+        let live = matches!(self, Context::Host(host) if !host.has_names());
+        if !live && trace::derive() {
+            self.trace_children(name);
+        }
         let Some(derived) = self.derived() else {
             return found;
         };
@@ -170,6 +173,36 @@ impl Context {
                 let mut found = found?;
                 found.extend(more);
                 Ok(found)
+            }
+        }
+    }
+
+    /// What a walk through names that are known here meets, as `-Dderive` shows it.
+    fn trace_children(&mut self, name: &Text) {
+        let regular = dispatch!(self, c => c.children(name));
+        let (count, leaf) = match self.derived() {
+            Some(derived) => derived.child_count(name),
+            None => (0, false),
+        };
+        let mut line = format!("pmGetChildren(name=\"{name}\") ");
+        match &regular {
+            Ok(children) => line.push_str(&format!("{} regular children", children.len())),
+            Err(error) => line.push_str(&format!("no regular children ({})", error.code())),
+        }
+        line.push_str(", ");
+        match (count, leaf) {
+            (0, true) => line.push_str("derived leaf"),
+            (0, false) => line.push_str(&format!("no derived children ({})", ErrorCode::NAME)),
+            (count, _) => line.push_str(&format!("{count} derived children")),
+        }
+        eprintln!("{line}");
+        let below = |child: &Text| match name.is_empty() {
+            true => child.clone(),
+            false => Text::from(format!("{name}.{child}")),
+        };
+        if let Ok(children) = self.children(name) {
+            for (child, _) in &children {
+                self.trace_children(&below(child));
             }
         }
     }

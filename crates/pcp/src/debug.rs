@@ -107,6 +107,16 @@ pub fn set(spec: &str) -> Option<()> {
     Some(())
 }
 
+/// The name of the program, or of the command that it runs as, for messages.
+pub(crate) fn program() -> String {
+    let mut args = std::env::args();
+    let name = |arg: String| arg.rsplit('/').next().unwrap_or("").to_owned();
+    match args.next().map(name) {
+        Some(own) if own == "spile" => args.next().unwrap_or(own),
+        own => own.unwrap_or_default(),
+    }
+}
+
 fn bits(spec: &str) -> Option<u64> {
     if let Ok(number) = spec.parse::<u32>() {
         return Some(number.into());

@@ -235,6 +235,10 @@ impl Pmval {
             .context
             .lookup_name(name)
             .map_err(|e| failed(&format!("pmLookupName({name})"), e.code()))?;
+        if pcp::debug::on(pcp::debug::Flag::Derive) {
+            // PCP's asks twice, which shows in this trace alone.
+            let _ = opened.context.lookup_name(name);
+        }
         let desc = opened
             .context
             .desc(pmid)
@@ -635,8 +639,10 @@ impl Pmval {
     fn real(&mut self, value: f64) -> io::Result<()> {
         let text = if let Some(precision) = self.precision {
             pcp::cformat::f(value, precision)
-        } else if value < 0.0 {
+        } else if value < 0.0 && !self.raw {
             "!".to_owned()
+        } else if value < 0.0 {
+            pcp::cformat::e(value, 3).replace('e', "E")
         } else if value == 0.0 {
             "0.0   ".to_owned()
         } else if value < 0.1 {

@@ -208,7 +208,7 @@ impl Source {
 
     fn open_as_it_is(&self, tool: &str) -> Result<Opened, Refusal> {
         let names = self.names(tool)?;
-        let (mut context, hostname) = self.context().map_err(|error| {
+        let (mut context, hostname) = self.context_unnamed().map_err(|error| {
             let code = error.code();
             Refusal::Failed(match (&self.archives, &self.host) {
                 (Some(names), _) => format!("{tool}: Cannot open archive \"{names}\": {code}\n"),
@@ -219,6 +219,10 @@ impl Source {
             })
         })?;
         match (&mut context, names) {
+            // pmval(1) does not trim its name space.
+            (Context::Archive(archive), Some(names)) if tool == "pmval" => {
+                archive.use_all_names(names);
+            }
             (Context::Archive(archive), Some(names)) => archive.use_names(&names),
             (Context::Host(host), Some(names)) => host.use_names(names),
             (_, None) => {}
@@ -235,6 +239,14 @@ impl Source {
             }
         }
         self.derive(tool, &mut context)?;
+        // Tools that say nothing of the host do not ask for its name.
+        let hostname = match (&context, tool) {
+            (Context::Host(_), "pminfo" | "pmprobe") if !self.host_zone => hostname,
+            (Context::Host(_), _) if !self.local => {
+                live_string(&mut context, "pmcd.hostname").unwrap_or(hostname)
+            }
+            _ => hostname,
+        };
         let zone = self.zone(&mut context);
         let note = if self.host_zone {
             let from = if self.archives.is_some() {
@@ -283,7 +295,19 @@ impl Source {
     /// # Errors
     /// What the archive or the connection says.
     pub fn context(&self) -> pcp::Result<(Context, String)> {
+        let (mut context, mut hostname) = self.context_unnamed()?;
+        if matches!(context, Context::Host(_)) && !self.local {
+            hostname = live_string(&mut context, "pmcd.hostname").unwrap_or(hostname);
+        }
+        Ok((context, hostname))
+    }
+
+    /// The context, and the name that a live host was asked for.
+    fn context_unnamed(&self) -> pcp::Result<(Context, String)> {
         if let Some(names) = &self.archives {
+            if names.is_empty() {
+                return Err(ErrorCode::LOGFILE.into());
+            }
             let archive = ArchiveContext::open(names)?;
             let hostname = archive.label().hostname.to_string();
             return Ok((Context::Archive(Box::new(archive)), hostname));
@@ -294,12 +318,14 @@ impl Source {
             return Ok((context, hostname.to_string_lossy().into_owned()));
         }
         let host = self.host.as_deref().unwrap_or("local:");
-        let mut context = match &self.container {
+        if host.is_empty() {
+            return Err(ErrorCode::NOTHOST.into());
+        }
+        let context = match &self.container {
             Some(name) => Context::host(&contained(host, name))?,
             None => Context::host(host)?,
         };
-        let hostname = live_string(&mut context, "pmcd.hostname");
-        Ok((context, hostname.unwrap_or_else(|| host.to_owned())))
+        Ok((context, host.to_owned()))
     }
 
     /// The zone that times are shown in.

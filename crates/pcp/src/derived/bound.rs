@@ -308,8 +308,41 @@ impl Bound {
     pub fn origin(&self) -> Pmid {
         match &self.kind {
             Kind::Metric => self.desc.pmid,
-            _ => self.parts().first().map_or(Pmid::NULL, |b| b.origin()),
+            _ => {
+                let mut of_parts = self.parts().into_iter().map(Bound::origin);
+                of_parts
+                    .find(|pmid| *pmid != Pmid::NULL)
+                    .unwrap_or(Pmid::NULL)
+            }
         }
+    }
+
+    /// Whether it is the answer to `defined()`.
+    pub fn is_known(&self) -> Option<&Atom> {
+        match &self.kind {
+            Kind::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What the values of its two sides are multiplied with by dimensions above and below the line: the number by which
+    /// each is divided, and that by which it is multiplied, as traces show them.
+    pub fn scales(&self) -> Option<[(f64, f64); 2]> {
+        let Kind::Binary {
+            operator, sides, ..
+        } = &self.kind
+        else {
+            return None;
+        };
+        if matches!(operator, Operator::And | Operator::Or) {
+            return None;
+        }
+        let [left, right] = &**sides;
+        let (from, to) = ([left, right].map(|s| s.desc.units), {
+            let (common, _) = common_scales(left.desc.units, right.desc.units);
+            common
+        });
+        Some([0, 1].map(|n| scaling(from[n], to[n])))
     }
 
     /// What it had at the last fetch, when values are traced.
@@ -601,6 +634,34 @@ fn common_scales(a: Units, b: Units) -> ([Units; 2], [f64; 2]) {
     }
     let factor = |from: Units, to: Units| from.conversion(to).unwrap_or(1.0);
     ([left, right], [factor(a, left), factor(b, right)])
+}
+
+/// By what values are divided and multiplied to have other scales of the same dimensions.
+fn scaling(from: Units, to: Units) -> (f64, f64) {
+    let space = |scale: u8| 1024f64.powi(scale.into());
+    let seconds = |scale: u8| {
+        [1e-9, 1e-6, 1e-3, 1.0, 60.0, 3600.0]
+            .get(usize::from(scale))
+            .copied()
+    };
+    let time = |scale: u8| seconds(scale).unwrap_or(1.0);
+    let (mut divided, mut multiplied) = (1.0, 1.0);
+    let mut take = |dimension: i8, steps: f64| {
+        let by = steps.powi(i32::from(dimension.unsigned_abs()));
+        if dimension > 0 {
+            divided *= by;
+        } else if dimension < 0 {
+            multiplied *= by;
+        }
+    };
+    take(
+        from.dim_space,
+        space(to.scale_space) / space(from.scale_space),
+    );
+    take(from.dim_time, time(to.scale_time) / time(from.scale_time));
+    let count = i32::from(to.scale_count) - i32::from(from.scale_count);
+    take(from.dim_count, 10f64.powi(count));
+    (divided.round(), multiplied.round())
 }
 
 /// The units of a product, or with sign −1 of a quotient.

@@ -432,8 +432,8 @@ impl Parser<'_> {
         if self.depth > DEPTH {
             return Err(self.error("Expression nested too deeply"));
         }
-        let guard = self.binary(0)?;
-        let expression = if self.token == Token::Question {
+        let mut expression = self.binary(0)?;
+        while self.token == Token::Question {
             let yes = self.within("Arithmetic expression expected to follow QUEST", |p| {
                 p.advance()?;
                 let yes = p.ternary()?;
@@ -444,12 +444,10 @@ impl Parser<'_> {
             })?;
             let no = self.within("Arithmetic expression expected to follow COLON", |p| {
                 p.advance()?;
-                p.ternary()
+                p.binary(0)
             })?;
-            Expression::Ternary(Box::new([guard, yes, no]))
-        } else {
-            guard
-        };
+            expression = Expression::Ternary(Box::new([expression, yes, no]));
+        }
         self.depth -= 1;
         Ok(expression)
     }
@@ -486,15 +484,15 @@ impl Parser<'_> {
             Token::Operator(Operator::Minus) => {
                 let of = self.within("Arithmetic expression expected to follow NEG", |p| {
                     p.advance()?;
-                    p.unary()
+                    p.binary(3)
                 })?;
                 Expression::Negation(Box::new(of))
             }
-            // What it negates goes as far as it can.
+            // Each negates what binds closer than it does, products the one and comparisons the other.
             Token::Not => {
                 let of = self.within("Boolean expression expected to follow NOT", |p| {
                     p.advance()?;
-                    p.binary(0)
+                    p.binary(1)
                 })?;
                 Expression::Not(Box::new(of))
             }
@@ -867,15 +865,13 @@ fn number(text: &str) -> &str {
     text.get(..end).unwrap_or(text)
 }
 
-/// The words of regerror(3) for what is wrong with an expression.
+/// The words of PCP's library for what is wrong with a regular expression.
 fn regular_expression_error(pattern: &str) -> &'static str {
     let count = |c: char| pattern.matches(c).count();
     if count('(') > count(')') {
         "Unmatched ( or \\("
     } else if count(')') > count('(') {
         "Unmatched ) or \\)"
-    } else if count('[') > count(']') {
-        "Unmatched [, [^, [:, [., or [="
     } else {
         "Invalid regular expression"
     }
@@ -953,11 +949,18 @@ mod tests {
             tree("a>=b||b>c&&d!=e||f>g"),
             "((((a>=b)||(b>c))&&(d!=e))||(f>g))"
         );
-        assert_eq!(tree("!a>b||c<d"), "(!((a>b)||(c<d)))");
+        // As Debian's pminfo shows them with -Dderive.
+        assert_eq!(tree("!a>b||c<d"), "((!(a>b))||(c<d))");
+        assert_eq!(tree("!a && b"), "((!a)&&b)");
+        assert_eq!(tree("-a / b / c"), "(-((a/b)/c))");
+        assert_eq!(tree("a * -b * c"), "(a*(-(b*c)))");
+        assert_eq!(tree("-!a * b"), "(-(!(a*b)))");
+        assert_eq!(tree("-a + b"), "((-a)+b)");
         assert_eq!(tree("!a<b+c"), "(!(a<(b+c)))");
-        assert_eq!(tree("-3*some.metric"), "((-3)*some.metric)");
+        assert_eq!(tree("-3*some.metric"), "(-(3*some.metric))");
         assert_eq!(tree("a - 5 - 2"), "((a-5)-2)");
-        assert_eq!(tree("a ? b : c ? d : e"), "(a?b:(c?d:e))");
+        assert_eq!(tree("a ? b : c ? d : e"), "((a?b:c)?d:e)");
+        assert_eq!(tree("a ? b ? x : y : c"), "(a?(b?x:y):c)");
         assert_eq!(tree("(i.x + o.y)[eth 1]"), "(i.x+o.y)[eth 1]");
         assert_eq!(tree("delta(t.b) / delta(t.n)"), "(delta(t.b)/delta(t.n))");
     }

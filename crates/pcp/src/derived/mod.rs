@@ -3,7 +3,7 @@
 mod arithmetic;
 mod bound;
 mod expression;
-mod trace;
+pub(crate) mod trace;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -342,7 +342,7 @@ impl Metric {
         if self.bound.is_none() {
             let bound = match Bound::new(&self.expression, operands) {
                 Ok(bound) => {
-                    self.trace(&bound);
+                    self.trace(&bound, unknown);
                     Some(bound)
                 }
                 Err(BindError::Semantic(what)) => {
@@ -359,10 +359,11 @@ impl Metric {
         self.bound.as_mut().and_then(Option::as_mut)
     }
 
-    fn trace(&mut self, bound: &Bound) {
+    fn trace(&mut self, bound: &Bound, unknown: &HashMap<String, (Option<Pmid>, ErrorCode)>) {
         if !trace::derive() {
             return;
         }
+        trace_undefined(&self.expression, unknown);
         eprintln!("__dmbind: bind metric[{}] {}", self.number(), self.name);
         self.tree = trace::Tree::of(&self.expression).first();
         if trace::trees() {
@@ -490,6 +491,21 @@ impl DerivedSet {
         self.metrics
             .iter()
             .filter_map(|metric| Some((&metric.name, behind(&metric.name, node)?)))
+    }
+
+    /// How many names are directly below a node, and whether it is one itself.
+    pub(crate) fn child_count(&self, node: &Text) -> (usize, bool) {
+        let mut children = HashSet::new();
+        let mut leaf = false;
+        for (_, rest) in self.below(node) {
+            match rest.split(|b| *b == b'.').next() {
+                Some(child) if !child.is_empty() => {
+                    children.insert(child);
+                }
+                _ => leaf = true,
+            }
+        }
+        (children.len(), leaf)
     }
 
     /// The names at and below a node of a live host's name space, which is without those that can't be had.
@@ -621,6 +637,17 @@ impl DerivedSet {
             });
         }
         Ok(Fetched { time, sets: result })
+    }
+}
+
+/// Says of each name in `defined()` that there is no such metric.
+fn trace_undefined(expression: &Expression, unknown: &HashMap<String, (Option<Pmid>, ErrorCode)>) {
+    let mut names = Vec::new();
+    collect_names(expression, &mut names);
+    for name in names {
+        if let Some((None, code)) = unknown.get(&name.to_string()) {
+            eprintln!("__dmgetpmid: metric \"{name}\" -> {code}");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::expression::{Expression, Function};
 use crate::debug::{Flag, on};
 use crate::desc::{Desc, Type};
 use crate::error::ErrorCode;
+use crate::indom::INST_NULL;
 use crate::pmid::Pmid;
 use crate::units::Units;
 use crate::value::Atom;
@@ -163,8 +164,9 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Adds it and what is below it, numbered from `at`; a root is the metric `root`.
-    fn write(&self, at: u64, root: Option<Pmid>, out: &mut String) {
+    /// Adds it and what is below it, numbered from `at`; a root is the metric `root`, and a side of an operator is divided
+    /// and multiplied by `scale`.
+    fn write(&self, at: u64, root: Option<Pmid>, scale: (f64, f64), out: &mut String) {
         let children = self.children();
         let left = at + STEP;
         let mut sides = [None, None];
@@ -220,30 +222,38 @@ impl<'a> Part<'a> {
                 }
             }
             out.push('\n');
-            self.write_bound(root, out);
+            self.write_bound(root, scale, out);
         }
+        let scales = match self {
+            Part::Expression(_, Some(bound), _) => bound.scales(),
+            _ => None,
+        };
+        let scales = scales.unwrap_or([(1.0, 1.0); 2]);
         let mut next = left;
-        for child in &children {
-            child.write(next, None, out);
+        for (child, scale) in children.iter().zip(scales) {
+            child.write(next, None, scale, out);
             next += STEP * child.size();
         }
     }
 
     /// What a part is in a context, and its values.
-    fn write_bound(&self, root: Option<Pmid>, out: &mut String) {
+    fn write_bound(&self, root: Option<Pmid>, scale: (f64, f64), out: &mut String) {
         match self {
             Part::Expression(expression, Some(bound), kept) => {
                 let whole = matches!(expression, Expression::Metric(_));
                 let pmid = if whole { bound.desc.pmid } else { Pmid::NULL };
                 let from = root.unwrap_or_else(|| bound.origin());
-                let none = Seen::default();
+                let mut none = Seen::default();
+                if let (Expression::Defined(_), Some(value)) = (expression, bound.is_known()) {
+                    none.now = Ok(vec![(INST_NULL, value.clone())]);
+                }
                 let seen = bound.seen().unwrap_or(&none);
-                describe(out, &pmid, &from, &bound.desc, seen.number());
+                describe(out, &pmid, &from, &bound.desc, seen.number(), scale);
                 seen.write(*kept, out);
             }
             Part::Colon(_, Some(bound)) => {
                 let from = bound.parts().get(1).map_or(Pmid::NULL, |b| b.origin());
-                describe(out, &Pmid::NULL, &from, &bound.desc, 0);
+                describe(out, &Pmid::NULL, &from, &bound.desc, 0, (1.0, 1.0));
             }
             Part::Type(ty, true) => {
                 let desc = Desc {
@@ -254,7 +264,8 @@ impl<'a> Part<'a> {
                     units: Units::NONE,
                 };
                 let fetched = values();
-                describe(out, &Pmid::NULL, &Pmid::NULL, &desc, i32::from(fetched));
+                let number = i32::from(fetched);
+                describe(out, &Pmid::NULL, &Pmid::NULL, &desc, number, (1.0, 1.0));
                 if fetched {
                     out.push_str("[0] inst=-1, val=0\n");
                 }
@@ -272,7 +283,14 @@ fn shown_pmid(pmid: &Pmid) -> String {
     }
 }
 
-fn describe(out: &mut String, pmid: &Pmid, from: &Pmid, desc: &Desc, number: i32) {
+fn describe(
+    out: &mut String,
+    pmid: &Pmid,
+    from: &Pmid,
+    desc: &Desc,
+    number: i32,
+    (divided, multiplied): (f64, f64),
+) {
     let ty = match desc.ty {
         Type::I32 => "32-bit int",
         Type::U32 => "32-bit unsigned int",
@@ -295,9 +313,16 @@ fn describe(out: &mut String, pmid: &Pmid, from: &Pmid, desc: &Desc, number: i32
     let units = desc.units.to_string();
     let units = if units.is_empty() { "none" } else { &units };
     let (pmid, from) = (shown_pmid(pmid), shown_pmid(from));
+    let mut scales = String::new();
+    if divided != 1.0 {
+        let _ = write!(scales, " div_scale: {divided}");
+    }
+    if multiplied != 1.0 {
+        let _ = write!(scales, " mul_scale: {multiplied}");
+    }
     let _ = write!(
         out,
-        "    PMID: {pmid} ({from} from pmDesc) numval: {number}\n    \
+        "    PMID: {pmid} ({from} from pmDesc) numval: {number}{scales}\n    \
          Data Type: {ty}  InDom: {indom} {:#x}\n    \
          Semantics: {}  Units: {units}\n",
         desc.indom.0, desc.sem
@@ -411,7 +436,12 @@ impl<'a> Tree<'a> {
     /// Its parts, each on a line, with what they are in a context.
     pub fn show(&self, bound: Option<&Bound>) -> String {
         let mut out = String::new();
-        Part::Expression(self.expression, bound, false).write(self.first, self.pmid, &mut out);
+        Part::Expression(self.expression, bound, false).write(
+            self.first,
+            self.pmid,
+            (1.0, 1.0),
+            &mut out,
+        );
         out
     }
 }

@@ -192,7 +192,7 @@ impl Evaluator {
                 let left = self.evaluate(left, sources, time);
                 let right = self.evaluate(right, sources, time);
                 let logical = matches!(operator, Operator::And | Operator::Or);
-                // A right side without values is one that is not known; PCP's left side stays without.
+                // A side without values is one that is not known.
                 let place = |set: Set| {
                     if logical && set.rows.is_empty() {
                         Set {
@@ -203,7 +203,7 @@ impl Evaluator {
                         set
                     }
                 };
-                let right = place(right);
+                let (left, right) = (place(left), place(right));
                 let mut set = combine(&left, &right, |a, b| apply(*operator, a, b));
                 // One side may be enough to know.
                 if logical {

@@ -205,14 +205,27 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     if let Some(log) = &parsed.log {
         return run_logged(&args, &parsed, log);
     }
-    match start(&parsed) {
-        Ok(status) => Ok(status),
+    let logged = std::env::var_os(LOGGED).is_some();
+    if logged && parsed.archives.is_empty() {
+        let host = parsed.host.as_deref().unwrap_or("local:");
+        eprintln!("pmie: PID = {}, via {host}\n", std::process::id());
+    }
+    let status = match start(&parsed) {
+        Ok(status) => status,
         Err(text) => {
             eprint!("{text}");
-            Ok(1)
+            1
         }
+    };
+    if logged {
+        let now = Zone::local().civil(Timestamp::now().sec).ctime();
+        eprintln!("\nLog finished {now}");
     }
+    Ok(status)
 }
+
+/// The variable by which a pmie whose standard error is its log knows that.
+const LOGGED: &str = "SPILE_PMIE_LOGGED";
 
 /// Runs with standard error in a file; in the background when hosts are watched, unless told otherwise.
 fn run_logged(args: &[String], options: &Options, log: &str) -> io::Result<u8> {
@@ -252,7 +265,10 @@ fn run_logged(args: &[String], options: &Options, log: &str) -> io::Result<u8> {
     let buffered = args.iter().any(|w| w == "-b" || w == "--buffer");
     let mut command = std::process::Command::new(std::env::current_exe()?);
     std::os::unix::process::CommandExt::arg0(&mut command, "pmie");
-    command.args(&words).stderr(file.try_clone()?);
+    command
+        .args(&words)
+        .env(LOGGED, "1")
+        .stderr(file.try_clone()?);
     if buffered || background {
         command.stdout(file.try_clone()?);
     }
@@ -265,10 +281,6 @@ fn run_logged(args: &[String], options: &Options, log: &str) -> io::Result<u8> {
         return Ok(0);
     }
     let status = command.status()?;
-    io::Write::write_all(
-        &mut head,
-        format!("\nLog finished {}\n", date(Timestamp::now())).as_bytes(),
-    )?;
     Ok(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
 }
 

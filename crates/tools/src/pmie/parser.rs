@@ -234,6 +234,14 @@ impl<'a> Parser<'a> {
             self.failed = true;
             return Ok(());
         }
+        if self.statements.iter().any(|s| s.name == name) {
+            let place = self.place();
+            self.said.push_str(&format!(
+                "pmie: syntax error - {place}\nrule \"{name}\" multiply defined\n"
+            ));
+            self.failed = true;
+            return Ok(());
+        }
         let constant = |expr: &Expr| expr.is_constant() || matches!(expr.form, Form::Delta(_));
         if matches!(&body, Body::Expr(expr) if constant(expr)) {
             return Ok(());

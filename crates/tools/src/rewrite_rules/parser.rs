@@ -70,6 +70,14 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The same of a clause whose end is known by the word behind it, which has the line.
+    pub(super) fn note_behind(&self, what: impl FnOnce() -> String) {
+        if self.warnings {
+            let line = self.tokens.get(self.at).map_or(1, |t| t.1);
+            eprintln!("Warning [{}, line {line}]\n{}", self.file, what());
+        }
+    }
+
     pub(super) fn peek(&self) -> &Token {
         self.tokens.get(self.at).map_or(&Token::End, |t| &t.0)
     }
@@ -152,7 +160,7 @@ impl<'a> Parser<'a> {
                 "hostname" => {
                     let name = self.text()?;
                     if self.archive.label.hostname.as_bytes() == name.as_bytes() {
-                        self.note(|| format!("Global hostname (\"{name}\"): No change"));
+                        self.note(|| format!("Global hostname ({name}): No change"));
                     } else {
                         self.rules.hostname = Some(name);
                     }
@@ -160,7 +168,7 @@ impl<'a> Parser<'a> {
                 "tz" | "timezone" => {
                     let zone = self.text()?;
                     if self.archive.label.timezone.as_bytes() == zone.as_bytes() {
-                        self.note(|| format!("Global timezone (\"{zone}\"): No change"));
+                        self.note(|| format!("Global timezone ({zone}): No change"));
                     } else {
                         self.rules.timezone = Some(zone);
                     }
