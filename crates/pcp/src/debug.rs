@@ -81,6 +81,8 @@ pub enum Flag {
     Appl2 = 13,
     /// Derived metrics.
     Derive = 18,
+    /// The application's own, fourth.
+    Appl3 = 36,
     /// Interpolation between an archive's values.
     Interp = 20,
 }
@@ -105,6 +107,16 @@ pub fn on(flag: Flag) -> bool {
 pub fn set(spec: &str) -> Option<()> {
     ON.fetch_or(bits(spec)?, Ordering::Relaxed);
     Some(())
+}
+
+/// Runs `of` without diagnostics.
+pub fn quietly<T>(of: impl FnOnce() -> T) -> T {
+    // What the environment says is known from here on.
+    let _ = on(Flag::Pdu);
+    let before = ON.swap(0, Ordering::Relaxed);
+    let result = of();
+    ON.fetch_or(before, Ordering::Relaxed);
+    result
 }
 
 /// The name of the program, or of the command that it runs as, for messages.

@@ -42,7 +42,9 @@ pub(crate) fn fetched(context: &mut Context, fetched: &Result<Fetched>) -> Strin
                 continue;
             }
         };
-        let block = values.iter().any(|v| matches!(v.value, Value::Block(_)));
+        // Derived metrics have their own numbers of type FLOAT out of line with PCP's library.
+        let block = values.iter().any(|v| matches!(v.value, Value::Block(_)))
+            || set.pmid.is_derived() && context.desc(set.pmid).is_ok_and(|d| d.ty == Type::Float);
         out.push_str(&format!(
             "numval: {} valfmt: {} vlist[]:\n",
             values.len(),

@@ -156,7 +156,11 @@ fn rewrite(args: Vec<String>) -> Result<(), String> {
     if verbose {
         summary(&archive, &rules);
     }
-    if check || (quick && rules.is_empty() && version == archive.label.version) {
+    let unchanged = quick && rules.is_empty() && version == archive.label.version;
+    if unchanged && pcp::debug::on(pcp::debug::Flag::Appl3) {
+        eprintln!("Done, no rewriting required");
+    }
+    if check || unchanged {
         return Ok(());
     }
     let base = if in_place {
@@ -612,6 +616,10 @@ impl Rewriter {
             Some(pcp::LabelLevel::InDom | pcp::LabelLevel::Instances) => {
                 if let Some(rule) = rules.indoms.get(&InDom(ident)) {
                     ident = rule.indom.map_or(ident, |i| i.0);
+                    if ident != old {
+                        // In the order in which PCP's tool writes them.
+                        sets.reverse();
+                    }
                     sets.retain(|s| rule.instances.get(&s.inst).is_none_or(|r| !r.delete));
                     for set in &mut sets {
                         if let Some(number) = rule.instances.get(&set.inst).and_then(|r| r.number) {

@@ -63,6 +63,8 @@ pub struct Source {
     pub container: Option<String>,
     /// `-c`: files with derived metrics.
     pub derived: Vec<String>,
+    /// Whether `-D` came before the first of these, so that reading them is traced.
+    pub traced: bool,
 }
 
 /// Why a command line is refused.
@@ -127,9 +129,18 @@ impl Source {
             'n' => self.pmns = text(),
             CONTAINER => self.container = text(),
             'c' | DERIVED => self.derived.extend(value.map(str::to_owned)),
+            'D' => self.traced |= self.derived.is_empty(),
             'L' => self.local = true,
-            'K' => self.agents.extend(value.map(str::to_owned)),
-            'D' => {}
+            'K' => {
+                let text = value.unwrap_or("");
+                let operation = text.split(',').next().unwrap_or("");
+                if !["add", "del", "clear"].contains(&operation) {
+                    return Err(Refusal::Usage(format!(
+                        "{tool}: pmSpecLocalPMDA failed: bad op in spec\n"
+                    )));
+                }
+                self.agents.push(text.to_owned());
+            }
             's' => {
                 let number = value.and_then(|v| v.trim_start().parse().ok());
                 let Some(number) = number else {
@@ -342,16 +353,23 @@ impl Source {
 
     /// Adds the derived metrics that are configured, and those of `-c`.
     fn derive(&self, tool: &str, context: &mut Context) -> Result<(), Refusal> {
-        let (mut metrics, mut said) = DerivedMetrics::configured();
-        for path in &self.derived {
-            match metrics.load(path) {
-                Ok(more) => said.extend(more),
-                Err(error) => said.push(format!(
-                    "{tool}: derived configuration(s) error: {}\n",
-                    error.code()
-                )),
+        let load = || {
+            let (mut metrics, mut said) = DerivedMetrics::configured();
+            for path in &self.derived {
+                match metrics.load(path) {
+                    Ok(more) => said.extend(more),
+                    Err(error) => said.push(format!(
+                        "{tool}: derived configuration(s) error: {}\n",
+                        error.code()
+                    )),
+                }
             }
-        }
+            (metrics, said)
+        };
+        let (metrics, said) = match self.derived.is_empty() || self.traced {
+            true => load(),
+            false => pcp::debug::quietly(load),
+        };
         eprint!("{}", said.concat());
         context
             .use_derived(&metrics)

@@ -308,12 +308,9 @@ impl Bound {
     pub fn origin(&self) -> Pmid {
         match &self.kind {
             Kind::Metric => self.desc.pmid,
-            _ => {
-                let mut of_parts = self.parts().into_iter().map(Bound::origin);
-                of_parts
-                    .find(|pmid| *pmid != Pmid::NULL)
-                    .unwrap_or(Pmid::NULL)
-            }
+            // A number on the left has nothing to say.
+            Kind::Binary { sides, .. } if sides[0].is_known().is_some() => sides[1].origin(),
+            _ => self.parts().first().map_or(Pmid::NULL, |b| b.origin()),
         }
     }
 
@@ -365,11 +362,12 @@ impl Bound {
                 }
                 _ => None,
             };
-            self.seen = Some(Box::new(Seen {
-                now: values.clone(),
-                last,
-                matched,
-            }));
+            // An error is that of the metric which has it; what is made of that has nothing.
+            let now = match &values {
+                Err(_) if !matches!(self.kind, Kind::Metric) => Ok(Vec::new()),
+                values => values.clone(),
+            };
+            self.seen = Some(Box::new(Seen { now, last, matched }));
         }
         values
     }

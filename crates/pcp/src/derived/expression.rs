@@ -623,7 +623,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A function of one argument. PCP's take a metric's name only but for `scalar`; its words for mistakes are of that.
+    /// A function of a metric, or `scalar` of an expression.
     fn of_metric(&mut self, function: Function) -> Result<Expression, SyntaxError> {
         let name = function.name();
         if function == Function::Scalar {
@@ -636,31 +636,16 @@ impl Parser<'_> {
             return Ok(Expression::Function(function, Box::new(of)));
         }
         let lacks = format!("Metric name expected to follow {name}(");
-        self.advance()?;
-        let mut beyond = None;
-        let named = matches!(self.token, Token::Name(_));
-        if !named {
-            beyond = Some(self.error(&lacks));
-        } else {
-            let behind = self.lookahead();
-            if !behind.starts_with([')', '(', '[']) {
-                let at = match behind {
-                    "" => self.text.len().saturating_sub(1),
-                    behind => self.text.len() - behind.len(),
-                };
-                let what = lacks.clone();
-                beyond = Some(SyntaxError { at, what });
-            }
-        }
-        let inner = self.within(&lacks, |p| {
-            let of = p.ternary()?;
+        let name = self.within(&lacks, |p| {
+            p.advance()?;
+            let name = p.name()?;
             p.close()?;
-            Ok(of)
-        });
-        match inner {
-            Ok(of) => Ok(Expression::Function(function, Box::new(of))),
-            Err(error) => Err(beyond.unwrap_or(error)),
-        }
+            Ok(name)
+        })?;
+        Ok(Expression::Function(
+            function,
+            Box::new(Expression::Metric(name)),
+        ))
     }
 
     /// The text behind the current token and white space.

@@ -122,7 +122,13 @@ impl DerivedMetrics {
         let mut said = Vec::new();
         for part in path.split(':').filter(|p| !p.is_empty()) {
             let mut files = Vec::new();
-            files_below(Path::new(part), &mut files, 0)?;
+            if let Err(error) = files_below(Path::new(part), &mut files, 0) {
+                if trace::derive() {
+                    let code = error.code();
+                    eprintln!("Warning: derived metrics path component: {part}: {code}");
+                }
+                return Err(error);
+            }
             for file in files {
                 let text = fs::read(&file)?;
                 if trace::derive() {
@@ -177,24 +183,32 @@ impl DerivedMetrics {
             .unwrap_or(trimmed.len());
         let (name, rest) = trimmed.split_at(end);
         if name.is_empty() {
-            return load("derived metric name missing".to_owned());
+            return load(format!("derived metric name missing\n{line}"));
         }
         let rest = rest.trim_start();
         if let Some(attribute) = rest.strip_prefix('(') {
             return self.attribute(name, attribute, after);
         }
         let Some(text) = rest.strip_prefix('=') else {
-            return load(format!("missing ``='' after derived metric name {name}"));
+            return load(format!("missing ``='' after derived metric name\n{line}"));
         };
         if !is_name(name) {
             return load(format!("illegal derived metric name ({name})"));
         }
         if text.trim().is_empty() {
-            return load("expression missing".to_owned());
+            return load(format!("expression missing\n{line}"));
         }
         self.register(name, text).map_err(|error| {
             let at = error.at.min(text.len());
-            let before = " ".repeat(at);
+            // White space stays as it is, so that the caret stands below its place.
+            let before: String = text
+                .chars()
+                .scan(0, |used, c| {
+                    let here = *used;
+                    *used += c.len_utf8();
+                    (here < at).then_some(if c.is_whitespace() { c } else { ' ' })
+                })
+                .collect();
             let behind = " ".repeat((text.len() - at).saturating_sub(1));
             let what = error.to_string();
             let separator = if what.is_empty() { "" } else { "\n" };
@@ -516,7 +530,7 @@ impl DerivedSet {
                 continue;
             }
             let name = metric.name.clone();
-            if trace::derive() {
+            if trace::derive() && metric.bound.is_none() {
                 eprintln!("__dmgetpmid: metric \"{name}\" -> PMID {}", metric.pmid);
             }
             let sound = metric.bind(&self.operands, &self.unknown).is_some();

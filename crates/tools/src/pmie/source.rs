@@ -135,6 +135,12 @@ impl Sources {
         let _ = context.use_derived(&self.derived);
     }
 
+    /// The name of the default host.
+    pub fn live_name(&mut self) -> Option<String> {
+        let at = self.host_of(None)?;
+        self.hosts.get(at).map(|host| host.name.clone())
+    }
+
     /// The time zone of the default host.
     pub fn live_zone(&mut self) -> Option<(String, String)> {
         let at = self.host_of(None)?;

@@ -409,6 +409,19 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
         log.say(&said.map_err(|e| format!("pmlogger: {}\n", e.code()))?);
     }
     if let Some(error) = &config.error {
+        // A host that is not known is told as it is found.
+        if error.what.starts_with("__pmGetAddrInfo") {
+            let date = pcp::timezone::Zone::local()
+                .civil(pcp::Timestamp::now().sec)
+                .ctime();
+            let date = date.rsplit_once(' ').map_or(date.as_str(), |(d, _)| d);
+            return Err(format!(
+                "[{date}] pmlogger({}) Error: {}\nerror was on line {}\n",
+                std::process::id(),
+                error.what,
+                error.line
+            ));
+        }
         return Err(format!(
             "Specification error in configuration file ({file})\n[line {}] {}\n",
             error.line, error.what
