@@ -1,5 +1,7 @@
 //! Contexts: where metrics come from.
 
+use std::collections::HashSet;
+
 use crate::archive::ArchiveContext;
 use crate::debug;
 use crate::derived::{DerivedMetrics, DerivedSet, trace};
@@ -171,7 +173,12 @@ impl Context {
             Err(_) if !more.is_empty() => Ok(more),
             found => {
                 let mut found = found?;
-                found.extend(more);
+                // An archive may have been recorded with derived metrics of these names.
+                let known: HashSet<Text> = match live {
+                    true => HashSet::new(),
+                    false => found.iter().cloned().collect(),
+                };
+                found.extend(more.into_iter().filter(|name| !known.contains(name)));
                 Ok(found)
             }
         }

@@ -196,7 +196,8 @@ impl Config {
                     )));
                 }
             }
-            if key.contains('.') {
+            // With commas it is a name's specification, whatever the name.
+            if key.contains('.') || value.contains(',') {
                 found.push((key.clone(), MetricSpec::compact(&format!("{key},{value}"))));
             } else {
                 found.push((key.clone(), MetricSpec::named(value)));
