@@ -32,6 +32,7 @@ mod preprocess;
 mod rewrite_rules;
 mod source;
 mod strftime;
+pub mod untrusted;
 
 use std::io;
 

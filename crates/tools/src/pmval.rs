@@ -641,8 +641,11 @@ impl Pmval {
         now: &HashMap<i32, f64>,
         elapsed: f64,
     ) -> io::Result<()> {
+        // A counter that went back began anew, unless the environment says that it went around.
         let wrap = match self.desc.ty {
+            _ if std::env::var_os("PCP_COUNTER_WRAP").is_none() => 0.0,
             Type::I32 | Type::U32 => 4_294_967_296.0,
+            Type::I64 | Type::U64 => 18_446_744_073_709_551_616.0,
             _ => 0.0,
         };
         let scale = self.scale;

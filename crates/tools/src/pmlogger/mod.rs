@@ -1,7 +1,7 @@
 //! `pmlogger`: writes archives of a host's metrics (pmlogger(1)).
 
 mod access;
-mod config;
+pub(crate) mod config;
 mod control;
 mod daemon;
 mod limits;

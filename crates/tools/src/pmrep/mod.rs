@@ -1,7 +1,7 @@
 //! `pmrep`: metrics over time, in columns, as CSV or into an archive (pmrep(1)).
 
 mod archive_out;
-mod config;
+pub(crate) mod config;
 mod csv;
 mod format;
 mod instances;
