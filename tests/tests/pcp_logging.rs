@@ -372,7 +372,7 @@ New log volume 1
 #[test]
 fn a_pmie_says_how_it_goes_and_ends_its_log() {
     let host = Host::new("pcp-pmie-stats");
-    let rules = "simple.numfetch >= 0 -> shell \"true\"; simple.color > 100000 -> shell \"true\"; simple.numfetch;\n";
+    let rules = "simple.numfetch >= 0 -> shell \"true\"; some_inst simple.color > 100000 -> shell \"true\"; simple.numfetch;\n";
     host.scratch.write("rules", rules);
     let mut command = host.command("pmie");
     command
@@ -452,4 +452,66 @@ fn no_mark_parts_archives_of_one_pmcd() {
     };
     assert_eq!(marks(&["short", "long", "later"], "merged"), 0);
     assert_eq!(marks(&["-m", "short", "later"], "marked"), 1);
+}
+
+/// Diagnostics with the addresses in them numbered in their order: they are whatever memory was free.
+fn numbered(text: &str) -> String {
+    let mut seen: Vec<&str> = Vec::new();
+    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    let mut numbered = String::new();
+    for word in words {
+        let address = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        if !address.starts_with("0x") || address.len() <= 10 {
+            numbered.push_str(word);
+            continue;
+        }
+        let number = seen.iter().position(|a| *a == address).unwrap_or_else(|| {
+            seen.push(address);
+            seen.len() - 1
+        });
+        numbered.push_str(&format!("<{number}>{}", word.replace(address, "")));
+    }
+    numbered
+}
+
+/// Trees, operands and values of derived metrics of a live host, as `-Dderive` shows them.
+#[test]
+fn derived_metrics_are_traced_as_by_debian_s() {
+    let host = Host::new("pcp-derived-traces");
+    let config = host.scratch.write(
+        "derived",
+        "d.sum = simple.time.user + simple.time.sys\n\
+         d.part = simple.color[red] + mkconst(3, type=double)\n\
+         d.most = matchinst(!/red|blue/, simple.color) > 300 ? simple.color : -simple.color * 2\n\
+         d.growth = delta(simple.color)\n\
+         d.mean = avg(simple.color) + scalar(simple.color) / 5 && 1\n\
+         d.known = defined(simple.color) + defined(no.such.metric)\n\
+         d.far = rescale(simple.time.user, \"hour\") > 3 || 0 == 1\n\
+         d.none = anon(PM_TYPE_U64)\n\
+         d.wrong = simple.color + simple.time.user\n\
+         d.missing = no.such.metric + 1\n",
+    );
+    for flags in ["derive", "derive,appl0", "derive,appl1"] {
+        let said = |mut command: Command| {
+            command
+                .args([
+                    "-h",
+                    &format!("127.0.0.1:{}", host.port),
+                    "-D",
+                    flags,
+                    "-d",
+                    "d",
+                ])
+                .env("PCP_DERIVED_CONFIG", &config);
+            let outcome = run(command);
+            (outcome.stdout, numbered(&outcome.stderr))
+        };
+        let mut theirs = Command::new(peer().join("usr/bin/pminfo"));
+        theirs
+            .env("PCP_DIR", "")
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC");
+        let (theirs, own) = (said(theirs), said(host.command("pminfo")));
+        assert_eq!(own, theirs, "{flags}");
+    }
 }

@@ -134,10 +134,10 @@ fn bits(spec: &str) -> Option<u64> {
         return Some(number.into());
     }
     spec.split(',').try_fold(0, |bits, name| {
-        if name == "all" {
+        if name.eq_ignore_ascii_case("all") {
             return Some(u64::MAX);
         }
-        let bit = NAMES.iter().position(|n| *n == name)?;
+        let bit = NAMES.iter().position(|n| n.eq_ignore_ascii_case(name))?;
         Some(bits | 1 << bit)
     })
 }
@@ -151,6 +151,7 @@ mod tests {
     fn names_and_numbers() {
         assert_eq!(bits("profile,fetch,context"), Some(22));
         assert_eq!(bits("22"), Some(22));
+        assert_eq!(bits("PDU,Fetch"), Some(3));
         assert_eq!(bits("profile,no-such-option,context"), None);
         assert_eq!(bits("123.456"), None);
         assert_eq!(bits("derive"), Some(1 << Flag::Derive as u32));

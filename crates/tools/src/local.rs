@@ -94,8 +94,8 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
     let own = std::env::current_exe()?;
     let folder = new_folder()?;
     let mut conf = String::new();
-    // That of pmcd's own metrics is always there.
-    let mut domains = vec![2];
+    // Of pmcd's own metrics there is none, as with PCP's library.
+    let mut domains = Vec::new();
     for agent in table(specs) {
         let Some(name) = program(&agent.object).filter(|name| name != "pmdapmcd") else {
             continue;

@@ -245,7 +245,8 @@ impl Pmval {
             )));
         }
         if let Some((letter, place)) = place {
-            if source.archives.is_some() || source.host.is_some() {
+            let (archive, host) = (source.archives.is_some(), source.host.is_some());
+            if letter == 'a' && host || letter == 'h' && archive {
                 return Err(Refusal::Usage(format!(
                     "{tool}: only one host or archive allowed\n"
                 )));
@@ -682,11 +683,11 @@ impl Pmval {
         } else if value < 0.0 && !self.raw {
             "!".to_owned()
         } else if value < 0.0 {
-            pcp::cformat::e(value, 3).replace('e', "E")
+            pcp::cformat::e(value, 3).to_ascii_uppercase()
         } else if value == 0.0 {
             "0.0   ".to_owned()
         } else if value < 0.1 {
-            pcp::cformat::e(value, 3).replace('e', "E")
+            pcp::cformat::e(value, 3).to_ascii_uppercase()
         } else if value <= 0.9999 {
             pcp::cformat::f(value, 4)
         } else if value < 9.999 {
@@ -700,7 +701,7 @@ impl Pmval {
         } else if value.is_nan() {
             "nan.    ".to_owned()
         } else {
-            pcp::cformat::e(value, 3).replace('e', "E")
+            pcp::cformat::e(value, 3).to_ascii_uppercase()
         };
         write!(self.out, "{text:>width$}", width = self.width)
     }

@@ -168,7 +168,7 @@ impl Bound {
                 let from = &inner.desc;
                 Bound {
                     seen: None,
-                    desc: plain(ty, from.sem, from.units, from.indom),
+                    desc: plain(ty, Semantics::Instant, from.units, from.indom),
                     kind: Kind::Negation(Box::new(inner)),
                 }
             }
@@ -179,7 +179,7 @@ impl Bound {
                         "! {of}: Non-arithmetic operand for boolean negation"
                     ));
                 }
-                let sem = mixed(inner.desc.sem, inner.desc.sem);
+                let sem = inner.desc.sem;
                 Bound {
                     seen: None,
                     desc: plain(Type::U32, sem, Units::NONE, inner.desc.indom),
@@ -539,6 +539,9 @@ fn binary(
     let counters = [a.sem == Semantics::Counter, b.sem == Semantics::Counter];
     let dimensionless = |desc: &Desc| desc.units.same_dimension(Units::NONE);
     let arithmetic = operator.is_arithmetic();
+    if matches!(operator, Operator::And | Operator::Or) && !a.units.same_dimension(b.units) {
+        return Err("Dimensions are not the same");
+    }
     match counters {
         [true, true] if arithmetic && !matches!(operator, Operator::Plus | Operator::Minus) => {
             return Err("Illegal operator for counters");
@@ -602,7 +605,9 @@ fn binary(
         };
         plain(ty, sem, units, indom)
     } else {
-        plain(Type::U32, mixed(a.sem, b.sem), Units::NONE, indom)
+        // A truth has the semantics of its left side, unless that is a number in the text.
+        let sem = if left_constant { b.sem } else { a.sem };
+        plain(Type::U32, sem, Units::NONE, indom)
     };
     Ok(Bound {
         seen: None,

@@ -80,6 +80,9 @@ impl DerivedMetrics {
             let var = crate::config("PCP_VAR_DIR").unwrap_or("/var/lib/pcp".to_owned());
             format!("{var}/config/derived")
         });
+        if trace::derive() && std::env::var_os("PCP_DERIVED_CONFIG").is_none() {
+            eprintln!("Derived metric initialization from {path}");
+        }
         let said = metrics.load(&path).unwrap_or_default();
         (metrics, said)
     }
@@ -269,6 +272,9 @@ impl DerivedMetrics {
                 "cannot set attribute, derived metric name({name}) not defined"
             ));
         };
+        if trace::wanted() {
+            eprintln!("setattr: name=\"{name}\" attr=\"{attribute}\" value=\"{value}\"");
+        }
         match attribute {
             "oneline" => definition.oneline = Some(value),
             "helptext" => definition.help = Some(value),

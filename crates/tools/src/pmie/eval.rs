@@ -192,7 +192,7 @@ impl Evaluator {
                 let left = self.evaluate(left, sources, time);
                 let right = self.evaluate(right, sources, time);
                 let logical = matches!(operator, Operator::And | Operator::Or);
-                // A side without values is one that is not known.
+                // A right side without values is one that is not known; PCP's left side stays without.
                 let place = |set: Set| {
                     if logical && set.rows.is_empty() {
                         Set {
@@ -203,7 +203,7 @@ impl Evaluator {
                         set
                     }
                 };
-                let (left, right) = (place(left), place(right));
+                let right = place(right);
                 let mut set = combine(&left, &right, |a, b| apply(*operator, a, b));
                 // One side may be enough to know.
                 if logical {
@@ -378,6 +378,14 @@ fn fetch(
     for metric in metrics.iter().filter_map(|m| sources.metrics.get(*m)) {
         let samples = oldest - newest + 1;
         set.expected += metric.expected() * samples;
+        if metrics.len() == 1 && metric.is_unknown() {
+            // What there is no metric for is one value that is not known.
+            set.rows.push(Row {
+                host: Some(metric.host),
+                inst: None,
+                values: vec![Val::Missing; samples],
+            });
+        }
         for (inst, name) in metric.rows() {
             let values = (newest..=oldest)
                 .map(|sample| {

@@ -160,7 +160,12 @@ impl<'a> Parser<'a> {
         if !more && self.lexer.is_at_end() {
             "at end of file".to_owned()
         } else {
-            format!("near line {} of {}", self.lexer.line, self.file)
+            let kind = if self.file == "standard input" {
+                ""
+            } else {
+                "file "
+            };
+            format!("near line {} of {kind}{}", self.lexer.line, self.file)
         }
     }
 

@@ -564,6 +564,11 @@ impl Metric {
         self.failed
     }
 
+    /// Whether nothing is known of it.
+    pub fn is_unknown(&self) -> bool {
+        self.desc.is_none()
+    }
+
     /// How many values there would be if there were any.
     pub fn expected(&self) -> usize {
         // Of a live domain that never had a value the number is not known.

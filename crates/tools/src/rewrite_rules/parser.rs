@@ -185,9 +185,9 @@ impl<'a> Parser<'a> {
                             "Duplicate instance id {inst} (\"{name}\" and \"{other_name}\") for indom {indom}"
                         ));
                     }
-                    if pcp::instance_name_matches(name, other_name)
-                        || pcp::instance_name_matches(other_name, name)
-                    {
+                    // Names are told apart by what stands before a space.
+                    let word = |name: &Text| name.split(|b| *b == b' ').next().map(<[u8]>::to_vec);
+                    if word(name) == word(other_name) {
                         return Some(format!(
                             "Duplicate instance name \"{name}\" ({inst}) and \"{other_name}\" ({other}) for indom {indom}"
                         ));
