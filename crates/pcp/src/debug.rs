@@ -81,6 +81,8 @@ pub enum Flag {
     Appl2 = 13,
     /// Derived metrics.
     Derive = 18,
+    /// Where settings come from.
+    Config = 21,
     /// The application's own, fourth.
     Appl3 = 36,
     /// Interpolation between an archive's values.

@@ -196,8 +196,17 @@ impl Source {
     /// Why a value is refused.
     pub fn with_environment(&self, tool: &str) -> Result<Source, Refusal> {
         let mut filled = self.clone();
+        let trace = |name: &str, value: &str| {
+            if pcp::debug::on(pcp::debug::Flag::Config) {
+                eprintln!("pmGetOptions: {name}={value} set from the environment");
+            }
+        };
+        if let Ok(value) = std::env::var("PCP_DEBUG") {
+            trace("PCP_DEBUG", &value);
+        }
         let mut from = |letter: char, name: &str, free: bool| -> Result<(), Refusal> {
             if free && let Ok(value) = std::env::var(name) {
+                trace(name, &value);
                 filled.option(tool, letter, Some(&value))?;
             }
             Ok(())

@@ -615,7 +615,17 @@ impl DerivedSet {
             .into_iter()
             .map(|set| (set.pmid, set))
             .collect();
-        let mut name = |indom, inst| context.instance_name(indom, inst).ok();
+        let mut name = |indom, inst| {
+            if let Ok(name) = context.instance_name(indom, inst) {
+                return Some(name);
+            }
+            // A value between records can be of an instance that is not in its domain just then.
+            let Context::Archive(archive) = &*context else {
+                return None;
+            };
+            let all = archive.all_instances(indom).ok()?;
+            all.into_iter().find(|i| i.inst == inst).map(|i| i.name)
+        };
         let mut sample = Sample {
             sets: &sets,
             time,
