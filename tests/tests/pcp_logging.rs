@@ -367,3 +367,151 @@ New log volume 1
         host.log()
     );
 }
+
+/// What pmcd maps of a pmie: two paths, a host, and numbers behind them (`pmcd.pmie.*`).
+#[test]
+fn a_pmie_says_how_it_goes_and_ends_its_log() {
+    let host = Host::new("pcp-pmie-stats");
+    let rules = "simple.numfetch >= 0 -> shell \"true\"; some_inst simple.color > 100000 -> shell \"true\"; simple.numfetch;\n";
+    host.scratch.write("rules", rules);
+    let mut command = host.command("pmie");
+    command
+        .args(["-t", "0.1", "-l", "pmie.log", "rules"])
+        .stdin(Stdio::null());
+    let pmie = Guard(command.spawn().expect("pmie"));
+    let pid = pmie.0.id();
+    let path = host.scratch.path("tmp").join("pmie").join(pid.to_string());
+    let numbers = || {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let words = bytes.get(8256..)?.chunks_exact(4);
+        let words: Vec<u32> = words
+            .map(|w| u32::from_ne_bytes(w.try_into().expect("four bytes")))
+            .collect();
+        <[u32; 8]>::try_from(words).ok().map(|words| (bytes, words))
+    };
+    until("three evaluations", || {
+        numbers().is_some_and(|(_, words)| words[6] >= 9)
+    });
+    let (
+        bytes,
+        [
+            expected,
+            rules,
+            actions,
+            truths,
+            falsehoods,
+            unknown,
+            evaluated,
+            version,
+        ],
+    ) = numbers().expect("a file");
+    let text = |at: usize| {
+        let bytes = bytes.get(at..).unwrap_or_default();
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    assert!(text(0).ends_with("/rules"), "{}", text(0));
+    assert!(text(4097).ends_with("/pmie.log"), "{}", text(4097));
+    assert!(!text(8194).is_empty());
+    // Three expressions, ten times a second.
+    assert_eq!((f32::from_bits(expected), rules, version), (30.0, 2, 1));
+    assert_eq!((actions, unknown), (truths, 0));
+    assert_eq!((evaluated, truths), (3 * truths, falsehoods));
+    let mut kill = Command::new("kill");
+    kill.args(["-TERM", &pid.to_string()]);
+    run(kill).ok();
+    ends(pmie, "pmie");
+    assert!(!path.exists());
+    let log = std::fs::read_to_string(host.scratch.path("pmie.log")).expect("a log");
+    assert!(log.starts_with("Log for pmie on "), "{log}");
+    assert!(
+        log.contains(&format!("pmie: PID = {pid}, via local:\n\n")),
+        "{log}"
+    );
+    assert!(log.contains("\nLog finished "), "{log}");
+}
+
+/// Archives of one pmcd that overlap are joined without a mark.
+#[test]
+fn no_mark_parts_archives_of_one_pmcd() {
+    let host = Host::new("pcp-marks");
+    host.scratch
+        .write("config", "log mandatory on 50 msec { simple.numfetch }\n");
+    let args = |name, samples| ["-c", "config", "-l", name, "-s", samples, name];
+    let long = host.pmlogger(&args("long", "12"));
+    let short = host.pmlogger(&args("short", "4"));
+    ends(short, "the short recording").ok();
+    ends(long, "the long recording").ok();
+    ends(host.pmlogger(&args("later", "2")), "the later one").ok();
+    let marks = |names: &[&str], merged: &str| {
+        let mut all = names.to_vec();
+        all.push(merged);
+        host.own("pmlogextract", &all).ok();
+        let dump = host.debian("pmdumplog", &[merged]).ok().stdout;
+        dump.matches("<mark>").count()
+    };
+    assert_eq!(marks(&["short", "long", "later"], "merged"), 0);
+    assert_eq!(marks(&["-m", "short", "later"], "marked"), 1);
+}
+
+/// Diagnostics with the addresses in them numbered in their order: they are whatever memory was free.
+fn numbered(text: &str) -> String {
+    let mut seen: Vec<&str> = Vec::new();
+    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    let mut numbered = String::new();
+    for word in words {
+        let address = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        if !address.starts_with("0x") || address.len() <= 10 {
+            numbered.push_str(word);
+            continue;
+        }
+        let number = seen.iter().position(|a| *a == address).unwrap_or_else(|| {
+            seen.push(address);
+            seen.len() - 1
+        });
+        numbered.push_str(&format!("<{number}>{}", word.replace(address, "")));
+    }
+    numbered
+}
+
+/// Trees, operands and values of derived metrics of a live host, as `-Dderive` shows them.
+#[test]
+fn derived_metrics_are_traced_as_by_debian_s() {
+    let host = Host::new("pcp-derived-traces");
+    let config = host.scratch.write(
+        "derived",
+        "d.sum = simple.time.user + simple.time.sys\n\
+         d.part = simple.color[red] + mkconst(3, type=double)\n\
+         d.most = matchinst(!/red|blue/, simple.color) > 300 ? simple.color : -simple.color * 2\n\
+         d.growth = delta(simple.color)\n\
+         d.mean = avg(simple.color) + scalar(simple.color) / 5 && 1\n\
+         d.known = defined(simple.color) + defined(no.such.metric)\n\
+         d.far = rescale(simple.time.user, \"hour\") > 3 || 0 == 1\n\
+         d.none = anon(PM_TYPE_U64)\n\
+         d.wrong = simple.color + simple.time.user\n\
+         d.missing = no.such.metric + 1\n",
+    );
+    for flags in ["derive", "derive,appl0", "derive,appl1"] {
+        let said = |mut command: Command| {
+            command
+                .args([
+                    "-h",
+                    &format!("127.0.0.1:{}", host.port),
+                    "-D",
+                    flags,
+                    "-d",
+                    "d",
+                ])
+                .env("PCP_DERIVED_CONFIG", &config);
+            let outcome = run(command);
+            (outcome.stdout, numbered(&outcome.stderr))
+        };
+        let mut theirs = Command::new(peer().join("usr/bin/pminfo"));
+        theirs
+            .env("PCP_DIR", "")
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC");
+        let (theirs, own) = (said(theirs), said(host.command("pminfo")));
+        assert_eq!(own, theirs, "{flags}");
+    }
+}

@@ -1,8 +1,12 @@
 //! Contexts: where metrics come from.
 
+use std::collections::HashSet;
+
 use crate::archive::ArchiveContext;
-use crate::derived::{DerivedMetrics, DerivedSet};
+use crate::debug;
+use crate::derived::{DerivedMetrics, DerivedSet, trace};
 use crate::desc::Desc;
+use crate::dump;
 use crate::error::{ErrorCode, Result};
 use crate::host::HostContext;
 use crate::indom::{InDom, Instance};
@@ -63,16 +67,17 @@ impl Context {
         Ok(Context::Archive(Box::new(ArchiveContext::open(names)?)))
     }
 
-    /// Adds derived metrics, in the place of those that it has. The texts say which of them make no sense here. These, and
-    /// those whose metrics are not there, have a name and nothing else (`PM_ERR_BADDERIVE`).
+    /// Adds derived metrics, in the place of those that it has. Those that make no sense here, and those whose metrics are
+    /// not there, have a name and nothing else (`PM_ERR_BADDERIVE`); of the former standard error says why when they are
+    /// first used.
     ///
     /// # Errors
     /// What the connection says.
-    pub fn use_derived(&mut self, metrics: &DerivedMetrics) -> Result<Vec<String>> {
+    pub fn use_derived(&mut self, metrics: &DerivedMetrics) -> Result<()> {
         *self.derived() = None;
-        let (set, said) = DerivedSet::new(metrics, self)?;
+        let set = DerivedSet::new(metrics, self)?;
         *self.derived() = Some(Box::new(set));
-        Ok(said)
+        Ok(())
     }
 
     fn derived(&mut self) -> &mut Option<Box<DerivedSet>> {
@@ -153,16 +158,58 @@ impl Context {
     /// `PM_ERR_NAME` when there is no such node.
     pub fn traverse(&mut self, name: &Text) -> Result<Vec<Text>> {
         let found = dispatch!(self, c => c.traverse(name));
+        let live = matches!(self, Context::Host(host) if !host.has_names());
+        if !live && trace::derive() {
+            self.trace_children(name);
+        }
         let Some(derived) = self.derived() else {
             return found;
         };
-        let more: Vec<Text> = derived.below(name).map(|(name, _)| name.clone()).collect();
+        let more: Vec<Text> = match live {
+            true => derived.below_with_sense(name),
+            false => derived.below(name).map(|(name, _)| name.clone()).collect(),
+        };
         match found {
             Err(_) if !more.is_empty() => Ok(more),
             found => {
                 let mut found = found?;
-                found.extend(more);
+                // An archive may have been recorded with derived metrics of these names.
+                let known: HashSet<Text> = match live {
+                    true => HashSet::new(),
+                    false => found.iter().cloned().collect(),
+                };
+                found.extend(more.into_iter().filter(|name| !known.contains(name)));
                 Ok(found)
+            }
+        }
+    }
+
+    /// What a walk through names that are known here meets, as `-Dderive` shows it.
+    fn trace_children(&mut self, name: &Text) {
+        let regular = dispatch!(self, c => c.children(name));
+        let (count, leaf) = match self.derived() {
+            Some(derived) => derived.child_count(name),
+            None => (0, false),
+        };
+        let mut line = format!("pmGetChildren(name=\"{name}\") ");
+        match &regular {
+            Ok(children) => line.push_str(&format!("{} regular children", children.len())),
+            Err(error) => line.push_str(&format!("no regular children ({})", error.code())),
+        }
+        line.push_str(", ");
+        match (count, leaf) {
+            (0, true) => line.push_str("derived leaf"),
+            (0, false) => line.push_str(&format!("no derived children ({})", ErrorCode::NAME)),
+            (count, _) => line.push_str(&format!("{count} derived children")),
+        }
+        eprintln!("{line}");
+        let below = |child: &Text| match name.is_empty() {
+            true => child.clone(),
+            false => Text::from(format!("{name}.{child}")),
+        };
+        if let Ok(children) = self.children(name) {
+            for (child, _) in &children {
+                self.trace_children(&below(child));
             }
         }
     }
@@ -172,7 +219,7 @@ impl Context {
     /// # Errors
     /// `PM_ERR_PMID`, `PM_ERR_NOAGENT` and what the agent says.
     pub fn desc(&mut self, pmid: Pmid) -> Result<Desc> {
-        if let Some(desc) = self.derived().as_ref().and_then(|d| d.desc(pmid)) {
+        if let Some(desc) = self.derived().as_mut().and_then(|d| d.desc(pmid)) {
             return Ok(desc?);
         }
         dispatch!(self, c => c.desc(pmid))
@@ -268,6 +315,14 @@ impl Context {
     /// # Errors
     /// What the connection says. A metric that fails has its error in its set.
     pub fn fetch(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
+        let fetched = self.fetch_untraced(pmids);
+        if debug::on(debug::Flag::Fetch) {
+            self.trace_fetched(&fetched);
+        }
+        fetched
+    }
+
+    pub(crate) fn fetch_untraced(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
         let has_derived = pmids.iter().any(|p| p.is_derived());
         if has_derived && let Some(mut derived) = self.derived().take() {
             let fetched = derived.fetch(self, pmids);
@@ -275,6 +330,11 @@ impl Context {
             return fetched;
         }
         dispatch!(self, c => c.fetch(pmids))
+    }
+
+    /// What a fetch returned, as `-Dfetch` shows it.
+    fn trace_fetched(&mut self, fetched: &Result<Fetched>) {
+        eprint!("pmFetch returns ...\n{}", dump::fetched(self, fetched));
     }
 
     /// Changes values (pmStore(3)).

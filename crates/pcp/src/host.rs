@@ -24,6 +24,8 @@ pub struct HostContext {
     profile_sent: bool,
     changes: i32,
     names: Option<Pmns>,
+    /// Of a local context: the domains that have an agent.
+    agents: Option<Vec<u32>>,
     /// Descriptors that were asked for together and not given out yet.
     prefetched: HashMap<Pmid, Desc>,
     /// Metrics that are computed here.
@@ -48,6 +50,7 @@ impl HostContext {
             profile_sent: false,
             changes: 0,
             names: None,
+            agents: None,
             prefetched: HashMap::new(),
             derived: None,
         })
@@ -96,6 +99,21 @@ impl HostContext {
     /// Uses these names instead of those of pmcd (pmLoadNameSpace(3)).
     pub fn use_names(&mut self, names: Pmns) {
         self.names = Some(names);
+    }
+
+    /// Whether the names are not the server's own.
+    pub(crate) fn has_names(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// Makes it a local context with agents of these domains only: metrics of others are `PM_ERR_NOAGENT`.
+    pub fn use_agents(&mut self, domains: Vec<u32>) {
+        self.agents = Some(domains);
+    }
+
+    fn lacks_agent(&self, pmid: Pmid) -> bool {
+        let agents = self.agents.as_ref();
+        agents.is_some_and(|domains| !domains.contains(&pmid.domain()))
     }
 
     /// See [`crate::Context::lookup_names`].
@@ -211,6 +229,9 @@ impl HostContext {
         if let Some(desc) = self.prefetched.remove(&pmid) {
             return Ok(desc);
         }
+        if self.lacks_agent(pmid) {
+            return Err(ErrorCode::NOAGENT.into());
+        }
         match self.connection.request(&Pdu::DescReq(pmid))? {
             Pdu::Desc(desc) => Ok(desc),
             other => Err(unexpected(&other)),
@@ -224,12 +245,11 @@ impl HostContext {
                 Ok(Pdu::Descs(descs)) if descs.len() == pmids.len() => {
                     return Ok(descs
                         .into_iter()
-                        .map(|d| {
-                            if d.pmid == Pmid::NULL {
-                                Err(ErrorCode::PMID)
-                            } else {
-                                Ok(d)
-                            }
+                        .zip(pmids)
+                        .map(|(found, wanted)| match found.pmid {
+                            Pmid::NULL if self.lacks_agent(*wanted) => Err(ErrorCode::NOAGENT),
+                            Pmid::NULL => Err(ErrorCode::PMID),
+                            _ => Ok(found),
                         })
                         .collect());
                 }

@@ -19,8 +19,10 @@ pub mod archive;
 pub mod cformat;
 mod connection;
 mod context;
+pub mod debug;
 pub mod derived;
 mod desc;
+mod dump;
 mod error;
 mod event;
 mod host;
@@ -43,6 +45,7 @@ pub use connection::{
 };
 pub use context::Context;
 pub use desc::{Desc, Semantics, Type};
+pub use dump::dump_record;
 pub use error::{Error, ErrorCode, Result};
 pub use event::{EventArray, EventFlags, EventParam, EventRecord};
 pub use host::HostContext;

@@ -36,6 +36,7 @@ mod progress;
 mod rewrite_rules;
 mod source;
 mod strftime;
+pub mod untrusted;
 
 use std::io;
 

@@ -94,11 +94,14 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
     let own = std::env::current_exe()?;
     let folder = new_folder()?;
     let mut conf = String::new();
+    // Of pmcd's own metrics there is none, as with PCP's library.
+    let mut domains = Vec::new();
     for agent in table(specs) {
         let Some(name) = program(&agent.object).filter(|name| name != "pmdapmcd") else {
             continue;
         };
         let domain = agent.domain;
+        domains.push(domain);
         let log = folder.join(format!("{name}.log"));
         let _ = writeln!(
             conf,
@@ -135,7 +138,12 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
     let spec = format!("unix:{}", socket.display());
     loop {
         match Context::host(&spec) {
-            Ok(context) => return Ok(context),
+            Ok(mut context) => {
+                if let Context::Host(host) = &mut context {
+                    host.use_agents(domains);
+                }
+                return Ok(context);
+            }
             Err(error) if has_ended() => return Err(error),
             Err(_) if begun.elapsed() < START => std::thread::sleep(Duration::from_millis(5)),
             Err(_) => return Err(ErrorCode::TIMEOUT.into()),

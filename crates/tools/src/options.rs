@@ -49,11 +49,26 @@ impl Spec<'_> {
         }
     }
 
-    /// Sorts a command line's words, the tool's name not among them, into options and others.
+    /// Sorts a command line's words, the tool's name not among them, into options and others. What `-D` names is switched
+    /// on ([`pcp::debug`]).
     ///
     /// # Errors
     /// The text for standard error: what is wrong, and the usage.
     pub fn parse(&self, args: impl IntoIterator<Item = String>) -> Result<Parsed, String> {
+        let parsed = self.sort(args)?;
+        for (option, value) in &parsed.options {
+            if let ('D', Some(what)) = (option, value)
+                && pcp::debug::set(what).is_none()
+            {
+                return Err(self.wrong(&format!(
+                    "unrecognized debug options specification ({what})"
+                )));
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn sort(&self, args: impl IntoIterator<Item = String>) -> Result<Parsed, String> {
         let mut parsed = Parsed {
             options: Vec::new(),
             words: Vec::new(),

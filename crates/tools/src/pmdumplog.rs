@@ -52,7 +52,7 @@ Options:
 
 const SPEC: Spec = Spec {
     tool: "pmdumplog",
-    short: "adehIiLlMmn:rS:sT:tv:xZ:z?",
+    short: "aD:dehIiLlMmn:rS:sT:tv:xZ:z?",
     long: &[
         ("all", 'a'),
         ("descs", 'd'),
@@ -71,6 +71,7 @@ const SPEC: Spec = Spec {
         ("timezone", 'Z'),
         ("hostzone", 'z'),
         ("help", '?'),
+        ("debug", 'D'),
     ],
     usage: USAGE,
 };
@@ -140,6 +141,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'x' => wanted.dates += 1,
             'Z' => zone = value,
             'z' => host_zone = true,
+            'D' => {}
             '?' => {
                 eprint!("{USAGE}");
                 return Ok(1);

@@ -151,13 +151,16 @@ impl<W: Write> Report<W> {
         };
         let time = self.opened.zone.clock(record.time, digits);
         let flags = record.flags;
-        writeln!(
-            self.out,
-            "  {time} --- event record [{number}] flags {:#x} ({flags}) ---",
-            flags.0
-        )?;
+        write!(self.out, "  {time} --- event record [{number}]")?;
+        if flags.0 != 0 {
+            write!(self.out, " flags {:#x} ({flags})", flags.0)?;
+        }
+        writeln!(self.out, " ---")?;
         if flags.is_missed() {
             return writeln!(self.out, "    ==> {} missed event records", record.count);
+        }
+        if flags.0 == 0 && record.params.is_empty() {
+            return writeln!(self.out, "    ==> No parameters");
         }
         for param in &record.params {
             self.parameter(param, names)?;

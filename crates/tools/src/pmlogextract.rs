@@ -93,7 +93,6 @@ struct Input {
     archive: Arc<Archive>,
     cursor: Cursor,
     head: Option<DataRecord>,
-    last: Option<Timestamp>,
     first_state: Option<PmcdState>,
     last_state: Option<PmcdState>,
 }
@@ -255,7 +254,6 @@ fn open(names: &[String]) -> Result<Vec<Input>, String> {
                 archive: archive.clone(),
                 cursor,
                 head,
-                last: None,
             });
         }
     }
@@ -487,8 +485,6 @@ impl Merge<'_> {
                 return Ok(());
             };
             progress.at(record.time);
-            let fresh = input.last.is_none();
-            input.last = Some(record.time);
             let (volume, offset) = input.cursor.position();
             input.head = match input.cursor.following() {
                 Ok(head) => head,
@@ -508,10 +504,9 @@ impl Merge<'_> {
             };
             if record.time >= start {
                 if let Some((at, state)) = due.take() {
-                    let same = fresh
-                        && !self.wanted.always_mark
-                        && state.is_some()
-                        && state == input.first_state;
+                    // Whichever archive goes on: it is the same pmcd's.
+                    let same =
+                        !self.wanted.always_mark && state.is_some() && state == input.first_state;
                     if !same && self.writer.is_some() && at <= record.time {
                         self.mark(input, at)?;
                     } else if !same && self.writer.is_some() {

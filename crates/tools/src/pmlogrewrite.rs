@@ -156,7 +156,11 @@ fn rewrite(args: Vec<String>) -> Result<(), String> {
     if verbose {
         summary(&archive, &rules);
     }
-    if check || (quick && rules.is_empty() && version == archive.label.version) {
+    let unchanged = quick && rules.is_empty() && version == archive.label.version;
+    if unchanged && pcp::debug::on(pcp::debug::Flag::Appl3) {
+        eprintln!("Done, no rewriting required");
+    }
+    if check || unchanged {
         return Ok(());
     }
     let base = if in_place {
@@ -401,6 +405,11 @@ impl Rewriter {
             }
         }
         self.metadata(None)?;
+        for record in self.fresh_labels() {
+            let payload = record.encode(self.out.version());
+            let written = self.out.files.meta(&payload);
+            written.map_err(|e| Self::failed(&e))?;
+        }
         Ok(())
     }
 
@@ -590,6 +599,33 @@ impl Rewriter {
         }
     }
 
+    /// Metrics that get other numbers, and these.
+    fn moved_metrics(&self) -> impl Iterator<Item = (Pmid, Pmid)> + '_ {
+        let rules = self.rules.metrics.iter();
+        rules.filter_map(|(old, rule)| Some((*old, rule.pmid?)))
+    }
+
+    /// Labels that rules give to what had none.
+    fn fresh_labels(&self) -> Vec<MetaRecord> {
+        let time = moved(&self.rules, self.archive.label.start);
+        let known = &self.archive.meta.labels;
+        let (mut fresh, mut done) = (Vec::new(), HashSet::new());
+        for rule in self.rules.labels.iter().filter(|r| !r.added.is_empty()) {
+            for key in rule.labels.iter().filter(|key| !known.contains_key(key)) {
+                if !done.insert(*key) {
+                    continue;
+                }
+                let sets = vec![pcp::LabelSet {
+                    inst: rule.inst.unwrap_or(pcp::INST_NULL),
+                    json: Default::default(),
+                    labels: Vec::new(),
+                }];
+                fresh.extend(self.labels(time, key.0, key.1, sets));
+            }
+        }
+        fresh
+    }
+
     fn labels(
         &self,
         time: Timestamp,
@@ -601,6 +637,20 @@ impl Rewriter {
         let old = ident;
         let mut ident = ident;
         match pcp::LabelLevel::from_raw(level) {
+            // With a metric that goes to another domain or cluster go the labels of that.
+            Some(pcp::LabelLevel::Domain) => {
+                let moved = |(old, new): (Pmid, Pmid)| {
+                    (old.domain() == ident && new.domain() != ident).then(|| new.domain())
+                };
+                ident = self.moved_metrics().find_map(moved).unwrap_or(ident);
+            }
+            Some(pcp::LabelLevel::Cluster) => {
+                let cluster = |pmid: Pmid| pmid.without_item().0;
+                let moved = |(old, new): (Pmid, Pmid)| {
+                    (cluster(old) == ident && cluster(new) != ident).then(|| cluster(new))
+                };
+                ident = self.moved_metrics().find_map(moved).unwrap_or(ident);
+            }
             Some(pcp::LabelLevel::Item) => {
                 if let Some(rule) = rules.metrics.get(&Pmid(ident)) {
                     if rule.delete {
@@ -612,6 +662,10 @@ impl Rewriter {
             Some(pcp::LabelLevel::InDom | pcp::LabelLevel::Instances) => {
                 if let Some(rule) = rules.indoms.get(&InDom(ident)) {
                     ident = rule.indom.map_or(ident, |i| i.0);
+                    if ident != old {
+                        // In the order in which PCP's tool writes them.
+                        sets.reverse();
+                    }
                     sets.retain(|s| rule.instances.get(&s.inst).is_none_or(|r| !r.delete));
                     for set in &mut sets {
                         if let Some(number) = rule.instances.get(&set.inst).and_then(|r| r.number) {

@@ -264,7 +264,7 @@ impl Request {
         let set = fetched.sets.into_iter().next();
         match set.map(|set| set.values) {
             Some(Ok(values)) => Ok(values),
-            Some(Err(code)) => Err(Failure::Said(format!("{}: {code}", self.name))),
+            Some(Err(code)) => Err(Failure::Said(format!("{}: Error: {code}", self.name))),
             None => Ok(Vec::new()),
         }
     }

@@ -173,6 +173,7 @@ impl Pmval {
         let (mut recorded, mut raw, mut delay, mut dates) = (false, false, false, 0);
         let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
         let mut filter = None;
+        let (mut gui, mut port) = (false, false);
         let number = |option: char, value: &Option<String>| {
             let number = value.as_deref().and_then(|v| v.parse::<usize>().ok());
             number.ok_or_else(|| {
@@ -193,6 +194,14 @@ impl Pmval {
                 }
                 'v' => {}
                 'x' => filter = value.clone(),
+                'g' => gui = true,
+                'p' => port = true,
+                'h' if source.host.is_some() => {
+                    let again = value.as_deref().unwrap_or("");
+                    return Err(Refusal::Usage(format!(
+                        "{tool}: too many hosts requested: {again}\n"
+                    )));
+                }
                 'X' => dates += 1,
                 'V' => {
                     eprintln!("{tool} version {VERSION}");
@@ -209,6 +218,11 @@ impl Pmval {
             }
         }
         source.check(tool)?;
+        if gui && port {
+            return Err(Refusal::Usage(format!(
+                "{tool}: at most one of -g and -p allowed\n"
+            )));
+        }
         let [word] = parsed.words.as_slice() else {
             let what = if parsed.words.is_empty() {
                 "no metricname specified"
@@ -218,7 +232,25 @@ impl Pmval {
             return Err(Refusal::Usage(format!("{tool}: error - {what}\n")));
         };
         let (place, name, instances) = metric_spec(word);
+        if name.is_empty() {
+            let before = " ".repeat(word.len());
+            return Err(Refusal::Usage(format!(
+                "{word}\n{before}^ -- performance metric name expected\n"
+            )));
+        }
+        if gui || port {
+            let option = if gui { 'g' } else { 'p' };
+            return Err(Refusal::Failed(format!(
+                "{tool}: option -{option} is not available\n"
+            )));
+        }
         if let Some((letter, place)) = place {
+            let (archive, host) = (source.archives.is_some(), source.host.is_some());
+            if letter == 'a' && host || letter == 'h' && archive {
+                return Err(Refusal::Usage(format!(
+                    "{tool}: only one host or archive allowed\n"
+                )));
+            }
             source.option(tool, letter, Some(place))?;
         }
         if let Some(instances) = instances {
@@ -235,6 +267,10 @@ impl Pmval {
             .context
             .lookup_name(name)
             .map_err(|e| failed(&format!("pmLookupName({name})"), e.code()))?;
+        if pcp::debug::on(pcp::debug::Flag::Derive) {
+            // PCP's asks twice, which shows in this trace alone.
+            let _ = opened.context.lookup_name(name);
+        }
         let desc = opened
             .context
             .desc(pmid)
@@ -253,6 +289,11 @@ impl Pmval {
             };
             let stored = opened.context.store(&values);
             stored.map_err(|e| failed("pmStore", e.code()))?;
+        }
+        if tool == "pmevent" && !wanted.is_empty() && desc.indom.is_null() {
+            return Err(Refusal::Failed(format!(
+                "{tool}: {name}: singular metrics do not have instances\n"
+            )));
         }
         let instances = columns(tool, &mut opened.context, &desc, &wanted)?;
         if !wanted.is_empty() && !desc.indom.is_null() {
@@ -364,6 +405,7 @@ impl Pmval {
             samples = Some(samples_between(window.origin, window.end, step));
         }
         self.heading(samples, step)?;
+        self.out.flush()?;
         if let Context::Archive(context) = &mut self.opened.context {
             let mode = if self.recorded {
                 ArchiveMode::Forward
@@ -600,8 +642,11 @@ impl Pmval {
         now: &HashMap<i32, f64>,
         elapsed: f64,
     ) -> io::Result<()> {
+        // A counter that went back began anew, unless the environment says that it went around.
         let wrap = match self.desc.ty {
+            _ if std::env::var_os("PCP_COUNTER_WRAP").is_none() => 0.0,
             Type::I32 | Type::U32 => 4_294_967_296.0,
+            Type::I64 | Type::U64 => 18_446_744_073_709_551_616.0,
             _ => 0.0,
         };
         let scale = self.scale;
@@ -635,12 +680,14 @@ impl Pmval {
     fn real(&mut self, value: f64) -> io::Result<()> {
         let text = if let Some(precision) = self.precision {
             pcp::cformat::f(value, precision)
-        } else if value < 0.0 {
+        } else if value < 0.0 && !self.raw {
             "!".to_owned()
+        } else if value < 0.0 {
+            pcp::cformat::e(value, 3).to_ascii_uppercase()
         } else if value == 0.0 {
             "0.0   ".to_owned()
         } else if value < 0.1 {
-            pcp::cformat::e(value, 3).replace('e', "E")
+            pcp::cformat::e(value, 3).to_ascii_uppercase()
         } else if value <= 0.9999 {
             pcp::cformat::f(value, 4)
         } else if value < 9.999 {
@@ -654,7 +701,7 @@ impl Pmval {
         } else if value.is_nan() {
             "nan.    ".to_owned()
         } else {
-            pcp::cformat::e(value, 3).replace('e', "E")
+            pcp::cformat::e(value, 3).to_ascii_uppercase()
         };
         write!(self.out, "{text:>width$}", width = self.width)
     }
@@ -670,7 +717,7 @@ fn columns(
     if desc.indom.is_null() {
         return Ok(Vec::new());
     }
-    let all = match context {
+    let all = match &mut *context {
         Context::Archive(archive) => archive.all_instances(desc.indom),
         host => host.instances(desc.indom),
     };
@@ -691,15 +738,18 @@ fn columns(
         let found = all
             .iter()
             .find(|i| pcp::instance_name_matches(&i.name, &text));
-        let Some(found) = found else {
+        // An agent may know it by other words than it has for it.
+        let inst = match (found, &mut *context) {
+            (Some(found), _) => Ok(found.inst),
+            (None, Context::Host(host)) => host.lookup_instance(desc.indom, &text),
+            (None, _) => Err(ErrorCode::INST.into()),
+        };
+        let Ok(inst) = inst else {
             return Err(Refusal::Failed(format!(
                 "{tool}: instance {name} not available\n"
             )));
         };
-        columns.push(Instance {
-            inst: found.inst,
-            name: text,
-        });
+        columns.push(Instance { inst, name: text });
     }
     columns.sort_by_key(|i| i.inst);
     Ok(columns)

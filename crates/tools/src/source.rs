@@ -63,6 +63,8 @@ pub struct Source {
     pub container: Option<String>,
     /// `-c`: files with derived metrics.
     pub derived: Vec<String>,
+    /// Whether `-D` came before the first of these, so that reading them is traced.
+    pub traced: bool,
 }
 
 /// Why a command line is refused.
@@ -127,9 +129,18 @@ impl Source {
             'n' => self.pmns = text(),
             CONTAINER => self.container = text(),
             'c' | DERIVED => self.derived.extend(value.map(str::to_owned)),
+            'D' => self.traced |= self.derived.is_empty(),
             'L' => self.local = true,
-            'K' => self.agents.extend(value.map(str::to_owned)),
-            'D' => {}
+            'K' => {
+                let text = value.unwrap_or("");
+                let operation = text.split(',').next().unwrap_or("");
+                if !["add", "del", "clear"].contains(&operation) {
+                    return Err(Refusal::Usage(format!(
+                        "{tool}: pmSpecLocalPMDA failed: bad op in spec\n"
+                    )));
+                }
+                self.agents.push(text.to_owned());
+            }
             's' => {
                 let number = value.and_then(|v| v.trim_start().parse().ok());
                 let Some(number) = number else {
@@ -185,8 +196,17 @@ impl Source {
     /// Why a value is refused.
     pub fn with_environment(&self, tool: &str) -> Result<Source, Refusal> {
         let mut filled = self.clone();
+        let trace = |name: &str, value: &str| {
+            if pcp::debug::on(pcp::debug::Flag::Config) {
+                eprintln!("pmGetOptions: {name}={value} set from the environment");
+            }
+        };
+        if let Ok(value) = std::env::var("PCP_DEBUG") {
+            trace("PCP_DEBUG", &value);
+        }
         let mut from = |letter: char, name: &str, free: bool| -> Result<(), Refusal> {
             if free && let Ok(value) = std::env::var(name) {
+                trace(name, &value);
                 filled.option(tool, letter, Some(&value))?;
             }
             Ok(())
@@ -208,7 +228,7 @@ impl Source {
 
     fn open_as_it_is(&self, tool: &str) -> Result<Opened, Refusal> {
         let names = self.names(tool)?;
-        let (mut context, hostname) = self.context().map_err(|error| {
+        let (mut context, hostname) = self.context_unnamed().map_err(|error| {
             let code = error.code();
             Refusal::Failed(match (&self.archives, &self.host) {
                 (Some(names), _) => format!("{tool}: Cannot open archive \"{names}\": {code}\n"),
@@ -219,6 +239,10 @@ impl Source {
             })
         })?;
         match (&mut context, names) {
+            // pmval(1) does not trim its name space.
+            (Context::Archive(archive), Some(names)) if tool == "pmval" => {
+                archive.use_all_names(names);
+            }
             (Context::Archive(archive), Some(names)) => archive.use_names(&names),
             (Context::Host(host), Some(names)) => host.use_names(names),
             (_, None) => {}
@@ -235,6 +259,14 @@ impl Source {
             }
         }
         self.derive(tool, &mut context)?;
+        // Tools that say nothing of the host do not ask for its name.
+        let hostname = match (&context, tool) {
+            (Context::Host(_), "pminfo" | "pmprobe") if !self.host_zone => hostname,
+            (Context::Host(_), _) if !self.local => {
+                live_string(&mut context, "pmcd.hostname").unwrap_or(hostname)
+            }
+            _ => hostname,
+        };
         let zone = self.zone(&mut context);
         let note = if self.host_zone {
             let from = if self.archives.is_some() {
@@ -283,7 +315,19 @@ impl Source {
     /// # Errors
     /// What the archive or the connection says.
     pub fn context(&self) -> pcp::Result<(Context, String)> {
+        let (mut context, mut hostname) = self.context_unnamed()?;
+        if matches!(context, Context::Host(_)) && !self.local {
+            hostname = live_string(&mut context, "pmcd.hostname").unwrap_or(hostname);
+        }
+        Ok((context, hostname))
+    }
+
+    /// The context, and the name that a live host was asked for.
+    fn context_unnamed(&self) -> pcp::Result<(Context, String)> {
         if let Some(names) = &self.archives {
+            if names.is_empty() {
+                return Err(ErrorCode::LOGFILE.into());
+            }
             let archive = ArchiveContext::open(names)?;
             let hostname = archive.label().hostname.to_string();
             return Ok((Context::Archive(Box::new(archive)), hostname));
@@ -294,12 +338,14 @@ impl Source {
             return Ok((context, hostname.to_string_lossy().into_owned()));
         }
         let host = self.host.as_deref().unwrap_or("local:");
-        let mut context = match &self.container {
+        if host.is_empty() {
+            return Err(ErrorCode::NOTHOST.into());
+        }
+        let context = match &self.container {
             Some(name) => Context::host(&contained(host, name))?,
             None => Context::host(host)?,
         };
-        let hostname = live_string(&mut context, "pmcd.hostname");
-        Ok((context, hostname.unwrap_or_else(|| host.to_owned())))
+        Ok((context, host.to_owned()))
     }
 
     /// The zone that times are shown in.
@@ -316,19 +362,27 @@ impl Source {
 
     /// Adds the derived metrics that are configured, and those of `-c`.
     fn derive(&self, tool: &str, context: &mut Context) -> Result<(), Refusal> {
-        let (mut metrics, mut said) = DerivedMetrics::configured();
-        for path in &self.derived {
-            match metrics.load(path) {
-                Ok(more) => said.extend(more),
-                Err(error) => said.push(format!(
-                    "{tool}: derived configuration(s) error: {}\n",
-                    error.code()
-                )),
+        let load = || {
+            let (mut metrics, mut said) = DerivedMetrics::configured();
+            for path in &self.derived {
+                match metrics.load(path) {
+                    Ok(more) => said.extend(more),
+                    Err(error) => said.push(format!(
+                        "{tool}: derived configuration(s) error: {}\n",
+                        error.code()
+                    )),
+                }
             }
-        }
-        let bound = context.use_derived(&metrics);
-        said.extend(bound.map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?);
+            (metrics, said)
+        };
+        let (metrics, said) = match self.derived.is_empty() || self.traced {
+            true => load(),
+            false => pcp::debug::quietly(load),
+        };
         eprint!("{}", said.concat());
+        context
+            .use_derived(&metrics)
+            .map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?;
         Ok(())
     }
 }

@@ -99,6 +99,11 @@ impl ArchiveContext {
         self.names = Some(names.trimmed(|pmid| meta.descs.get(pmid.0).is_some()));
     }
 
+    /// The same without leaving out those of metrics that the archives do not have.
+    pub fn use_all_names(&mut self, names: Pmns) {
+        self.names = Some(names);
+    }
+
     /// The names in use.
     #[must_use]
     pub fn names(&self) -> &Pmns {

@@ -21,7 +21,16 @@ fn ignored_gap() -> Option<Option<Timestamp>> {
         if text.is_empty() {
             return Some(None);
         }
-        crate::timewindow::interval(&text).ok().map(Some)
+        match crate::timewindow::interval(&text) {
+            Ok(gap) => Some(Some(gap)),
+            Err(error) => {
+                let program = crate::debug::program();
+                eprint!(
+                    "{program}: Warning: bad $PCP_IGNORE_MARK_RECORDS: not in pmParseInterval(3) format:\n{error}\n\n"
+                );
+                None
+            }
+        }
     })
 }
 

@@ -183,11 +183,8 @@ pub fn aggregate(function: Function, ty: Type, values: &Values) -> Result<Values
     let rest = || values.iter().skip(1).map(|(_, v)| v);
     let result = match function {
         Function::Avg => {
-            let count = values.len() as f32;
-            let parts = values
-                .iter()
-                .map(|(_, v)| v.as_f64().unwrap_or(0.0) as f32 / count);
-            Atom::Float(parts.sum())
+            let sum: f64 = values.iter().filter_map(|(_, v)| v.as_f64()).sum();
+            Atom::Float((sum / values.len() as f64) as f32)
         }
         Function::Sum => rest().try_fold(cast(first, ty), |sum, v| {
             compute(Operator::Plus, ty, &sum, v)

@@ -6,6 +6,7 @@ use regex_lite::Regex;
 
 use super::arithmetic::{Values, aggregate, compare, compute, differences, each, is_true, pairs};
 use super::expression::{Expression, Function, Operator};
+use super::trace::{self, Seen};
 use crate::desc::{Desc, Semantics, Type};
 use crate::error::ErrorCode;
 use crate::indom::{INST_NULL, InDom};
@@ -18,8 +19,8 @@ use crate::value::{Atom, ValueSet};
 /// Why an expression can't be used with a context.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BindError {
-    /// A metric of it is not there, or its descriptor can't be had.
-    Operand,
+    /// The metric of that name in it is not there, or its descriptor can't be had.
+    Operand(String),
     /// It makes no sense; the text is the message's from the operands on.
     Semantic(String),
 }
@@ -43,6 +44,8 @@ pub struct Bound {
     /// The descriptor; the PMID is that of a metric that is the whole part, or null.
     pub desc: Desc,
     kind: Kind,
+    /// What it had at the last fetch, for traces.
+    seen: Option<Box<Seen>>,
 }
 
 #[derive(Debug)]
@@ -130,19 +133,25 @@ impl Bound {
                     .and_then(|v| v.convert(constant.ty))
                     .map_err(|_| BindError::Semantic(format!("{expression}: Illegal constant")))?;
                 Bound {
+                    seen: None,
                     desc: plain(constant.ty, constant.sem, constant.units, InDom::NULL),
                     kind: Kind::Constant(value),
                 }
             }
             Expression::Metric(name) => Bound {
-                desc: *operands.get(name).ok_or(BindError::Operand)?,
+                seen: None,
+                desc: *operands
+                    .get(name)
+                    .ok_or_else(|| BindError::Operand(name.clone()))?,
                 kind: Kind::Metric,
             },
             Expression::Defined(name) => Bound {
+                seen: None,
                 desc: plain(Type::U32, Semantics::Discrete, Units::NONE, InDom::NULL),
                 kind: Kind::Constant(truth(operands.contains_key(name))),
             },
             Expression::Anonymous(ty) => Bound {
+                seen: None,
                 desc: plain(*ty, Semantics::Discrete, Units::NONE, InDom::NULL),
                 kind: Kind::Anonymous,
             },
@@ -158,7 +167,8 @@ impl Bound {
                 };
                 let from = &inner.desc;
                 Bound {
-                    desc: plain(ty, from.sem, from.units, from.indom),
+                    seen: None,
+                    desc: plain(ty, Semantics::Instant, from.units, from.indom),
                     kind: Kind::Negation(Box::new(inner)),
                 }
             }
@@ -169,8 +179,9 @@ impl Bound {
                         "! {of}: Non-arithmetic operand for boolean negation"
                     ));
                 }
-                let sem = mixed(inner.desc.sem, inner.desc.sem);
+                let sem = inner.desc.sem;
                 Bound {
+                    seen: None,
                     desc: plain(Type::U32, sem, Units::NONE, inner.desc.indom),
                     kind: Kind::Not(Box::new(inner)),
                 }
@@ -193,6 +204,7 @@ impl Bound {
                     BindError::Semantic(format!("{name}({of}): {what}"))
                 })?;
                 Bound {
+                    seen: None,
                     desc,
                     kind: Kind::Function {
                         function: *function,
@@ -213,6 +225,7 @@ impl Bound {
                 }
                 let from = &inner.desc;
                 Bound {
+                    seen: None,
                     desc: plain(from.ty, from.sem, *units, from.indom),
                     kind: Kind::Rescale(Box::new(inner)),
                 }
@@ -226,9 +239,11 @@ impl Bound {
                 if inner.desc.indom.is_null() {
                     return semantic(format!("{of}: Operand must have an instance domain"));
                 }
-                let pattern = Regex::new(pattern).map_err(|_| BindError::Operand)?;
+                let pattern =
+                    Regex::new(pattern).map_err(|_| BindError::Operand(pattern.clone()))?;
                 let from = &inner.desc;
                 Bound {
+                    seen: None,
                     desc: plain(from.ty, from.sem, from.units, from.indom),
                     kind: Kind::Match {
                         negated: *negated,
@@ -246,6 +261,7 @@ impl Bound {
                 }
                 let from = &inner.desc;
                 Bound {
+                    seen: None,
                     desc: plain(from.ty, from.sem, from.units, from.indom),
                     kind: Kind::Instance(Box::new(inner), name.clone()),
                 }
@@ -273,11 +289,90 @@ impl Bound {
         }
     }
 
+    /// The expressions that it is made of.
+    pub fn parts(&self) -> Vec<&Bound> {
+        match &self.kind {
+            Kind::Constant(_) | Kind::Metric | Kind::Anonymous => Vec::new(),
+            Kind::Negation(of)
+            | Kind::Not(of)
+            | Kind::Function { of, .. }
+            | Kind::Rescale(of)
+            | Kind::Match { of, .. }
+            | Kind::Instance(of, _) => vec![&**of],
+            Kind::Binary { sides, .. } => sides.iter().collect(),
+            Kind::Ternary(parts) => parts.iter().collect(),
+        }
+    }
+
+    /// The first metric in it, or null.
+    pub fn origin(&self) -> Pmid {
+        match &self.kind {
+            Kind::Metric => self.desc.pmid,
+            // A number on the left has nothing to say.
+            Kind::Binary { sides, .. } if sides[0].is_known().is_some() => sides[1].origin(),
+            _ => self.parts().first().map_or(Pmid::NULL, |b| b.origin()),
+        }
+    }
+
+    /// Whether it is the answer to `defined()`.
+    pub fn is_known(&self) -> Option<&Atom> {
+        match &self.kind {
+            Kind::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What the values of its two sides are multiplied with by dimensions above and below the line: the number by which
+    /// each is divided, and that by which it is multiplied, as traces show them.
+    pub fn scales(&self) -> Option<[(f64, f64); 2]> {
+        let Kind::Binary {
+            operator, sides, ..
+        } = &self.kind
+        else {
+            return None;
+        };
+        if matches!(operator, Operator::And | Operator::Or) {
+            return None;
+        }
+        let [left, right] = &**sides;
+        let (from, to) = ([left, right].map(|s| s.desc.units), {
+            let (common, _) = common_scales(left.desc.units, right.desc.units);
+            common
+        });
+        Some([0, 1].map(|n| scaling(from[n], to[n])))
+    }
+
+    /// What it had at the last fetch, when values are traced.
+    pub fn seen(&self) -> Option<&Seen> {
+        self.seen.as_deref()
+    }
+
     /// Its values in a sample. Differences are those to the sample that it was asked for last.
     ///
     /// # Errors
     /// The code of the first metric in it that has one.
     pub fn values(&mut self, sample: &mut Sample<'_>) -> Result<Values, ErrorCode> {
+        let values = self.compute(sample);
+        if trace::values() {
+            let last = self.seen.take().and_then(|seen| seen.now.ok());
+            let matched = match (&self.kind, &values) {
+                (Kind::Match { of, .. }, Ok(values)) => {
+                    let all = of.seen().and_then(|s| s.now.as_ref().ok());
+                    Some((all.map_or(0, Vec::len), values.len()))
+                }
+                _ => None,
+            };
+            // An error is that of the metric which has it; what is made of that has nothing.
+            let now = match &values {
+                Err(_) if !matches!(self.kind, Kind::Metric) => Ok(Vec::new()),
+                values => values.clone(),
+            };
+            self.seen = Some(Box::new(Seen { now, last, matched }));
+        }
+        values
+    }
+
+    fn compute(&mut self, sample: &mut Sample<'_>) -> Result<Values, ErrorCode> {
         let ty = self.desc.ty;
         match &mut self.kind {
             Kind::Constant(value) => Ok(vec![(INST_NULL, value.clone())]),
@@ -322,6 +417,9 @@ impl Bound {
                 };
                 let left = scaled(left.values(sample)?, factors[0]);
                 let right = scaled(right.values(sample)?, factors[1]);
+                if trace::values() && singular == [false, false] {
+                    trace::mismatches(operator.word(), &left, &right, "right");
+                }
                 pairs(&left, &right, singular, |a, b| {
                     if operator.is_arithmetic() {
                         compute(*operator, within, a, b)
@@ -385,6 +483,10 @@ impl Bound {
                         let Some((then, last)) = last else {
                             return Ok(Vec::new());
                         };
+                        if trace::values() {
+                            let name = function.name().to_uppercase();
+                            trace::mismatches(&name, &now, &last, "last");
+                        }
                         let elapsed = (sample.time - then).as_secs_f64();
                         differences(*function, ty, units, &now, &last, elapsed)
                     }
@@ -437,6 +539,9 @@ fn binary(
     let counters = [a.sem == Semantics::Counter, b.sem == Semantics::Counter];
     let dimensionless = |desc: &Desc| desc.units.same_dimension(Units::NONE);
     let arithmetic = operator.is_arithmetic();
+    if matches!(operator, Operator::And | Operator::Or) && !a.units.same_dimension(b.units) {
+        return Err("Dimensions are not the same");
+    }
     match counters {
         [true, true] if arithmetic && !matches!(operator, Operator::Plus | Operator::Minus) => {
             return Err("Illegal operator for counters");
@@ -500,9 +605,12 @@ fn binary(
         };
         plain(ty, sem, units, indom)
     } else {
-        plain(Type::U32, mixed(a.sem, b.sem), Units::NONE, indom)
+        // A truth has the semantics of its left side, unless that is a number in the text.
+        let sem = if left_constant { b.sem } else { a.sem };
+        plain(Type::U32, sem, Units::NONE, indom)
     };
     Ok(Bound {
+        seen: None,
         desc,
         kind: Kind::Binary {
             operator,
@@ -529,6 +637,34 @@ fn common_scales(a: Units, b: Units) -> ([Units; 2], [f64; 2]) {
     }
     let factor = |from: Units, to: Units| from.conversion(to).unwrap_or(1.0);
     ([left, right], [factor(a, left), factor(b, right)])
+}
+
+/// By what values are divided and multiplied to have other scales of the same dimensions.
+fn scaling(from: Units, to: Units) -> (f64, f64) {
+    let space = |scale: u8| 1024f64.powi(scale.into());
+    let seconds = |scale: u8| {
+        [1e-9, 1e-6, 1e-3, 1.0, 60.0, 3600.0]
+            .get(usize::from(scale))
+            .copied()
+    };
+    let time = |scale: u8| seconds(scale).unwrap_or(1.0);
+    let (mut divided, mut multiplied) = (1.0, 1.0);
+    let mut take = |dimension: i8, steps: f64| {
+        let by = steps.powi(i32::from(dimension.unsigned_abs()));
+        if dimension > 0 {
+            divided *= by;
+        } else if dimension < 0 {
+            multiplied *= by;
+        }
+    };
+    take(
+        from.dim_space,
+        space(to.scale_space) / space(from.scale_space),
+    );
+    take(from.dim_time, time(to.scale_time) / time(from.scale_time));
+    let count = i32::from(to.scale_count) - i32::from(from.scale_count);
+    take(from.dim_count, 10f64.powi(count));
+    (divided.round(), multiplied.round())
 }
 
 /// The units of a product, or with sign −1 of a quotient.
@@ -577,14 +713,32 @@ fn ternary(
         ));
     }
     let (a, b) = (&yes.desc, &no.desc);
+    // What makes them different goes to the trace.
+    let differ = |what: &str, left: String, right: String| {
+        if trace::derive() {
+            eprintln!("Semantic error: ternary op {what}: left={left} right={right}");
+        }
+    };
     if a.ty != b.ty {
+        differ("type", a.ty.to_string(), b.ty.to_string());
         return pair("Different types");
     }
     if a.sem != b.sem {
+        differ("semantics", a.sem.to_string(), b.sem.to_string());
         return pair("Different semantics");
     }
     let (x, y) = (a.units, b.units);
-    let scale = |what: &str| pair(&format!("Different units or scale ({what})"));
+    let scale = |what: &str| {
+        let shown = |units: Units| match what {
+            "space" => {
+                let (dim, scale) = (units.dim_space, units.scale_space);
+                format!("{units} (dim={dim} scale={scale})")
+            }
+            _ => units.to_string(),
+        };
+        differ(&format!("units ({what})"), shown(x), shown(y));
+        pair(&format!("Different units or scale ({what})"))
+    };
     if x.dim_count != y.dim_count || x.dim_count != 0 && x.scale_count != y.scale_count {
         return scale("count");
     }
@@ -595,6 +749,7 @@ fn ternary(
         return scale("space");
     }
     if !a.indom.is_null() && !b.indom.is_null() && a.indom != b.indom {
+        differ("indom", a.indom.to_string(), b.indom.to_string());
         return pair("Different instance domains");
     }
     let indom = if a.indom.is_null() { b.indom } else { a.indom };
@@ -613,6 +768,7 @@ fn ternary(
     }
     let desc = plain(a.ty, a.sem, a.units, indom);
     Ok(Bound {
+        seen: None,
         desc,
         kind: Kind::Ternary(Box::new([guard, yes, no])),
     })
@@ -817,7 +973,7 @@ mod tests {
         }
         assert_eq!(
             bound("nothing + 1").expect_err("unknown"),
-            BindError::Operand
+            BindError::Operand("nothing".to_owned())
         );
     }
 

@@ -1,5 +1,6 @@
 //! Expressions of derived metrics as text (pmRegisterDerived(3)): lexical elements and the tree.
 
+use super::trace;
 use crate::desc::{Semantics, Type};
 use crate::units::{ScaledUnits, Units};
 
@@ -55,7 +56,7 @@ impl Operator {
     }
 
     /// The name that messages have for it.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Operator::Plus => "PLUS",
             Operator::Minus => "MINUS",
@@ -146,6 +147,13 @@ pub struct Constant {
     pub units: Units,
 }
 
+impl Constant {
+    /// Whether it is written with a point or an exponent.
+    pub fn is_real(&self) -> bool {
+        self.text.contains(['.', 'e', 'E'])
+    }
+}
+
 /// An expression.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Expression {
@@ -211,6 +219,41 @@ enum Token {
     End,
 }
 
+impl Token {
+    /// Its kind and text as traces show them; functions are told from metrics by the parenthesis behind them.
+    fn shown(&self, call: bool) -> (String, &str) {
+        let (kind, text) = match self {
+            Token::Integer(text) => ("INTEGER", text.as_str()),
+            Token::Double(text) => ("DOUBLE", text.as_str()),
+            Token::Name(name) if TAGS.contains(&name.as_str()) => {
+                return (name.to_ascii_uppercase(), name);
+            }
+            Token::Name(name) if call && name == "matchinst" => ("FILTERINST", name.as_str()),
+            Token::Name(name) if call => {
+                let known = Function::ALL.iter().any(|(n, _)| n == name);
+                if known || OTHER_FUNCTIONS.contains(&name.as_str()) {
+                    return (name.to_ascii_uppercase(), name);
+                }
+                ("NAME", name.as_str())
+            }
+            Token::Name(name) => ("NAME", name.as_str()),
+            Token::Operator(operator) => (operator.word(), operator.symbol()),
+            Token::Not => ("NOT", "!"),
+            Token::Open => ("LPAREN", "("),
+            Token::Close => ("RPAREN", ")"),
+            Token::Question => ("QUEST", "?"),
+            Token::Colon => ("COLON", ":"),
+            Token::Comma => ("COMMA", ","),
+            Token::Assign => ("ASSIGN", "="),
+            Token::Text(text) => ("STRING", text.as_str()),
+            Token::Bracket(text) => ("INSTNAME", text.as_str()),
+            Token::Pattern(text) => ("PATTERN", text.as_str()),
+            Token::End => ("EOS", ""),
+        };
+        (kind.to_owned(), text)
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     /// Where the current token begins.
@@ -218,8 +261,8 @@ struct Parser<'a> {
     /// Where the next one is looked for.
     next: usize,
     token: Token,
-    /// The word for what came before the current token.
-    before: String,
+    /// What is open around the current token, as what is said when it can't be finished.
+    contexts: Vec<String>,
     depth: usize,
 }
 
@@ -235,53 +278,76 @@ pub fn parse(text: &str) -> Result<Expression, SyntaxError> {
         at: 0,
         next: 0,
         token: Token::End,
-        before: String::new(),
+        contexts: Vec::new(),
         depth: 0,
     };
     parser.advance()?;
     let expression = parser.ternary()?;
     match parser.token {
         Token::End => Ok(expression),
-        Token::Close => Err(parser.error("Unexpected ')'")),
-        _ => {
-            let before = &parser.before;
-            let what =
-                format!("Arithmetic or relational or boolean operator expected to follow {before}");
-            Err(parser.error(&what))
+        // That these are wrong is noticed behind them.
+        Token::Close => {
+            parser.advance()?;
+            Err(parser.error("Unexpected ')'"))
         }
+        Token::Open => {
+            parser.advance()?;
+            Err(parser.error("Unexpected '('"))
+        }
+        _ => Err(parser.unexpected()),
     }
 }
 
 impl Parser<'_> {
     fn error(&self, what: &str) -> SyntaxError {
+        let at = match self.token {
+            Token::End => self.text.len().saturating_sub(1),
+            _ => self.at,
+        };
         SyntaxError {
-            at: self.at,
+            at,
             what: what.to_owned(),
         }
+    }
+
+    /// What is said of a token that can't stand where it does: what the innermost open construct lacks, or nothing.
+    fn unexpected(&self) -> SyntaxError {
+        self.error(self.contexts.last().map_or("", String::as_str))
+    }
+
+    /// Runs `of` with a construct open.
+    fn within<T>(
+        &mut self,
+        context: &str,
+        of: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
+    ) -> Result<T, SyntaxError> {
+        self.contexts.push(context.to_owned());
+        let result = of(self)?;
+        self.contexts.pop();
+        Ok(result)
     }
 
     fn rest(&self) -> &str {
         self.text.get(self.next..).unwrap_or("")
     }
 
+    /// A mistake within a token that would begin here.
+    fn illegal(&self, what: &str, shown: &str) -> SyntaxError {
+        trace::token("ERROR", shown);
+        SyntaxError {
+            at: self.at,
+            what: what.to_owned(),
+        }
+    }
+
     fn advance(&mut self) -> Result<(), SyntaxError> {
-        self.before = match &self.token {
-            Token::Integer(_) => "INTEGER".to_owned(),
-            Token::Double(_) => "DOUBLE".to_owned(),
-            Token::Name(_) => "NAME".to_owned(),
-            Token::Operator(operator) => operator.word().to_owned(),
-            Token::Not => "NOT".to_owned(),
-            Token::Question => "QUEST".to_owned(),
-            Token::Colon => "COLON".to_owned(),
-            Token::Open | Token::Close => std::mem::take(&mut self.before),
-            _ => String::new(),
-        };
         let skipped = self.rest().len() - self.rest().trim_start().len();
         self.next += skipped;
         self.at = self.next;
         let rest = self.text.get(self.next..).unwrap_or("");
         let Some(first) = rest.chars().next() else {
             self.token = Token::End;
+            trace::token("EOS", "");
             return Ok(());
         };
         let take = |accept: &dyn Fn(char) -> bool| {
@@ -303,28 +369,17 @@ impl Parser<'_> {
                 (Token::Text(text), length)
             }
             c if c.is_ascii_digit() || c == '.' => {
-                let mut number = take(&|c| c.is_ascii_digit() || c == '.');
-                let after = rest.get(number.len()..).unwrap_or("");
-                let mut exponent = after.strip_prefix(['e', 'E']).unwrap_or("");
-                exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-                let digits = exponent.len()
-                    - exponent
-                        .trim_start_matches(|c: char| c.is_ascii_digit())
-                        .len();
-                if digits > 0 {
-                    let length = after.len() - exponent.len() + digits;
-                    number.push_str(after.get(..length).unwrap_or(""));
-                }
+                let number = number(rest);
                 let length = number.len();
                 if number.bytes().all(|b| b.is_ascii_digit()) {
                     if number.parse::<u32>().is_err() {
-                        return Err(self.error("Constant value too large"));
+                        return Err(self.illegal("Constant value too large", number));
                     }
-                    (Token::Integer(number), length)
+                    (Token::Integer(number.to_owned()), length)
                 } else if number.parse::<f64>().is_ok() {
-                    (Token::Double(number), length)
+                    (Token::Double(number.to_owned()), length)
                 } else {
-                    return Err(self.error("Illegal character"));
+                    return Err(self.illegal("Illegal character", number));
                 }
             }
             c if c.is_ascii_alphabetic() => {
@@ -336,11 +391,15 @@ impl Parser<'_> {
                 Some((symbol, operator)) => (Token::Operator(*operator), symbol.len()),
                 None if first == '!' => (Token::Not, 1),
                 None if first == '=' => (Token::Assign, 1),
-                None => return Err(self.error("Illegal character")),
+                None => return Err(self.illegal("Illegal character", &first.to_string())),
             },
         };
         self.token = token;
         self.next = self.at + length;
+        if trace::wanted() {
+            let (kind, shown) = self.token.shown(self.rest().starts_with('('));
+            trace::token(&kind, shown);
+        }
         Ok(())
     }
 
@@ -360,10 +419,12 @@ impl Parser<'_> {
                 _ => text.push(c),
             }
         }
-        Err(self.error(&match close {
-            '"' => "unterminated STRING".to_owned(),
-            close => format!("No closing '{close}'"),
-        }))
+        let what = match close {
+            '"' => "unterminated STRING",
+            ']' => "unterminated instance name",
+            _ => "unterminated pattern",
+        };
+        Err(self.illegal(what, &text))
     }
 
     fn ternary(&mut self) -> Result<Expression, SyntaxError> {
@@ -371,19 +432,22 @@ impl Parser<'_> {
         if self.depth > DEPTH {
             return Err(self.error("Expression nested too deeply"));
         }
-        let guard = self.binary(0)?;
-        let expression = if self.token == Token::Question {
-            self.advance()?;
-            let yes = self.ternary()?;
-            if self.token != Token::Colon {
-                return Err(self.error("':' expected in ternary expression"));
-            }
-            self.advance()?;
-            let no = self.ternary()?;
-            Expression::Ternary(Box::new([guard, yes, no]))
-        } else {
-            guard
-        };
+        let mut expression = self.binary(0)?;
+        while self.token == Token::Question {
+            let yes = self.within("Arithmetic expression expected to follow QUEST", |p| {
+                p.advance()?;
+                let yes = p.ternary()?;
+                match p.token {
+                    Token::Colon => Ok(yes),
+                    _ => Err(p.unexpected()),
+                }
+            })?;
+            let no = self.within("Arithmetic expression expected to follow COLON", |p| {
+                p.advance()?;
+                p.binary(0)
+            })?;
+            expression = Expression::Ternary(Box::new([expression, yes, no]));
+        }
         self.depth -= 1;
         Ok(expression)
     }
@@ -397,8 +461,15 @@ impl Parser<'_> {
         while let Token::Operator(operator) = self.token
             && operator.level() == level
         {
-            self.advance()?;
-            let right = self.binary(level + 1)?;
+            let kind = match operator {
+                Operator::And | Operator::Or => "Boolean",
+                _ => "Arithmetic",
+            };
+            let lacks = format!("{kind} expression expected to follow {}", operator.word());
+            let right = self.within(&lacks, |p| {
+                p.advance()?;
+                p.binary(level + 1)
+            })?;
             left = Expression::Binary(operator, Box::new(left), Box::new(right));
         }
         Ok(left)
@@ -411,13 +482,19 @@ impl Parser<'_> {
         }
         let expression = match self.token {
             Token::Operator(Operator::Minus) => {
-                self.advance()?;
-                Expression::Negation(Box::new(self.unary()?))
+                let of = self.within("Arithmetic expression expected to follow NEG", |p| {
+                    p.advance()?;
+                    p.binary(3)
+                })?;
+                Expression::Negation(Box::new(of))
             }
-            // What it negates goes as far as it can.
+            // Each negates what binds closer than it does, products the one and comparisons the other.
             Token::Not => {
-                self.advance()?;
-                Expression::Not(Box::new(self.binary(0)?))
+                let of = self.within("Boolean expression expected to follow NOT", |p| {
+                    p.advance()?;
+                    p.binary(1)
+                })?;
+                Expression::Not(Box::new(of))
             }
             _ => self.primary()?,
         };
@@ -435,25 +512,28 @@ impl Parser<'_> {
                 self.advance()?;
                 return Ok(constant(text, Type::Double));
             }
-            Token::Open => {
-                self.advance()?;
-                let inner = self.ternary()?;
-                self.close()?;
-                inner
+            Token::Open if self.contexts.is_empty() => {
+                self.within("Unexpected initial '('", Self::parenthesized)?
             }
+            Token::Open => self.parenthesized()?,
             Token::Name(name) => {
                 self.advance()?;
-                if self.token == Token::Open {
+                if self.token == Token::Open && self.is_function(&name) {
                     self.call(&name)?
                 } else {
+                    self.behind_name()?;
                     Expression::Metric(name)
                 }
             }
-            _ if self.before.is_empty() => return Err(self.error("Arithmetic expression expected")),
-            _ => {
-                let what = format!("Arithmetic expression expected to follow {}", self.before);
-                return Err(self.error(&what));
+            // What can't begin an expression is noticed behind it.
+            Token::Operator(_) | Token::Question | Token::Colon | Token::Close
+                if self.contexts.is_empty() =>
+            {
+                let shown = self.text.get(self.at..self.next).unwrap_or("").to_owned();
+                self.advance()?;
+                return Err(self.error(&format!("Unexpected initial '{shown}'")));
             }
+            _ => return Err(self.unexpected()),
         };
         while let Token::Bracket(instance) = &self.token {
             expression = Expression::Instance(Box::new(expression), instance.clone());
@@ -462,70 +542,150 @@ impl Parser<'_> {
         Ok(expression)
     }
 
+    fn parenthesized(&mut self) -> Result<Expression, SyntaxError> {
+        self.advance()?;
+        let inner = self.ternary()?;
+        self.close()?;
+        Ok(inner)
+    }
+
+    fn is_function(&self, name: &str) -> bool {
+        OTHER_FUNCTIONS.contains(&name) || Function::ALL.iter().any(|(n, _)| *n == name)
+    }
+
+    /// Refuses what can't follow a metric's name anywhere.
+    fn behind_name(&self) -> Result<(), SyntaxError> {
+        match self.token {
+            Token::Integer(_)
+            | Token::Double(_)
+            | Token::Name(_)
+            | Token::Not
+            | Token::Assign
+            | Token::Text(_)
+            | Token::Pattern(_) => {
+                Err(self
+                    .error("Arithmetic or relational or boolean operator expected to follow NAME"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn close(&mut self) -> Result<(), SyntaxError> {
         match self.token {
             Token::Close => self.advance(),
-            _ if self.before.is_empty() => Err(self.error("')' expected")),
-            _ => {
-                let what = format!("Arithmetic expression expected to follow {}", self.before);
-                Err(self.error(&what))
-            }
+            _ => Err(self.unexpected()),
         }
     }
 
     fn comma(&mut self) -> Result<(), SyntaxError> {
-        if self.token != Token::Comma {
-            return Err(self.error("',' expected"));
+        match self.token {
+            Token::Comma => Ok(()),
+            _ => Err(self.unexpected()),
         }
-        self.advance()
     }
 
     fn name(&mut self) -> Result<String, SyntaxError> {
         let Token::Name(name) = self.token.clone() else {
-            return Err(self.error("Metric name expected"));
+            return Err(self.unexpected());
         };
         self.advance()?;
         Ok(name)
     }
 
+    /// A function's parenthesis, at which the parser is, and what is in it.
     fn call(&mut self, name: &str) -> Result<Expression, SyntaxError> {
-        let function = Function::ALL.iter().find(|(n, _)| *n == name);
         if name == "matchinst" {
             return self.match_instances();
         }
-        if name != "mkconst"
-            && !["defined", "anon", "rescale"].contains(&name)
-            && function.is_none()
-        {
-            return Err(self.error("Unknown function"));
+        if let Some((_, function)) = Function::ALL.iter().find(|(n, _)| *n == name) {
+            return self.of_metric(*function);
         }
-        self.advance()?;
-        let expression = match (name, function) {
-            (_, Some((_, function))) => Expression::Function(*function, Box::new(self.ternary()?)),
-            ("defined", _) => Expression::Defined(self.name()?),
-            ("anon", _) => {
-                let name = self.name()?;
-                let ty = type_named(name.strip_prefix("PM_TYPE_").unwrap_or(&name));
-                Expression::Anonymous(ty.ok_or_else(|| self.error("Type expected"))?)
-            }
-            ("rescale", _) => {
-                let of = self.ternary()?;
-                self.comma()?;
-                let Token::Text(units) = self.token.clone() else {
-                    return Err(self.error("Units string expected"));
-                };
-                let parsed: Result<ScaledUnits, _> = units.parse();
-                let units = parsed.map_err(|e| self.error(&format!("Illegal units: {e}")))?;
+        match name {
+            "defined" => {
                 self.advance()?;
-                Expression::Rescale(Box::new(of), units.units)
+                let name = self.name()?;
+                self.close()?;
+                Ok(Expression::Defined(name))
             }
-            _ => self.make_constant()?,
-        };
-        self.close()?;
-        Ok(expression)
+            "anon" => {
+                let ty = self.within("Metric name expected to follow anon(", |p| {
+                    p.advance()?;
+                    let name = p.name()?;
+                    let ty = type_named(name.strip_prefix("PM_TYPE_").unwrap_or(&name));
+                    let ty = ty.ok_or_else(|| p.error("Type expected"))?;
+                    p.close()?;
+                    Ok(ty)
+                })?;
+                Ok(Expression::Anonymous(ty))
+            }
+            "rescale" => self.rescale(),
+            _ => self.make_constant(),
+        }
+    }
+
+    /// A function of a metric, or `scalar` of an expression.
+    fn of_metric(&mut self, function: Function) -> Result<Expression, SyntaxError> {
+        let name = function.name();
+        if function == Function::Scalar {
+            let of = self.within("<expr> expected to follow scalar(", |p| {
+                p.advance()?;
+                let of = p.ternary()?;
+                p.close()?;
+                Ok(of)
+            })?;
+            return Ok(Expression::Function(function, Box::new(of)));
+        }
+        let lacks = format!("Metric name expected to follow {name}(");
+        let name = self.within(&lacks, |p| {
+            p.advance()?;
+            let name = p.name()?;
+            p.close()?;
+            Ok(name)
+        })?;
+        Ok(Expression::Function(
+            function,
+            Box::new(Expression::Metric(name)),
+        ))
+    }
+
+    /// The text behind the current token and white space.
+    fn lookahead(&self) -> &str {
+        self.rest().trim_start()
+    }
+
+    fn rescale(&mut self) -> Result<Expression, SyntaxError> {
+        let lacks = "Arithmetic or relational or boolean operator expected to follow rescale(";
+        let of = self.within(lacks, |p| {
+            p.advance()?;
+            let of = p.ternary()?;
+            p.comma()?;
+            Ok(of)
+        })?;
+        let units = self.within("Units string expected to follow rescale(<expr>,", |p| {
+            p.advance()?;
+            let Token::Text(units) = p.token.clone() else {
+                return Err(p.unexpected());
+            };
+            p.advance()?;
+            if p.token != Token::Close {
+                return Err(p.unexpected());
+            }
+            p.units(&units)
+        })?;
+        self.advance()?;
+        Ok(Expression::Rescale(Box::new(of), units))
+    }
+
+    fn units(&self, text: &str) -> Result<Units, SyntaxError> {
+        let parsed: Result<ScaledUnits, _> = text.parse();
+        match parsed {
+            Ok(scaled) => Ok(scaled.units),
+            Err(why) => Err(self.error(&format!("Illegal units: '{why}'"))),
+        }
     }
 
     fn make_constant(&mut self) -> Result<Expression, SyntaxError> {
+        self.advance()?;
         let negative = self.token == Token::Operator(Operator::Minus);
         if negative {
             self.advance()?;
@@ -533,10 +693,11 @@ impl Parser<'_> {
         let (text, ty) = match self.token.clone() {
             Token::Integer(text) => (text, Type::U32),
             Token::Double(text) => (text, Type::Double),
-            _ => return Err(self.error("Constant expected")),
+            _ => return Err(self.unexpected()),
         };
         self.advance()?;
         let sign = if negative { "-" } else { "" };
+        let real = ty == Type::Double;
         let mut made = Constant {
             text: format!("{sign}{text}"),
             ty,
@@ -545,81 +706,159 @@ impl Parser<'_> {
         };
         while self.token == Token::Comma {
             self.advance()?;
-            let tag = self.name()?;
+            let tag = match &self.token {
+                Token::Name(tag) if TAGS.contains(&tag.as_str()) => tag.clone(),
+                _ => return Err(self.unexpected()),
+            };
+            self.advance()?;
             if self.token != Token::Assign {
-                return Err(self.error("'=' expected"));
+                return Err(self.unexpected());
             }
             let value = self.tag_value()?;
             let upper = value.to_ascii_uppercase();
+            let unknown = |p: &Self| p.error(&format!("Unrecognized value for {tag} '{value}'"));
             match tag.as_str() {
                 "type" => {
-                    let ty = type_named(&upper);
-                    made.ty = ty.ok_or_else(|| self.error("Illegal type"))?;
+                    let ty = type_named(&upper).filter(|ty| {
+                        !matches!(
+                            ty,
+                            Type::String
+                                | Type::Aggregate
+                                | Type::AggregateStatic
+                                | Type::Event
+                                | Type::HighResEvent
+                        )
+                    });
+                    made.ty = ty.ok_or_else(|| unknown(self))?;
                 }
                 "semantics" => {
                     made.sem = match upper.as_str() {
                         "COUNTER" => Semantics::Counter,
                         "INSTANT" => Semantics::Instant,
                         "DISCRETE" => Semantics::Discrete,
-                        _ => return Err(self.error("Illegal semantics")),
+                        _ => return Err(unknown(self)),
                     };
                 }
-                "units" => {
-                    let parsed: Result<ScaledUnits, _> = value.parse();
-                    made.units = parsed
-                        .map_err(|e| self.error(&format!("Illegal units: {e}")))?
-                        .units;
-                }
-                _ => return Err(self.error("Unknown tag")),
+                _ => made.units = self.units(&value)?,
             }
+            self.advance()?;
         }
+        if self.token == Token::Close && real && !matches!(made.ty, Type::Float | Type::Double) {
+            return Err(self.error(&format!(
+                "Incompatible floating point constant and type '{}'",
+                made.ty
+            )));
+        }
+        self.close()?;
         Ok(Expression::Constant(made))
     }
 
-    /// What stands behind a tag's `=`, up to a comma or the end, or in quotes.
+    /// What stands behind a tag's `=`, up to a comma or the end, or in quotes. It is the current token then.
     fn tag_value(&mut self) -> Result<String, SyntaxError> {
-        let rest = self.rest();
-        let quoted = rest.trim_start().starts_with('"');
-        if quoted {
+        let whole = self.text;
+        let rest = whole.get(self.next..).unwrap_or("");
+        let text = rest.trim_start();
+        if text.starts_with('"') || text.starts_with([',', ')']) || text.is_empty() {
             self.advance()?;
-            let Token::Text(text) = self.token.clone() else {
-                return Err(self.error("Value expected"));
+            return match self.token.clone() {
+                Token::Text(text) => Ok(text),
+                _ => Err(self.unexpected()),
             };
-            self.advance()?;
-            return Ok(text);
         }
-        let end = rest.find([',', ')']).unwrap_or(rest.len());
-        let value = rest.get(..end).unwrap_or("").trim().to_owned();
-        self.next += end;
-        self.advance()?;
+        self.at = self.next + (rest.len() - text.len());
+        let end = text.find([',', ')']).unwrap_or(text.len());
+        let value = text.get(..end).unwrap_or("").trim().to_owned();
+        self.next = self.at + end;
+        self.token = match value.parse::<u32>() {
+            Ok(_) => Token::Integer(value.clone()),
+            Err(_) => Token::Name(value.clone()),
+        };
+        if trace::wanted() {
+            let (kind, shown) = self.token.shown(false);
+            trace::token(&kind, shown);
+        }
         Ok(value)
     }
 
     fn match_instances(&mut self) -> Result<Expression, SyntaxError> {
-        // The current token is the parenthesis; the filter behind it is no token of expressions.
-        let rest = self.text.get(self.next..).unwrap_or("");
-        let trimmed = rest.trim_start();
-        let negated = trimmed.starts_with('!');
-        let pattern = trimmed.strip_prefix('!').unwrap_or(trimmed).trim_start();
-        self.at = self.next + (rest.len() - pattern.len());
-        if !pattern.starts_with('/') {
-            return Err(self.error("Regular expression expected"));
-        }
-        let (text, length) = self.delimited(pattern, '/')?;
-        if regex_lite::Regex::new(&text).is_err() {
-            return Err(self.error("Illegal regular expression"));
-        }
-        self.next = self.at + length;
-        self.token = Token::Pattern(text.clone());
-        self.advance()?;
-        self.comma()?;
-        let of = self.ternary()?;
-        self.close()?;
+        let filter = "<filter>, <expr>) expected to follow matchinst(";
+        let (negated, pattern) = self.within(filter, |p| {
+            let negated = p.lookahead().starts_with('!');
+            if negated {
+                p.advance()?;
+            }
+            let (rest, text) = (p.rest().len(), p.lookahead());
+            if !text.starts_with('/') {
+                p.advance()?;
+                return Err(p.unexpected());
+            }
+            // The pattern is no token of expressions.
+            let at = p.next + (rest - text.len());
+            let text = text.to_owned();
+            p.at = at;
+            let (pattern, length) = p.delimited(&text, '/')?;
+            p.next = at + length;
+            p.token = Token::Pattern(pattern.clone());
+            trace::token("PATTERN", &pattern);
+            if regex_lite::Regex::new(&pattern).is_err() {
+                let why = regular_expression_error(&pattern);
+                return Err(p.error(&format!("bad regular expression: '{why}'")));
+            }
+            Ok((negated, pattern))
+        })?;
+        self.within(", <expr>) expected to follow matchinst(<filter>", |p| {
+            p.advance()?;
+            p.comma()
+        })?;
+        let of = self.within("<expr>) expected to follow matchinst(<filter>,", |p| {
+            p.advance()?;
+            let of = p.ternary()?;
+            p.close()?;
+            Ok(of)
+        })?;
         Ok(Expression::Match {
             negated,
-            pattern: text,
+            pattern,
             of: Box::new(of),
         })
+    }
+}
+
+/// The names of functions that take something else than one expression.
+const OTHER_FUNCTIONS: [&str; 5] = ["anon", "defined", "matchinst", "mkconst", "rescale"];
+/// What a constant can be given beside its value.
+const TAGS: [&str; 3] = ["type", "semantics", "units"];
+
+/// The number that a text begins with: digits with at most one point, and an exponent.
+fn number(text: &str) -> &str {
+    let mut point = false;
+    let end = text
+        .find(|c: char| match c {
+            '.' => std::mem::replace(&mut point, true),
+            c => !c.is_ascii_digit(),
+        })
+        .unwrap_or(text.len());
+    let after = text.get(end..).unwrap_or("");
+    let exponent = after.strip_prefix(['e', 'E']).unwrap_or("");
+    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let behind = exponent.trim_start_matches(|c: char| c.is_ascii_digit());
+    let end = if behind.len() < exponent.len() {
+        text.len() - behind.len()
+    } else {
+        end
+    };
+    text.get(..end).unwrap_or(text)
+}
+
+/// The words of PCP's library for what is wrong with a regular expression.
+fn regular_expression_error(pattern: &str) -> &'static str {
+    let count = |c: char| pattern.matches(c).count();
+    if count('(') > count(')') {
+        "Unmatched ( or \\("
+    } else if count(')') > count('(') {
+        "Unmatched ) or \\)"
+    } else {
+        "Invalid regular expression"
     }
 }
 
@@ -695,11 +934,18 @@ mod tests {
             tree("a>=b||b>c&&d!=e||f>g"),
             "((((a>=b)||(b>c))&&(d!=e))||(f>g))"
         );
-        assert_eq!(tree("!a>b||c<d"), "(!((a>b)||(c<d)))");
+        // As Debian's pminfo shows them with -Dderive.
+        assert_eq!(tree("!a>b||c<d"), "((!(a>b))||(c<d))");
+        assert_eq!(tree("!a && b"), "((!a)&&b)");
+        assert_eq!(tree("-a / b / c"), "(-((a/b)/c))");
+        assert_eq!(tree("a * -b * c"), "(a*(-(b*c)))");
+        assert_eq!(tree("-!a * b"), "(-(!(a*b)))");
+        assert_eq!(tree("-a + b"), "((-a)+b)");
         assert_eq!(tree("!a<b+c"), "(!(a<(b+c)))");
-        assert_eq!(tree("-3*some.metric"), "((-3)*some.metric)");
+        assert_eq!(tree("-3*some.metric"), "(-(3*some.metric))");
         assert_eq!(tree("a - 5 - 2"), "((a-5)-2)");
-        assert_eq!(tree("a ? b : c ? d : e"), "(a?b:(c?d:e))");
+        assert_eq!(tree("a ? b : c ? d : e"), "((a?b:c)?d:e)");
+        assert_eq!(tree("a ? b ? x : y : c"), "(a?(b?x:y):c)");
         assert_eq!(tree("(i.x + o.y)[eth 1]"), "(i.x+o.y)[eth 1]");
         assert_eq!(tree("delta(t.b) / delta(t.n)"), "(delta(t.b)/delta(t.n))");
     }
@@ -723,7 +969,7 @@ mod tests {
             mistake(" a.b +").what,
             "Arithmetic expression expected to follow PLUS"
         );
-        assert_eq!(mistake(" a.b +").at, 6);
+        assert_eq!(mistake(" a.b +").at, 5);
         assert_eq!(
             mistake("a b").what,
             "Arithmetic or relational or boolean operator expected to follow NAME"
@@ -731,6 +977,73 @@ mod tests {
         assert_eq!(mistake(" 4294967296").what, "Constant value too large");
         assert_eq!(mistake("foo ^ bar").at, 4);
         assert_eq!(mistake("a / b )").what, "Unexpected ')'");
+        // As Debian's pminfo has them: the place and the words.
+        for (text, at, what) in [
+            (" (a", 2, "Unexpected initial '('"),
+            (" *", 1, "Unexpected initial '*'"),
+            (" )a", 2, "Unexpected initial ')'"),
+            (" rat(disk.dev.read)", 5, "Unexpected '('"),
+            (" a + 3 c", 7, ""),
+            (
+                " a + (3 b",
+                8,
+                "Arithmetic expression expected to follow PLUS",
+            ),
+            (" a && )", 6, "Boolean expression expected to follow AND"),
+            (
+                " a ? b",
+                5,
+                "Arithmetic expression expected to follow QUEST",
+            ),
+            (" avg(a + )", 7, "Metric name expected to follow avg("),
+            (" max()", 5, "Metric name expected to follow max("),
+            (" scalar(3 4)", 10, "<expr> expected to follow scalar("),
+            (
+                " matchinst(",
+                10,
+                "<filter>, <expr>) expected to follow matchinst(",
+            ),
+            (
+                " matchinst(/a/",
+                13,
+                ", <expr>) expected to follow matchinst(<filter>",
+            ),
+            (
+                " matchinst(/a/,(a",
+                16,
+                "<expr>) expected to follow matchinst(<filter>,",
+            ),
+            (
+                " matchinst(/a(/,b)",
+                11,
+                "bad regular expression: 'Unmatched ( or \\('",
+            ),
+            (
+                " rescale(a,)",
+                11,
+                "Units string expected to follow rescale(<expr>,",
+            ),
+            (
+                " rescale(a, \"foo\")",
+                17,
+                "Illegal units: 'unrecognized or duplicate base unit'",
+            ),
+            (
+                " mkconst(3,type=string)",
+                16,
+                "Unrecognized value for type 'string'",
+            ),
+            (
+                " mkconst(3.5,type=u32)",
+                21,
+                "Incompatible floating point constant and type 'U32'",
+            ),
+            (" a[x", 2, "unterminated instance name"),
+            (" 1..2", 3, ""),
+        ] {
+            let mistake = mistake(text);
+            assert_eq!((mistake.at, mistake.what.as_str()), (at, what), "{text}");
+        }
         assert!(parse(&"(".repeat(5000)).is_err());
         assert!(parse(&"-".repeat(5000)).is_err());
     }

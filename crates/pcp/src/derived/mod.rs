@@ -3,6 +3,7 @@
 mod arithmetic;
 mod bound;
 mod expression;
+pub(crate) mod trace;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -64,18 +65,24 @@ impl DerivedMetrics {
                 "An anonymous derived metric that is used to encode the number of\nevent records missed because either the PMDA could not keep up\nor the PMAPI client did not collect the event records fast\nenough.  See pmUnpackEventRecords(3).",
             ),
         ] {
-            metrics.definitions.push(Definition {
-                name: name.to_owned(),
-                expression: Expression::Anonymous(crate::Type::U32),
-                oneline: Some(oneline.to_owned()),
-                help: Some(help.to_owned()),
-            });
+            // The text is sound.
+            let _ = metrics.register(name, "anon(PM_TYPE_U32)");
+            if let Some(definition) = metrics.definitions.last_mut() {
+                definition.oneline = Some(oneline.to_owned());
+                definition.help = Some(help.to_owned());
+            }
         }
         let configured = std::env::var("PCP_DERIVED_CONFIG");
+        if trace::derive() && configured.as_ref().is_ok_and(|path| !path.is_empty()) {
+            eprintln!("Derived metric initialization from $PCP_DERIVED_CONFIG");
+        }
         let path = configured.unwrap_or_else(|_| {
             let var = crate::config("PCP_VAR_DIR").unwrap_or("/var/lib/pcp".to_owned());
             format!("{var}/config/derived")
         });
+        if trace::derive() && std::env::var_os("PCP_DERIVED_CONFIG").is_none() {
+            eprintln!("Derived metric initialization from {path}");
+        }
         let said = metrics.load(&path).unwrap_or_default();
         (metrics, said)
     }
@@ -85,6 +92,12 @@ impl DerivedMetrics {
     /// # Errors
     /// What is wrong with the expression, or with a name that is there already.
     pub fn register(&mut self, name: &str, text: &str) -> std::result::Result<(), SyntaxError> {
+        if trace::wanted() {
+            eprintln!(
+                "pmRegisterDerived: name=\"{name}\" expr=\"{}\"",
+                text.trim_start()
+            );
+        }
         if self.definitions.iter().any(|d| d.name == name) {
             return Err(SyntaxError {
                 at: text.len() - text.trim_start().len(),
@@ -92,6 +105,7 @@ impl DerivedMetrics {
             });
         }
         let expression = expression::parse(text)?;
+        trace::registered(self.definitions.len(), name, text.trim_start(), &expression);
         if self.definitions.len() < MOST {
             self.definitions.push(Definition {
                 name: name.to_owned(),
@@ -111,9 +125,18 @@ impl DerivedMetrics {
         let mut said = Vec::new();
         for part in path.split(':').filter(|p| !p.is_empty()) {
             let mut files = Vec::new();
-            files_below(Path::new(part), &mut files, 0)?;
+            if let Err(error) = files_below(Path::new(part), &mut files, 0) {
+                if trace::derive() {
+                    let code = error.code();
+                    eprintln!("Warning: derived metrics path component: {part}: {code}");
+                }
+                return Err(error);
+            }
             for file in files {
                 let text = fs::read(&file)?;
+                if trace::derive() {
+                    eprintln!("pmLoadDerivedConfig(\"{}\")", file.display());
+                }
                 let shown = file.display().to_string();
                 self.read(&shown, &String::from_utf8_lossy(&text), &mut said);
             }
@@ -141,6 +164,10 @@ impl DerivedMetrics {
                     }
                     Err(what) => said.push(format!("{place} Error: {what}\n")),
                 }
+                // Beside the traces they belong where they are found.
+                if trace::derive() {
+                    eprint!("{}", std::mem::take(said).concat());
+                }
             }
             rest = used;
         }
@@ -159,27 +186,37 @@ impl DerivedMetrics {
             .unwrap_or(trimmed.len());
         let (name, rest) = trimmed.split_at(end);
         if name.is_empty() {
-            return load("derived metric name missing".to_owned());
+            return load(format!("derived metric name missing\n{line}"));
         }
         let rest = rest.trim_start();
         if let Some(attribute) = rest.strip_prefix('(') {
             return self.attribute(name, attribute, after);
         }
         let Some(text) = rest.strip_prefix('=') else {
-            return load(format!("missing ``='' after derived metric name {name}"));
+            return load(format!("missing ``='' after derived metric name\n{line}"));
         };
         if !is_name(name) {
             return load(format!("illegal derived metric name ({name})"));
         }
         if text.trim().is_empty() {
-            return load("expression missing".to_owned());
+            return load(format!("expression missing\n{line}"));
         }
         self.register(name, text).map_err(|error| {
             let at = error.at.min(text.len());
-            let before = " ".repeat(at);
+            // White space stays as it is, so that the caret stands below its place.
+            let before: String = text
+                .chars()
+                .scan(0, |used, c| {
+                    let here = *used;
+                    *used += c.len_utf8();
+                    (here < at).then_some(if c.is_whitespace() { c } else { ' ' })
+                })
+                .collect();
             let behind = " ".repeat((text.len() - at).saturating_sub(1));
+            let what = error.to_string();
+            let separator = if what.is_empty() { "" } else { "\n" };
             format!(
-                "pmRegisterDerived({name}, ...) syntax error\n{text}\n{before}^{behind}\n{error}"
+                "pmRegisterDerived({name}, ...) syntax error\n{text}\n{before}^{behind}{separator}{what}"
             )
         })?;
         Ok((after, None))
@@ -235,6 +272,9 @@ impl DerivedMetrics {
                 "cannot set attribute, derived metric name({name}) not defined"
             ));
         };
+        if trace::wanted() {
+            eprintln!("setattr: name=\"{name}\" attr=\"{attribute}\" value=\"{value}\"");
+        }
         match attribute {
             "oneline" => definition.oneline = Some(value),
             "helptext" => definition.help = Some(value),
@@ -294,8 +334,11 @@ fn files_below(path: &Path, files: &mut Vec<PathBuf>, depth: usize) -> Result<()
 struct Metric {
     name: Text,
     pmid: Pmid,
-    /// What it means in the context; nothing when it makes no sense there.
-    bound: Option<Bound>,
+    expression: Expression,
+    /// What it means in the context, once it was looked at; nothing when it makes no sense there.
+    bound: Option<Option<Bound>>,
+    /// The first number of its tree in traces.
+    tree: u64,
     oneline: Option<Text>,
     help: Option<Text>,
 }
@@ -304,47 +347,135 @@ struct Metric {
 #[derive(Debug, Default)]
 pub(crate) struct DerivedSet {
     metrics: Vec<Metric>,
+    operands: Operands,
+    /// Metrics of expressions that are not known, or of which there is no descriptor.
+    unknown: HashMap<String, (Option<Pmid>, ErrorCode)>,
+}
+
+impl Metric {
+    /// Puts it together with what its metrics are, when that was not done; what makes no sense is said on standard error.
+    fn bind(
+        &mut self,
+        operands: &Operands,
+        unknown: &HashMap<String, (Option<Pmid>, ErrorCode)>,
+    ) -> Option<&mut Bound> {
+        if self.bound.is_none() {
+            let bound = match Bound::new(&self.expression, operands) {
+                Ok(bound) => {
+                    self.trace(&bound, unknown);
+                    Some(bound)
+                }
+                Err(BindError::Semantic(what)) => {
+                    eprintln!("Semantic error: derived metric {}: {what}", self.name);
+                    None
+                }
+                Err(BindError::Operand(operand)) => {
+                    self.trace_unknown(&operand, unknown);
+                    None
+                }
+            };
+            self.bound = Some(bound);
+        }
+        self.bound.as_mut().and_then(Option::as_mut)
+    }
+
+    fn trace(&mut self, bound: &Bound, unknown: &HashMap<String, (Option<Pmid>, ErrorCode)>) {
+        if !trace::derive() {
+            return;
+        }
+        trace_undefined(&self.expression, unknown);
+        eprintln!("__dmbind: bind metric[{}] {}", self.number(), self.name);
+        self.tree = trace::Tree::of(&self.expression).first();
+        if trace::trees() {
+            let tree = trace::Tree::again(&self.expression, self.tree, self.pmid);
+            eprint!("{}", tree.titled_with(bound));
+        }
+    }
+
+    fn trace_unknown(&self, operand: &str, unknown: &HashMap<String, (Option<Pmid>, ErrorCode)>) {
+        if !trace::derive() {
+            return;
+        }
+        let name = &self.name;
+        match unknown.get(operand) {
+            Some((Some(pmid), code)) => eprintln!(
+                "bind_expr: error: derived metric {name}: operand ({operand} [{pmid}]): {code}"
+            ),
+            other => {
+                let code = other.map_or(ErrorCode::NAME, |(_, code)| *code);
+                eprintln!("__dmgetpmid: metric \"{operand}\" -> {code}");
+                eprintln!("bind_expr: error: derived metric {name}: operand: {operand}: {code}");
+            }
+        }
+    }
+
+    /// Its place among all definitions.
+    fn number(&self) -> u32 {
+        (self.pmid.cluster() << 10 | self.pmid.item()).saturating_sub(1)
+    }
 }
 
 impl DerivedSet {
-    /// Binds definitions to a context. The texts are of those that make no sense; those whose metrics are not there are
-    /// not mentioned. In archives either have a name, and neither a descriptor nor values.
-    pub(crate) fn new(
-        metrics: &DerivedMetrics,
-        context: &mut Context,
-    ) -> Result<(DerivedSet, Vec<String>)> {
+    /// Readies definitions for a context. What they mean there is found when they are first used.
+    pub(crate) fn new(metrics: &DerivedMetrics, context: &mut Context) -> Result<DerivedSet> {
         let mut names = Vec::new();
         for definition in &metrics.definitions {
             collect_names(&definition.expression, &mut names);
         }
-        let operands = look_up(context, &names)?;
         let mut set = DerivedSet::default();
-        let mut said = Vec::new();
+        set.look_up(context, &names)?;
         for (definition, index) in metrics.definitions.iter().zip(1u32..) {
-            let bound = match Bound::new(&definition.expression, &operands) {
-                Ok(bound) => Some(bound),
-                Err(BindError::Operand) => None,
-                Err(BindError::Semantic(what)) => {
-                    said.push(format!(
-                        "Semantic error: derived metric {}: {what}\n",
-                        definition.name
-                    ));
-                    None
-                }
-            };
-            // A live host's names are without those that can't be had; an archive's have them.
-            if bound.is_none() && matches!(context, Context::Host(_)) {
-                continue;
-            }
             set.metrics.push(Metric {
                 name: definition.name.as_str().into(),
                 pmid: Pmid::new(Pmid::DYNAMIC_DOMAIN, index >> 10, index),
-                bound,
+                expression: definition.expression.clone(),
+                bound: None,
+                tree: 0,
                 oneline: definition.oneline.as_deref().map(Text::from),
                 help: definition.help.as_deref().map(Text::from),
             });
         }
-        Ok((set, said))
+        if trace::trees() {
+            let number = set.metrics.len();
+            eprintln!("__dmopencontext(->ctx 0) called, {number} derived metrics");
+        }
+        Ok(set)
+    }
+
+    /// Asks for what is known of metrics in expressions.
+    fn look_up(&mut self, context: &mut Context, names: &[Text]) -> Result<()> {
+        let mut seen = HashSet::new();
+        let names: Vec<Text> = names
+            .iter()
+            .filter(|n| seen.insert(n.as_bytes().to_vec()))
+            .cloned()
+            .collect();
+        let mut known = Vec::new();
+        for (name, pmid) in names.iter().zip(context.lookup_names(&names)?) {
+            match pmid {
+                Ok(pmid) => known.push((name.to_string(), pmid)),
+                Err(code) => {
+                    self.unknown.insert(name.to_string(), (None, code));
+                }
+            }
+        }
+        let pmids: Vec<Pmid> = known.iter().map(|(_, pmid)| *pmid).collect();
+        let descs = if pmids.is_empty() {
+            Vec::new()
+        } else {
+            context.descs(&pmids)?
+        };
+        for ((name, pmid), desc) in known.into_iter().zip(descs) {
+            match desc {
+                Ok(desc) => {
+                    self.operands.insert(name, desc);
+                }
+                Err(code) => {
+                    self.unknown.insert(name, (Some(pmid), code));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn metric(&self, pmid: Pmid) -> Option<&Metric> {
@@ -353,10 +484,18 @@ impl DerivedSet {
 
     /// The metric of a name.
     pub(crate) fn lookup(&self, name: &Text) -> Option<Pmid> {
-        self.metrics
+        let found = self
+            .metrics
             .iter()
             .find(|m| m.name == *name)
-            .map(|m| m.pmid)
+            .map(|m| m.pmid);
+        if trace::derive() {
+            match found {
+                Some(pmid) => eprintln!("__dmgetpmid: metric \"{name}\" -> PMID {pmid}"),
+                None => eprintln!("__dmgetpmid: metric \"{name}\" -> {}", ErrorCode::NAME),
+            }
+        }
+        found
     }
 
     /// The name of a metric.
@@ -369,22 +508,58 @@ impl DerivedSet {
         &'a self,
         node: &'a Text,
     ) -> impl Iterator<Item = (&'a Text, &'a [u8])> + 'a {
-        self.metrics.iter().filter_map(|metric| {
-            let rest = metric.name.strip_prefix(node.as_bytes())?;
-            let rest = match rest {
-                rest if node.is_empty() => rest,
-                [] => rest,
-                [b'.', rest @ ..] => rest,
-                _ => return None,
-            };
-            Some((&metric.name, rest))
-        })
+        self.metrics
+            .iter()
+            .filter_map(|metric| Some((&metric.name, behind(&metric.name, node)?)))
+    }
+
+    /// How many names are directly below a node, and whether it is one itself.
+    pub(crate) fn child_count(&self, node: &Text) -> (usize, bool) {
+        let mut children = HashSet::new();
+        let mut leaf = false;
+        for (_, rest) in self.below(node) {
+            match rest.split(|b| *b == b'.').next() {
+                Some(child) if !child.is_empty() => {
+                    children.insert(child);
+                }
+                _ => leaf = true,
+            }
+        }
+        (children.len(), leaf)
+    }
+
+    /// The names at and below a node of a live host's name space, which is without those that can't be had.
+    pub(crate) fn below_with_sense(&mut self, node: &Text) -> Vec<Text> {
+        let mut names = Vec::new();
+        for metric in &mut self.metrics {
+            if behind(&metric.name, node).is_none() {
+                continue;
+            }
+            let name = metric.name.clone();
+            if trace::derive() && metric.bound.is_none() {
+                eprintln!("__dmgetpmid: metric \"{name}\" -> PMID {}", metric.pmid);
+            }
+            let sound = metric.bind(&self.operands, &self.unknown).is_some();
+            if trace::derive() {
+                match sound {
+                    true => eprintln!("__dmtraverse: name=\"{node}\" added \"{name}\""),
+                    false => eprintln!(
+                        "__dmtraverse: name=\"{node}\", omitting invalid child \"{name}\""
+                    ),
+                }
+            }
+            if sound {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// The descriptor of a metric.
-    pub(crate) fn desc(&self, pmid: Pmid) -> Option<std::result::Result<Desc, ErrorCode>> {
-        let metric = self.metric(pmid)?;
-        let bound = metric.bound.as_ref().ok_or(ErrorCode::BADDERIVE);
+    pub(crate) fn desc(&mut self, pmid: Pmid) -> Option<std::result::Result<Desc, ErrorCode>> {
+        let metric = self.metrics.iter_mut().find(|m| m.pmid == pmid)?;
+        let bound = metric.bind(&self.operands, &self.unknown);
+        let bound = bound.ok_or(ErrorCode::BADDERIVE);
         Some(bound.map(|bound| Desc { pmid, ..bound.desc }))
     }
 
@@ -403,14 +578,25 @@ impl DerivedSet {
     pub(crate) fn fetch(&mut self, context: &mut Context, pmids: &[Pmid]) -> Result<Fetched> {
         let mut wanted: Vec<Pmid> = Vec::with_capacity(pmids.len());
         for pmid in pmids {
-            match self.metric(*pmid) {
+            match self.metrics.iter_mut().find(|m| m.pmid == *pmid) {
                 Some(metric) => {
-                    if let Some(bound) = &metric.bound {
+                    if let Some(bound) = metric.bind(&self.operands, &self.unknown) {
                         bound.collect(&mut wanted);
                     }
                 }
                 None if wanted.contains(pmid) => {}
                 None => wanted.push(*pmid),
+            }
+        }
+        if trace::values() {
+            let added: Vec<String> = wanted
+                .iter()
+                .filter(|p| !pmids.contains(p))
+                .map(ToString::to_string)
+                .collect();
+            if !added.is_empty() {
+                let (number, added) = (added.len(), added.join(" "));
+                eprintln!("derived metrics prefetch added {number} metrics: {added}");
             }
         }
         let between = matches!(context, Context::Archive(archive) if archive.interpolates());
@@ -421,7 +607,7 @@ impl DerivedSet {
                 sets: Vec::new(),
             }
         } else {
-            context.fetch(&wanted)?
+            context.fetch_untraced(&wanted)?
         };
         let time = fetched.time;
         let sets: HashMap<Pmid, ValueSet> = fetched
@@ -429,36 +615,69 @@ impl DerivedSet {
             .into_iter()
             .map(|set| (set.pmid, set))
             .collect();
-        let mut name = |indom, inst| context.instance_name(indom, inst).ok();
+        let mut name = |indom, inst| {
+            if let Ok(name) = context.instance_name(indom, inst) {
+                return Some(name);
+            }
+            // A value between records can be of an instance that is not in its domain just then.
+            let Context::Archive(archive) = &*context else {
+                return None;
+            };
+            let all = archive.all_instances(indom).ok()?;
+            all.into_iter().find(|i| i.inst == inst).map(|i| i.name)
+        };
         let mut sample = Sample {
             sets: &sets,
             time,
             name: &mut name,
         };
         let mut result = Vec::with_capacity(pmids.len());
-        for pmid in pmids {
+        for (number, pmid) in pmids.iter().enumerate() {
             let metric = self.metrics.iter_mut().find(|m| m.pmid == *pmid);
             result.push(match metric {
                 None => match sets.get(pmid) {
                     Some(set) => set.clone(),
                     None => ValueSet::error(*pmid, ErrorCode::VALUE),
                 },
-                Some(Metric { bound: None, .. }) => ValueSet::error(*pmid, ErrorCode::BADDERIVE),
                 Some(Metric {
-                    bound: Some(bound), ..
-                }) => match bound.values(&mut sample) {
-                    Ok(values) => {
-                        let values = values.into_iter().map(|(inst, value)| InstanceValue {
-                            inst,
-                            value: value.to_value(),
-                        });
-                        ValueSet::new(*pmid, values.collect())
+                    bound: Some(Some(bound)),
+                    expression,
+                    tree,
+                    ..
+                }) => {
+                    let values = bound.values(&mut sample);
+                    if trace::values() {
+                        trace::missing_instances(expression, bound, *tree);
+                        trace::posted(number, *pmid, &values);
+                        let tree = trace::Tree::again(expression, *tree, *pmid);
+                        eprint!("{}", tree.show(Some(bound)));
                     }
-                    Err(code) => ValueSet::error(*pmid, code),
-                },
+                    match values {
+                        Ok(values) => {
+                            let values = values.into_iter().map(|(inst, value)| InstanceValue {
+                                inst,
+                                value: value.to_value(),
+                            });
+                            ValueSet::new(*pmid, values.collect())
+                        }
+                        Err(code) => ValueSet::error(*pmid, code),
+                    }
+                }
+                Some(_) => ValueSet::error(*pmid, ErrorCode::BADDERIVE),
             });
         }
         Ok(Fetched { time, sets: result })
+    }
+}
+
+/// Says of each name in `defined()` that there is no such metric.
+fn trace_undefined(expression: &Expression, unknown: &HashMap<String, (Option<Pmid>, ErrorCode)>) {
+    let mut names = Vec::new();
+    collect_names(expression, &mut names);
+    for name in names {
+        if let Some((None, code)) = unknown.get(&name.to_string()) {
+            eprintln!("__dmgetpmid: metric \"{name}\" -> {code}");
+        }
     }
 }
 
@@ -480,28 +699,12 @@ fn collect_names(expression: &Expression, names: &mut Vec<Text>) {
     }
 }
 
-fn look_up(context: &mut Context, names: &[Text]) -> Result<Operands> {
-    let mut seen = HashSet::new();
-    let names: Vec<Text> = names
-        .iter()
-        .filter(|n| seen.insert(n.as_bytes().to_vec()))
-        .cloned()
-        .collect();
-    let mut known = Vec::new();
-    for (name, pmid) in names.iter().zip(context.lookup_names(&names)?) {
-        if let Ok(pmid) = pmid {
-            known.push((name.to_string(), pmid));
-        }
+/// What stands behind a node and its dot in a name that is at or below it.
+fn behind<'a>(name: &'a Text, node: &Text) -> Option<&'a [u8]> {
+    match name.strip_prefix(node.as_bytes())? {
+        rest if node.is_empty() => Some(rest),
+        [] => Some(&[]),
+        [b'.', rest @ ..] => Some(rest),
+        _ => None,
     }
-    let pmids: Vec<Pmid> = known.iter().map(|(_, pmid)| *pmid).collect();
-    let descs = if pmids.is_empty() {
-        Vec::new()
-    } else {
-        context.descs(&pmids)?
-    };
-    Ok(known
-        .into_iter()
-        .zip(descs)
-        .filter_map(|((name, _), desc)| Some((name, desc.ok()?)))
-        .collect())
 }

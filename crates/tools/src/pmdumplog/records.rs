@@ -67,7 +67,12 @@ impl<W: Write> Dump<'_, W> {
             }
             let fetched = record.and_then(|r| r.map(|r| Ok((r.decode()?, r))).transpose());
             match fetched {
-                Ok(Some((fetched, record))) => self.record(&fetched, &record)?,
+                Ok(Some((fetched, record))) => {
+                    if pcp::debug::on(pcp::debug::Flag::Pdu) {
+                        eprint!("{}", pcp::dump_record(&self.archive, &fetched));
+                    }
+                    self.record(&fetched, &record)?;
+                }
                 Ok(None) => return Ok(0),
                 Err(error) => {
                     self.out.flush()?;

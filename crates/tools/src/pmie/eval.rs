@@ -378,6 +378,14 @@ fn fetch(
     for metric in metrics.iter().filter_map(|m| sources.metrics.get(*m)) {
         let samples = oldest - newest + 1;
         set.expected += metric.expected() * samples;
+        if metrics.len() == 1 && metric.is_unknown() {
+            // What there is no metric for is one value that is not known.
+            set.rows.push(Row {
+                host: Some(metric.host),
+                inst: None,
+                values: vec![Val::Missing; samples],
+            });
+        }
         for (inst, name) in metric.rows() {
             let values = (newest..=oldest)
                 .map(|sample| {

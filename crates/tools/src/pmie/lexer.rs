@@ -223,6 +223,32 @@ impl Lexer {
         }
     }
 
+    /// Puts a macro's text where it stands. False, with nothing read, when there is none of the name.
+    fn expand_within(&mut self) -> bool {
+        let rest: String = self.chars.iter().skip(1).take(MACRO_NAME_MAX + 2).collect();
+        let (name, length) = match rest.strip_prefix('\'') {
+            Some(quoted) => match quoted.split_once('\'') {
+                Some((name, _)) => (name.to_owned(), name.chars().count() + 3),
+                None => return false,
+            },
+            None => {
+                let of = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let name: String = rest.chars().take_while(|c| of(*c)).collect();
+                let length = name.chars().count() + 1;
+                (name, length)
+            }
+        };
+        let text = match self.macros.get(&name) {
+            Some(Macro::Text(text)) => text.clone(),
+            _ => return false,
+        };
+        for _ in 0..length {
+            self.bump();
+        }
+        self.push_back(&text);
+        true
+    }
+
     /// A macro's name up to its closing quote; what is wrong with it otherwise.
     fn quoted_macro(&mut self) -> Result<String, String> {
         let mut name = String::new();
@@ -248,7 +274,12 @@ impl Lexer {
             return Token::End;
         };
         if c.is_ascii_alphabetic() {
-            let name = self.word(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+            let of = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+            let mut name = self.word(of);
+            // Macros stand for parts of names, too.
+            while self.peek() == Some('$') && self.expand_within() {
+                name.push_str(&self.word(of));
+            }
             return Token::Name(name);
         }
         if c.is_ascii_digit() || (c == '.' && self.chars.get(1).is_some_and(char::is_ascii_digit)) {

@@ -9,6 +9,7 @@ mod parser;
 mod run;
 mod show;
 mod source;
+mod stats;
 
 use std::io::{self, Read};
 
@@ -18,9 +19,11 @@ use pcp::timezone::Zone;
 use pcp::{ErrorCode, Timestamp};
 
 use crate::options::Spec;
+use ast::{Body, Statement};
 use parser::Parser;
 use run::{Engine, Verbosity};
 use source::Sources;
+use stats::Stats;
 
 const USAGE: &str = "\
 Usage: pmie [options] [filename ...]
@@ -111,6 +114,7 @@ struct Options {
     check: bool,
     interact: bool,
     foreground: bool,
+    buffered: bool,
     log: Option<String>,
     quiet: bool,
     verbosity: Verbosity,
@@ -123,6 +127,13 @@ fn notify(kind: &str, text: &str) {
     let date = Zone::local().civil(Timestamp::now().sec).ctime();
     let date = date.rsplit_once(' ').map_or(date.as_str(), |(d, _)| d);
     eprintln!("[{date}] pmie({}) {kind}: {text}", std::process::id());
+}
+
+/// The same with `-q`.
+fn quiet(kind: &str, text: &str) {
+    if kind != "Info" {
+        notify(kind, text);
+    }
 }
 
 fn options(args: Vec<String>) -> Result<Options, String> {
@@ -143,7 +154,7 @@ fn options(args: Vec<String>) -> Result<Options, String> {
             'O' => options.window.origin = value,
             'S' => options.window.start = value,
             'T' => options.window.finish = value,
-            'b' => {}
+            'b' => options.buffered = true,
             'C' => options.check = true,
             'c' => options.files.push(text),
             'd' => options.interact = true,
@@ -195,81 +206,95 @@ fn options(args: Vec<String>) -> Result<Options, String> {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let parsed = match options(args.clone()) {
+    let parsed = match options(args) {
         Ok(options) => options,
         Err(text) => {
             eprint!("{text}");
             return Ok(1);
         }
     };
-    if let Some(log) = &parsed.log {
-        return run_logged(&args, &parsed, log);
+    if let Some(log) = &parsed.log
+        && let Err(text) = begin_log(&parsed, log)
+    {
+        eprint!("{text}");
+        return Ok(1);
     }
-    match start(&parsed) {
-        Ok(status) => Ok(status),
+    let logged = parsed.log.is_some();
+    if !parsed.interact && !parsed.check {
+        watch_signals(logged);
+    }
+    let status = match start(&parsed) {
+        Ok(status) => status,
         Err(text) => {
             eprint!("{text}");
-            Ok(1)
+            1
         }
+    };
+    if logged {
+        end_log();
+    }
+    Ok(status)
+}
+
+/// Puts standard error, and standard output with `-b`, into the log, and says there who this is.
+fn begin_log(options: &Options, log: &str) -> Result<(), String> {
+    let failed = |error: io::Error| {
+        let code = ErrorCode::from(&error);
+        format!("pmie: cannot open log \"{log}\" for writing : {code}\n")
+    };
+    let file = std::fs::File::create(log).map_err(failed)?;
+    let errno = |errno: nix::errno::Errno| failed(errno.into());
+    nix::unistd::dup2_stderr(&file).map_err(errno)?;
+    let live = options.archives.is_empty();
+    if options.buffered || live && !options.foreground && !options.check {
+        nix::unistd::dup2_stdout(&file).map_err(errno)?;
+    }
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    eprintln!(
+        "Log for pmie on {} started {}\n",
+        host.to_string_lossy(),
+        now()
+    );
+    if live {
+        let host = options.host.as_deref().unwrap_or("local:");
+        eprintln!("pmie: PID = {}, via {host}\n", std::process::id());
+    }
+    Ok(())
+}
+
+fn end_log() {
+    eprintln!("\nLog finished {}", now());
+}
+
+fn now() -> String {
+    Zone::local().civil(Timestamp::now().sec).ctime()
+}
+
+/// Ends the log, and what is said of this process elsewhere, when it is asked to end.
+fn watch_signals(logged: bool) {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGINT);
+    set.add(Signal::SIGTERM);
+    // Without it the process ends as any other.
+    if set.thread_block().is_ok() {
+        std::thread::spawn(move || {
+            if set.wait().is_ok() {
+                let _ = std::fs::remove_file(stats::path_of(std::process::id()));
+                if logged {
+                    end_log();
+                }
+                std::process::exit(1);
+            }
+        });
     }
 }
 
-/// Runs with standard error in a file; in the background when hosts are watched, unless told otherwise.
-fn run_logged(args: &[String], options: &Options, log: &str) -> io::Result<u8> {
-    let file = match std::fs::File::create(log) {
-        Ok(file) => file,
-        Err(error) => {
-            eprintln!(
-                "pmie: cannot open log \"{log}\" for writing : {}",
-                ErrorCode::from(&error)
-            );
-            return Ok(1);
-        }
-    };
-    let mut head = file.try_clone()?;
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    let date = |time: Timestamp| Zone::local().civil(time.sec).ctime();
-    io::Write::write_all(
-        &mut head,
-        format!(
-            "Log for pmie on {} started {}\n\n",
-            host.to_string_lossy(),
-            date(Timestamp::now())
-        )
-        .as_bytes(),
-    )?;
-    // The same command line without -l: what it says on standard error is the log.
-    let mut words = Vec::new();
-    let mut rest = args.iter();
-    while let Some(word) = rest.next() {
-        if word == "-l" || word == "--logfile" {
-            rest.next();
-        } else if !word.starts_with("-l") && !word.starts_with("--logfile=") {
-            words.push(word.clone());
-        }
-    }
-    let background = options.archives.is_empty() && !options.foreground && !options.check;
-    let buffered = args.iter().any(|w| w == "-b" || w == "--buffer");
-    let mut command = std::process::Command::new(std::env::current_exe()?);
-    std::os::unix::process::CommandExt::arg0(&mut command, "pmie");
-    command.args(&words).stderr(file.try_clone()?);
-    if buffered || background {
-        command.stdout(file.try_clone()?);
-    }
-    if background {
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        if !options.files.is_empty() {
-            command.stdin(std::process::Stdio::null());
-        }
-        command.spawn()?;
-        return Ok(0);
-    }
-    let status = command.status()?;
-    io::Write::write_all(
-        &mut head,
-        format!("\nLog finished {}\n", date(Timestamp::now())).as_bytes(),
-    )?;
-    Ok(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
+/// Reads a specification whose metrics are all unknown.
+pub(crate) fn read_without_metrics(text: &str, delta: Timestamp) {
+    // Archives that were not opened have no hosts.
+    let mut sources = Sources::new(vec![String::new()], None, None, quiet);
+    Parser::new(text, "text", delta, &mut sources).run();
 }
 
 /// A specification's text, and how messages call it.
@@ -297,6 +322,35 @@ fn read(file: Option<&str>) -> Result<(String, String), String> {
     }
 }
 
+/// The file that says how the evaluation goes; a folder that can't be written to takes nothing from it.
+fn stats_of(options: &Options, statements: &[Statement], sources: &mut Sources) -> Option<Stats> {
+    let absolute = |path: Option<&String>| {
+        let path = path.and_then(|p| std::path::absolute(p).ok());
+        path.map_or_else(String::new, |p| p.display().to_string())
+    };
+    let config = match options.files.last() {
+        Some(file) => absolute(Some(file)),
+        None => "<stdin>".to_owned(),
+    };
+    let log = match &options.log {
+        Some(log) => absolute(Some(log)),
+        None => "<none>".to_owned(),
+    };
+    let rules = |s: &Statement| match &s.body {
+        Body::Expr(_) => 0,
+        Body::Rule(..) => 1,
+        Body::Rules { rules, .. } => u32::try_from(rules.len()).unwrap_or(u32::MAX),
+    };
+    let in_a_second = |s: &Statement| {
+        let conditions = rules(s).max(1) as f32;
+        conditions / s.delta.as_secs_f64().max(1e-9) as f32
+    };
+    let host = sources.live_name().unwrap_or_default();
+    let expected = statements.iter().map(in_a_second).sum();
+    let rules = statements.iter().map(rules).sum();
+    Stats::create(&config, &log, &host, expected, rules).ok()
+}
+
 fn start(options: &Options) -> Result<u8, String> {
     let names = match &options.namespace {
         Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
@@ -311,7 +365,7 @@ fn start(options: &Options) -> Result<u8, String> {
         options.archives.clone(),
         options.host.clone(),
         names,
-        notify,
+        if options.quiet { quiet } else { notify },
     );
     let now = Timestamp::now();
     let mut span = (now, Timestamp::MAX);
@@ -377,6 +431,11 @@ fn start(options: &Options) -> Result<u8, String> {
             return Ok(1);
         }
     }
+    let stats = if options.archives.is_empty() && !options.interact && !statements.is_empty() {
+        stats_of(options, &statements, &mut sources)
+    } else {
+        None
+    };
     let mut engine = Engine::new(
         sources,
         statements,
@@ -387,6 +446,7 @@ fn start(options: &Options) -> Result<u8, String> {
             stamped: options.stamped,
             live: options.archives.is_empty(),
             stomp: options.stomp.clone(),
+            stats,
         },
     );
     if options.interact {

@@ -160,7 +160,12 @@ impl<'a> Parser<'a> {
         if !more && self.lexer.is_at_end() {
             "at end of file".to_owned()
         } else {
-            format!("near line {} of {}", self.lexer.line, self.file)
+            let kind = if self.file == "standard input" {
+                ""
+            } else {
+                "file "
+            };
+            format!("near line {} of {kind}{}", self.lexer.line, self.file)
         }
     }
 
@@ -231,6 +236,14 @@ impl<'a> Parser<'a> {
             format!("expr_{}", self.count)
         });
         if self.senseless {
+            self.failed = true;
+            return Ok(());
+        }
+        if self.statements.iter().any(|s| s.name == name) {
+            let place = self.place();
+            self.said.push_str(&format!(
+                "pmie: syntax error - {place}\nrule \"{name}\" multiply defined\n"
+            ));
             self.failed = true;
             return Ok(());
         }

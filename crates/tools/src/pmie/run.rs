@@ -12,6 +12,7 @@ use super::action::Actor;
 use super::ast::{Body, Expr, Form, Kind, Statement};
 use super::eval::{Binding, Evaluator, Set, Val, shown};
 use super::source::Sources;
+use super::stats::{Counts, Stats};
 
 /// What is printed of expressions.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -50,6 +51,8 @@ pub struct Style {
     pub live: bool,
     /// Where the configuration of the stomp action is.
     pub stomp: Option<String>,
+    /// Where it says how it goes.
+    pub stats: Option<Stats>,
 }
 
 /// Everything that evaluation needs.
@@ -67,6 +70,7 @@ pub struct Engine {
     stamped: bool,
     live: bool,
     stomp: Option<String>,
+    stats: Option<Stats>,
 }
 
 fn metrics_of(expr: &Expr, found: &mut Vec<usize>) {
@@ -118,6 +122,7 @@ impl Engine {
             stamped: style.stamped,
             live: style.live,
             stomp: style.stomp,
+            stats: style.stats,
         }
     }
 
@@ -178,6 +183,13 @@ impl Engine {
                     continue;
                 };
                 evaluate(&mut evaluator, &mut actor, statement, &self.sources, time);
+                if let Some(stats) = &mut self.stats {
+                    count(&mut stats.counts, &evaluator, statement);
+                }
+            }
+            if let Some(stats) = &self.stats {
+                // Nobody's evaluation depends on it.
+                let _ = stats.write();
             }
             if self.verbosity != Verbosity::Silent {
                 for at in &task.statements {
@@ -301,6 +313,27 @@ fn wait_until(time: Timestamp) {
     let wait = (time - Timestamp::now()).as_nanos();
     if let Ok(wait @ 1..) = u64::try_from(wait) {
         std::thread::sleep(Duration::from_nanos(wait));
+    }
+}
+
+/// Counts an evaluation that was done.
+fn count(counts: &mut Counts, evaluator: &Evaluator, statement: &Statement) {
+    let mut condition = |expr: &Expr| {
+        counts.evaluated += 1;
+        let truth = evaluator.result(expr).map_or(&Val::Missing, Set::first);
+        match truth {
+            Val::Truth(true) => {
+                counts.truths += 1;
+                counts.actions += 1;
+            }
+            Val::Missing => counts.unknown += 1,
+            _ => counts.falsehoods += 1,
+        }
+    };
+    match &statement.body {
+        Body::Expr(_) => counts.evaluated += 1,
+        Body::Rule(expr, _) => condition(expr),
+        Body::Rules { rules, .. } => rules.iter().for_each(|(expr, _)| condition(expr)),
     }
 }
 

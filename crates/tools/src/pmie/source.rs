@@ -131,9 +131,14 @@ impl Sources {
     }
 
     fn derive(&mut self, context: &mut Context) {
-        if let Ok(said) = context.use_derived(&self.derived) {
-            self.said.push_str(&said.concat());
-        }
+        // What can't be had is said of each expression that wants it.
+        let _ = context.use_derived(&self.derived);
+    }
+
+    /// The name of the default host.
+    pub fn live_name(&mut self) -> Option<String> {
+        let at = self.host_of(None)?;
+        self.hosts.get(at).map(|host| host.name.clone())
     }
 
     /// The time zone of the default host.
@@ -557,6 +562,11 @@ impl Metric {
     /// Whether the last fetch had an error in the place of values.
     pub fn is_failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether nothing is known of it.
+    pub fn is_unknown(&self) -> bool {
+        self.desc.is_none()
     }
 
     /// How many values there would be if there were any.

@@ -1,7 +1,7 @@
 //! `pmlogger`: writes archives of a host's metrics (pmlogger(1)).
 
 mod access;
-mod config;
+pub(crate) mod config;
 mod control;
 mod daemon;
 mod limits;
@@ -382,12 +382,9 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     })?;
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
-    let said = context.use_derived(&derived);
-    log.say(
-        &said
-            .map_err(|e| format!("pmlogger: {}\n", e.code()))?
-            .concat(),
-    );
+    context
+        .use_derived(&derived)
+        .map_err(|e| format!("pmlogger: {}\n", e.code()))?;
     let names = match &options.namespace {
         Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
             format!(
@@ -412,6 +409,19 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
         log.say(&said.map_err(|e| format!("pmlogger: {}\n", e.code()))?);
     }
     if let Some(error) = &config.error {
+        // A host that is not known is told as it is found.
+        if error.what.starts_with("__pmGetAddrInfo") {
+            let date = pcp::timezone::Zone::local()
+                .civil(pcp::Timestamp::now().sec)
+                .ctime();
+            let date = date.rsplit_once(' ').map_or(date.as_str(), |(d, _)| d);
+            return Err(format!(
+                "[{date}] pmlogger({}) Error: {}\nerror was on line {}\n",
+                std::process::id(),
+                error.what,
+                error.line
+            ));
+        }
         return Err(format!(
             "Specification error in configuration file ({file})\n[line {}] {}\n",
             error.line, error.what

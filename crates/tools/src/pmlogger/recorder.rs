@@ -409,16 +409,20 @@ impl Recorder {
             (TextKind::INDOM_HELP, desc.indom.0),
         ];
         for (kind, ident) in kinds {
-            let none = if kind.is_indom() {
-                desc.indom.is_null()
-            } else {
-                desc.pmid.is_derived()
-            };
+            let none = kind.is_indom() && desc.indom.is_null();
             if none || self.texts.contains(&(kind.0, ident)) {
                 continue;
             }
             if let Some(text) = absent(context.text(ident, kind))? {
-                self.meta(&MetaRecord::Text { kind, ident, text })?;
+                let logged = match kind.is_indom() {
+                    true => ident,
+                    false => logged_pmid(desc.pmid).0,
+                };
+                self.meta(&MetaRecord::Text {
+                    kind,
+                    ident: logged,
+                    text,
+                })?;
                 self.texts.insert((kind.0, ident));
             }
         }

@@ -86,6 +86,17 @@ fn sections(text: &str) -> Result<Vec<(String, Section)>, String> {
     Ok(found)
 }
 
+/// Reads a text with all its sets; what is wrong in it is refused.
+pub(crate) fn read_text(text: &str, file: &Path) {
+    let mut config = Config::default();
+    for (name, section) in sections(text).unwrap_or_default() {
+        config.add(file, name, section);
+    }
+    for (_, section, file) in &config.sets {
+        let _ = config.metrics(section, file);
+    }
+}
+
 impl Config {
     /// Reads the configuration of `-c`, or the one found in the usual places.
     ///
@@ -196,7 +207,8 @@ impl Config {
                     )));
                 }
             }
-            if key.contains('.') {
+            // With commas it is a name's specification, whatever the name.
+            if key.contains('.') || value.contains(',') {
                 found.push((key.clone(), MetricSpec::compact(&format!("{key},{value}"))));
             } else {
                 found.push((key.clone(), MetricSpec::named(value)));

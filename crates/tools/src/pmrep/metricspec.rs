@@ -95,8 +95,11 @@ impl MetricSpec {
     /// Sets one part.
     pub fn specify(&mut self, part: &str, value: &str) {
         if part == "label" && value.contains(',') {
-            // The other parts may follow.
-            return self.parts(fields(value).into_iter());
+            // The other parts may follow; a comma in quotes parts nothing.
+            let fields = fields(value);
+            if fields.len() > 1 {
+                return self.parts(fields.into_iter());
+            }
         }
         let mut number = || {
             let number = value.trim().parse().ok();
@@ -156,6 +159,11 @@ mod tests {
         let spec = MetricSpec::compact("disk.dev.read,,\"'sdd','sdb'\"");
         assert_eq!(spec.instances, ["sdd", "sdb"]);
         assert!(MetricSpec::compact("a,,,,,x").malformed);
+        let spec = MetricSpec::compact("a,'b,c',,,,7");
+        assert_eq!(
+            (spec.label.as_deref(), spec.width),
+            (Some("'b,c'"), Some(7))
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `pmrep`: metrics over time, in columns, as CSV or into an archive (pmrep(1)).
 
 mod archive_out;
-mod config;
+pub(crate) mod config;
 mod csv;
 mod format;
 mod instances;
@@ -250,16 +250,11 @@ impl Request {
             };
             Refusal::Failed(format!("pmrep: {code}{hint}\n"))
         })?;
-        let bound = context.use_derived(&self.derived);
-        let said = bound.map_err(|e| Refusal::Failed(format!("pmrep: {}\n", e.code())))?;
+        context
+            .use_derived(&self.derived)
+            .map_err(|e| Refusal::Failed(format!("pmrep: {}\n", e.code())))?;
         let zone = source.zone(&mut context);
         let schedule = Schedule::new(&settings, &context, &zone)?;
-        let mentioned = |text: &String| {
-            self.specs.iter().any(|s| {
-                !s.name.is_empty() && text.contains(&format!("derived metric {}:", s.name))
-            })
-        };
-        eprint!("{}", said.into_iter().filter(mentioned).collect::<String>());
         if let Context::Archive(archive) = &mut context {
             archive.set_mode(ArchiveMode::Forward, schedule.origin);
         }

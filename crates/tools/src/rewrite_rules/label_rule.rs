@@ -3,7 +3,7 @@
 use pcp::{InDom, LabelLevel, Pmid};
 
 use super::LabelRule;
-use super::parser::Parser;
+use super::parser::{Parser, part};
 use super::tokens::Token;
 
 impl Parser<'_> {
@@ -22,7 +22,12 @@ impl Parser<'_> {
                     p.domain() == domain && (cluster == "*" || cluster.parse() == Ok(p.cluster()))
                 };
                 let found = all.map(|(_, i)| Pmid(*i)).filter(same).map(|p| p.0);
-                (LabelLevel::Cluster, found.collect())
+                let mut idents: Vec<u32> = found.collect();
+                // One without labels can be given some.
+                if let (true, Ok(cluster)) = (idents.is_empty(), cluster.parse()) {
+                    idents.push(Pmid::new(domain, cluster, 0).0);
+                }
+                (LabelLevel::Cluster, idents)
             }
             "item" => {
                 let metrics = self.metrics()?;
@@ -97,6 +102,31 @@ impl Parser<'_> {
                 "domain" => {
                     self.expect(&Token::Arrow)?;
                     rule.ident = Some(self.number()?);
+                }
+                "cluster" | "item" => {
+                    self.expect(&Token::Arrow)?;
+                    let old = Pmid(idents.first().copied().unwrap_or(0));
+                    let word = self.word()?;
+                    let mut parts = word.split('.');
+                    let new = (|| {
+                        let domain = parts.next()?.parse().ok()?;
+                        let cluster = part(parts.next()?, old.cluster())?;
+                        let item = match (clause.as_str(), parts.next()) {
+                            ("cluster", None) => 0,
+                            ("item", Some(item)) => part(item, old.item())?,
+                            _ => return None,
+                        };
+                        parts
+                            .next()
+                            .is_none()
+                            .then(|| Pmid::new(domain, cluster, item))
+                    })();
+                    rule.ident = Some(new.ok_or_else(|| self.syntax())?.0);
+                }
+                "indom" => {
+                    self.expect(&Token::Arrow)?;
+                    let old = InDom(idents.first().copied().unwrap_or(0));
+                    rule.ident = Some(self.new_indom(old)?.0);
                 }
                 _ => return Err(self.syntax()),
             }

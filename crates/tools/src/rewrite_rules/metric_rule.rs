@@ -120,7 +120,7 @@ impl Parser<'_> {
                 self.expect(&Token::Arrow)?;
                 let new: Text = self.text()?.as_str().into();
                 if new == name {
-                    changed = unchanged(self, format!("name: {name}"));
+                    changed = unchanged(self, "name".to_owned());
                 } else if desc.is_some() && meta.names.lookup(&new).is_ok() {
                     return Err(self.semantic(&format!(
                         "Metric name {new} already assigned for metric {name}"
@@ -193,7 +193,7 @@ impl Parser<'_> {
                     _ => return Err(self.syntax()),
                 };
                 if desc.is_some_and(|d| d.sem == new) {
-                    changed = unchanged(self, format!("sem: PM_SEM_{}", word.to_ascii_uppercase()));
+                    changed = unchanged(self, format!("sem: {word}"));
                 } else {
                     rule.sem = Some(new);
                 }
@@ -204,7 +204,9 @@ impl Parser<'_> {
                 let rescale = self.keyword("rescale");
                 if let Some(desc) = desc {
                     if desc.units == units {
-                        changed = unchanged(self, format!("units: {}", desc.units));
+                        let units = desc.units;
+                        self.note_behind(|| format!("{title}: units: {units}: No change"));
+                        changed = false;
                     } else {
                         rule.units = Some(units);
                         rule.rescale =
@@ -240,7 +242,8 @@ impl Parser<'_> {
                 }
                 if let Some(desc) = desc {
                     if new == desc.indom {
-                        changed = unchanged(self, format!("indom: {new}"));
+                        self.note_behind(|| format!("{title}: indom: {new}: No change"));
+                        changed = false;
                     } else {
                         rule.indom = Some(new);
                         rule.pick = pick;

@@ -1,7 +1,7 @@
 //! From a configuration file to rules: the grammar's frame, and the rules that concern the whole archive.
 
-use pcp::Timestamp;
 use pcp::archive::{Archive, Version};
+use pcp::{Text, Timestamp};
 
 use super::Rules;
 use super::tokens::{Token, tokens};
@@ -67,6 +67,14 @@ impl<'a> Parser<'a> {
     pub(super) fn note(&self, what: impl FnOnce() -> String) {
         if self.warnings {
             self.warn(&what());
+        }
+    }
+
+    /// The same of a clause whose end is known by the word behind it, which has the line.
+    pub(super) fn note_behind(&self, what: impl FnOnce() -> String) {
+        if self.warnings {
+            let line = self.tokens.get(self.at).map_or(1, |t| t.1);
+            eprintln!("Warning [{}, line {line}]\n{}", self.file, what());
         }
     }
 
@@ -140,7 +148,54 @@ impl<'a> Parser<'a> {
                 _ => return Err(self.syntax()),
             }
         }
-        Ok(())
+        match self.clash() {
+            Some(what) => Err(format!(
+                "Semantic error in configuration file ({path})\n{what}\n"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Two instances of a domain that rules give one number, or names that can't be told apart.
+    fn clash(&self) -> Option<String> {
+        let mut indoms: Vec<_> = self.rules.indoms.iter().collect();
+        indoms.sort_by_key(|(indom, _)| indom.0);
+        for (indom, rule) in indoms {
+            let mut all = self.archive.meta.all_instances(*indom).unwrap_or_default();
+            all.sort_by_key(|i| i.inst);
+            let changed: Vec<(i32, Text, bool)> = all
+                .into_iter()
+                .filter_map(|instance| match rule.instances.get(&instance.inst) {
+                    Some(rule) if rule.delete => None,
+                    Some(rule) => Some((
+                        rule.number.unwrap_or(instance.inst),
+                        rule.name.clone().unwrap_or(instance.name),
+                        true,
+                    )),
+                    None => Some((instance.inst, instance.name, false)),
+                })
+                .collect();
+            for (at, (inst, name, by_rule)) in changed.iter().enumerate() {
+                for (other, other_name, other_by_rule) in changed.iter().skip(at + 1) {
+                    if !by_rule && !other_by_rule {
+                        continue;
+                    }
+                    if inst == other {
+                        return Some(format!(
+                            "Duplicate instance id {inst} (\"{name}\" and \"{other_name}\") for indom {indom}"
+                        ));
+                    }
+                    // Names are told apart by what stands before a space.
+                    let word = |name: &Text| name.split(|b| *b == b' ').next().map(<[u8]>::to_vec);
+                    if word(name) == word(other_name) {
+                        return Some(format!(
+                            "Duplicate instance name \"{name}\" ({inst}) and \"{other_name}\" ({other}) for indom {indom}"
+                        ));
+                    }
+                }
+            }
+        }
+        None
     }
 
     pub(super) fn global(&mut self) -> Result<(), String> {
@@ -152,7 +207,7 @@ impl<'a> Parser<'a> {
                 "hostname" => {
                     let name = self.text()?;
                     if self.archive.label.hostname.as_bytes() == name.as_bytes() {
-                        self.note(|| format!("Global hostname (\"{name}\"): No change"));
+                        self.note(|| format!("Global hostname ({name}): No change"));
                     } else {
                         self.rules.hostname = Some(name);
                     }
@@ -160,7 +215,7 @@ impl<'a> Parser<'a> {
                 "tz" | "timezone" => {
                     let zone = self.text()?;
                     if self.archive.label.timezone.as_bytes() == zone.as_bytes() {
-                        self.note(|| format!("Global timezone (\"{zone}\"): No change"));
+                        self.note(|| format!("Global timezone ({zone}): No change"));
                     } else {
                         self.rules.timezone = Some(zone);
                     }
