@@ -239,3 +239,42 @@ int main(void) {
     assert_eq!(line(&mut output), "9");
     assert!(target.0.wait().expect("an end").success());
 }
+
+#[test]
+fn code_that_is_gigabytes_away_is_probed_like_any_other() {
+    let scratch = Scratch::new("far");
+    let source = r#"
+#include <stdio.h>
+static volatile int sink;
+__attribute__((noinline, noipa, section(".far"))) int far_work(int n) { for (int i = 0; i < 3; i++) sink += i; return n * 2; }
+__attribute__((noinline, noipa)) int near_work(int n) { for (int i = 0; i < 3; i++) sink += i; return n + 1; }
+int (*volatile call)(int) = far_work;
+int main(void) {
+  long sum = 0;
+  for (int i = 0; i < 1000; i++) {
+    sum += call(i);
+    if (i % 2) sum += near_work(i);
+  }
+  printf("%ld\n", sum);
+  return 0;
+}"#;
+    let options = [
+        "-O1",
+        "-g",
+        "-no-pie",
+        "-mcmodel=large",
+        "-fno-asynchronous-unwind-tables",
+        "-Wl,--section-start=.far=0x700000000",
+    ];
+    let program = scratch.compile("far.c", source, &options);
+    let script = r#"global n, r
+        probe process.function("far_work"), process.function("near_work") { n[ppfunc()]++ }
+        probe process.function("far_work").return, process.function("near_work").return { r[ppfunc()] += $return }
+        probe end { foreach (f+ in n) printf("%s %d %d\n", f, n[f], r[f]) }"#;
+    let out = stap(&["-e", script, "-c", &program.to_string_lossy()]).ok();
+    // 2 * (0 + ... + 999), and i + 1 of the 500 odd numbers, whose sum is 250000.
+    assert_eq!(
+        out.stdout,
+        "1249500\nfar_work 1000 999000\nnear_work 500 250500\n"
+    );
+}

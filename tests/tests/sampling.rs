@@ -94,3 +94,117 @@ fn only_the_named_program_is_sampled() {
     let out = stap(&["-w", "-e", &script, "-c", &program]).ok().stdout;
     assert_eq!(out, "1 0\n");
 }
+
+/// Each thread writes its part, and the program says what it did. The `int` is written whole or in part.
+const WRITES: &str = r#"
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+volatile int shared;
+static volatile long mine;
+volatile char text[64];
+__attribute__((noinline)) void change(int by) { shared = by; }
+__attribute__((noinline)) int look(void) { return shared; }
+static void *work(void *a) { for (int i = 0; i < 1000; i++) change(i); return a; }
+int main(void) {
+  pthread_t t[3];
+  for (int i = 0; i < 3; i++) pthread_create(&t[i], 0, work, 0);
+  for (int i = 0; i < 3; i++) pthread_join(t[i], 0);
+  for (int i = 0; i < 50; i++) look();
+  ((volatile char *)&shared)[2] = 1;
+  mine = 7;
+  for (int i = 0; i < 64; i++) text[i] = 'x';
+  if (fork() == 0) { change(1); change(2); _exit(0); }
+  wait(0);
+  printf("%p\n", (void *)text);
+  return 0;
+}"#;
+
+#[test]
+fn every_write_to_a_variable_is_seen_in_all_threads_and_children() {
+    let scratch = Scratch::new("sampling-writes");
+    for (name, option) in [("pie", "-pie"), ("fixed", "-no-pie")] {
+        let program = scratch.compile("writes.c", WRITES, &["-O2", "-g", "-pthread", option]);
+        let script = r#"global n, by, others, m
+            probe process.data("shared").write {
+              n++
+              by[usymname(uaddr())]++
+              if (pid() != target()) others++
+            }
+            probe process.data("mine").rw { m++ }
+            probe end {
+              printf("%d %d %d %d\n", n, by["change"], others, m)
+            }"#;
+        let out = stap(&["-e", script, "-c", &program.to_string_lossy()]);
+        assert!(
+            out.stdout.ends_with("3003 3002 2 1\n"),
+            "{name}: {} {}",
+            out.stdout,
+            out.stderr
+        );
+    }
+}
+
+#[test]
+fn memory_is_watched_by_address_and_length_for_reads_and_writes() {
+    let scratch = Scratch::new("sampling-addresses");
+    let program = scratch.compile("writes.c", WRITES, &["-O1", "-g", "-pthread", "-no-pie"]);
+    let program = program.to_string_lossy();
+    let table = {
+        let mut nm = std::process::Command::new("nm");
+        nm.arg(&*program);
+        spile_tests::run(nm).stdout
+    };
+    let address = |name: &str| {
+        let line = table
+            .lines()
+            .find(|line| line.ends_with(&format!(" {name}")));
+        let line = line.expect("a symbol");
+        u64::from_str_radix(line.split(' ').next().expect("a word"), 16).expect("an address")
+    };
+    let (shared, text) = (address("shared"), address("text"));
+    let script = format!(
+        r#"global rw, one, four, rest
+        probe process("{program}").data({shared:#x}).length(4).rw {{ rw++ }}
+        probe process.data({text:#x}).write {{ one++ }}
+        probe process.data({text:#x}).length(3).write {{ four++ }}
+        probe process.data({:#x}).length(7).write {{ rest++ }}
+        probe end {{ printf("%d %d %d %d\n", rw, one, four, rest) }}"#,
+        text + 8
+    );
+    let out = stap(&["-e", &script, "-c", &program]).ok().stdout;
+    // 3003 writes and 50 reads.
+    assert!(out.ends_with("3053 1 4 8\n"), "{out}");
+}
+
+#[test]
+fn what_cannot_be_watched_is_said() {
+    let scratch = Scratch::new("sampling-unwatched");
+    let program = scratch.compile("writes.c", WRITES, &["-O1", "-g", "-pthread"]);
+    let program = program.to_string_lossy();
+    for (point, message) in [
+        (
+            "process.data(\"nothing\").write",
+            "no variable 'nothing' in process",
+        ),
+        (
+            "process.data(0x4000).length(16).rw",
+            "the processor watches 8 at most",
+        ),
+    ] {
+        let script = format!("probe {point} {{ println(1) }}");
+        let outcome = stap(&["-e", &script, "-c", &program]);
+        assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
+    }
+    let five = "process.data(\"shared\").write, process.data(\"mine\").write, process.data(\"text\").write, process.data(\"text\").rw, process.data(\"shared\").rw";
+    let outcome = stap(&["-e", &format!("probe {five} {{ next }}"), "-c", &program]);
+    let message = "too many hardware breakpoint probes requested for x86_64 (5 vs. 4)";
+    assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("four watchpoints are in use"),
+        "{}",
+        outcome.stderr
+    );
+}

@@ -1,8 +1,8 @@
 //! Several sessions in one process, even at the same function, started and ended in any order, and debuggers between.
 
 use spile_tests::{Guard, Scratch, line, need, run, spawn, spile_path, stap, until};
-use std::io::{BufReader, Read};
-use std::process::{ChildStdout, Command};
+use std::io::{BufReader, Read, Write};
+use std::process::{ChildStdout, Command, Stdio};
 
 /// Each thread numbers its calls, so that a session which misses none between its first and its last sees as many
 /// calls of a thread as the numbers say. The program checks what its functions return.
@@ -156,6 +156,83 @@ fn sessions_come_and_go_in_any_order_and_none_misses_a_call() {
     }
     assert!(target.0.try_wait().expect("the target").is_none());
     assert_eq!(mappings(&pid), before);
+}
+
+/// Begins when it is told to, and `inner` waits until it is told to go on; the others have something to do afterwards, so
+/// that they are callers.
+const CALLS: &str = r#"
+#include <stdio.h>
+__attribute__((noinline)) int inner(int a) { puts("inside"); fflush(stdout); return getchar() + a; }
+__attribute__((noinline)) int middle(int a) { return inner(a + 1) * 3; }
+__attribute__((noinline)) int outer(int a) { return middle(a + 1) - 7; }
+int main(void) { puts("ready"); fflush(stdout); int a = getchar(); printf("%d\n", outer(a)); return 0; }
+"#;
+
+#[test]
+fn a_debugger_sees_past_replaced_return_addresses() {
+    need("/usr/bin/gdb");
+    let scratch = Scratch::new("several-gdb-frames");
+    let options = ["-O2", "-g", "-fno-optimize-sibling-calls"];
+    let program = scratch.compile("calls.c", CALLS, &options);
+    let target = Command::new(&program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut target = Guard(target.expect("a program"));
+    let mut said = BufReader::new(target.0.stdout.take().expect("a pipe"));
+    assert_eq!(line(&mut said), "ready");
+    let pid = target.0.id().to_string();
+    let script = r#"global n, up
+        probe process.function("inner").return, process.function("middle").return { n <<< $return }
+        probe timer.ms(10) { if (!up) { up = 1 println("up") } }
+        probe end { printf("%d %d\n", @count(n), @sum(n)) }"#;
+    let mut spile = Command::new(spile_path());
+    spile.args([
+        "stap",
+        "-D",
+        "SPILE_REPLACE_RETURNS=1",
+        "-e",
+        script,
+        "-x",
+        &pid,
+    ]);
+    let (mut spile, mut output) = spawn(&mut spile);
+    assert_eq!(line(&mut output), "up");
+    let mut input = target.0.stdin.take().expect("a pipe");
+    input.write_all(b"\x01").expect("a byte");
+    assert_eq!(line(&mut said), "inside");
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-q", "-nx", "-batch", "-p", &pid]);
+    gdb.args(["-ex", "backtrace", "-ex", "detach"]);
+    let told = run(gdb);
+    let frames = told.stdout.lines().filter(|line| line.starts_with('#'));
+    let names = frames.filter_map(|frame| {
+        let words: Vec<&str> = frame.split_whitespace().collect();
+        let at = if words.get(2) == Some(&"in") { 3 } else { 1 };
+        words.get(at).map(|word| (*word).to_owned())
+    });
+    let own: Vec<String> = names.skip_while(|name| name != "inner").collect();
+    let expected = [
+        "inner",
+        "spile_return",
+        "middle",
+        "spile_return",
+        "outer",
+        "main",
+    ];
+    assert_eq!(own, expected, "{}\n{}", told.stdout, told.stderr);
+    input.write_all(b"a").expect("a byte");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).expect("its output");
+    // outer(1), middle(2), inner(3), which adds 'a', 97.
+    assert_eq!(rest, "293\n");
+    assert!(target.0.wait().expect("its end").success());
+    rest.clear();
+    output
+        .read_to_string(&mut rest)
+        .expect("the session's output");
+    assert_eq!(rest, "2 400\n");
+    assert!(spile.0.wait().expect("its end").success());
 }
 
 #[test]

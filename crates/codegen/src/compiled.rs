@@ -365,7 +365,7 @@ impl Compiled {
             forms[*index] = Some(match &handler.inline {
                 Some(counters) => EntryForm::Inline {
                     code: stub::inline_counters(link, &stubs, counters)?,
-                    clobbers: stub::INLINE_CLOBBERS,
+                    clobbers: stub::inline_clobbers(link.thread_pointer),
                 },
                 None => {
                     let (reads, clobbers) = self.effects(handler.unit, &link.runtime_clobbers);

@@ -175,6 +175,7 @@ impl Process {
         let mut process = Process::new(child, false)?;
         process.syscall_instruction = self.syscall_instruction;
         process.watching = self.watching.clone();
+        process.shown_to_debuggers = self.shown_to_debuggers.clone();
         Ok(process)
     }
 }

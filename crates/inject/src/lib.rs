@@ -51,6 +51,7 @@ mod guard;
 mod image;
 mod journal;
 mod launch;
+mod link_map;
 mod mapping;
 mod memory;
 mod module;

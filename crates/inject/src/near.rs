@@ -22,6 +22,9 @@ const REACH: u64 = (1 << 31) - (1 << 20);
 const CHUNK: u64 = 64 << 10;
 /// No chunk is larger unless a single request is.
 const CHUNK_MAX: u64 = 4 << 20;
+/// Bytes of a large page, in which chunks are that have as much: a program that runs through thousands of trampolines has
+/// more pages of code than the processor remembers places of, and a child by fork has one entry to copy instead of 512.
+const LARGE_PAGE: u64 = 2 << 20;
 /// Left free above the program break, for the heap to grow.
 const HEAP_ROOM: u64 = 1 << 30;
 /// Left free below the main thread's stack.
@@ -119,16 +122,37 @@ impl CodePools {
 
 impl Process {
     /// Allocates `len` bytes of executable (not writable) memory, aligned to 16, that a 32-bit
-    /// displacement reaches from everywhere in `range` and the other way round. Write to it with
-    /// [`Process::write_code`].
+    /// displacement reaches from everywhere in `range` and the other way round; of a range too large for that (a program
+    /// with code in far places), from its start. Write to it with [`Process::write_code`].
     ///
     /// # Errors
     /// [`InjectError::NoRoomNear`], and as [`Process::syscall`].
     pub fn allocate_code_near(&mut self, range: Range<u64>, len: u64) -> Result<u64, InjectError> {
+        let range = match is_too_wide(&range) {
+            true => range.start..range.start + PAGE,
+            false => range,
+        };
         self.allocate_for(self.me, range, len)
     }
 
-    /// The same on behalf of another session, in memory that it unmaps at its end.
+    /// Makes sure that `len` bytes near `range` can be allocated one after another, if there is as much room.
+    pub(crate) fn reserve_code_near(
+        &mut self,
+        range: Range<u64>,
+        len: u64,
+    ) -> Result<(), InjectError> {
+        let len = len.min(CHUNK_MAX - HEADER);
+        match self.allocate_code_near(range, len) {
+            Ok(place) => {
+                self.give_back_tail(place, len, 0);
+                Ok(())
+            }
+            Err(InjectError::NoRoomNear { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same as [`Process::allocate_code_near`] on behalf of another session, in memory that it unmaps at its end.
     pub(crate) fn allocate_for(
         &mut self,
         owner: Owner,
@@ -145,6 +169,7 @@ impl Process {
         let grown = self
             .pool(owner)
             .mappings()
+            .filter(|&(start, len)| start >= window.start && start + len <= window.end)
             .map(|(_, len)| len * 2)
             .max()
             .unwrap_or(CHUNK);
@@ -153,10 +178,13 @@ impl Process {
             .max(grown.clamp(CHUNK, CHUNK_MAX))
             .next_multiple_of(PAGE);
         let least = with_header.next_multiple_of(PAGE);
-        for size in [wanted, least] {
+        let large = (wanted >= LARGE_PAGE).then(|| wanted.next_multiple_of(LARGE_PAGE));
+        let sizes = large.map(|size| (size, LARGE_PAGE)).into_iter();
+        for (size, alignment) in sizes.chain([(wanted, PAGE), (least, PAGE)]) {
             // The layout may only be changed by threads of the process, and they are stopped; a
             // hole found can still be unusable for reasons that maps do not show.
-            for address in self.holes(&window, &range, size)? {
+            for address in self.holes(&window, &range, size + alignment - PAGE)? {
+                let address = address.next_multiple_of(alignment);
                 match self.map_code_at(address, size) {
                     Ok(()) => {
                         self.add_chunk(owner, address, size)?;
@@ -179,6 +207,20 @@ impl Process {
             end: range.end,
             len,
         })
+    }
+
+    /// Gives back what was not needed of the last allocation: of `bound` bytes at `place` all but the first `len`.
+    pub(crate) fn give_back_tail(&mut self, place: u64, bound: u64, len: u64) {
+        let mut pools = std::iter::once(&mut self.pools).chain(self.others.values_mut());
+        let Some(chunk) = pools.find_map(|pool| pool.chunk_of(place)) else {
+            return;
+        };
+        let from = place - chunk.start;
+        let all = chunk.header.len;
+        let end = |len: u64| (from + len).next_multiple_of(ALIGN).min(all);
+        if chunk.header.used == end(bound) {
+            chunk.header.used = end(len);
+        }
     }
 
     /// Allocates `len` bytes of executable memory anywhere.
@@ -274,6 +316,11 @@ impl Process {
                 source: std::io::Error::from_raw_os_error(libc::EEXIST),
             });
         }
+        if address.is_multiple_of(LARGE_PAGE) && len >= LARGE_PAGE {
+            // Without, it is as good but for speed.
+            let args = [address, len, libc::MADV_HUGEPAGE as u64, 0, 0, 0];
+            let _ = self.syscall("madvise", libc::SYS_madvise, args);
+        }
         Ok(())
     }
 
@@ -301,6 +348,11 @@ impl Process {
         let value: u64 = rest.split_ascii_whitespace().nth(47 - 3)?.parse().ok()?;
         (value != 0).then_some(value)
     }
+}
+
+/// Whether no address is in reach of both ends.
+pub(crate) fn is_too_wide(range: &Range<u64>) -> bool {
+    range.end.saturating_sub(range.start) > REACH
 }
 
 /// The search of [`Process::holes`], on given mappings.

@@ -23,6 +23,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -50,6 +51,8 @@ pub(crate) mod layout {
     pub const POSTED: u64 = 320;
     /// Number of the next notice.
     pub const SEQUENCE: u64 = 384;
+    /// Two words that no other board has.
+    pub const TOKEN: u64 = 512;
     /// The first entry.
     pub const ENTRIES: u64 = 4096;
     /// Size of an entry, as a power of two.
@@ -106,6 +109,7 @@ struct Shared {
     base: NonNull<u8>,
     memory: OwnedFd,
     bell: OwnedFd,
+    token: [u64; 2],
 }
 
 // SAFETY: the mapping is accessed through atomics only, and lives as long as this.
@@ -133,7 +137,19 @@ impl Shared {
             )
         }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Shared { base, memory, bell })
+        // Keys of hash tables are as random as anything.
+        let token = [0, 1].map(|n: u64| RandomState::new().hash_one(n));
+        let shared = Shared {
+            base,
+            memory,
+            bell,
+            token,
+        };
+        for (n, word) in token.into_iter().enumerate() {
+            let at = layout::TOKEN + 8 * n as u64;
+            shared.long(at).store(word, Ordering::Relaxed);
+        }
+        Ok(shared)
     }
 
     fn word(&self, offset: u64) -> &AtomicU32 {
@@ -254,12 +270,22 @@ pub struct NoticeBoard {
     shared: Arc<Shared>,
     listener: Option<JoinHandle<()>>,
     /// The watched processes, by the number that their hooks put into notices.
-    lines: Mutex<Vec<Pid>>,
+    lines: Mutex<Vec<Line>>,
     inode: u64,
     /// Processes that have been found, by line and number in their own namespace.
     numbers: Mutex<HashMap<(u32, u32), Pid>>,
     /// Entries whose posters seem to have ended, with the sequence number of what they posted.
     suspects: Mutex<[Option<u64>; layout::COUNT]>,
+}
+
+/// A watched process.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    pid: Pid,
+    /// It has the same number to itself as to us, as have its children unless they get a PID namespace of their own.
+    is_here: bool,
+    /// Where the board is in its memory, and in that of its children.
+    board: u64,
 }
 
 impl std::fmt::Debug for NoticeBoard {
@@ -360,15 +386,22 @@ impl NoticeBoard {
         self.inode
     }
 
-    /// A number for the notices of a process and its forked children.
-    pub(crate) fn line(&self, pid: Pid) -> u32 {
+    /// A number for the notices of a process and its forked children, in which the board is at an address.
+    pub(crate) fn line(&self, pid: Pid, board: u64) -> u32 {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.iter().position(|&known| known == pid) {
+        let is_it = |known: &Line| known.pid == pid && known.board == board;
+        if let Some(line) = lines.iter().position(is_it) {
             return line as u32;
         }
-        lines.push(pid);
+        let inner = innermost(pid, "NSpid:");
+        let is_here = inner.is_some_and(|inner| i64::from(inner) == i64::from(pid.0));
+        lines.push(Line {
+            pid,
+            is_here,
+            board,
+        });
         let line = lines.len() as u32 - 1;
-        if let Some(inner) = innermost(pid, "NSpid:") {
+        if let Some(inner) = inner {
             let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
             numbers.insert((line, inner), pid);
         }
@@ -393,10 +426,17 @@ impl NoticeBoard {
         }
         let known = || {
             let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            let watched = *lines.get(line as usize)?;
+            let Line {
+                pid: watched,
+                is_here,
+                board,
+            } = *lines.get(line as usize)?;
             drop(lines);
             let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-            let pid = match self.find(inner_pid, watched) {
+            // Where many children come and go, some have ended when it is heard of them: that costs no search. Who waits
+            // is still there, under whatever number.
+            let everywhere = waits || !is_here;
+            let pid = match self.find(inner_pid, watched, Some(board), everywhere) {
                 Some(pid) => {
                     if numbers.len() == NUMBERS {
                         numbers.clear();
@@ -467,7 +507,7 @@ impl NoticeBoard {
                 .load(Ordering::Acquire);
             let inner = self.shared.word(at + layout::PID).load(Ordering::Acquire);
             let held = claimed & !posted & 1 << index != 0;
-            if !held || self.find(inner, Pid(0)).is_some() {
+            if !held || self.find(inner, Pid(0), None, true).is_some() {
                 *suspect = None;
             } else if suspect.replace(sequence) == Some(sequence) {
                 *suspect = None;
@@ -476,9 +516,11 @@ impl NoticeBoard {
         }
     }
 
-    /// The process that has a number in its own namespace.
-    fn find(&self, inner: u32, watched: Pid) -> Option<Pid> {
-        let is_it = |pid: Pid| innermost(pid, "NSpid:") == Some(inner) && self.is_mapped_in(pid);
+    /// The process that has a number in its own namespace, and the board at an address if that is known; looked for
+    /// `everywhere`, or only in ours.
+    fn find(&self, inner: u32, watched: Pid, board: Option<u64>, everywhere: bool) -> Option<Pid> {
+        let is_it =
+            |pid: Pid| innermost(pid, "NSpid:") == Some(inner) && self.is_mapped_in(pid, board);
         let same = Pid(i32::try_from(inner).ok()?);
         if is_it(same) {
             return Some(same);
@@ -486,13 +528,28 @@ impl NoticeBoard {
         if is_it(watched) {
             return Some(watched);
         }
+        if !everywhere {
+            return None;
+        }
         let all = std::fs::read_dir("/proc").ok()?;
         let all = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid));
-        all.filter(|&pid| is_it(pid))
+        // In our own namespace it would have had the same number, which spares nearly all of them a closer look.
+        let here = namespace("self");
+        all.filter(|pid| here.is_none() || namespace(&pid.to_string()) != here)
+            .filter(|&pid| is_it(pid))
             .min_by_key(|&pid| generations(pid, watched))
     }
 
-    fn is_mapped_in(&self, pid: Pid) -> bool {
+    fn is_mapped_in(&self, pid: Pid, board: Option<u64>) -> bool {
+        // A look at where it should be is the same for less: a process has hundreds of mappings.
+        if let Some(board) = board
+            && let Ok(memory) = File::open(format!("/proc/{pid}/mem"))
+        {
+            let mut token = [0; 16];
+            let read = memory.read_exact_at(&mut token, board + layout::TOKEN);
+            let [first, second] = self.shared.token.map(u64::to_le_bytes);
+            return read.is_ok() && token[..8] == first && token[8..] == second;
+        }
         let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
         let maps = symbols::maps::parse(&String::from_utf8_lossy(&maps));
         let named = |path: &Path| path.as_os_str().to_string_lossy().contains("spile-notices");
@@ -547,6 +604,11 @@ fn listen(shared: &Shared, ready: &mpsc::Sender<io::Result<()>>) {
         )
     };
     drop(list);
+}
+
+/// What tells a process's PID namespace from others (pid_namespaces(7)).
+fn namespace(pid: &str) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
 }
 
 /// The last number in a line of `/proc/PID/status`: that of the innermost namespace.

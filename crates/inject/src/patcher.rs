@@ -9,6 +9,7 @@
 //! and such a site is refused.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::analysis::CodeSection;
@@ -18,6 +19,7 @@ use crate::arch::{
 };
 use crate::error::InjectError;
 use crate::image::Image;
+use crate::near::is_too_wide;
 use crate::owner::Owner;
 use crate::point::{Point, PointKind};
 use crate::process::Process;
@@ -27,6 +29,11 @@ use crate::{ptrace, restart};
 
 /// How far from a site its patch may use other code: twice the reach of a short jump, and what is moved there.
 const FAR: u64 = 512;
+
+/// So many sites of a module have their trampolines in memory of its own, side by side.
+const MANY: u64 = 500;
+/// Bytes that the trampoline of a simple snippet has.
+const USUAL_TRAMPOLINE: u64 = 192;
 
 /// A snippet to be run at a point.
 #[derive(Debug, Clone)]
@@ -414,6 +421,15 @@ impl Process {
         let mut refusals = Vec::new();
         let seen = self.refuse_changed(&mut drafts, &mut refusals);
         let mut built: Built = BTreeMap::new();
+        let mut sites: BTreeMap<u64, (Range<u64>, u64)> = BTreeMap::new();
+        for draft in drafts.values() {
+            let image = &draft.image;
+            sites.entry(image.bias()).or_insert((image.range(), 0)).1 += 1;
+        }
+        let many = |(range, count): &(Range<u64>, u64)| *count >= MANY && !is_too_wide(range);
+        for (range, count) in sites.into_values().filter(many) {
+            self.reserve_code_near(range, count * USUAL_TRAMPOLINE)?;
+        }
         for (site, draft) in drafts {
             match self.build(&draft)? {
                 Ok((trampoline, writes)) => {
@@ -422,6 +438,7 @@ impl Process {
                 Err(reason) => refusals.push((site, reason)),
             }
         }
+        let records = self.place_records(&mut built, &mut refusals)?;
         if built.is_empty() {
             // Of a process that is being killed nothing can be read, and no site would do.
             if let Some(&tid) = self.thread_ids().first() {
@@ -430,7 +447,7 @@ impl Process {
             }
             return Ok(refusals);
         }
-        self.write_trampolines(&built)?;
+        self.write_trampolines(&built, &records)?;
         let others_ran = self.others_run;
         self.stop_running()?;
         let maps = self.maps()?;
@@ -482,7 +499,7 @@ impl Process {
         }
     }
 
-    /// Makes the trampoline of a draft, at an address of its own behind its record; the inner error is a refusal.
+    /// Makes the trampoline of a draft; the inner error is a refusal.
     #[allow(clippy::type_complexity)]
     fn build(
         &mut self,
@@ -490,15 +507,17 @@ impl Process {
     ) -> Result<Result<(Trampoline, Vec<Write>), String>, InjectError> {
         let groups = group(&draft.plan, &draft.image, &draft.inserted);
         let (before, after) = (snippets_at(&groups, false), snippets_at(&groups, true));
-        let record = record_of(&draft.plan, &draft.inserted, 0, 0).bytes(0).len() as u64;
         let all: Vec<SnippetsAt<'_>> = before.iter().chain(&after).cloned().collect();
-        let size = Trampoline::size_bound(&draft.plan, &all) as u64;
-        let place = match self.allocate_trampoline(draft, record, size) {
+        let bound = Trampoline::size_bound(&draft.plan, &all) as u64;
+        let place = match self.allocate_beside(draft, bound) {
             Ok(place) => place,
             Err(error @ InjectError::NoRoomNear { .. }) => return Ok(Err(error.to_string())),
             Err(error) => return Err(error),
         };
-        let trampoline = match Trampoline::build_around(&draft.plan, &before, &after, place) {
+        let built = Trampoline::build_around(&draft.plan, &before, &after, place);
+        let len = built.as_ref().map_or(0, |t| t.bytes.len() as u64);
+        self.give_back_tail(place, bound, len);
+        let trampoline = match built {
             Ok(trampoline) => trampoline,
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -510,40 +529,73 @@ impl Process {
         })
     }
 
-    /// Room for `size` bytes with `before` more in front of them, which lasts as long as somebody's snippet is in it.
-    fn allocate_trampoline(
-        &mut self,
-        draft: &Draft,
-        before: u64,
-        size: u64,
-    ) -> Result<u64, InjectError> {
-        let plan = &draft.plan;
+    /// Room for `len` bytes in reach of a draft's code, which lasts as long as somebody's snippet is in it.
+    fn allocate_beside(&mut self, draft: &Draft, len: u64) -> Result<u64, InjectError> {
         let mut owners = draft.inserted.iter().map(|one| one.owner);
         let owner = match owners.clone().find(|&owner| owner == self.me) {
             Some(me) => me,
             None => owners.next().unwrap_or(self.me),
         };
+        if is_too_wide(&draft.image.range()) {
+            return self.allocate_for(owner, draft.plan.range(), len);
+        }
         // Displaced instructions may refer to anything in the image.
-        let size = before + size;
-        let place = match self.allocate_for(owner, draft.image.range(), size) {
-            Err(InjectError::NoRoomNear { .. }) => self.allocate_for(owner, plan.range(), size),
+        match self.allocate_for(owner, draft.image.range(), len) {
+            Err(InjectError::NoRoomNear { .. }) => {
+                self.allocate_for(owner, draft.plan.range(), len)
+            }
             other => other,
-        };
-        Ok(place? + before)
+        }
     }
 
-    /// Writes trampolines and, in front of each, its record; neighbours at once, as a batch may have thousands.
-    fn write_trampolines(&mut self, built: &Built) -> Result<(), InjectError> {
-        let mut all: Vec<&(Draft, Trampoline, Vec<Write>)> = built.values().collect();
-        all.sort_by_key(|(_, trampoline, _)| trampoline.address);
+    /// Room for the records of a batch, behind all its trampolines: these are to be close together, as a program that runs
+    /// through thousands of them has only so much room for code in its caches. Sites without room are refused.
+    fn place_records(
+        &mut self,
+        built: &mut Built,
+        refusals: &mut Vec<(u64, String)>,
+    ) -> Result<Vec<(u64, Record)>, InjectError> {
+        let mut records = Vec::with_capacity(built.len());
+        let mut refused = Vec::new();
+        for (&site, (draft, trampoline, _)) in &*built {
+            let range = trampoline.range();
+            let record = record_of(
+                &draft.plan,
+                &draft.inserted,
+                range.start,
+                range.end - range.start,
+            );
+            match self.allocate_beside(draft, record.bytes(0).len() as u64) {
+                Ok(place) => records.push((place, record)),
+                Err(error @ InjectError::NoRoomNear { .. }) => {
+                    refused.push((site, error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for (site, _) in &refused {
+            built.remove(site);
+        }
+        refusals.extend(refused);
+        Ok(records)
+    }
+
+    /// Writes trampolines and their records; neighbours at once, as a batch may have thousands.
+    fn write_trampolines(
+        &mut self,
+        built: &Built,
+        records: &[(u64, Record)],
+    ) -> Result<(), InjectError> {
+        let mut pieces: Vec<(u64, Vec<u8>)> = Vec::with_capacity(built.len() + records.len());
+        for (_, trampoline, _) in built.values() {
+            pieces.push((trampoline.address, trampoline.bytes.clone()));
+        }
+        for (at, record) in records {
+            pieces.push((*at, self.chained(*at, record)));
+        }
+        pieces.sort_by_key(|(at, _)| *at);
         let mut run: Option<(u64, Vec<u8>)> = None;
-        for (draft, trampoline, _) in all {
-            let at = trampoline.address;
-            let len = trampoline.bytes.len() as u64;
-            let record = record_of(&draft.plan, &draft.inserted, at, len);
-            let at = at - record.bytes(0).len() as u64;
-            let mut bytes = self.chained(at, &record);
-            bytes.extend_from_slice(&trampoline.bytes);
+        for (at, bytes) in pieces {
             if let Some((start, before)) = &mut run {
                 let end = *start + before.len() as u64;
                 if at >= end && at - end < 256 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::thread::ThreadId;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,6 +23,9 @@ use crate::reconcile::Seen;
 use crate::record::Mapped;
 use crate::stop::{Thread, thread_state};
 use crate::watch::Watching;
+
+/// `PF_EXITING` of the kernel's task flags: its last thread, or the leader, is in exit(2).
+const EXITING: u64 = 4;
 
 /// A process or thread number, as seen from the caller's PID namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +113,8 @@ pub struct Process {
     pub(crate) watching: Option<Watching>,
     /// How often the program was seen to be replaced by exec.
     pub(crate) execs: u32,
+    /// Files that debuggers are told of.
+    pub(crate) shown_to_debuggers: Vec<Arc<File>>,
 }
 
 impl fmt::Debug for Process {
@@ -156,6 +162,7 @@ impl Process {
             owes_stop: false,
             watching: None,
             execs: 0,
+            shown_to_debuggers: Vec::new(),
         })
     }
 
@@ -299,6 +306,25 @@ pub(crate) fn open_memory(pid: Pid) -> Result<File, InjectError> {
         .map_err(|source| match source.raw_os_error() {
             // Gone, or no more than a zombie.
             Some(libc::ENOENT | libc::ESRCH) => InjectError::NoSuchProcess { pid },
+            // What has no memory any more is nobody's to look into. It never gets any again, so it is soon enough to ask now.
+            Some(libc::EACCES | libc::EPERM) if is_ending(pid) => {
+                InjectError::NoSuchProcess { pid }
+            }
             _ => InjectError::Proc { path, source },
         })
+}
+
+/// Whether a process has ended, or is ending and has given up its memory (proc_pid_stat(5)).
+fn is_ending(pid: Pid) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // Fields 3 and 9, state and flags; `rest` begins with field 3.
+    let Some((_, rest)) = stat.rsplit_once(')') else {
+        return false;
+    };
+    let mut fields = rest.split_ascii_whitespace();
+    let has_ended = fields.next().is_none_or(|state| matches!(state, "Z" | "X"));
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    has_ended || flags.is_some_and(|flags| flags & EXITING != 0)
 }

@@ -366,7 +366,10 @@ impl Process {
             let mut code = self.code_of(owner);
             code.extend_from_slice(&chunks);
             let tables: Vec<Mapped> = mappings.iter().map(|(mapped, _)| *mapped).collect();
-            if self.put_returns_back(&tables)? || self.is_anybody_in(&code, &data)? {
+            if self.put_returns_back(&tables)?
+                || self.is_anybody_in(&code, &data)?
+                || self.leave_debuggers(&tables)?
+            {
                 continue;
             }
             self.close_all(&descriptors)?;

@@ -165,6 +165,9 @@ impl Process {
             if self.anybody_inside(&elsewhere, is_busy)? || is_left {
                 continue;
             }
+            if self.leave_debuggers(&tables)? {
+                continue;
+            }
             // Nothing leads to our code any more.
             self.let_others_run()?;
             if self.escape.is_none() && self.mappings.is_empty() && self.pools.is_empty() {

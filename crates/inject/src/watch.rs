@@ -140,7 +140,7 @@ impl Process {
         let post = Post {
             board: shared,
             scratch: page,
-            line: board.line(self.pid),
+            line: board.line(self.pid, shared),
             debug: self.debug_state()?.unwrap_or(0),
             forks: watch.forks,
             threads: watch.threads,

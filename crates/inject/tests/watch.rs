@@ -176,7 +176,7 @@ fn children_are_told_of_and_adopted() {
     let patched = process.patched_sites();
     assert!(patched > 0);
     let mut write = Some(write);
-    let mut children = Vec::new();
+    let mut children: Vec<Process> = Vec::new();
     let mut exits = 0;
     let parent = process.pid();
     let status = run(&board, &mut process, |process, notice| {
@@ -189,8 +189,15 @@ fn children_are_told_of_and_adopted() {
                 // It has all hooks, and needs no others.
                 assert_eq!(child.watch(&board, watch).unwrap(), []);
                 assert_eq!(child.patched_sites(), patched);
-                // Every other one is rid of all that it has inherited.
-                if children.len() % 2 == 0 {
+                child.release().unwrap();
+                children.push(child);
+                if children.len() < 6 {
+                    return;
+                }
+                // Every other one is rid of all that it has inherited, now that the one which has a child itself has told
+                // of it.
+                for child in children.iter_mut().step_by(2) {
+                    child.stop_again().unwrap();
                     let removal = child.remove_all_and_unmap(&mut |_| false).unwrap();
                     assert!(removal.unmapped && removal.left.is_empty(), "{removal:?}");
                     let maps = child.maps().unwrap();
@@ -200,12 +207,9 @@ fn children_are_told_of_and_adopted() {
                             || m.perms.execute && !m.is_file() && path.is_none()
                     };
                     assert!(!maps.iter().any(ours));
+                    child.release().unwrap();
                 }
-                child.release().unwrap();
-                children.push(notice.pid.0);
-                if children.len() == 6 {
-                    drop(write.take());
-                }
+                drop(write.take());
             }
             NoticeKind::Exiting { .. } => exits += 1,
             ref other => panic!("{other:?}"),
@@ -214,8 +218,9 @@ fn children_are_told_of_and_adopted() {
     assert_eq!(status, ExitStatus::Code(7));
     let mut expected: Vec<i32> = text(output).lines().map(|l| l.parse().unwrap()).collect();
     expected.sort_unstable();
-    children.sort_unstable();
-    assert_eq!(children, expected);
+    let mut told: Vec<i32> = children.iter().map(|child| child.pid().0).collect();
+    told.sort_unstable();
+    assert_eq!(told, expected);
     // The parent, and the three children that were left their hooks.
     assert_eq!((exits, board.lost()), (4, 0));
 }

@@ -3,13 +3,13 @@
 
 use memmap2::{MmapOptions, MmapRaw};
 use perf_event_open_sys::bindings::{
-    PERF_RECORD_SAMPLE, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_STACK_USER, PERF_SAMPLE_TID,
-    perf_event_attr,
+    PERF_RECORD_LOST, PERF_RECORD_SAMPLE, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_STACK_USER,
+    PERF_SAMPLE_TID, PERF_TYPE_BREAKPOINT, perf_event_attr,
 };
 use perf_event_open_sys::{ioctls, perf_event_open};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What `perf.type(N).config(M)…` asks for.
@@ -21,6 +21,40 @@ pub struct PerfEvent {
     pub config: u64,
     /// When samples are taken.
     pub sampling: Sampling,
+}
+
+/// What is done to memory that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// It is written.
+    Write,
+    /// It is read or written.
+    ReadWrite,
+}
+
+/// Memory that the processor watches (SDM volume 3, debug registers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watchpoint {
+    /// Its start, a multiple of its length.
+    pub address: u64,
+    /// Its length: 1, 2, 4 or 8 bytes.
+    pub length: u64,
+    /// What is noticed.
+    pub access: Access,
+}
+
+impl Watchpoint {
+    /// One for `size` bytes from `address`, or as many of them as can be watched: the length is rounded up to one that the
+    /// processor has, and down again to what the address is a multiple of.
+    pub fn over(address: u64, size: u64, access: Access) -> Watchpoint {
+        let length = size.clamp(1, 8).next_power_of_two();
+        let aligned = 1 << address.trailing_zeros().min(3);
+        Watchpoint {
+            address,
+            length: length.min(aligned),
+            access,
+        }
+    }
 }
 
 /// When samples are taken.
@@ -47,12 +81,49 @@ pub struct Sample {
 
 /// Why an event can't be counted.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open perf event type {kind} config {config}: {source}{hint}")]
-pub struct PerfError {
-    kind: u32,
-    config: u64,
-    source: io::Error,
-    hint: String,
+pub enum PerfError {
+    /// The kernel refuses it.
+    #[error("cannot open perf event type {kind} config {config}: {source}{hint}")]
+    Event {
+        /// `perf_event_attr.type`.
+        kind: u32,
+        /// `perf_event_attr.config`.
+        config: u64,
+        /// The kernel's reason.
+        source: io::Error,
+        /// What it means.
+        hint: String,
+    },
+    /// The kernel refuses to watch memory.
+    #[error("cannot watch {length} bytes at {address:#x}: {source}{hint}")]
+    Watch {
+        /// Where.
+        address: u64,
+        /// How many.
+        length: u64,
+        /// The kernel's reason.
+        source: io::Error,
+        /// What it means.
+        hint: String,
+    },
+    /// There is no such variable.
+    #[error(
+        "no variable '{name}' in process {pid}: neither its program nor its libraries have such a data symbol"
+    )]
+    NoVariable {
+        /// As the script names it.
+        name: String,
+        /// The process.
+        pid: i32,
+    },
+    /// More than a watchpoint has.
+    #[error("cannot watch {length} bytes at {address:#x}: the processor watches 8 at most")]
+    TooLong {
+        /// Where.
+        address: u64,
+        /// How many.
+        length: u64,
+    },
 }
 
 /// Registers in a sample: those of the kernel's `PERF_REG_X86_…` 0 to 9 and 16 to 23, in this order.
@@ -61,8 +132,10 @@ const REGISTERS: u64 = 0x3ff | 0xff << 16;
 const PLACES: [usize; 18] = [0, 3, 1, 2, 6, 7, 5, 4, 16, 17, 8, 9, 10, 11, 12, 13, 14, 15];
 /// Bytes of each stack that come with a sample; the kernel's largest is 65528.
 const STACK: u32 = 16 << 10;
-/// Pages of a ring: as many as an unprivileged user's `perf_event_mlock_kb` (516) has room for.
+/// Pages of a ring: as many as an unprivileged user's `perf_event_mlock_kb` (516) has room for, and what is tried before where
+/// every event counts.
 const RING_PAGES: usize = 64;
+const LARGE_RING_PAGES: usize = 1024;
 const PAGE: usize = 4096;
 /// Offsets in the first page (`struct perf_event_mmap_page`).
 const DATA_HEAD: usize = 1024;
@@ -72,15 +145,18 @@ const DATA_TAIL: usize = 1032;
 struct Ring {
     processor: i32,
     map: MmapRaw,
+    /// Bytes of it behind its first page.
+    size: usize,
     /// The first one's is where the samples of all go.
     events: Vec<File>,
 }
 
 /// The events of one probe.
 pub struct Sampler {
-    event: PerfEvent,
+    event: Option<PerfEvent>,
     with_stacks: bool,
     rings: Vec<Ring>,
+    lost: u64,
 }
 
 impl std::fmt::Debug for Sampler {
@@ -90,43 +166,84 @@ impl std::fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// One without threads.
-    pub fn new(event: PerfEvent, with_stacks: bool) -> Sampler {
+    /// One without threads. Without an event it is for watchpoints.
+    pub fn new(event: Option<PerfEvent>, with_stacks: bool) -> Sampler {
         Sampler {
             event,
             with_stacks,
             rings: Vec::new(),
+            lost: 0,
         }
+    }
+
+    /// Adds a thread that touches memory, with all that it starts from now on, until it runs another program.
+    pub fn watch_thread(&mut self, tid: i32, watchpoint: Watchpoint) -> Result<(), PerfError> {
+        let failed = |source: io::Error| PerfError::Watch {
+            address: watchpoint.address,
+            length: watchpoint.length,
+            hint: match source.raw_os_error() {
+                Some(libc::ENOSPC) => {
+                    "; all of the processor's four watchpoints are in use for this thread".into()
+                }
+                _ => hint(&source),
+            },
+            source,
+        };
+        let mut attr = self.attributes();
+        attr.type_ = PERF_TYPE_BREAKPOINT;
+        // <linux/hw_breakpoint.h>
+        attr.bp_type = match watchpoint.access {
+            Access::Write => 2,
+            Access::ReadWrite => 3,
+        };
+        attr.__bindgen_anon_3.bp_addr = watchpoint.address;
+        attr.__bindgen_anon_4.bp_len = watchpoint.length;
+        attr.__bindgen_anon_1.sample_period = 1;
+        attr.set_remove_on_exec(1);
+        attr.set_watermark(1);
+        attr.__bindgen_anon_2.wakeup_watermark = (RING_PAGES * PAGE / 4) as u32;
+        self.add(tid, attr).map_err(failed)
+    }
+
+    /// How many samples found a ring full, up to now.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Descriptors that become readable (poll(2)) when much is in a ring.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let watches = self.event.is_none();
+        let firsts = self.rings.iter().filter_map(|ring| ring.events.first());
+        firsts.filter(move |_| watches).map(AsFd::as_fd)
     }
 
     /// Adds a thread, with all that it starts from now on.
     pub fn add_thread(&mut self, tid: i32) -> Result<(), PerfError> {
-        let failed = |event: &PerfEvent, source: io::Error| PerfError {
+        let Some(event) = self.event else {
+            return Ok(());
+        };
+        let mut attr = self.attributes();
+        attr.type_ = event.kind;
+        attr.config = event.config;
+        match event.sampling {
+            Sampling::Every(period) => attr.__bindgen_anon_1.sample_period = period,
+            Sampling::Hertz(frequency) => {
+                attr.__bindgen_anon_1.sample_freq = frequency;
+                attr.set_freq(1);
+            }
+        }
+        self.add(tid, attr).map_err(|source| PerfError::Event {
             kind: event.kind,
             config: event.config,
             hint: hint(&source),
             source,
-        };
-        for processor in processors() {
-            let event = self.event;
-            let opened = self.open(tid, processor);
-            match opened {
-                Ok(file) => self
-                    .join(processor, file)
-                    .map_err(|source| failed(&event, source))?,
-                // Not in use at this time.
-                Err(source) if source.raw_os_error() == Some(libc::ENODEV) => {}
-                Err(source) => return Err(failed(&event, source)),
-            }
-        }
-        Ok(())
+        })
     }
 
-    fn open(&self, tid: i32, processor: i32) -> io::Result<File> {
+    /// What all events have in common.
+    fn attributes(&self) -> perf_event_attr {
         let mut attr = perf_event_attr {
-            type_: self.event.kind,
             size: size_of::<perf_event_attr>() as u32,
-            config: self.event.config,
             sample_type: PERF_SAMPLE_TID as u64 | PERF_SAMPLE_REGS_USER as u64,
             sample_regs_user: REGISTERS,
             ..perf_event_attr::default()
@@ -135,25 +252,23 @@ impl Sampler {
             attr.sample_type |= PERF_SAMPLE_STACK_USER as u64;
             attr.sample_stack_user = STACK;
         }
-        match self.event.sampling {
-            Sampling::Every(period) => attr.__bindgen_anon_1.sample_period = period,
-            Sampling::Hertz(frequency) => {
-                attr.__bindgen_anon_1.sample_freq = frequency;
-                attr.set_freq(1);
-            }
-        }
         attr.set_inherit(1);
         // What the kernel does on the thread's behalf is not the program's, nor for users to see.
         attr.set_exclude_kernel(1);
         attr.set_exclude_hv(1);
-        const CLOEXEC: libc::c_ulong = 8;
-        // SAFETY: the attributes are a whole structure of the size that they state.
-        let fd = unsafe { perf_event_open(&raw mut attr, tid, processor, -1, CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
+        attr
+    }
+
+    fn add(&mut self, tid: i32, attr: perf_event_attr) -> io::Result<()> {
+        for processor in processors() {
+            match open(attr, tid, processor) {
+                Ok(file) => self.join(processor, file)?,
+                // Not in use at this time.
+                Err(source) if source.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(source) => return Err(source),
+            }
         }
-        // SAFETY: a descriptor made just now, which nobody else has.
-        Ok(unsafe { File::from_raw_fd(fd) })
+        Ok(())
     }
 
     fn join(&mut self, processor: i32, file: File) -> io::Result<()> {
@@ -170,11 +285,19 @@ impl Sampler {
             ring.events.push(file);
             return Ok(());
         }
-        let len = (1 + RING_PAGES) * PAGE;
-        let map = MmapOptions::new().len(len).map_raw(&file)?;
+        let map = |pages: usize| MmapOptions::new().len((1 + pages) * PAGE).map_raw(&file);
+        let large = match self.event {
+            None => map(LARGE_RING_PAGES).ok().map(|m| (m, LARGE_RING_PAGES)),
+            Some(_) => None,
+        };
+        let (map, pages) = match large {
+            Some(large) => large,
+            None => (map(RING_PAGES)?, RING_PAGES),
+        };
         self.rings.push(Ring {
             processor,
             map,
+            size: pages * PAGE,
             events: vec![file],
         });
         Ok(())
@@ -183,7 +306,7 @@ impl Sampler {
     /// Hands over what was sampled since the last call.
     pub fn take(&mut self, mut f: impl FnMut(Sample)) {
         for ring in &self.rings {
-            ring.take(self.with_stacks, &mut f);
+            self.lost += ring.take(self.with_stacks, &mut f);
         }
     }
 }
@@ -194,8 +317,10 @@ impl Ring {
         unsafe { &*self.map.as_ptr().add(offset).cast::<AtomicU64>() }
     }
 
-    fn take(&self, with_stacks: bool, f: &mut impl FnMut(Sample)) {
-        let size = (RING_PAGES * PAGE) as u64;
+    /// Hands over the samples; how many the kernel says it had no room for.
+    fn take(&self, with_stacks: bool, f: &mut impl FnMut(Sample)) -> u64 {
+        let size = self.size as u64;
+        let mut lost = 0;
         let head = self.word(DATA_HEAD).load(Ordering::Acquire);
         let mut tail = self.word(DATA_TAIL).load(Ordering::Relaxed);
         while head.wrapping_sub(tail) >= 8 {
@@ -216,14 +341,21 @@ impl Ring {
                     f(sample);
                 }
             }
+            if kind == PERF_RECORD_LOST {
+                // Its id, then how many.
+                let record = self.bytes(tail, len as usize);
+                let count = record.get(16..).and_then(|rest| Reader(rest).u64());
+                lost += count.unwrap_or(0);
+            }
             tail = tail.wrapping_add(len);
         }
         self.word(DATA_TAIL).store(tail, Ordering::Release);
+        lost
     }
 
     /// A copy of bytes of the ring, which may wrap.
     fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
-        let size = RING_PAGES * PAGE;
+        let size = self.size;
         let start = (at % size as u64) as usize;
         let first = len.min(size - start);
         let mut bytes = vec![0; len];
@@ -240,6 +372,17 @@ impl Ring {
         }
         bytes
     }
+}
+
+fn open(mut attr: perf_event_attr, tid: i32, processor: i32) -> io::Result<File> {
+    const CLOEXEC: libc::c_ulong = 8;
+    // SAFETY: the attributes are a whole structure of the size that they state.
+    let fd = unsafe { perf_event_open(&raw mut attr, tid, processor, -1, CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor made just now, which nobody else has.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 struct Reader<'a>(&'a [u8]);

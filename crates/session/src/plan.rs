@@ -195,6 +195,9 @@ fn is_pattern(kind: &Kind) -> bool {
     program || Glob::has_wildcard(name) || module.library.as_deref().is_some_and(Glob::has_wildcard)
 }
 
+/// How many places an x86-64 processor can watch (SDM volume 3, debug registers).
+const WATCHPOINTS: usize = 4;
+
 /// Compiles the program for a target, or for none.
 pub fn compile<'p>(
     program: &'p ir::Program,
@@ -206,7 +209,7 @@ pub fn compile<'p>(
     for point in &points {
         let context = if point.kind.is_in_process() {
             Context::Process
-        } else if matches!(point.kind, Kind::Perf { .. }) {
+        } else if point.kind.is_sampled() {
             Context::Sample
         } else {
             Context::Tracer
@@ -234,6 +237,15 @@ pub fn compile<'p>(
     let mut judgement = Judgement::new(program);
     for (index, point) in points.iter().enumerate() {
         plan.add(index, point, options, target, &mut judgement);
+    }
+    let watched = points
+        .iter()
+        .filter(|point| matches!(point.kind, Kind::Data { .. }))
+        .count();
+    if watched > WATCHPOINTS {
+        plan.warnings.push(format!(
+            "too many hardware breakpoint probes requested for x86_64 ({watched} vs. {WATCHPOINTS})"
+        ));
     }
     let nothing = !points.is_empty()
         && judgement.matched.is_empty()
@@ -432,9 +444,10 @@ impl<'p> Plan<'p> {
         let pp = spell(&point.point.point);
         let pn = point.point.via.first().map_or_else(|| pp.clone(), spell);
         let kind = pp.split(['.', '(']).next().unwrap_or_default().to_string();
-        let context = match point.kind {
-            Kind::Perf { .. } => Context::Sample,
-            _ => Context::Tracer,
+        let context = if point.kind.is_sampled() {
+            Context::Sample
+        } else {
+            Context::Tracer
         };
         let handler = self
             .builder

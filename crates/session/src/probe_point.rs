@@ -1,6 +1,6 @@
 //! What a probe point of the script asks for, taken apart: the families of stapprobes(3stap) that a session can run.
 
-use crate::perf::{PerfEvent, Sampling};
+use crate::perf::{Access, PerfEvent, Sampling};
 use script::ast::{Component, Literal, ProbePoint};
 use std::time::Duration;
 
@@ -76,6 +76,15 @@ impl Which {
     }
 }
 
+/// What stands in the parentheses of `data`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataPlace {
+    /// A variable of the program, or else of one of its libraries; as much of it as the processor can watch.
+    Named(String),
+    /// An address, in the program's file or in the process's memory, and how many bytes from there.
+    Address(u64, u64),
+}
+
 /// A timer's schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
@@ -106,6 +115,15 @@ pub enum Kind {
         program: Program,
         /// What is counted, and how often it is looked.
         event: PerfEvent,
+    },
+    /// `process.data(…).write` and `.rw`: when a thread of a process touches some memory.
+    Data {
+        /// Whose threads.
+        program: Program,
+        /// Which memory.
+        place: DataPlace,
+        /// What they do to it.
+        access: Access,
     },
     /// `process.begin`.
     ProcessBegin(Program),
@@ -184,7 +202,8 @@ impl Kind {
             | Kind::ProcessEnd(program)
             | Kind::SystemCall { program, .. }
             | Kind::Thread { program, .. }
-            | Kind::Perf { program, .. } => Some(program),
+            | Kind::Perf { program, .. }
+            | Kind::Data { program, .. } => Some(program),
             _ => self.module().map(|module| &module.program),
         }
     }
@@ -218,8 +237,13 @@ impl Kind {
         self.is_in_process()
             || matches!(
                 self,
-                Kind::ProcessBegin(_) | Kind::ProcessEnd(_) | Kind::Perf { .. }
+                Kind::ProcessBegin(_) | Kind::ProcessEnd(_) | Kind::Perf { .. } | Kind::Data { .. }
             )
+    }
+
+    /// True of what the kernel notices, with the thread's registers: the handler runs in the tracer on its behalf.
+    pub fn is_sampled(&self) -> bool {
+        matches!(self, Kind::Perf { .. } | Kind::Data { .. })
     }
 }
 
@@ -367,6 +391,39 @@ fn timer(components: &[Component]) -> Option<Kind> {
     Some(Kind::Timer(Period { every, randomize }))
 }
 
+/// `process….data(WHAT)`, `.length(N)` if it is an address, and `.write` or `.rw`. Lengths are made those of the processor
+/// (stapprobes(3stap), HARDWARE BREAKPOINTS); without one it is a byte.
+fn data(program: Program, components: &[Component]) -> Result<Kind, usize> {
+    let mut next = 2;
+    let mut length = None;
+    if let Some(component) = components.get(next).filter(|c| c.name.text == "length") {
+        length = Some(number(component).filter(|&n| n > 0).ok_or(next)? as u64);
+        next += 1;
+    }
+    let place = match components.get(1).and_then(|c| c.arg.as_ref()) {
+        Some(Literal::Number(address)) => {
+            DataPlace::Address(address.cast_unsigned(), length.unwrap_or(1))
+        }
+        Some(Literal::String(name)) if length.is_none() => {
+            DataPlace::Named(String::from_utf8_lossy(name).into_owned())
+        }
+        _ => return Err(1),
+    };
+    let access = match components.get(next).map(|c| c.name.text.as_str()) {
+        Some("write") => Access::Write,
+        Some("rw") => Access::ReadWrite,
+        _ => return Err(next),
+    };
+    match components.get(next + 1) {
+        Some(_) => Err(next + 1),
+        None => Ok(Kind::Data {
+            program,
+            place,
+            access,
+        }),
+    }
+}
+
 /// What stands in the parentheses of `function` and `statement`.
 fn code_place(component: &Component) -> Option<CodePlace> {
     match &component.arg {
@@ -411,6 +468,7 @@ fn process(components: &[Component]) -> Result<Kind, usize> {
                     program: module.program.clone(),
                     returns: false,
                 },
+                ("data", _, None) if i == 1 => return data(module.program, components),
                 (
                     "return",
                     None,

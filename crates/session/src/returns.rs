@@ -234,6 +234,7 @@ impl Interception {
         process.write_code(at, &code.bytes)?;
         describe(process, table, code.address, parts.missed)?;
         process.describe_returns(table, code.address)?;
+        process.tell_debuggers(&code)?;
         let guards: Vec<Insertion> = finders
             .iter()
             .map(|&(finder, searches)| {

@@ -593,6 +593,11 @@ impl<'a> Run<'a> {
         fds.extend(found.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let keyboard = self.monitor.as_ref().map(|_| rustix::stdio::stdin());
         fds.extend(keyboard.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(
+            self.samplers
+                .fds()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => {
@@ -702,6 +707,7 @@ impl<'a> Run<'a> {
     }
 
     fn report_losses(&mut self) {
+        self.report_lost_samples();
         let layout = self.plan.compiled.layout();
         let dropped = arena::sum(&self.arena, layout, |slot| &slot.ring_dropped);
         if dropped > 0 {

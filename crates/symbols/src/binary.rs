@@ -531,6 +531,11 @@ impl Binary {
         symbol_table::read(&self.image, self.debug_image())
     }
 
+    /// The variable that the symbol table has by a name: its address and its size in bytes. Looked for anew at each call.
+    pub fn data_object(&self, name: &str) -> Option<(ImageAddr, u64)> {
+        symbol_table::object(&self.image, self.debug_image(), name)
+    }
+
     /// The source lines of all code; empty without debugging information. Read anew at each call.
     pub fn line_index(&self) -> LineIndex {
         self.line_index_of(&|_| true)

@@ -70,12 +70,12 @@ const OF_PROCESS: &[(&str, bool)] = &[
     ("syscall.return", true),
     ("insn", false),
     ("insn.block", false),
-    ("data(number).write", false),
-    ("data(number).rw", false),
-    ("data(number).length(number).write", false),
-    ("data(number).length(number).rw", false),
-    ("data(string).write", false),
-    ("data(string).rw", false),
+    ("data(number).write", true),
+    ("data(number).rw", true),
+    ("data(number).length(number).write", true),
+    ("data(number).length(number).rw", true),
+    ("data(string).write", true),
+    ("data(string).rw", true),
 ];
 
 /// Everything else.

@@ -29,12 +29,18 @@ pub(crate) const STUB_CLOBBERS: Registers = Registers {
     flags: true,
 };
 
-/// What inlined code changes: rax rcx rdx and flags.
-pub(crate) const INLINE_CLOBBERS: Registers = Registers {
-    general: 1 | 1 << 1 | 1 << 2,
-    vector: 0,
-    flags: true,
-};
+/// What inlined code changes: rax, rcx and flags, and rdx where the FS base is dear.
+pub(crate) const fn inline_clobbers(thread_pointer: ThreadPointer) -> Registers {
+    let two = 1 | 1 << 1;
+    Registers {
+        general: match thread_pointer {
+            ThreadPointer::Word => two,
+            ThreadPointer::Register | ThreadPointer::SystemCall => two | 1 << 2,
+        },
+        vector: 0,
+        flags: true,
+    }
+}
 
 /// Addresses of assembled stubs.
 pub(crate) struct Stubs {
@@ -146,7 +152,21 @@ fn emit_acquire<C>(
 
 /// `rax = %fs:0`.
 fn load_thread_word(a: &mut CodeAssembler) -> Result<(), LinkError> {
-    a.mov(rax, qword_ptr(0).fs())?;
+    // With a 32-bit displacement, which is shorter than the form of `mov` that loads rax from anywhere.
+    let memory = MemoryOperand::new(
+        iced_x86::Register::None,
+        iced_x86::Register::None,
+        1,
+        0,
+        4,
+        false,
+        iced_x86::Register::FS,
+    );
+    a.add_instruction(Instruction::with2(
+        Code::Mov_r64_rm64,
+        iced_x86::Register::RAX,
+        memory,
+    )?)?;
     Ok(())
 }
 
@@ -245,15 +265,29 @@ fn emit_entry<C>(
 }
 
 /// Code that adds constants to words of the thread's slot, for copying into a trampoline.
+///
+/// It is what runs at every hit, in as many copies as there are probed functions: caches of code and of branches count for
+/// more than instructions. So what a thread needs once stands in front, and no conditional jump is taken but then.
 pub(crate) fn inline_counters<C>(
     link: &ProcessLink<'_, C>,
     stubs: &Stubs,
     counters: &[(u64, i64)],
 ) -> Result<Vec<u8>, LinkError> {
     let mut a = CodeAssembler::new(64)?;
-    let mut hit = a.create_label();
+    let mut begin = a.create_label();
+    let mut slow = a.create_label();
     let mut found = a.create_label();
     let mut skip = a.create_label();
+    a.jmp(begin)?;
+    a.set_label(&mut slow)?;
+    a.lea(rsp, qword_ptr(rsp - 128))?;
+    a.mov(rcx, stubs.acquire)?;
+    a.call(rcx)?;
+    a.lea(rsp, qword_ptr(rsp + 128))?;
+    a.test(rax, rax)?;
+    a.jne(found)?;
+    a.jmp(skip)?;
+    a.set_label(&mut begin)?;
     emit_over(&mut a, link, skip)?;
     match link.thread_pointer {
         ThreadPointer::Word => load_thread_word(&mut a)?,
@@ -265,17 +299,26 @@ pub(crate) fn inline_counters<C>(
             a.lea(rsp, qword_ptr(rsp + 128))?;
         }
     }
-    emit_hash(&mut a, link)?;
-    a.je(hit)?;
-    a.lea(rsp, qword_ptr(rsp - 128))?;
-    a.mov(rcx, stubs.acquire)?;
-    a.call(rcx)?;
-    a.lea(rsp, qword_ptr(rsp + 128))?;
-    a.test(rax, rax)?;
-    a.je(skip)?;
-    a.jmp(found)?;
-    a.set_label(&mut hit)?;
-    a.mov(rax, qword_ptr(rdx + 8))?;
+    match link.thread_pointer {
+        // Cheap enough to be loaded twice, which leaves a register alone.
+        ThreadPointer::Word => {
+            a.imul_3(rax, rax, THREAD_HASH_FACTOR as i32)?;
+            a.mov(rcx, link.thread_table)?;
+            a.shr(rax, HASH_SHIFT)?;
+            a.shl(eax, 4)?;
+            a.add(rcx, rax)?;
+            load_thread_word(&mut a)?;
+            a.inc(rax)?;
+            a.cmp(qword_ptr(rcx), rax)?;
+            a.jne(slow)?;
+            a.mov(rax, qword_ptr(rcx + 8))?;
+        }
+        ThreadPointer::Register | ThreadPointer::SystemCall => {
+            emit_hash(&mut a, link)?;
+            a.jne(slow)?;
+            a.mov(rax, qword_ptr(rdx + 8))?;
+        }
+    }
     a.set_label(&mut found)?;
     for &(offset, amount) in counters {
         let cell = qword_ptr(rax + offset as i32);

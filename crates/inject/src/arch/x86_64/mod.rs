@@ -19,6 +19,7 @@ mod patch;
 mod planning;
 mod registers;
 mod relocate;
+mod return_file;
 mod return_trampoline;
 mod sweep;
 mod system_calls;

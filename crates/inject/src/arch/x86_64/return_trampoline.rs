@@ -33,6 +33,9 @@ pub struct ReturnTrampoline {
     entry: u64,
 }
 
+/// From the table of unwind entries (20 bytes with its one entry, and padding) to what they describe.
+const FRAMES: u64 = 24;
+
 /// Below the return slot: the frame, behind it the vector registers as handlers look for them, the flags, padding.
 const VECTORS: i32 = Frame::VECTORS as i32;
 const FLAGS: i32 = VECTORS + 16 * 16;
@@ -83,6 +86,18 @@ impl ReturnTrampoline {
             header: header_at,
             entry,
         })
+    }
+
+    /// Where its unwind information (`.eh_frame`) stands, and that.
+    pub(super) fn frames(&self) -> (u64, &[u8]) {
+        let at = self.header + FRAMES;
+        let from = (at - (self.address - 1)) as usize;
+        (at, self.bytes.get(from..).unwrap_or_default())
+    }
+
+    /// Bytes of the code alone.
+    pub(super) fn code_len(&self) -> u64 {
+        self.header - (self.address - 1)
     }
 
     /// What runs at the entry of `_dl_find_object(3)` to answer for this code.
@@ -258,8 +273,6 @@ fn unwind_table(at: u64, start: u64, table: u64) -> (Vec<u8>, u64) {
     const VAL_EXPRESSION: u8 = 0x16;
     const RSP: u8 = 7;
     const RETURN_ADDRESS: u8 = 16;
-    /// Bytes of the header with its one entry.
-    const HEADER: u64 = 20;
     let distance = |to: u64, from: u64| (to.wrapping_sub(from) as i64 as i32).to_le_bytes();
     let entry = |body: Vec<u8>| {
         let mut body = body;
@@ -271,7 +284,7 @@ fn unwind_table(at: u64, start: u64, table: u64) -> (Vec<u8>, u64) {
     let mut common = vec![0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, RETURN_ADDRESS];
     common.extend([1, PCREL_SDATA4, DEF_CFA, RSP, 1]);
     let common = entry(common);
-    let frames = at + HEADER + 4;
+    let frames = at + FRAMES;
     let own = frames + common.len() as u64;
     let mut body = distance(own + 4, frames).to_vec();
     body.extend(distance(start, own + 8));

@@ -434,20 +434,19 @@ impl Layout {
         if used == 0 { 0 } else { used + self.red_zone }
     }
 
-    /// A single register and nothing else, with no red zone: a push is enough.
-    fn pushed(&self) -> Option<AsmRegister64> {
+    /// A few registers and nothing else, with no red zone: they are pushed, which is the shortest.
+    fn pushed(&self) -> Option<Vec<AsmRegister64>> {
         let plain = !self.frame && !self.flags && self.saved.xmm == 0 && self.red_zone == 0;
-        let mut gprs = self.saved.gprs();
-        match (gprs.next(), gprs.next()) {
-            (Some(only), None) if plain => gpr(only),
-            _ => None,
+        if !plain || self.saved.gpr == 0 || self.saved.gpr.count_ones() > 4 {
+            return None;
         }
+        self.saved.gprs().map(gpr).collect()
     }
 
     /// Saves. Until the flags are saved only instructions that leave them alone are used.
     fn save(&self, a: &mut CodeAssembler, address: u64) -> Result<(), IcedError> {
-        if let Some(register) = self.pushed() {
-            return a.push(register);
+        if let Some(registers) = self.pushed() {
+            return registers.into_iter().try_for_each(|r| a.push(r));
         }
         if self.size() == 0 {
             return Ok(());
@@ -512,8 +511,8 @@ impl Layout {
     }
 
     fn restore(&self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        if let Some(register) = self.pushed() {
-            return a.pop(register);
+        if let Some(registers) = self.pushed() {
+            return registers.into_iter().rev().try_for_each(|r| a.pop(r));
         }
         if self.size() == 0 {
             return Ok(());
