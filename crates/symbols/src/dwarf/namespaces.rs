@@ -1,42 +1,58 @@
 //! Variables of namespaces, which the functions in them see.
 
+use std::cell::OnceCell;
+use std::ops::Range;
+
 use gimli::UnitOffset;
 
 use super::units::{Place, REFERENCE_LIMIT, Unit, Units};
 
-/// The variables of one namespace, and the entries that are in it.
-#[derive(Debug, Clone)]
-pub(crate) struct Namespace {
-    /// Offsets of the first entry in it and of what comes behind the last.
-    entries: std::ops::Range<usize>,
-    variables: Vec<UnitOffset>,
+/// One namespace of a unit, which is looked into when a function in it is asked for.
+#[derive(Debug)]
+struct Namespace {
+    /// Offsets of its entry and of what comes behind the last one in it.
+    entries: Range<usize>,
+    inside: OnceCell<Inside>,
 }
 
-/// All of a unit that have variables, outer ones before those in them.
-pub(crate) fn scan(unit: &Unit<'_>) -> gimli::Result<Vec<Namespace>> {
-    let mut found: Vec<Namespace> = Vec::new();
-    // Those that are open at an entry: depth, and index in `found`.
-    let mut open: Vec<(isize, usize)> = Vec::new();
-    let mut entries = unit.entries_raw(None)?;
+/// What is directly in a namespace, or in a unit.
+#[derive(Debug, Default)]
+pub(crate) struct Inside {
+    variables: Vec<UnitOffset>,
+    namespaces: Vec<Namespace>,
+}
+
+/// Variables and namespaces directly in an entry.
+pub(crate) fn look_inside(unit: &Unit<'_>, parent: UnitOffset) -> gimli::Result<Inside> {
+    let mut found = Inside::default();
+    let mut entries = unit.entries_raw(Some(parent))?;
+    let Some(abbreviation) = entries.read_abbreviation()? else {
+        return Ok(found);
+    };
+    entries.skip_attributes(abbreviation.attributes())?;
     // How deep the entry stands that `entries` began with.
     let mut base = 0;
     while !entries.is_empty() {
         let offset = entries.next_offset();
         let depth = base + entries.next_depth();
-        while let Some((_, index)) = open.pop_if(|(above, _)| *above >= depth) {
-            if let Some(namespace) = found.get_mut(index) {
-                namespace.entries.end = offset.0;
-            }
+        if depth <= 1
+            && let Some(namespace) = found.namespaces.last_mut()
+            && namespace.entries.end == usize::MAX
+        {
+            namespace.entries.end = offset.0;
+        }
+        if depth == 0 {
+            break;
         }
         let Some(abbreviation) = entries.read_abbreviation()? else {
             continue;
         };
         match abbreviation.tag() {
+            _ if depth > 1 => {}
             gimli::DW_TAG_namespace if abbreviation.has_children() => {
-                open.push((depth, found.len()));
-                found.push(Namespace {
+                found.namespaces.push(Namespace {
                     entries: offset.0..usize::MAX,
-                    variables: Vec::new(),
+                    inside: OnceCell::new(),
                 });
             }
             // A declaration has no place.
@@ -45,20 +61,13 @@ pub(crate) fn scan(unit: &Unit<'_>) -> gimli::Result<Vec<Namespace>> {
                     matches!(a.name(), gimli::DW_AT_location | gimli::DW_AT_const_value)
                 }) =>
             {
-                if let Some((above, index)) = open.last()
-                    && above + 1 == depth
-                    && let Some(namespace) = found.get_mut(*index)
-                {
-                    namespace.variables.push(offset);
-                }
+                found.variables.push(offset);
             }
             _ => {}
         }
-        // What is in a function or a type is passed over where it says how far that goes.
-        let tag = abbreviation.tag();
-        let is_outer = tag == gimli::DW_TAG_namespace || depth == 0;
+        // What is further inside is passed over where an entry says how far that goes.
         let mut behind = None;
-        if !is_outer && abbreviation.has_children() {
+        if abbreviation.has_children() {
             for specification in abbreviation.attributes() {
                 let attribute = entries.read_attribute(*specification)?;
                 if let (gimli::DW_AT_sibling, gimli::AttributeValue::UnitRef(sibling)) =
@@ -75,7 +84,6 @@ pub(crate) fn scan(unit: &Unit<'_>) -> gimli::Result<Vec<Namespace>> {
             base = depth;
         }
     }
-    found.retain(|namespace| !namespace.variables.is_empty());
     Ok(found)
 }
 
@@ -91,16 +99,22 @@ pub(crate) fn variables_around<'a>(
             None => break,
         }
     }
-    let namespaces = units.namespaces_of(&place.unit)?;
+    let unit = &place.unit;
+    let outermost = units.namespaces_of(unit)?;
     let offset = place.entry.offset().0;
-    let around = namespaces.iter().rev();
-    let around = around.filter(|n| n.entries.contains(&offset));
-    let mut found = Vec::new();
-    for variable in around.flat_map(|n| &n.variables) {
-        found.push(Place {
-            unit: std::rc::Rc::clone(&place.unit),
-            entry: place.unit.entry(*variable)?,
-        });
+    let mut variables: Vec<UnitOffset> = Vec::new();
+    let mut namespaces = &outermost.namespaces;
+    while let Some(around) = namespaces.iter().find(|n| n.entries.contains(&offset)) {
+        let look = || look_inside(unit, UnitOffset(around.entries.start)).unwrap_or_default();
+        let inside = around.inside.get_or_init(look);
+        variables.splice(0..0, inside.variables.iter().copied());
+        namespaces = &inside.namespaces;
     }
-    Ok(found)
+    let places = variables.into_iter().map(|variable| {
+        Ok(Place {
+            unit: std::rc::Rc::clone(unit),
+            entry: unit.entry(variable)?,
+        })
+    });
+    places.collect()
 }

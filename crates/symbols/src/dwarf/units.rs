@@ -12,7 +12,7 @@ use gimli::{
 };
 
 use super::line_table::{self, Row};
-use super::namespaces::{self, Namespace};
+use super::namespaces::{self, Inside};
 use super::sections::{DwarfFile, Slice};
 use crate::binary::SymbolsError;
 
@@ -142,7 +142,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 type UnitRows = Option<((Home, usize), Rc<Vec<Row>>)>;
 
 /// The namespaces of units.
-type UnitNamespaces = HashMap<(Home, usize), Rc<Vec<Namespace>>>;
+type UnitNamespaces = HashMap<(Home, usize), Rc<Inside>>;
 
 pub(crate) struct Units<'a> {
     pub file: DwarfFile<'a>,
@@ -300,13 +300,13 @@ impl<'a> Units<'a> {
         rows
     }
 
-    /// The namespaces of a unit that have variables.
-    pub fn namespaces_of(&self, unit: &Unit<'a>) -> gimli::Result<Rc<Vec<Namespace>>> {
+    /// The outermost namespaces of a unit.
+    pub fn namespaces_of(&self, unit: &Unit<'a>) -> gimli::Result<Rc<Inside>> {
         let key = (unit.home, unit.start);
         if let Some(found) = self.namespaces.borrow().get(&key) {
             return Ok(Rc::clone(found));
         }
-        let found = Rc::new(namespaces::scan(unit)?);
+        let found = Rc::new(namespaces::look_inside(unit, unit.header.root_offset())?);
         self.namespaces.borrow_mut().insert(key, Rc::clone(&found));
         Ok(found)
     }
