@@ -24,12 +24,9 @@ pub fn load(domain: u32, table: &'static str) -> HashMap<Pmid, Metric> {
     metrics.map(|metric| (metric.desc.pmid, metric)).collect()
 }
 
-fn metric(domain: u32, line: &'static str) -> Option<Metric> {
-    let mut columns = line.split('\t');
-    let mut column = || columns.next();
-    let name = column()?;
-    let (cluster, item) = column()?.split_once('.')?;
-    let ty = match column()? {
+/// The type of a name that PCP has for it.
+pub(crate) fn type_named(name: &str) -> Option<Type> {
+    Some(match name {
         "32" => Type::I32,
         "u32" => Type::U32,
         "64" => Type::I64,
@@ -41,17 +38,30 @@ fn metric(domain: u32, line: &'static str) -> Option<Metric> {
         "event" => Type::Event,
         "highres" => Type::HighResEvent,
         _ => return None,
-    };
-    let indom = match column()? {
-        "-" => InDom::NULL,
-        serial => InDom::new(domain, serial.parse().ok()?),
-    };
-    let sem = match column()? {
+    })
+}
+
+/// The semantics of a name that PCP has for them.
+pub(crate) fn semantics_named(name: &str) -> Option<Semantics> {
+    Some(match name {
         "counter" => Semantics::Counter,
         "instant" => Semantics::Instant,
         "discrete" => Semantics::Discrete,
         _ => return None,
+    })
+}
+
+fn metric(domain: u32, line: &'static str) -> Option<Metric> {
+    let mut columns = line.split('\t');
+    let mut column = || columns.next();
+    let name = column()?;
+    let (cluster, item) = column()?.split_once('.')?;
+    let ty = type_named(column()?)?;
+    let indom = match column()? {
+        "-" => InDom::NULL,
+        serial => InDom::new(domain, serial.parse().ok()?),
     };
+    let sem = semantics_named(column()?)?;
     let units = match column()? {
         "-" => Units::NONE,
         units => units.parse::<pcp::ScaledUnits>().ok()?.units,

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use pcp::{ScaledUnits, Semantics, Type, Units};
 
+use crate::table;
+
 /// Words of names that say what the unit is.
 const UNITS: [(&str, &str); 3] = [
     ("seconds", "sec"),
@@ -71,27 +73,11 @@ pub struct Sample<'t> {
     pub family: Rc<Family>,
 }
 
-/// Reads a type by its name in `# PCP5` and `METADATA:` lines.
-fn type_named(name: &str) -> Option<Type> {
-    Some(match name.to_ascii_lowercase().as_str() {
-        "32" => Type::I32,
-        "u32" => Type::U32,
-        "64" => Type::I64,
-        "u64" => Type::U64,
-        "float" => Type::Float,
-        "double" => Type::Double,
-        "string" => Type::String,
-        _ => return None,
-    })
-}
-
-fn semantics_named(name: &str) -> Option<Semantics> {
-    Some(match name {
-        "counter" => Semantics::Counter,
-        "instant" => Semantics::Instant,
-        "discrete" => Semantics::Discrete,
-        _ => return None,
-    })
+/// Reads a type by its name in `# PCP5` and `METADATA:` lines: of what one number or text has.
+fn value_type(name: &str) -> Option<Type> {
+    let ty = table::type_named(&name.to_ascii_lowercase())?;
+    let is_compound = matches!(ty, Type::Aggregate | Type::Event | Type::HighResEvent);
+    (!is_compound).then_some(ty)
 }
 
 fn units_named<'t>(words: impl Iterator<Item = &'t str>) -> Option<Units> {
@@ -116,9 +102,9 @@ impl Described {
         let mut words = words.split_whitespace();
         Some(Described {
             name: name.to_owned(),
-            ty: type_named(words.next()?)?,
+            ty: value_type(words.next()?)?,
             singular: words.next()? == "PM_INDOM_NULL",
-            sem: semantics_named(words.next()?)?,
+            sem: table::semantics_named(words.next()?)?,
             units: units_named(words)?,
             named_instances: true,
         })
@@ -131,7 +117,7 @@ impl Described {
             name: words.next()?.to_owned(),
             ty: Type::Double,
             singular: false,
-            sem: semantics_named(words.next()?)?,
+            sem: table::semantics_named(words.next()?)?,
             units: units_named(words)?,
             named_instances: true,
         })
