@@ -183,7 +183,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Writes a data record with the metadata that it needs and that was not written yet; no metrics make a mark.
+    /// Writes a data record with the metadata that it needs and that was not written yet; no metrics make a mark. Metadata is
+    /// told apart by its address: it stays where it is, and as it is, until the last record was written.
     pub fn record(
         &mut self,
         meta: &Metadata,
