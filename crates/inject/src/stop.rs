@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::attach::is_untraced;
@@ -15,6 +16,10 @@ use crate::restart;
 /// that do not wait for a `vfork` child or for a device.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long threads are waited for that are ending and cannot be seized. They take microseconds, unless somebody else
+/// traces them.
+const ENDING: Duration = Duration::from_millis(100);
+
 /// A thread of a held process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Thread {
@@ -27,16 +32,19 @@ pub(crate) enum Thread {
 
 impl Process {
     /// Seizes and stops every thread. Threads created in the meantime are caught, too: only a
-    /// running thread can make one, so once every known thread is stopped and a look at the list
+    /// running thread can make one, so once every known thread is stopped and a look at the whole list
     /// finds no new one, there is none.
     pub(crate) fn stop_all_threads(&mut self, options: i32) -> Result<(), InjectError> {
         self.state = State::Held(std::thread::current().id());
         self.seen = Seen::default();
         let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut stopped: Option<Instant> = None;
+        let mut before = Vec::new();
         loop {
             let mut found = Vec::new();
+            let listed = self.list_threads()?;
             // Being seized stops nobody, and is over with before anybody is stopped.
-            for tid in self.list_threads()? {
+            for &tid in &listed {
                 if self.threads.contains_key(&tid) {
                     continue;
                 }
@@ -65,8 +73,30 @@ impl Process {
             }
             self.await_stops(deadline)?;
             if found.is_empty() {
-                break;
+                let waited = stopped.get_or_insert_with(Instant::now).elapsed();
+                let settled = match waited < ENDING {
+                    true => listed.iter().all(|tid| self.is_staying(*tid)),
+                    false => listed == before,
+                };
+                if settled
+                    && self
+                        .count_threads()
+                        .is_some_and(|n| n <= listed.len() as u64)
+                {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    let stuck = listed.iter().find(|tid| !self.is_staying(**tid));
+                    let tid = stuck.copied().unwrap_or(self.pid);
+                    return Err(InjectError::Unstoppable {
+                        pid: self.pid,
+                        tid,
+                        state: thread_state(self.pid, tid).unwrap_or('?'),
+                    });
+                }
+                std::thread::sleep(Duration::from_micros(20));
             }
+            before = listed;
         }
         if self.threads.is_empty() {
             return Err(self.note_death());
@@ -236,7 +266,7 @@ impl Process {
         }
     }
 
-    /// The threads in `/proc/PID/task`.
+    /// The threads in `/proc/PID/task`: where threads end at this moment, not all (see [`Process::count_threads`]).
     pub(crate) fn list_threads(&mut self) -> Result<Vec<Pid>, InjectError> {
         let path = format!("/proc/{}/task", self.pid);
         let entries = match fs::read_dir(&path) {
@@ -247,6 +277,19 @@ impl Process {
         Ok(entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid))
             .collect())
+    }
+
+    /// Whether a thread stays on the list of threads: stopped ones do, and so does the leader, even when it has ended.
+    fn is_staying(&self, tid: Pid) -> bool {
+        tid == self.pid || self.threads.contains_key(&tid)
+    }
+
+    /// How many threads there are, which is as many as a list of them has that is whole. The kernel ends a list early at a
+    /// thread that comes off it meanwhile, so that those behind are not told of.
+    fn count_threads(&self) -> Option<u64> {
+        // A directory's links: its own two, and one for each thread.
+        let metadata = fs::metadata(format!("/proc/{}/task", self.pid)).ok()?;
+        metadata.nlink().checked_sub(2)
     }
 
     /// Replaces "no such process" from ptrace by the way the process ended, and everything that is
