@@ -243,7 +243,7 @@ impl<'p> Builder<'p> {
         self.handlers.push(Handler {
             context: Context::Process,
             unit,
-            inline: None,
+            counters: None,
             companion: None,
             uses: used,
         });
@@ -285,8 +285,8 @@ impl<'p> Builder<'p> {
         };
         let counting = weigh(program, body).is_none_or(|w| w > u64::from(most));
         // A return handler with a record runs for the calls that have one.
-        let inlinable = context == Context::Process && filter.is_empty() && saved.is_none();
-        let inline = match inlinable && !self.state.limits.timing {
+        let countable = context == Context::Process && filter.is_empty() && saved.is_none();
+        let counters = match countable && !self.state.limits.timing {
             true => self.counters(body),
             false => None,
         };
@@ -302,7 +302,7 @@ impl<'p> Builder<'p> {
         Ok(Handler {
             context,
             unit,
-            inline,
+            counters,
             companion: None,
             uses: used,
         })

@@ -34,7 +34,7 @@ pub(crate) struct Handler {
     pub context: Context,
     pub unit: usize,
     /// It only adds these constants to these words of the slot.
-    pub inline: Option<Vec<(u64, i64)>>,
+    pub counters: Option<Vec<(u64, i64)>>,
     /// The handler of the function's entry that it depends on.
     pub companion: Option<HandlerId>,
     pub uses: Vec<GlobalId>,
@@ -56,7 +56,7 @@ pub struct Compiled {
 }
 
 /// Room for an entry stub.
-const STUB_SIZE: u64 = 192;
+const STUB_SIZE: u64 = 256;
 /// Room for the parts that stubs share.
 const SHARED_STUBS: u64 = 1024;
 
@@ -347,9 +347,12 @@ impl Compiled {
             .ok_or_else(|| LinkError::MissingSymbol("slot_acquire".into()))?;
         let entries: Vec<_> = called
             .iter()
-            .map(|(_, h)| stub::Entry {
-                body: addresses[&h.unit],
-                switch: self.units[h.unit].calls || self.units[h.unit].stack,
+            .map(|(_, h)| match &h.counters {
+                Some(counters) => stub::Entry::Counters(counters),
+                None => stub::Entry::Body {
+                    address: addresses[&h.unit],
+                    switch: self.units[h.unit].calls || self.units[h.unit].stack,
+                },
             })
             .collect();
         let stack_end = self.layout.native_stack + self.layout.native_stack_size;
@@ -362,10 +365,10 @@ impl Compiled {
         )?;
         let mut forms = vec![None; self.handlers.len()];
         for ((index, handler), &address) in called.iter().zip(&stubs.entries) {
-            forms[*index] = Some(match &handler.inline {
-                Some(counters) => EntryForm::Inline {
-                    code: stub::inline_counters(link, &stubs, counters)?,
-                    clobbers: stub::inline_clobbers(link.thread_pointer),
+            forms[*index] = Some(match &handler.counters {
+                Some(_) => EntryForm::Leaf {
+                    address,
+                    clobbers: stub::COUNTER_CLOBBERS,
                 },
                 None => {
                     let (reads, clobbers) = self.effects(handler.unit, &link.runtime_clobbers);
@@ -398,9 +401,10 @@ impl Compiled {
             .collect()
     }
 
-    /// The units of these handlers and of all that they call.
+    /// The units of these handlers, but of those that only count, and of all that they call.
     fn needed(&self, handlers: &[(usize, &Handler)]) -> BTreeSet<usize> {
-        reachable(&self.units, handlers.iter().map(|(_, h)| h.unit))
+        let bodies = handlers.iter().filter(|(_, h)| h.counters.is_none());
+        reachable(&self.units, bodies.map(|(_, h)| h.unit))
     }
 
     /// What a unit, with all that it calls, reads of the frame and changes.

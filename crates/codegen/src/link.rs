@@ -93,11 +93,11 @@ pub enum EntryForm {
         /// frame afterwards.
         clobbers: Registers,
     },
-    /// Copy this position-independent code into the trampoline; it falls out of its end. It reads no register and
-    /// leaves the stack (and the red zone) alone.
-    Inline {
-        /// The instructions.
-        code: Vec<u8>,
+    /// Call `address`, with the stack below the red zone; any alignment. It takes nothing and keeps all registers but those
+    /// named.
+    Leaf {
+        /// Address of the entry stub.
+        address: u64,
         /// What it changes.
         clobbers: Registers,
     },

@@ -11,7 +11,7 @@ use crate::mapping::PAGE;
 use crate::process::Process;
 
 /// The last byte is the version of what stands in a chunk.
-const MAGIC: [u8; 8] = *b"\x7fspile\0\x03";
+const MAGIC: [u8; 8] = *b"\x7fspile\0\x04";
 /// Bytes at the start of a chunk: the magic number, then six words: the tracer's process number, the time of its start,
 /// the inode of its PID namespace, the chunk's length, how much of it is used, and the offset of its last
 /// [record](crate::record).

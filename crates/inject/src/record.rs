@@ -232,6 +232,7 @@ const INLINE: u64 = 1 << 8;
 const WANTS_FRAME: u64 = 1 << 9;
 const WANTS_ARGUMENT: u64 = 1 << 10;
 const GUARD: u64 = 1 << 11;
+const LEAF: u64 = 1 << 12;
 
 fn put_member(out: &mut Vec<u8>, member: &Member) {
     let Member {
@@ -261,6 +262,10 @@ fn put_member(out: &mut Vec<u8>, member: &Member) {
     }
     let (place, bytes): (u64, &[u8]) = match code {
         SnippetCode::Call(function) => (*function, &[]),
+        SnippetCode::Leaf(function) => {
+            flags |= LEAF;
+            (*function, &[])
+        }
         SnippetCode::Inline {
             code,
             wants_frame,
@@ -309,6 +314,8 @@ fn take_member(reader: &mut Reader<'_>) -> Option<Member> {
     let (argument, place) = (reader.word()?, reader.word()?);
     let code = if flags & GUARD != 0 {
         SnippetCode::Guard(reader.bytes(place)?.to_vec())
+    } else if flags & LEAF != 0 {
+        SnippetCode::Leaf(place)
     } else if flags & INLINE == 0 {
         SnippetCode::Call(place)
     } else {
@@ -403,6 +410,12 @@ mod tests {
             clobbers: RegisterSet::EMPTY,
             argument: 0,
         };
+        let leaf = Snippet {
+            code: SnippetCode::Leaf(0x7f00_1234_9abc),
+            reads: RegisterSet::EMPTY,
+            clobbers: RegisterSet::FLAGS,
+            argument: 1,
+        };
         let member = |id, address, snippet| Member {
             owner,
             id,
@@ -432,6 +445,7 @@ mod tests {
                 member(0, 0x40_1000, inline),
                 member(1, 0x40_1004, call),
                 member(2, 0x40_1000, guard),
+                member(3, 0x40_1000, leaf),
             ],
         })
     }

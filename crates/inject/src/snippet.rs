@@ -28,6 +28,9 @@ pub enum SnippetCode {
     /// A function at this absolute address of the process, with the System V calling convention:
     /// `extern "C" fn(frame: *const Frame, argument: u64)`. The stack is aligned as the ABI wants.
     Call(u64),
+    /// A function at this absolute address of the process that takes nothing, keeps every register but those that the
+    /// snippet clobbers, and does not mind how the stack is aligned: all that stands in the trampoline is its call.
+    Leaf(u64),
     /// Position-independent instructions placed in the trampoline itself, which fall through at their end.
     /// They may not use the stack.
     Inline {
@@ -50,7 +53,7 @@ impl Snippet {
         match self.code {
             SnippetCode::Call(_) => true,
             SnippetCode::Inline { wants_frame, .. } => wants_frame,
-            SnippetCode::Guard(_) => false,
+            SnippetCode::Leaf(_) | SnippetCode::Guard(_) => false,
         }
     }
 
@@ -59,7 +62,7 @@ impl Snippet {
         match self.code {
             SnippetCode::Call(_) => true,
             SnippetCode::Inline { wants_argument, .. } => wants_argument,
-            SnippetCode::Guard(_) => false,
+            SnippetCode::Leaf(_) | SnippetCode::Guard(_) => false,
         }
     }
 }

@@ -272,34 +272,17 @@ impl Interception {
         sites: &[Returning<'_>],
     ) -> Result<Vec<Snippet>, TraceeError> {
         const SITE: usize = size_of::<ReturnSite>();
-        // Callable copies of inlined handlers, behind the sites.
-        let mut copies: Vec<u8> = Vec::new();
-        let copies_at = |base: u64| base + (sites.len() * SITE) as u64;
-        let room: usize = sites
-            .iter()
-            .map(|site| match site.handler {
-                EntryForm::Call { .. } => 0,
-                EntryForm::Inline { code, .. } => code.len() + 1,
-            })
-            .sum();
-        let len = (sites.len() * SITE + room) as u64;
+        let len = (sites.len() * SITE) as u64;
         let base = process.allocate_code_near(self.near.clone(), len)?;
         let mut bytes = Vec::with_capacity(len as usize);
         for site in sites {
             let handler = match site.handler {
-                EntryForm::Call { address, .. } => *address,
-                EntryForm::Inline { code, .. } => {
-                    let at = copies_at(base) + copies.len() as u64;
-                    copies.extend_from_slice(code);
-                    copies.push(0xc3);
-                    at
-                }
+                EntryForm::Call { address, .. } | EntryForm::Leaf { address, .. } => *address,
             };
             for word in [self.table, handler, u64::from(site.number), site.function] {
                 bytes.extend(word.to_le_bytes());
             }
         }
-        bytes.extend(copies);
         process.write_code(base, &bytes)?;
         let snippet = |n: usize| Snippet {
             code: SnippetCode::Call(self.intercept),

@@ -698,12 +698,8 @@ fn snippet(entry: &EntryForm, number: u32) -> Snippet {
             clobbers: set(clobbers),
             argument: u64::from(number),
         },
-        EntryForm::Inline { code, clobbers } => Snippet {
-            code: SnippetCode::Inline {
-                code: code.clone(),
-                wants_frame: false,
-                wants_argument: false,
-            },
+        EntryForm::Leaf { address, clobbers } => Snippet {
+            code: SnippetCode::Leaf(*address),
             reads: RegisterSet::default(),
             clobbers: set(clobbers),
             argument: u64::from(number),

@@ -15,11 +15,16 @@ const SYS_ARCH_PRCTL: u32 = 158;
 const ARCH_GET_FS: u32 = 0x1003;
 
 /// A handler to enter.
-pub(crate) struct Entry {
-    /// Address of its body.
-    pub body: u64,
-    /// It needs the slot's native stack.
-    pub switch: bool,
+pub(crate) enum Entry<'a> {
+    /// It has a body.
+    Body {
+        /// The body's address.
+        address: u64,
+        /// It needs the slot's native stack.
+        switch: bool,
+    },
+    /// It only adds these constants to words at these offsets of the slot: four at most.
+    Counters(&'a [(u64, i64)]),
 }
 
 /// What a stub changes besides what the body does: rax rcx rdx rsi rdi and flags.
@@ -29,25 +34,17 @@ pub(crate) const STUB_CLOBBERS: Registers = Registers {
     flags: true,
 };
 
-/// What inlined code changes: rax, rcx and flags, and rdx where the FS base is dear.
-pub(crate) const fn inline_clobbers(thread_pointer: ThreadPointer) -> Registers {
-    let two = 1 | 1 << 1;
-    Registers {
-        general: match thread_pointer {
-            ThreadPointer::Word => two,
-            ThreadPointer::Register | ThreadPointer::SystemCall => two | 1 << 2,
-        },
-        vector: 0,
-        flags: true,
-    }
-}
+/// What a counter changes.
+pub(crate) const COUNTER_CLOBBERS: Registers = Registers {
+    general: 0,
+    vector: 0,
+    flags: true,
+};
 
 /// Addresses of assembled stubs.
 pub(crate) struct Stubs {
     pub code: Vec<u8>,
     pub entries: Vec<u64>,
-    pub acquire: u64,
-    pub thread_pointer: u64,
 }
 
 /// Assembles the stubs for `entries` at `address`.
@@ -56,7 +53,7 @@ pub(crate) fn assemble<C>(
     native_stack_end: u64,
     address: u64,
     slot_acquire: u64,
-    entries: &[Entry],
+    entries: &[Entry<'_>],
 ) -> Result<Stubs, LinkError> {
     let mut a = CodeAssembler::new(64)?;
     let mut thread_pointer = a.create_label();
@@ -69,14 +66,19 @@ pub(crate) fn assemble<C>(
     for entry in entries {
         let mut label = a.create_label();
         a.set_label(&mut label)?;
-        emit_entry(
-            &mut a,
-            link,
-            native_stack_end,
-            entry,
-            thread_pointer,
-            acquire,
-        )?;
+        match *entry {
+            Entry::Body { address, switch } => emit_entry(
+                &mut a,
+                link,
+                switch.then_some(native_stack_end),
+                address,
+                thread_pointer,
+                acquire,
+            )?,
+            Entry::Counters(counters) => {
+                emit_counters(&mut a, link, counters, thread_pointer, acquire)?;
+            }
+        }
         labels.push(label);
     }
     let result =
@@ -87,8 +89,6 @@ pub(crate) fn assemble<C>(
     }
     Ok(Stubs {
         entries: addresses,
-        acquire: result.label_ip(&acquire)?,
-        thread_pointer: result.label_ip(&thread_pointer)?,
         code: result.inner.code_buffer,
     })
 }
@@ -206,11 +206,12 @@ fn emit_hash<C>(a: &mut CodeAssembler, link: &ProcessLink<'_, C>) -> Result<(), 
     Ok(())
 }
 
+/// A function that runs a handler's body, on the slot's native stack if its end is given.
 fn emit_entry<C>(
     a: &mut CodeAssembler,
     link: &ProcessLink<'_, C>,
-    native_stack_end: u64,
-    entry: &Entry,
+    native_stack_end: Option<u64>,
+    body: u64,
     thread_pointer: CodeLabel,
     acquire: CodeLabel,
 ) -> Result<(), LinkError> {
@@ -235,18 +236,18 @@ fn emit_entry<C>(
     a.mov(rdx, rdi)?;
     a.mov(rsi, rax)?;
     a.mov(rdi, link.arena)?;
-    if entry.switch {
-        let end = native_stack_end as i32;
+    if let Some(end) = native_stack_end {
+        let end = end as i32;
         a.mov(qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32), rsp)?;
         a.lea(rsp, qword_ptr(rsi + end))?;
-        a.call(entry.body)?;
+        a.call(body)?;
         // The stack pointer is again where it was put, which tells the slot. Back on the program's stack first: once
         // busy is 0, a signal's handler may use the slot's stack.
         a.lea(rcx, qword_ptr(rsp - end))?;
         a.mov(rsp, qword_ptr(rcx + offset_of!(Slot, saved_sp) as i32))?;
     } else {
         a.push(rsi)?;
-        a.call(entry.body)?;
+        a.call(body)?;
         a.pop(rcx)?;
     }
     a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
@@ -264,57 +265,48 @@ fn emit_entry<C>(
     Ok(())
 }
 
-/// Code that adds constants to words of the thread's slot, for copying into a trampoline.
+/// A function that adds constants to words of the thread's slot. It changes the flags and nothing else.
 ///
-/// It is what runs at every hit, in as many copies as there are probed functions: caches of code and of branches count for
-/// more than instructions. So what a thread needs once stands in front, and no conditional jump is taken but then.
-pub(crate) fn inline_counters<C>(
+/// What stands in a trampoline is there as often as functions are probed, and caches of code and of branches hold few of
+/// them: so all of it is here, and a trampoline has but the call.
+fn emit_counters<C>(
+    a: &mut CodeAssembler,
     link: &ProcessLink<'_, C>,
-    stubs: &Stubs,
     counters: &[(u64, i64)],
-) -> Result<Vec<u8>, LinkError> {
-    let mut a = CodeAssembler::new(64)?;
-    let mut begin = a.create_label();
+    thread_pointer: CodeLabel,
+    acquire: CodeLabel,
+) -> Result<(), LinkError> {
     let mut slow = a.create_label();
     let mut found = a.create_label();
-    let mut skip = a.create_label();
-    a.jmp(begin)?;
-    a.set_label(&mut slow)?;
-    a.lea(rsp, qword_ptr(rsp - 128))?;
-    a.mov(rcx, stubs.acquire)?;
-    a.call(rcx)?;
-    a.lea(rsp, qword_ptr(rsp + 128))?;
-    a.test(rax, rax)?;
-    a.jne(found)?;
-    a.jmp(skip)?;
-    a.set_label(&mut begin)?;
-    emit_over(&mut a, link, skip)?;
-    match link.thread_pointer {
-        ThreadPointer::Word => load_thread_word(&mut a)?,
-        ThreadPointer::Register => a.rdfsbase(rax)?,
-        ThreadPointer::SystemCall => {
-            a.lea(rsp, qword_ptr(rsp - 128))?;
-            a.mov(rax, stubs.thread_pointer)?;
-            a.call(rax)?;
-            a.lea(rsp, qword_ptr(rsp + 128))?;
-        }
+    let mut out = a.create_label();
+    let rdx_too = link.thread_pointer != ThreadPointer::Word;
+    a.push(rax)?;
+    a.push(rcx)?;
+    if rdx_too {
+        a.push(rdx)?;
     }
+    emit_over(a, link, out)?;
     match link.thread_pointer {
         // Cheap enough to be loaded twice, which leaves a register alone.
         ThreadPointer::Word => {
+            load_thread_word(a)?;
             a.imul_3(rax, rax, THREAD_HASH_FACTOR as i32)?;
             a.mov(rcx, link.thread_table)?;
             a.shr(rax, HASH_SHIFT)?;
             a.shl(eax, 4)?;
             a.add(rcx, rax)?;
-            load_thread_word(&mut a)?;
+            load_thread_word(a)?;
             a.inc(rax)?;
             a.cmp(qword_ptr(rcx), rax)?;
             a.jne(slow)?;
             a.mov(rax, qword_ptr(rcx + 8))?;
         }
         ThreadPointer::Register | ThreadPointer::SystemCall => {
-            emit_hash(&mut a, link)?;
+            match link.thread_pointer {
+                ThreadPointer::Register => a.rdfsbase(rax)?,
+                _ => a.call(thread_pointer)?,
+            }
+            emit_hash(a, link)?;
             a.jne(slow)?;
             a.mov(rax, qword_ptr(rdx + 8))?;
         }
@@ -330,8 +322,18 @@ pub(crate) fn inline_counters<C>(
             }
         }
     }
-    a.set_label(&mut skip)?;
-    a.nop()?;
-    // Position independent: every jump is inside and every address absolute.
-    Ok(a.assemble(0)?)
+    a.set_label(&mut out)?;
+    if rdx_too {
+        a.pop(rdx)?;
+    }
+    a.pop(rcx)?;
+    a.pop(rax)?;
+    a.ret()?;
+
+    a.set_label(&mut slow)?;
+    a.call(acquire)?;
+    a.test(rax, rax)?;
+    a.jne(found)?;
+    a.jmp(out)?;
+    Ok(())
 }

@@ -291,7 +291,7 @@ fn jumps_tail_calls_and_system_calls() {
 fn short_functions_use_padding() {
     let mut arena = Arena::new(false);
     let code = arena.assemble(CODE, |a| a.ret()).unwrap();
-    assert_eq!(compare(&mut arena, &code, 3).unwrap(), 5);
+    assert_eq!(compare(&mut arena, &code, 3).unwrap(), 7);
 
     // xor eax, eax; ret; then directly another function; 5 bytes of padding behind that.
     let bytes = [

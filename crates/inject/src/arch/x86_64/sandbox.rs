@@ -59,6 +59,7 @@ pub(super) const CODE: u64 = 0;
 const HARNESS: u64 = 0x4000;
 pub(super) const CALLEE: u64 = 0x5000;
 const SPY: u64 = 0x6000;
+const LEAF: u64 = 0x7000;
 pub(super) const SCRATCH: u64 = 0x8000;
 pub(super) const SPIED: u64 = 0x9000;
 pub(super) const COUNTER: u64 = 0xa000;
@@ -292,6 +293,62 @@ pub(super) fn spy(arena: &mut Arena) -> Snippet {
     }
 }
 
+/// A snippet that is called and keeps all registers: counts, and ruins the flags and what is below the stack pointer.
+fn leaf(arena: &mut Arena) -> Snippet {
+    let counter = arena.base + COUNTER;
+    arena
+        .assemble(LEAF, |a| {
+            a.push(rax)?;
+            a.mov(rax, counter)?;
+            a.inc(qword_ptr(rax))?;
+            a.mov(qword_ptr(rsp - 8), rax)?;
+            a.mov(qword_ptr(rsp - 120), rax)?;
+            a.cmp(eax, 1)?;
+            a.pop(rax)?;
+            a.ret()
+        })
+        .unwrap();
+    leaf_at(arena.base + LEAF)
+}
+
+/// The same in this program, which is out of reach of calls in the arena.
+fn far_leaf(arena: &Arena) -> Snippet {
+    let counter = (&raw const spile_far_counter).cast_mut();
+    // SAFETY: only the leaf reads the word, on behalf of the arena's holder, who is alone.
+    unsafe { *counter = arena.base + COUNTER };
+    leaf_at(spile_far_leaf as *const () as u64)
+}
+
+unsafe extern "C" {
+    static spile_far_counter: u64;
+    fn spile_far_leaf();
+}
+
+std::arch::global_asm!(
+    "spile_far_leaf:",
+    "push rax",
+    "mov rax, [rip + spile_far_counter]",
+    "inc qword ptr [rax]",
+    "mov [rsp - 8], rax",
+    "mov [rsp - 120], rax",
+    "cmp eax, 1",
+    "pop rax",
+    "ret",
+    ".pushsection .data",
+    ".balign 8",
+    "spile_far_counter: .quad 0",
+    ".popsection",
+);
+
+fn leaf_at(function: u64) -> Snippet {
+    Snippet {
+        code: SnippetCode::Leaf(function),
+        reads: RegisterSet::EMPTY,
+        clobbers: RegisterSet::FLAGS,
+        argument: 0,
+    }
+}
+
 pub(super) fn targets_of(section: CodeSection<'_>, function: Range<u64>) -> BranchTargets {
     BranchTargets::build(&ModuleCode {
         sections: &[section],
@@ -319,6 +376,7 @@ pub(super) fn compare(arena: &mut Arena, code: &[u8], seed: u64) -> Result<usize
     let state = State::seeded(seed, arena.base + SCRATCH);
     let expected = arena.run(start, &state);
     let spy = spy(arena);
+    let (leaf, far_leaf) = (leaf(arena), far_leaf(arena));
     let counter = arena.base + COUNTER;
     let lean = vandal(counter, RegisterSet::of_gprs(&[1]).and_flags());
     let wide = vandal(
@@ -345,7 +403,9 @@ pub(super) fn compare(arena: &mut Arena, code: &[u8], seed: u64) -> Result<usize
             vec![&lean],
             vec![&wide],
             vec![&spy],
-            vec![&lean, &spy, &wide],
+            vec![&leaf],
+            vec![&far_leaf],
+            vec![&lean, &spy, &leaf, &wide],
         ];
         for snippets in &mut choices {
             let insertions: Vec<SnippetsAt<'_>> = plan

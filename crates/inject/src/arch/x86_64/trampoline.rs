@@ -311,6 +311,15 @@ fn wrap(ip: u64, insertion: &SnippetsAt<'_>) -> Result<Vec<u8>, IcedError> {
         match &snippet.code {
             SnippetCode::Inline { code, .. } => out.extend_from_slice(code),
             &SnippetCode::Call(function) => emit(&mut out, ip, |a| call(a, ip, function))?,
+            &SnippetCode::Leaf(function) => {
+                // What is saved is saved below the red zone already.
+                let skipped = if layout.size() == 0 {
+                    layout.red_zone
+                } else {
+                    0
+                };
+                emit(&mut out, ip, |a| call_leaf(a, ip, function, skipped))?;
+            }
             SnippetCode::Guard(_) => {}
         }
     }
@@ -345,6 +354,29 @@ fn call(a: &mut CodeAssembler, ip: u64, function: u64) -> Result<(), IcedError> 
         a.call(rax)?;
     }
     a.mov(rsp, qword_ptr(rsp + 8))
+}
+
+/// Calls a function without changing a register on the way, below so many bytes of the stack.
+fn call_leaf(a: &mut CodeAssembler, ip: u64, function: u64, skipped: i32) -> Result<(), IcedError> {
+    if skipped != 0 {
+        a.lea(rsp, ptr(rsp - skipped))?;
+    }
+    if is_near(ip, function) {
+        a.call(function)?;
+    } else {
+        let mut address = a.create_label();
+        let mut on = a.create_label();
+        a.call(qword_ptr(address))?;
+        a.jmp(on)?;
+        a.set_label(&mut address)?;
+        a.dq(&[function])?;
+        a.set_label(&mut on)?;
+        a.nop()?;
+    }
+    if skipped != 0 {
+        a.lea(rsp, ptr(rsp + skipped))?;
+    }
+    Ok(())
 }
 
 /// Whether code anywhere near `ip` reaches `target` with a 32-bit displacement.
