@@ -35,6 +35,7 @@ use std::thread::JoinHandle;
 
 use crate::error::InjectError;
 use crate::notice::{Notice, NoticeKind};
+use crate::proc_file::{inner_pid, last_number, namespace};
 use crate::process::Pid;
 
 /// Layout of the board, in bytes from its start.
@@ -393,7 +394,7 @@ impl NoticeBoard {
         if let Some(line) = lines.iter().position(is_it) {
             return line as u32;
         }
-        let inner = innermost(pid, "NSpid:");
+        let inner = inner_pid(pid);
         let is_here = inner.is_some_and(|inner| i64::from(inner) == i64::from(pid.0));
         lines.push(Line {
             pid,
@@ -449,7 +450,10 @@ impl NoticeBoard {
                 None => return None,
             };
             drop(numbers);
-            let tid = find_thread(pid, inner_tid).unwrap_or(pid);
+            let tid = match inner_tid == inner_pid {
+                true => pid,
+                false => find_thread(pid, inner_tid).unwrap_or(pid),
+            };
             Some((watched, pid, tid))
         };
         let Some((watched, pid, tid)) = known() else {
@@ -519,8 +523,7 @@ impl NoticeBoard {
     /// The process that has a number in its own namespace, and the board at an address if that is known; looked for
     /// `everywhere`, or only in ours.
     fn find(&self, inner: u32, watched: Pid, board: Option<u64>, everywhere: bool) -> Option<Pid> {
-        let is_it =
-            |pid: Pid| innermost(pid, "NSpid:") == Some(inner) && self.is_mapped_in(pid, board);
+        let is_it = |pid: Pid| inner_pid(pid) == Some(inner) && self.is_mapped_in(pid, board);
         let same = Pid(i32::try_from(inner).ok()?);
         if is_it(same) {
             return Some(same);
@@ -606,22 +609,6 @@ fn listen(shared: &Shared, ready: &mpsc::Sender<io::Result<()>>) {
     drop(list);
 }
 
-/// What tells a process's PID namespace from others (pid_namespaces(7)).
-fn namespace(pid: &str) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
-}
-
-/// The last number in a line of `/proc/PID/status`: that of the innermost namespace.
-fn innermost(pid: Pid, line: &str) -> Option<u32> {
-    last_number(&format!("/proc/{pid}/status"), line)
-}
-
-fn last_number(path: &str, line: &str) -> Option<u32> {
-    let status = std::fs::read_to_string(path).ok()?;
-    let numbers = status.lines().find_map(|l| l.strip_prefix(line))?;
-    numbers.split_ascii_whitespace().last()?.parse().ok()
-}
-
 /// The thread that has a number in its own namespace.
 fn find_thread(pid: Pid, inner: u32) -> Option<Pid> {
     let is_it =
@@ -629,9 +616,6 @@ fn find_thread(pid: Pid, inner: u32) -> Option<Pid> {
     let same = Pid(i32::try_from(inner).ok()?);
     if is_it(same) {
         return Some(same);
-    }
-    if is_it(pid) {
-        return Some(pid);
     }
     let all = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let mut all = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid));
@@ -645,7 +629,7 @@ fn generations(pid: Pid, ancestor: Pid) -> u32 {
         if at == ancestor {
             return steps;
         }
-        match innermost(at, "PPid:") {
+        match last_number(&format!("/proc/{at}/status"), "PPid:") {
             Some(parent) => at = Pid(parent as i32),
             None => break,
         }

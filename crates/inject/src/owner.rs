@@ -3,11 +3,12 @@
 //! killed.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 
 use crate::arch::{Plan, Write};
 use crate::code_page::CodePages;
 use crate::mapping::PAGE;
+use crate::proc_file::{namespace, read_proc};
 use crate::process::Process;
 
 /// The last byte is the version of what stands in a chunk.
@@ -32,11 +33,17 @@ pub(crate) struct Owner {
 impl Owner {
     /// This process.
     pub(crate) fn me() -> Owner {
+        static ME: Mutex<Option<Owner>> = Mutex::new(None);
         let pid = std::process::id();
-        Owner {
-            pid: u64::from(pid),
-            started: start_time(pid.into()).unwrap_or(0),
-            namespace: namespace(),
+        let mut known = ME.lock().unwrap_or_else(PoisonError::into_inner);
+        // A process that goes on in the background is another one.
+        match *known {
+            Some(me) if me.pid == u64::from(pid) => me,
+            _ => *known.insert(Owner {
+                pid: u64::from(pid),
+                started: start_time(pid.into()).unwrap_or(0),
+                namespace: namespace("self").unwrap_or(0),
+            }),
         }
     }
 
@@ -46,13 +53,13 @@ impl Owner {
         Owner {
             pid: u64::from(pid),
             started: start_time(pid.into()).expect("a process"),
-            namespace: namespace(),
+            namespace: namespace("self").unwrap_or(0),
         }
     }
 
     /// Whether it runs no more. One in another PID namespace cannot be told.
     pub(crate) fn is_gone(self) -> bool {
-        if self.namespace != namespace() {
+        if Some(self.namespace) != namespace("self") {
             return false;
         }
         match start_time(self.pid) {
@@ -75,7 +82,7 @@ fn exists(pid: u64) -> bool {
 }
 
 fn is_zombie(pid: u64) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = read_proc(&format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
     state.is_some_and(|state| state.starts_with(['Z', 'X']))
 }
@@ -130,13 +137,9 @@ impl Header {
     }
 }
 
-fn namespace() -> u64 {
-    std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
-}
-
 /// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)); `None` when the process has ended.
 fn start_time(pid: u64) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     if matches!(fields.next(), Some("Z" | "X")) {

@@ -18,6 +18,7 @@ use crate::near::CodePools;
 use crate::owner::Owner;
 use crate::patcher::Patches;
 use crate::priority::Hurry;
+use crate::proc_file::read_proc;
 use crate::ptrace;
 use crate::reconcile::Seen;
 use crate::record::Mapped;
@@ -316,7 +317,7 @@ pub(crate) fn open_memory(pid: Pid) -> Result<File, InjectError> {
 
 /// Whether a process has ended, or is ending and has given up its memory (proc_pid_stat(5)).
 fn is_ending(pid: Pid) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+    let Ok(stat) = read_proc(&format!("/proc/{pid}/stat")) else {
         return true;
     };
     // Fields 3 and 9, state and flags; `rest` begins with field 3.

@@ -110,6 +110,9 @@ pub struct Header {
     pub indent_depth: AtomicI64,
     /// Time in µs at which `indent` last was at depth 0.
     pub indent_start: AtomicI64,
+    /// The slot given back last (its number, 0 for none) in the lower half, how often that changed in the upper one. The
+    /// others follow by [`Slot::next_free`].
+    pub free_slots: AtomicU64,
     /// Held (1) while a slot of a dead process is being taken over.
     pub adopting: AtomicU32,
     /// MAXBACKTRACE: most frames of a backtrace.
@@ -233,6 +236,8 @@ pub struct Slot {
     pub iteration_top: u32,
     /// Raised each time the slot gets a new owner, so that locks of the old one are known to be stale.
     pub generation: AtomicU32,
+    /// Of a slot that was given back: the one given back before it, 0 for none.
+    pub next_free: AtomicU32,
 }
 
 /// An entry of a [`ThreadTable`].

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::arena::{Arena, Geometry};
+use crate::arena::Arena;
 use crate::layout::{
     Header, REMOVED, Slot, THREAD_TABLE_ENTRIES, ThreadEntry, ThreadTable, thread_hash,
 };
@@ -58,7 +58,7 @@ pub unsafe fn acquire(
             }
         }
         if !slot.is_null() {
-            (*slot).pid.store(0, Release);
+            release(&*arena.cast::<Header>(), &*slot, (*slot).index, owner);
         }
         (*arena.cast::<Header>())
             .skipped_no_slot
@@ -99,6 +99,9 @@ unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
     unsafe {
         let arena = Arena::of(base);
         let header = &*arena.header();
+        if let Some((slot, index)) = take_free(&arena, header) {
+            return own(slot, index, pid, process);
+        }
         let mut used = header.slots_used.load(Relaxed).max(1);
         while used < header.slot_count {
             match header
@@ -147,31 +150,65 @@ unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
     }
 }
 
+/// The owner of a slot that nobody may take.
+const NOBODY: u32 = u32::MAX;
+
 /// How often a thread lets others run before it gives up waiting for a slot.
 const PATIENCE: u32 = 1 << 16;
 
-/// Takes a slot that was given back, or whose process is gone. A thread's end alone is no proof: its FS base, by which
-/// slots are found, may belong to a new thread of the same process already.
+/// Takes the slot that was given back last: what it needs of memory is there already, and few slots are ever used.
+fn take_free(arena: &Arena, header: &Header) -> Option<(*mut Slot, u32)> {
+    // The bound is for a list that is overwritten all the time.
+    for _ in 0..PATIENCE {
+        let first = header.free_slots.load(Acquire);
+        let index = first as u32;
+        if index == 0 {
+            break;
+        }
+        let slot = arena.slot(index)?;
+        // SAFETY: inside the arena. Another may have taken the slot meanwhile; then the head is another one, too.
+        let (next, owner) = unsafe { ((*slot).next_free.load(Relaxed), &(*slot).pid) };
+        let rest = behind(first, next);
+        let taken = header
+            .free_slots
+            .compare_exchange(first, rest, AcqRel, Acquire);
+        if taken.is_ok() && owner.load(Acquire) == 0 {
+            return Some((slot, index));
+        }
+    }
+    None
+}
+
+/// The head of the list of free slots that follows another one.
+fn behind(head: u64, index: u32) -> u64 {
+    ((head >> 32) + 1) << 32 | u64::from(index)
+}
+
+/// Takes a slot whose process is gone, before the tracer has noticed that. A thread's end alone is no proof: its FS base,
+/// by which slots are found, may belong to a new thread of the same process already.
 unsafe fn adopt(arena: &Arena, count: u32, pid: u32, process: u32) -> *mut Slot {
     let mut gone = [0u32; 8];
     let mut known = 0;
     for index in 1..count {
         let Some(slot) = arena.slot(index) else { break };
         // SAFETY: inside the arena.
-        let (owner, record) = unsafe { ((*slot).pid.load(Acquire), (*slot).process) };
-        let free = owner == 0
-            || (record == process
-                && owner != pid
-                && (gone.iter().take(known).any(|&g| g == owner) || {
-                    let dead = sys::process_is_gone(owner);
-                    if dead && let Some(place) = gone.get_mut(known) {
-                        *place = owner;
-                        known += 1;
-                    }
-                    dead
-                }));
-        if free {
-            // SAFETY: nobody uses the slot any more, and `adopting` keeps others off.
+        let (owner, record) = unsafe { (&(*slot).pid, (*slot).process) };
+        let was = owner.load(Acquire);
+        let dead = was != 0
+            && record == process
+            && was != pid
+            && (gone.iter().take(known).any(|&g| g == was) || {
+                let dead = sys::process_is_gone(was);
+                if dead && let Some(place) = gone.get_mut(known) {
+                    *place = was;
+                    known += 1;
+                }
+                dead
+            });
+        // The tracer may be giving it back.
+        let taken = dead && owner.compare_exchange(was, NOBODY, AcqRel, Acquire).is_ok();
+        if taken {
+            // SAFETY: nobody uses the slot any more, and nobody else takes it.
             return unsafe { own(slot, index, pid, process) };
         }
     }
@@ -227,34 +264,36 @@ pub unsafe fn string_reserve(base: *mut u8, slot: *mut Slot, bytes: u64) -> *mut
     }
 }
 
-/// Tracer: gives back the slots of a process that has ended or executed another program. Counters and rings stay.
-pub fn release_process(geometry: &Geometry, pid: u32) {
-    for index in 1..geometry.used() {
-        if let Some(slot) = geometry.slot(index) {
-            // SAFETY: inside the arena; the owner runs no more.
-            unsafe {
-                if (*slot).pid.load(Acquire) == pid {
-                    (*slot).busy.store(0, Release);
-                    (*slot).generation.fetch_add(1, AcqRel);
-                    (*slot).pid.store(0, Release);
-                }
-            }
-        }
+/// Gives a slot back whose thread or process has ended, even in a handler: locks that it held are free. Counters and ring
+/// stay. False when it is not this owner's (any more).
+pub fn release(header: &Header, slot: &Slot, index: u32, owner: u32) -> bool {
+    let mine = slot.pid.compare_exchange(owner, NOBODY, AcqRel, Acquire);
+    if mine.is_err() {
+        return false;
     }
-}
-
-/// Tracer: gives a slot back whose thread has ended, even in a handler: locks that it held are free.
-pub fn release(slot: &Slot) {
     slot.busy.store(0, Release);
     slot.generation.fetch_add(1, AcqRel);
     slot.pid.store(0, Release);
+    let mut first = header.free_slots.load(Acquire);
+    for _ in 0..PATIENCE {
+        slot.next_free.store(first as u32, Relaxed);
+        let head = behind(first, index);
+        match header
+            .free_slots
+            .compare_exchange(first, head, AcqRel, Acquire)
+        {
+            Ok(_) => break,
+            Err(now) => first = now,
+        }
+    }
+    true
 }
 
 /// Tracer: takes a slot out of use whose thread has left a handler for good without returning from it (longjmp(3) out
 /// of a signal's handler): locks that it held are free. Nobody gets the slot, in case that the thread comes back.
 pub fn retire(slot: &Slot) {
     slot.generation.fetch_add(1, AcqRel);
-    slot.pid.store(u32::MAX, Release);
+    slot.pid.store(NOBODY, Release);
     slot.busy.store(0, Release);
 }
 
@@ -262,6 +301,7 @@ pub fn retire(slot: &Slot) {
 mod tests {
     use super::*;
     use crate::fixture::{Fixture, SLOTS};
+    use core::sync::atomic::AtomicU32;
 
     fn table() -> Box<ThreadTable> {
         // SAFETY: atomics of zero.
@@ -300,11 +340,14 @@ mod tests {
             .expect("one");
         let (first, second) = (get(a), get(b));
         t.entries[thread_hash(a)].key.store(REMOVED, Relaxed);
-        release(unsafe { &*first });
+        let header = unsafe { &*f.base.cast::<Header>() };
+        let (me, slot) = (std::process::id(), unsafe { &*first });
+        assert!(!release(header, slot, slot.index, me + 1));
+        assert!(release(header, slot, slot.index, me));
         let mut get = |fsbase: u64| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
         assert_eq!(get(b), second);
         let third = get(a);
-        assert!(!third.is_null() && third != second);
+        assert_eq!(third, first);
         assert_eq!((get(a), get(b)), (third, second));
         let key = t.entries[thread_hash(a)].key.load(Relaxed);
         assert_eq!(key, a + 1);
@@ -348,8 +391,54 @@ mod tests {
                 (5, 0, std::process::id())
             );
         }
-        release_process(&f.geometry, std::process::id());
-        assert!(!get(77 * 4096).is_null());
+        assert!(get(77 * 4096).is_null());
+        let me = std::process::id();
+        for index in [2, 1] {
+            assert!(release(header, unsafe { &*f.slot(index) }, index, me));
+            assert!(!release(header, unsafe { &*f.slot(index) }, index, me));
+        }
+        assert_eq!(get(77 * 4096), f.slot(1));
+        assert_eq!(get(78 * 4096), f.slot(2));
+        assert!(get(79 * 4096).is_null());
+    }
+
+    #[test]
+    fn slots_given_back_and_taken_at_once_have_one_owner_each() {
+        let f = Fixture::new();
+        let header = unsafe { &*f.base.cast::<Header>() };
+        let base = f.base as usize;
+        let me = std::process::id();
+        let held: Vec<AtomicU32> = (0..SLOTS).map(|_| AtomicU32::new(0)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let held = &held;
+                scope.spawn(move || {
+                    for _ in 0..20_000 {
+                        let slot = unsafe { take(base as *mut u8, 0, me) };
+                        assert!(!slot.is_null());
+                        let index = unsafe { (*slot).index };
+                        assert_eq!(held[index as usize].fetch_add(1, AcqRel), 0);
+                        held[index as usize].store(0, Release);
+                        assert!(release(header, unsafe { &*slot }, index, me));
+                    }
+                });
+            }
+        });
+        // One for each thread was enough.
+        assert!(header.slots_used.load(Relaxed) <= 1 + 4);
+    }
+
+    #[test]
+    fn a_damaged_list_of_free_slots_is_left_alone() {
+        let f = Fixture::new();
+        let mut t = table();
+        let header = unsafe { &*f.base.cast::<Header>() };
+        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        header.free_slots.store(u64::MAX, Relaxed);
+        assert_eq!(get(4096), f.slot(1));
+        // It leads to a slot in use, and from there nowhere.
+        header.free_slots.store(1, Relaxed);
+        assert_eq!(get(2 * 4096), f.slot(2));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::run::{Run, begin_of, end_of};
 use crate::stacks;
 use crate::tracee::{Placed, Tracee, TraceeError};
 use inject::{InjectError, Pid, Process};
+use runtime::slots;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -223,9 +224,9 @@ impl Run<'_> {
         for index in arena::slots_in_use(&self.arena, layout).skip(1) {
             if let Some(slot) = self.arena.slot(layout, index)
                 && slot.process == tracee.record()
-                && slot.pid.load(Ordering::Acquire) == tracee.inner_pid()
             {
-                slot.pid.store(0, Ordering::Release);
+                // Those of other processes are left alone.
+                slots::release(self.arena.header(), slot, index, tracee.inner_pid());
             }
         }
         self.records.give_back(tracee.record());
@@ -324,8 +325,7 @@ fn is_arena(path: &Path) -> bool {
 
 /// The number of a process's parent (proc_pid_stat(5)).
 pub(crate) fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let stat = inject::read_proc(&format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -8,7 +8,6 @@ use crate::arena;
 use crate::run::Run;
 use crate::tracee::TraceeError;
 use inject::InjectError;
-use runtime::layout::Slot;
 use runtime::slots;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -153,10 +152,10 @@ impl Run<'_> {
         let mut freed = 0;
         let mut unsure = false;
         for entry in tracee.thread_entries()? {
-            let slot: Option<&Slot> = by_offset
+            let slot = by_offset
                 .get(&entry.slot)
-                .and_then(|&index| self.arena.slot(layout, index));
-            let Some(slot) = slot.filter(|slot| {
+                .and_then(|&index| Some((index, self.arena.slot(layout, index)?)));
+            let Some((index, slot)) = slot.filter(|(_, slot)| {
                 slot.pid.load(Ordering::Acquire) == inner && slot.process == tracee.record()
             }) else {
                 continue;
@@ -168,7 +167,7 @@ impl Run<'_> {
             match keys.get(&entry.key) {
                 None => {
                     tracee.remove_thread_entry(&entry)?;
-                    slots::release(slot);
+                    slots::release(self.arena.header(), slot, index, inner);
                     freed += 1;
                 }
                 Some(false) if slot.busy.load(Ordering::Acquire) != 0 => {

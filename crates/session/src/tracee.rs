@@ -129,7 +129,7 @@ struct Installed {
 #[derive(Debug)]
 pub struct Tracee {
     process: Process,
-    images: Vec<Image>,
+    images: Arc<Vec<Image>>,
     scope: Arc<Scope>,
     /// Number of its process record; forked children share their parent's.
     record: u32,
@@ -164,7 +164,7 @@ impl Tracee {
         let mut tracee = Tracee {
             inner_pid: inner_pid(process.pid().0),
             process,
-            images: Vec::new(),
+            images: Arc::default(),
             scope: Arc::default(),
             record,
             is_described: false,
@@ -180,7 +180,7 @@ impl Tracee {
 
     /// Looks again at what is mapped into it; what was unmapped meanwhile is forgotten.
     pub fn look(&mut self) -> Result<(), TraceeError> {
-        self.images = self.process.images()?;
+        self.images = Arc::new(self.process.images()?);
         let candidates = self.images.iter().enumerate().map(|(i, image)| Candidate {
             path: image.path().to_path_buf(),
             identity: image.identity(),
@@ -564,7 +564,7 @@ impl Tracee {
     pub fn heir(&self, pid: i32) -> Result<Tracee, TraceeError> {
         Ok(Tracee {
             process: self.process.adopt_child(inject::Pid(pid))?,
-            images: self.images.clone(),
+            images: Arc::clone(&self.images),
             scope: Arc::clone(&self.scope),
             record: self.record,
             inner_pid: inner_pid(pid),
@@ -602,7 +602,7 @@ impl Tracee {
 
     /// Looks through the code of its modules for system calls, which is remembered.
     pub fn look_for_system_calls(&self, watch: inject::Watch) {
-        for image in &self.images {
+        for image in self.images.iter() {
             image.prepare_watch(watch);
         }
     }
@@ -653,13 +653,9 @@ impl Tracee {
     }
 }
 
-/// The last number of `NSpid` in `/proc/PID/status` (proc_pid_status(5)).
+/// The number that a process has for itself.
 fn inner_pid(pid: i32) -> u32 {
-    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-    let status = String::from_utf8_lossy(&status);
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    let inner = numbers.and_then(|numbers| numbers.split_whitespace().last()?.parse().ok());
-    inner.unwrap_or(pid as u32)
+    inject::inner_pid(inject::Pid(pid)).unwrap_or(pid as u32)
 }
 
 /// What tells a mapped module from others of its process.

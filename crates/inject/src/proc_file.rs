@@ -1,0 +1,46 @@
+//! Small files of `/proc`.
+
+use std::fs::{File, metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+
+use crate::process::Pid;
+
+/// More than any of the files has.
+const LARGEST: u64 = 1 << 20;
+/// What nearly all have at most: it is read at once, as the kernel makes the whole text for each read.
+const USUAL: usize = 8192;
+
+/// The text of a file of `/proc` (status, stat, limits). Bytes that are no UTF-8 (in a program's name) are replaced.
+///
+/// # Errors
+/// As open(2) and read(2): `ENOENT` or `ESRCH` when the process has ended.
+pub fn read_proc(path: &str) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(USUAL);
+    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// The number that a process has in its own PID namespace.
+pub fn inner_pid(pid: Pid) -> Option<u32> {
+    // In ours it is the same, which can be told without having the kernel describe the process.
+    let here = namespace("self");
+    if here.is_some() && namespace(&pid.to_string()) == here {
+        return u32::try_from(pid.0).ok();
+    }
+    last_number(&format!("/proc/{pid}/status"), "NSpid:")
+}
+
+/// The last number in a line of a `status` file (proc_pid_status(5)): of `NSpid`, that in the innermost namespace.
+pub(crate) fn last_number(path: &str, line: &str) -> Option<u32> {
+    let status = read_proc(path).ok()?;
+    let numbers = status.lines().find_map(|l| l.strip_prefix(line))?;
+    numbers.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// The PID namespace of a process (its number, or `self`).
+pub(crate) fn namespace(process: &str) -> Option<u64> {
+    let metadata = metadata(format!("/proc/{process}/ns/pid")).ok()?;
+    Some(metadata.ino())
+}
