@@ -13,7 +13,6 @@ use symbols::Binary;
 use crate::error::InjectError;
 use crate::image::Image;
 use crate::process::{Pid, Process};
-use crate::ptrace;
 use crate::stack_table::{self, TableParts};
 
 /// A module of a process with the table by which its frames are walked and its addresses named.
@@ -119,19 +118,16 @@ impl Process {
     /// [`Process::images`].
     pub fn backtrace(&self, thread: Pid, limit: usize) -> Result<Vec<u64>, InjectError> {
         self.require_held()?;
-        let r = ptrace::registers(thread)?;
-        let registers = [
-            r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11,
-            r.r12, r.r13, r.r14, r.r15, r.rip, r.eflags,
-        ];
+        let frame = self.registers(thread)?;
         let modules = self.stack_modules(TableParts::FRAMES)?;
         let directory = new_directory();
         for module in &modules {
             let table = module.table.as_ptr() as u64;
             add_module(&directory, &module.range, table, module.table.len() as u64);
         }
+        let registers = (&raw const frame).cast();
         // SAFETY: 18 words; the tables live as long as `modules`, which is longer than the walk.
-        let mut walk = unsafe { Walk::new(&directory, registers.as_ptr(), Remote(self)) };
+        let mut walk = unsafe { Walk::new(&directory, registers, Remote(self)) };
         let mut addresses = Vec::new();
         while addresses.len() < limit {
             addresses.push(walk.address());

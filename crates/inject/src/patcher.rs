@@ -536,14 +536,23 @@ impl Process {
             Some(me) => me,
             None => owners.next().unwrap_or(self.me),
         };
-        if is_too_wide(&draft.image.range()) {
-            return self.allocate_for(owner, draft.plan.range(), len);
+        self.allocate_near_plan(owner, &draft.plan, &draft.image, len)
+    }
+
+    /// Room for `len` bytes of a session's, in reach of all that displaced instructions may refer to.
+    pub(crate) fn allocate_near_plan(
+        &mut self,
+        owner: Owner,
+        plan: &Plan,
+        image: &Image,
+        len: u64,
+    ) -> Result<u64, InjectError> {
+        if is_too_wide(&image.range()) {
+            return self.allocate_for(owner, plan.range(), len);
         }
         // Displaced instructions may refer to anything in the image.
-        match self.allocate_for(owner, draft.image.range(), len) {
-            Err(InjectError::NoRoomNear { .. }) => {
-                self.allocate_for(owner, draft.plan.range(), len)
-            }
+        match self.allocate_for(owner, image.range(), len) {
+            Err(InjectError::NoRoomNear { .. }) => self.allocate_for(owner, plan.range(), len),
             other => other,
         }
     }

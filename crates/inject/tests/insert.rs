@@ -258,3 +258,85 @@ fn a_patched_program_that_was_released_can_be_killed() {
     assert!(process.stop_again().unwrap_err().is_exit());
     assert!(process.read_u64(base).is_err());
 }
+
+const DOUBLER: &str = r#"
+#include <stdio.h>
+__attribute__((noinline, noclone)) long twice(long x) { __asm__ volatile(""); return 2 * x; }
+__attribute__((noinline, noclone)) long thrice(long x) { __asm__ volatile(""); return 3 * x; }
+int main(int argc, char **argv) {
+    char line[16];
+    puts(argc > 1 ? "ready" : "thrice is not used");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        printf("%ld\n", argc > 9 ? thrice(21) : twice(21));
+        fflush(stdout);
+    }
+    return 0;
+}
+"#;
+
+#[test]
+fn a_function_is_replaced_and_wrapped_and_put_back() {
+    let directory = Directory::new();
+    let program = directory.compile("doubler", DOUBLER, &[]);
+    let mut running = Running::start(&program, &["x"]);
+    assert_eq!(running.line(), "ready");
+    let ask = |running: &mut Running| {
+        running.say("");
+        running.line()
+    };
+    let mut process = Process::attach(running.pid()).unwrap();
+    let images = process.images().unwrap();
+    let twice = images[0].function("twice").unwrap();
+    let thrice = images[0].function("thrice").unwrap();
+    let replaced = process.replace(&twice, thrice.address()).unwrap().unwrap();
+    process.release().unwrap();
+    assert_eq!(ask(&mut running), "63");
+
+    process.stop_again().unwrap();
+    process.remove(&[replaced.id]).unwrap();
+    let wrapper = process.allocate_code(64).unwrap();
+    let wrapped = process.replace(&twice, wrapper).unwrap().unwrap();
+    // sub rsp, 8; mov rax, original; call rax; add rsp, 8; inc rax; ret
+    let mut code = vec![0x48, 0x83, 0xec, 8, 0x48, 0xb8];
+    code.extend_from_slice(&wrapped.original.to_le_bytes());
+    code.extend_from_slice(&[0xff, 0xd0, 0x48, 0x83, 0xc4, 8, 0x48, 0xff, 0xc0, 0xc3]);
+    process.write_code(wrapper, &code).unwrap();
+    process.release().unwrap();
+    assert_eq!(ask(&mut running), "43");
+
+    process.stop_again().unwrap();
+    process.remove(&[wrapped.id]).unwrap();
+    process.release().unwrap();
+    assert_eq!(ask(&mut running), "42");
+    process.stop_again().unwrap();
+    assert!(
+        process
+            .remove_all_and_unmap(&mut |_| false)
+            .unwrap()
+            .unmapped
+    );
+    process.release().unwrap();
+    assert_code_is_original(running.pid());
+    assert_eq!(ask(&mut running), "42");
+}
+
+#[test]
+fn registers_of_a_held_thread_are_read_and_set() {
+    let directory = Directory::new();
+    let program = directory.compile("doubler", DOUBLER, &[]);
+    let mut running = Running::start(&program, &["x"]);
+    assert_eq!(running.line(), "ready");
+    let mut process = Process::attach(running.pid()).unwrap();
+    let thread = process.thread_ids()[0];
+    let before = process.registers(thread).unwrap();
+    assert_eq!(process.backtrace(thread, 1).unwrap(), [before.rip]);
+    let mut other = before;
+    other.gpr[11] = 0x1234;
+    process.set_registers(thread, &other).unwrap();
+    assert_eq!(process.registers(thread).unwrap(), other);
+    process.set_registers(thread, &before).unwrap();
+    process.release().unwrap();
+    running.say("");
+    assert_eq!(running.line(), "42");
+}
