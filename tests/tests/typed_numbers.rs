@@ -225,12 +225,46 @@ fn points_of_elided_probes_must_exist() {
     );
 }
 
+/// What is said of programs that are not there, and of variables where there are none (`stap -p2`).
+#[test]
+fn programs_that_are_not_there_are_named_as_stap_names_them() {
+    for (point, message) in [
+        (
+            "process(\"no-such-program\").function(\"f\")",
+            "semantic error: cannot find executable 'no-such-program'\n",
+        ),
+        (
+            "process(\"/no*such/program\").function(\"f\")",
+            "semantic error: glob /no*such/program error (3)\n",
+        ),
+        (
+            "process.function(\"f\")",
+            "semantic error: unspecified process probe is invalid without a -c COMMAND or -x PID [man stapprobes]\n",
+        ),
+        (
+            "process(\"/bin/true\").begin",
+            "semantic error: only \"process(PATH_OR_PID).syscall\" and \"process(PATH_OR_PID).syscall.return\" probes support target symbols: identifier '$x' at <input>:1:",
+        ),
+    ] {
+        let outcome = stap(&["-p2", "-e", &format!("probe {point} {{ println($x) }}")]);
+        assert_eq!(outcome.status, Some(1), "{point}");
+        assert!(
+            outcome.stderr.contains(message),
+            "{point}: {}",
+            outcome.stderr
+        );
+    }
+}
+
 /// A point that needs the kernel may be missing here, where it is said to be optional.
 #[test]
 fn points_of_the_kernel_may_be_optional() {
     for point in ["syscall.open?", "kernel.function(\"f\")!"] {
         let script = format!("probe {point}, begin {{ println(1); exit() }}");
         let outcome = stap(&["-e", &script]).ok();
-        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("1\n", ""));
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.stderr.as_str()),
+            ("1\n", "")
+        );
     }
 }

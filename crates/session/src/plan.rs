@@ -174,7 +174,10 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
     // As stap has it, which does not say where.
     let nowhere = matches!(
         error,
-        ResolveError::NoMatch { .. } | ResolveError::NoProcess(_)
+        ResolveError::NoMatch { .. }
+            | ResolveError::NoProcess(_)
+            | ResolveError::NoProgram(_)
+            | ResolveError::NoTarget
     );
     outer.chain.push(match nowhere {
         true => Diagnostic::new(Severity::SemanticError, error.to_string(), None),
