@@ -273,7 +273,10 @@ pub fn compile<'p>(
             "too many hardware breakpoint probes requested for x86_64 ({watched} vs. {WATCHPOINTS})"
         ));
     }
-    let nothing = judgement.matched.is_empty() && points.iter().all(|p| p.kind.is_in_process());
+    // A program of which only the first passes can make anything has no probes here.
+    let any = !points.is_empty() || !program.elided.is_empty();
+    let nothing =
+        any && judgement.matched.is_empty() && points.iter().all(|p| p.kind.is_in_process());
     plan.points = points;
     let mut errors = judgement.errors();
     errors.extend(plan.missing_of_elided(program, target)?);
