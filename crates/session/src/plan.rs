@@ -425,8 +425,6 @@ impl<'p> Plan<'p> {
                     judgement.matched.insert(point.probe);
                 }
                 Err(_) if wanted.optional || wanted.sufficient => {}
-                // Without a target nothing can be said.
-                Err(ResolveError::NoTarget) => {}
                 Err(error) => {
                     let told = point_errors(&program.sources, point, &error);
                     if is_pattern(&point.kind) {
