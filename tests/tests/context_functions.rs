@@ -76,6 +76,14 @@ fn a_caller_without_such_a_variable_is_refused() {
         "{}",
         outcome.stderr
     );
+    let script = format!("probe process(\"{path}\").function(\"foo\") {{ println($$return) }}");
+    let outcome = stap(&["-p2", "-e", &script]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(
+        outcome.stderr.contains("unable to find local '$return'"),
+        "{}",
+        outcome.stderr
+    );
     let script =
         "function f() { return @defined($x) ? $x : 7 } probe begin { println(f()) exit() }";
     assert_eq!(stap(&["-e", script]).ok().stdout, "7\n");

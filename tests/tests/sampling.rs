@@ -75,7 +75,9 @@ fn what_cannot_be_sampled_is_said() {
     let outcome = stap(&["-e", "probe timer.profile { exit() }"]);
     assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
     assert!(
-        outcome.stderr.contains("no process to probe"),
+        outcome
+            .stderr
+            .contains("unspecified process probe is invalid"),
         "{}",
         outcome.stderr
     );

@@ -208,7 +208,15 @@ fn what_has_no_code_is_told_with_the_nearest_that_has() {
         ),
         (
             r#"statement("work@lines.c:30")"#,
-            "no line records for lines.c:30 [man error::dwarf] (try :16)",
+            "no line records for lines.c:30 [man error::dwarf]\n",
+        ),
+        (
+            r#"statement("work@lines.c:21")"#,
+            "no line records for lines.c:21 [man error::dwarf] (try :16)\n",
+        ),
+        (
+            r#"statement("work@lines.c:22").nearest"#,
+            "no line records for lines.c:22 [man error::dwarf]\n",
         ),
         (
             r#"statement("worm@lines.c:7")"#,

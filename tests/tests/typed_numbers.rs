@@ -183,3 +183,88 @@ fn something_must_be_left_to_probe() {
     assert_eq!(counted("main"), "1\n");
     assert_eq!(counted("visit"), "1\n");
 }
+
+/// stap looks for the points of probes that do nothing, too, before it elides them (`stap -p2`).
+#[test]
+fn points_of_elided_probes_must_exist() {
+    let scratch = Scratch::new("elided-points");
+    let program = scratch.compile("list.c", LIST, &["-g", "-O0"]);
+    let point = |name: &str| format!("process(\"{}\").function(\"{name}\")", program.display());
+    let none = format!("probe {} {{ }} probe begin {{ exit() }}", point("absent"));
+    let outcome = stap(&["-w", "-p2", "-e", &none]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(
+        outcome
+            .stderr
+            .starts_with("semantic error: while resolving probe point: identifier 'process' at")
+            && outcome.stderr.contains("semantic error: no match"),
+        "{}",
+        outcome.stderr
+    );
+    let optional = format!(
+        "probe {}?, {} {{ }} probe begin {{ exit() }}",
+        point("absent"),
+        point("visit")
+    );
+    let outcome = stap(&["-p2", "-e", &optional]).ok();
+    assert!(
+        outcome
+            .stderr
+            .starts_with("WARNING: Probe 'process' has been elided: keyword at <input>:1:1\n"),
+        "{}",
+        outcome.stderr
+    );
+    let only = format!("probe {} {{ }}", point("visit"));
+    let outcome = stap(&["-w", "-e", &only]);
+    assert_eq!(
+        (outcome.status, outcome.stderr.as_str()),
+        (
+            Some(1),
+            "semantic error: no probes found\n\nPass 2: analysis failed.  [man error::pass2]\n"
+        )
+    );
+}
+
+/// What is said of programs that are not there, and of variables where there are none (`stap -p2`).
+#[test]
+fn programs_that_are_not_there_are_named_as_stap_names_them() {
+    for (point, message) in [
+        (
+            "process(\"no-such-program\").function(\"f\")",
+            "semantic error: cannot find executable 'no-such-program'\n",
+        ),
+        (
+            "process(\"/no*such/program\").function(\"f\")",
+            "semantic error: glob /no*such/program error (3)\n",
+        ),
+        (
+            "process.function(\"f\")",
+            "semantic error: unspecified process probe is invalid without a -c COMMAND or -x PID [man stapprobes]\n",
+        ),
+        (
+            "process(\"/bin/true\").begin",
+            "semantic error: only \"process(PATH_OR_PID).syscall\" and \"process(PATH_OR_PID).syscall.return\" probes support target symbols: identifier '$x' at <input>:1:",
+        ),
+    ] {
+        let outcome = stap(&["-p2", "-e", &format!("probe {point} {{ println($x) }}")]);
+        assert_eq!(outcome.status, Some(1), "{point}");
+        assert!(
+            outcome.stderr.contains(message),
+            "{point}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+/// A point that needs the kernel may be missing here, where it is said to be optional.
+#[test]
+fn points_of_the_kernel_may_be_optional() {
+    for point in ["syscall.open?", "kernel.function(\"f\")!"] {
+        let script = format!("probe {point}, begin {{ println(1); exit() }}");
+        let outcome = stap(&["-e", &script]).ok();
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.stderr.as_str()),
+            ("1\n", "")
+        );
+    }
+}

@@ -38,6 +38,8 @@ pub struct Program {
     pub functions: Vec<Function>,
     /// Probes, in the order of the script (tapset aliases expanded).
     pub probes: Vec<Probe>,
+    /// The points in processes of probes that were elided, probe by probe: as for stap they have to exist nonetheless.
+    pub elided: Vec<Vec<ProbePoint>>,
     /// The texts that spans refer to.
     pub sources: SourceMap,
 }

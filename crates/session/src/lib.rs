@@ -50,7 +50,7 @@ pub use wordexp::split as split_command;
 use output::Output;
 use script::diagnostic::Diagnostic;
 use script::ir::Program;
-use std::io;
+use std::io::{self, Write as _};
 
 /// Why a session could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +139,8 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
     let start = Usage::now();
     let status = run::Run::new(program, options, plan, tracee, output)?.run()?;
     if options.verbose > 0 {
-        eprintln!("Pass 5: run completed in {}.", start.time());
+        // Standard error may be a closed pipe.
+        let _ = writeln!(io::stderr(), "Pass 5: run completed in {}.", start.time());
     }
     Ok(status)
 }

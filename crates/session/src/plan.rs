@@ -82,10 +82,18 @@ pub struct Point<'p> {
 
 /// Understands every probe point of the program.
 pub fn points(program: &ir::Program) -> Result<Vec<Point<'_>>, Vec<Diagnostic>> {
+    let probes = program.probes.iter().map(|p| p.points.as_slice());
+    understood(program, probes)
+}
+
+fn understood<'p>(
+    program: &'p ir::Program,
+    probes: impl Iterator<Item = &'p [ir::ProbePoint]>,
+) -> Result<Vec<Point<'p>>, Vec<Diagnostic>> {
     let mut points = Vec::new();
     let mut errors = Vec::new();
-    for (probe, p) in program.probes.iter().enumerate() {
-        for (index, point) in p.points.iter().enumerate() {
+    for (probe, of_probe) in probes.enumerate() {
+        for (index, point) in of_probe.iter().enumerate() {
             match understand(&point.point) {
                 Ok(kind) => points.push(Point {
                     probe,
@@ -166,13 +174,31 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
     // As stap has it, which does not say where.
     let nowhere = matches!(
         error,
-        ResolveError::NoMatch { .. } | ResolveError::NoProcess(_)
+        ResolveError::NoMatch { .. }
+            | ResolveError::NoProcess(_)
+            | ResolveError::NoProgram(_)
+            | ResolveError::NoTarget
     );
     outer.chain.push(match nowhere {
         true => Diagnostic::new(Severity::SemanticError, error.to_string(), None),
         false => semantic(sources, error.to_string(), span),
     });
     outer
+}
+
+/// As [`point_error`]; what stap tells of lines stands before and apart.
+fn point_errors(sources: &SourceMap, point: &Point<'_>, error: &ResolveError) -> Vec<Diagnostic> {
+    if !matches!(error, ResolveError::NoLine(_)) {
+        return vec![point_error(sources, point, error)];
+    }
+    let no_match = ResolveError::NoMatch {
+        what: "functions",
+        similar: Vec::new(),
+    };
+    vec![
+        Diagnostic::new(Severity::SemanticError, error.to_string(), None),
+        point_error(sources, point, &no_match),
+    ]
 }
 
 /// Whether the point's names are patterns, which may well match nothing.
@@ -247,11 +273,13 @@ pub fn compile<'p>(
             "too many hardware breakpoint probes requested for x86_64 ({watched} vs. {WATCHPOINTS})"
         ));
     }
-    let nothing = !points.is_empty()
-        && judgement.matched.is_empty()
-        && points.iter().all(|p| p.kind.is_in_process());
+    // A program of which only the first passes can make anything has no probes here.
+    let any = !points.is_empty() || !program.elided.is_empty();
+    let nothing =
+        any && judgement.matched.is_empty() && points.iter().all(|p| p.kind.is_in_process());
     plan.points = points;
     let mut errors = judgement.errors();
+    errors.extend(plan.missing_of_elided(program, target)?);
     if nothing && errors.is_empty() {
         // Every point was one that may be missing.
         errors.push(Diagnostic::new(
@@ -352,12 +380,15 @@ impl<'p> Plan<'p> {
             Ok(found) => found,
             Err(_) if optional => return,
             Err(error) if is_pattern(&point.kind) && error != ResolveError::NoTarget => {
-                let error = point_error(sources, point, &error);
-                judgement.unmatched.push((point.probe, error));
+                let errors = point_errors(sources, point, &error).into_iter();
+                let told = errors.map(|error| (point.probe, error));
+                judgement.unmatched.extend(told);
                 return;
             }
             Err(error) => {
-                judgement.errors.push(point_error(sources, point, &error));
+                judgement
+                    .errors
+                    .extend(point_errors(sources, point, &error));
                 return;
             }
         };
@@ -376,6 +407,36 @@ impl<'p> Plan<'p> {
         if point.point.point.sufficient {
             judgement.satisfied = Some(statement);
         }
+    }
+
+    /// What is wrong with the points of probes that were elided, each of which is to be found unless it may be missing.
+    fn missing_of_elided(
+        &mut self,
+        program: &'p ir::Program,
+        target: Option<&Arc<Scope>>,
+    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let elided = program.elided.iter().map(Vec::as_slice);
+        let points = understood(program, elided)?;
+        let mut judgement = Judgement::new(program);
+        for point in points.iter().filter(|point| point.kind.is_in_process()) {
+            let wanted = &point.point.point;
+            match self.files.resolve(&point.kind, wanted, target) {
+                Ok(_) => {
+                    judgement.matched.insert(point.probe);
+                }
+                Err(_) if wanted.optional || wanted.sufficient => {}
+                Err(error) => {
+                    let told = point_errors(&program.sources, point, &error);
+                    if is_pattern(&point.kind) {
+                        let told = told.into_iter().map(|error| (point.probe, error));
+                        judgement.unmatched.extend(told);
+                    } else {
+                        judgement.errors.extend(told);
+                    }
+                }
+            }
+        }
+        Ok(judgement.errors())
     }
 
     /// Compiles what a point means in a scope, and files it under the scope's modules.

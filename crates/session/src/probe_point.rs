@@ -249,7 +249,7 @@ impl Kind {
 
 /// A component that this version does not run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("probe point component '{component}' is not supported yet")]
+#[error("probe point component '{component}' is not supported")]
 pub struct Unsupported {
     /// The component as written.
     pub component: String,

@@ -99,8 +99,8 @@ pub enum ResolveError {
         /// The pattern.
         library: String,
     },
-    /// The program has no such path.
-    #[error("cannot find executable '{0}'")]
+    /// No program has such a path, or one that matches.
+    #[error("{}", no_program(.0))]
     NoProgram(String),
     /// The file can't be read as a program.
     #[error("{0}")]
@@ -131,7 +131,7 @@ pub enum ResolveError {
     #[error("cannot probe pid {0}: {reason}", reason = if *.0 < 1 { "Invalid pid" } else { "No such process" })]
     NoProcess(i32),
     /// The program to probe is not known.
-    #[error("no process to probe: say process(\"PATH\"), -c COMMAND or -x PID")]
+    #[error("unspecified process probe is invalid without a -c COMMAND or -x PID [man stapprobes]")]
     NoTarget,
 }
 
@@ -141,6 +141,14 @@ pub(crate) fn similar_text(what: &str, similar: &[String]) -> String {
         String::new()
     } else {
         format!(" (similar {what}: {})", similar.join(", "))
+    }
+}
+
+/// As stap says it; 3 is what glob(3) returns when nothing matches.
+fn no_program(path: &str) -> String {
+    match Glob::has_wildcard(path) {
+        true => format!("glob {path} error (3)"),
+        false => format!("cannot find executable '{path}'"),
     }
 }
 

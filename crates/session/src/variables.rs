@@ -122,10 +122,13 @@ impl Resolver for ModuleResolver {
     fn resolve(&self, target: &Target) -> Result<Resolution, String> {
         match scope::named_module(target) {
             Some(module) => scope::in_modules(target, module, None),
-            None => Err("no target variables in this context".into()),
+            None => Err(NO_VARIABLES.into()),
         }
     }
 }
+
+/// What stap says of variables at `process….begin` and its like.
+const NO_VARIABLES: &str = "only \"process(PATH_OR_PID).syscall\" and \"process(PATH_OR_PID).syscall.return\" probes support target symbols";
 
 /// The variables at one address.
 #[derive(Debug)]

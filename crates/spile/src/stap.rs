@@ -28,7 +28,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Words::Options(arguments) => *arguments,
         Words::Answer { text, is_error } => {
             if is_error {
-                eprint!("{text}");
+                complain(&text);
             } else {
                 say(&text);
             }
@@ -36,25 +36,25 @@ pub fn main(args: &[OsString]) -> ExitCode {
         }
     };
     if arguments.version {
-        println!(
-            "Systemtap translator/driver (version {}, spile {})\nenabled features: DYNINST INTERACTIVE LANGUAGE_SERVER MONITOR",
+        say(&format!(
+            "Systemtap translator/driver (version {}, spile {})\nenabled features: DYNINST INTERACTIVE LANGUAGE_SERVER MONITOR\n",
             Environment::default().systemtap_version,
             env!("CARGO_PKG_VERSION")
-        );
+        ));
         return ExitCode::SUCCESS;
     }
     match run(&arguments) {
         Ok(status) => ExitCode::from(status),
         Err(Refusal::Error(message)) => {
-            eprintln!("ERROR: {message}");
+            tell(&format!("ERROR: {message}"));
             ExitCode::from(1)
         }
         Err(Refusal::Usage(message)) => {
-            eprint!("{message}\n{TRY}");
+            complain(&format!("{message}\n{TRY}"));
             ExitCode::from(1)
         }
         Err(Refusal::Plain(message)) => {
-            eprintln!("{message}");
+            tell(&message);
             ExitCode::from(1)
         }
     }
@@ -63,6 +63,16 @@ pub fn main(args: &[OsString]) -> ExitCode {
 /// Writes to standard output, which may be a closed pipe: then there is nobody to tell.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Writes a line to standard error, which may be a closed pipe as well.
+fn tell(line: &str) {
+    complain(&format!("{line}\n"));
+}
+
+/// Writes whole lines to standard error.
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Why there is nothing to run.
@@ -87,7 +97,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         let module = arguments.module.as_ref();
         let module = module.map(|_| "-m has no effect: no kernel module is built".to_string());
         for note in arguments.inert.notes().into_iter().chain(module) {
-            eprintln!("WARNING: {note}");
+            tell(&format!("WARNING: {note}"));
         }
     }
     set_resource_limits(arguments)?;
@@ -109,7 +119,9 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     if !arguments.no_warnings {
         for object in &arguments.kept.object {
             if object != "kernel" && session::find_executable(object).is_none() {
-                eprintln!("WARNING: missing unwind/symbol data for module '{object}'");
+                tell(&format!(
+                    "WARNING: missing unwind/symbol data for module '{object}'"
+                ));
             }
         }
     }
@@ -162,10 +174,10 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     let compilation = compile(sources, &users, &options);
     if verbose[0] > 0 && compilation.failed_pass() != Some(1) {
         let library = compilation.library_scripts();
-        eprintln!(
+        tell(&format!(
             "Pass 1: parsed user script and {library} library scripts using {}.",
             start.spent()
-        );
+        ));
     }
     if let Some(status) = report(&compilation, arguments, verbose[0].max(verbose[1]), color) {
         return Ok(status);
@@ -183,14 +195,14 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let elaborated = compilation.elaborated.as_ref();
         let [probes, functions, embeds, globals] = elaborated.map_or([0; 4], |e| e.counts());
-        eprintln!(
+        tell(&format!(
             "Pass 2: analyzed script: {}, {}, {}, {} using {}.",
             count(probes, "probe"),
             count(functions, "function"),
             count(embeds, "embed"),
             count(globals, "global"),
             start.spent()
-        );
+        ));
     };
     if verbose[1] > 0 && stop > 2 {
         analysed();
@@ -451,32 +463,26 @@ fn report(
             arguments.rest.first().map_or("<input>", String::as_str)
         };
         let verbose = verbose > 0;
-        eprint!(
-            "{}",
-            render_parse_failure(
-                diagnostics,
-                sources,
-                name,
-                (compilation.empty, compilation.stripped),
-                verbose,
-                color
-            )
-        );
+        complain(&render_parse_failure(
+            diagnostics,
+            sources,
+            name,
+            (compilation.empty, compilation.stripped),
+            verbose,
+            color,
+        ));
         return Some(1);
     }
     // stap -l says nothing of what it does not find.
     let listing = arguments.list.is_some() || arguments.list_variables.is_some();
     if verbose > 0 || !listing {
-        eprint!(
-            "{}",
-            messages::render_pass(
-                diagnostics,
-                sources,
-                compilation.failed_pass().unwrap_or(2),
-                verbose > 0,
-                color
-            )
-        );
+        complain(&messages::render_pass(
+            diagnostics,
+            sources,
+            compilation.failed_pass().unwrap_or(2),
+            verbose > 0,
+            color,
+        ));
     }
     let failed = compilation.failed_pass().is_some()
         || (arguments.fatal_warnings && !diagnostics.is_empty());

@@ -56,17 +56,14 @@ pub fn expand(resolver: &mut Resolver, point: &ProbePoint) -> Vec<Expanded> {
         .components
         .iter()
         .any(|c| c.name.text.contains(['*', '?']));
-    let forgiven = (point.optional || point.sufficient || (wild && !found.is_empty()))
-        && !problems.iter().any(|(_, unsupported)| *unsupported);
+    let forgiven = point.optional || point.sufficient || (wild && !found.is_empty());
     if !forgiven {
-        for (d, _) in problems {
-            resolver.report.push(d);
+        for problem in problems {
+            resolver.report.push(problem);
         }
     }
     found
 }
-
-type Problems = Vec<(Finding, bool)>;
 
 /// A step of an expansion: the level, its alias, and the condition of the point that named it.
 type Above = (Step, Rc<ast::Alias>, Option<ast::Expr>);
@@ -88,7 +85,7 @@ fn level(
     point: &ProbePoint,
     above: &mut Vec<Above>,
     found: &mut Vec<Expanded>,
-    problems: &mut Problems,
+    problems: &mut Vec<Finding>,
 ) {
     let Some(first) = point.components.first() else {
         return;
@@ -118,7 +115,7 @@ fn level(
         match probe_points::validate(point, words.iter().map(String::as_str)) {
             Ok(place) => found.push(expanded(point.clone(), place, above)),
             Err(wrong) => {
-                problems.push((while_resolving, false));
+                problems.push(while_resolving);
                 let diagnostic = if partial.is_empty() {
                     match wrong.span {
                         Some(span) => Finding::error(wrong.message, span),
@@ -130,7 +127,7 @@ fn level(
                         first.name.span,
                     )
                 };
-                problems.push((diagnostic.following(), wrong.unsupported));
+                problems.push(diagnostic.following());
             }
         }
         return;
@@ -146,16 +143,15 @@ fn level(
     }
     for (alias, used) in matches {
         if above.len() >= DEEPEST || above.iter().any(|(_, a, _)| Rc::ptr_eq(a, &alias)) {
-            problems.push((while_resolving.clone(), false));
-            problems.push((
+            problems.push(while_resolving.clone());
+            problems.push(
                 Finding::error_nowhere(format!(
                     "recursive loop in alias expansion of {} at {}",
                     first.name.text,
                     resolver.sources.location(first.name.span)
                 ))
                 .following(),
-                false,
-            ));
+            );
             continue;
         }
         let step = Step {
@@ -188,14 +184,14 @@ fn level(
         above.pop();
         if !inner_problems.is_empty() && used < point.components.len() && found.len() == before {
             // What is wrong is the suffix that the user wrote.
-            problems.push((while_resolving.clone(), false));
-            let causes = inner_problems.drain(..).filter(|(f, _)| f.follows());
+            problems.push(while_resolving.clone());
+            let causes = inner_problems.drain(..).filter(|f| f.follows());
             problems.extend(causes);
         } else if !inner_problems.is_empty() || found.len() == before {
             problems.append(&mut inner_problems);
             if found.len() == before {
-                problems.push((while_resolving.clone(), false));
-                problems.push((Finding::error_nowhere("no match").following(), false));
+                problems.push(while_resolving.clone());
+                problems.push(Finding::error_nowhere("no match").following());
             }
         }
     }

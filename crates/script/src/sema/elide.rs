@@ -178,13 +178,29 @@ impl Elision<'_> {
                 self.hir.probes.push(p);
                 continue;
             }
-            for point in &p.points {
-                let text = crate::unparse::point_to_string(&point.point);
-                self.warn(format!("Probe '{text}' has been elided"), p.span);
+            // As stap has it: one word of the point.
+            let mut words: Vec<&str> = p.points.iter().filter_map(first_word).collect();
+            words.dedup();
+            for word in words {
+                self.warn(format!("Probe '{word}' has been elided"), p.span);
+            }
+            let in_process = |point: &&Point| first_word(point) == Some("process");
+            let points = p.points.iter().filter(in_process).map(|point| Point {
+                condition: None,
+                ..point.clone()
+            });
+            let points: Vec<Point> = points.collect();
+            if !points.is_empty() {
+                self.hir.elided.push(points);
             }
         }
         self.hir.probes.len() != before
     }
+}
+
+fn first_word(point: &Point) -> Option<&str> {
+    let first = point.point.components.first()?;
+    Some(&first.name.text)
 }
 
 /// Folds the handlers that run in processes: what the analysis of their variables decides is decided before types are

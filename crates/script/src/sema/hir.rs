@@ -446,6 +446,8 @@ pub struct Program {
     pub functions: Vec<Function>,
     /// Probes.
     pub probes: Vec<Probe>,
+    /// The points in processes of probes that were elided, probe by probe.
+    pub elided: Vec<Vec<Point>>,
     /// Library files that were pulled in, in that order.
     pub pulled: Vec<FileId>,
 }

@@ -1,4 +1,4 @@
-//! Functions of SystemTap's library that only a kernel module can carry out, and what each of them would need.
+//! Functions of SystemTap's library and probe points that only a kernel module can serve, and what each of them would need.
 
 /// Why there is no such function here; `None` when the library of SystemTap has none of that name either.
 pub fn reason(name: &str) -> Option<&'static str> {
@@ -6,6 +6,22 @@ pub fn reason(name: &str) -> Option<&'static str> {
         .iter()
         .find(|(names, _)| names.split_whitespace().any(|n| n == name))
         .map(|(_, reason)| *reason)
+}
+
+/// Why probe points that begin with a word are not served.
+pub fn point_reason(first: &str) -> &'static str {
+    match first {
+        "process" => {
+            "SystemTap gave up stepping from instruction to instruction, and there is none here"
+        }
+        "perf" => "counters that handlers read are those of a kernel module",
+        "procfs" | "json_data" => "only a kernel module makes files of procfs",
+        "java" => "it needs the agent of SystemTap's Java runtime inside the Java machine",
+        "python2" | "python3" => {
+            "it needs SystemTap's module HelperSDT inside the Python program; marks of Python serve function entries"
+        }
+        _ => "it probes the kernel, and handlers here run inside programs",
+    }
 }
 
 /// Names, and what they need. The names are those of the function:: manual pages of SystemTap.
@@ -80,5 +96,6 @@ mod tests {
         assert!(reason("print_backtrace").is_some_and(|r| r.contains("kernel's stack")));
         assert_eq!(reason("user_string"), None);
         assert_eq!(reason("no_such_function"), None);
+        assert!(super::point_reason("kernel").contains("inside programs"));
     }
 }

@@ -51,6 +51,10 @@ pub fn lower(hir: &hir::Program, needs: &Needs, sources: &SourceMap) -> ir::Prog
             body,
         });
     }
+    for points in &hir.elided {
+        let points = points.iter().map(|point| pass.point(point)).collect();
+        program.elided.push(points);
+    }
     program
 }
 

@@ -1,5 +1,6 @@
 //! The families of probe points that stapprobes(3stap) documents, and which of them are served.
 
+use super::kernel_only;
 use super::suggest::similar;
 use crate::ast::{Component, Literal, ProbePoint};
 use crate::span::Span;
@@ -21,8 +22,6 @@ pub struct Mismatch {
     pub message: String,
     /// The component at fault.
     pub span: Option<Span>,
-    /// A construct that is known and not served: not to be forgiven to an optional point.
-    pub unsupported: bool,
 }
 
 /// Points after `process…` and `process….library(string)…`, with whether they are served.
@@ -178,7 +177,10 @@ const KERNEL_ALIASES: &[&str] = &[
     "ipmib",
     "linuxmib",
     "tcpmib",
-    "stap",
+    "ioblock_trace",
+    "ioscheduler_trace",
+    "scsi",
+    "json_data",
     "vfork",
     "memory",
     "llcpc",
@@ -448,6 +450,7 @@ fn unserved(point: &ProbePoint) -> Mismatch {
 }
 
 fn unsupported(point: &ProbePoint, span: Span) -> Mismatch {
+    let reason = kernel_only::point_reason(&point.components[0].name.text);
     let point = point_to_string(&ProbePoint {
         optional: false,
         sufficient: false,
@@ -455,9 +458,8 @@ fn unsupported(point: &ProbePoint, span: Span) -> Mismatch {
         ..point.clone()
     });
     Mismatch {
-        message: format!("probe point '{point}' is not supported yet"),
+        message: format!("probe point '{point}' is not supported: {reason}"),
         span: Some(span),
-        unsupported: true,
     }
 }
 
@@ -465,7 +467,6 @@ fn mismatch(message: &str, span: Option<Span>) -> Mismatch {
     Mismatch {
         message: message.to_string(),
         span,
-        unsupported: false,
     }
 }
 

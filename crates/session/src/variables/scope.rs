@@ -137,6 +137,9 @@ impl<'a, 'b> Code<'a, 'b> {
         if let TargetBase::Variable(name) = &target.base
             && name == "$$return"
         {
+            if !self.spelling.at_return {
+                return Err(self.unknown("$return"));
+            }
             let Ok(value) = self.returned() else {
                 return Ok(Resolution::Text(pretty::listing(Vec::new())));
             };

@@ -112,21 +112,27 @@ impl FileRows {
         lines
     }
 
-    /// The nearest lines before and behind one at which any of the functions has code.
+    /// The nearest lines before and behind one at which any of the functions has code, as far as stap looks.
     fn neighbours(&self, line: u64, functions: &[(usize, &DwarfFunction)]) -> Neighbours {
         let held = |(l, a): &(u64, u64)| {
             let address = ImageAddr(*a);
             let held = functions.iter().any(|(_, f)| f.holds(address));
             held.then_some(*l)
         };
-        let split = self.by_line.partition_point(|(l, _)| *l < line);
-        let (before, behind) = self.by_line.split_at(split);
+        let lines = &self.by_line;
+        let split = lines.partition_point(|(l, _)| *l < line);
+        let first = lines.partition_point(|(l, _)| l.saturating_add(FARTHEST) < line);
+        let last = lines.partition_point(|(l, _)| *l <= line.saturating_add(FARTHEST));
+        let (before, behind) = (&lines[first..split], &lines[split..last]);
         Neighbours {
             before: before.iter().rev().find_map(held),
             after: behind.iter().find_map(held),
         }
     }
 }
+
+/// A line without code is at most so many lines from one that may stand for it.
+const FARTHEST: u64 = 5;
 
 struct Neighbours {
     before: Option<u64>,

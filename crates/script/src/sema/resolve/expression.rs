@@ -89,8 +89,7 @@ impl Resolver<'_> {
     }
 
     pub(super) fn unsupported(&mut self, what: &str, span: Span) -> ExprKind {
-        self.report
-            .error(format!("{what} is not supported yet"), span);
+        self.report.error(format!("{what} is not supported"), span);
         ExprKind::Long(0)
     }
 
