@@ -12,7 +12,7 @@ fn set(level: LabelLevel, inst: i32, labels: &[(&str, String)]) -> LabelSet {
 }
 
 /// A text as JSON.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -4,7 +4,7 @@ mod disk;
 mod filesystem;
 mod ipc;
 mod kernel;
-mod labels;
+pub(crate) mod labels;
 mod memory;
 mod network;
 mod nfs;
@@ -172,11 +172,13 @@ pub struct Linux {
     groups: Vec<Option<Rows>>,
     /// Clients that are known to be root's.
     roots: HashSet<i32>,
+    /// `-A`: whether everybody sees what root sees.
+    all_are_root: bool,
 }
 
 impl Linux {
-    /// With the help texts of a folder, when it has any.
-    pub fn new(domain: u32, folder: &Path) -> Linux {
+    /// With the help texts of a folder, when it has any, and whether everybody sees what root sees.
+    pub fn new(domain: u32, folder: &Path, all_are_root: bool) -> Linux {
         Linux {
             domain,
             help: crate::help_in(folder),
@@ -190,6 +192,7 @@ impl Linux {
             system: System::new(domain),
             groups: COLLECTORS.iter().map(|_| None).collect(),
             roots: HashSet::new(),
+            all_are_root,
         }
     }
 
@@ -239,7 +242,8 @@ impl Agent for Linux {
     fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
         let (metric, group) = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
         let (group, field) = (*group, metric.field);
-        if ROOT_ONLY.contains(&metric.group) && !self.roots.contains(&caller.client) {
+        let is_root = self.all_are_root || self.roots.contains(&caller.client);
+        if ROOT_ONLY.contains(&metric.group) && !is_root {
             return Ok(Values::default());
         }
         let rows = match self.rows(group) {
