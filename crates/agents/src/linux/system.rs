@@ -354,13 +354,16 @@ impl System {
 
     /// The number that a file has.
     pub fn number(&self, path: &str) -> Option<u64> {
-        self.read(path).ok().and_then(|text| number(text.trim()))
+        let text = self.read(path).ok()?;
+        // Copies of files of /sys end in NULs.
+        number(text.trim_end_matches('\0').trim())
     }
 
     /// The first line of a file.
     pub fn line(&self, path: &str) -> Option<String> {
         let text = self.read(path).ok()?;
-        Some(text.lines().next().unwrap_or_default().trim().to_owned())
+        let first = text.lines().next().unwrap_or_default();
+        Some(first.trim_end_matches('\0').trim().to_owned())
     }
 
     /// The names in a folder, in no order; none when it is not there.
