@@ -16,6 +16,15 @@ pub fn root(target: &str) -> PathBuf {
     unpacked(target, "pcp libpcp-pmda3 libpcp-gui2")
 }
 
+/// The folder of the headers of PCP's libraries.
+///
+/// # Panics
+/// When they can't be had.
+#[must_use]
+pub fn headers(target: &str) -> PathBuf {
+    unpacked(target, "libpcp3-dev libpcp-mmv1-dev").join("usr/include")
+}
+
 /// The folder of PCP's test suite, with its archives.
 ///
 /// # Panics

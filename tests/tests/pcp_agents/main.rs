@@ -2,6 +2,7 @@
 
 mod linux;
 mod logger;
+mod mmv;
 mod openmetrics;
 mod proc;
 
@@ -151,4 +152,26 @@ fn private_configuration(scratch: &Scratch) -> PathBuf {
         _ => format!("{line}\n"),
     });
     scratch.write("pcp.conf", &lines.collect::<String>())
+}
+
+/// What Debian's pminfo says of all metrics below a root, by name; what the roots and domains are is taken out.
+fn exposed(pmcd: &Pmcd, root: &str, domain: u32) -> BTreeMap<String, String> {
+    let mut command = pcp_peer::program(&debian(), "pminfo");
+    command.args(["-h", &pmcd.host(), "-dmtTfl", root]);
+    let output = command.output().expect("pminfo");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let start = format!("\n{root}.");
+    let blocks = text.split(&start);
+    let named = blocks.filter_map(|block| {
+        let (name, rest) = block.split_once(' ')?;
+        let rest = rest
+            .replace(&format!(" {domain}."), " D.")
+            .replace(&format!("\"agent\":\"{root}\""), "")
+            .lines()
+            // The number of a domain by which it is shown a second time.
+            .map(|line| line.split(" 0x").next().unwrap_or(line).to_owned() + "\n")
+            .collect::<String>();
+        Some((name.to_owned(), rest))
+    });
+    named.collect()
 }

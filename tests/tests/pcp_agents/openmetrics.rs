@@ -8,7 +8,7 @@ use pcp::{Atom, HostContext, Type};
 use spile_tests::pcp_peer::{self, Pmcd};
 use spile_tests::{Scratch, spile_path, until};
 
-use super::{context, debian, debian_pmcd, number, our_pmcd, pmid, private_configuration};
+use super::{context, debian, debian_pmcd, exposed, number, our_pmcd, pmid, private_configuration};
 
 /// A text with what the formats have: help, types, summaries and histograms, escapes, time stamps, lines for PCP.
 const EXPOSITION: &str = r#"# HELP http_requests_total Requests\nby method
@@ -39,28 +39,6 @@ own_instant{instance="x"} 2
 # PCP5 own.single 1.2.4 32 PM_INDOM_NULL discrete none
 own_single{host="h"} -3
 "#;
-
-/// What Debian's pminfo says of all metrics below a root, by name; what the roots and domains are is taken out.
-fn exposed(pmcd: &Pmcd, root: &str, domain: u32) -> BTreeMap<String, String> {
-    let mut command = pcp_peer::program(&debian(), "pminfo");
-    command.args(["-h", &pmcd.host(), "-dmtTfl", root]);
-    let output = command.output().expect("pminfo");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let start = format!("\n{root}.");
-    let blocks = text.split(&start);
-    let named = blocks.filter_map(|block| {
-        let (name, rest) = block.split_once(' ')?;
-        let rest = rest
-            .replace(&format!(" {domain}."), " D.")
-            .replace(&format!("\"agent\":\"{root}\""), "")
-            .lines()
-            // The number of a domain by which it is shown a second time.
-            .map(|line| line.split(" 0x").next().unwrap_or(line).to_owned() + "\n")
-            .collect::<String>();
-        Some((name.to_owned(), rest))
-    });
-    named.collect()
-}
 
 #[test]
 fn exposed_metrics_are_those_of_debians_agent() {
