@@ -5,6 +5,7 @@ mod logger;
 mod mmv;
 mod openmetrics;
 mod proc;
+mod sample;
 
 use std::collections::BTreeMap;
 use std::fs;

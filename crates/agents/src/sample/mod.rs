@@ -6,7 +6,7 @@ mod values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pcp::pmns::Pmns;
@@ -125,6 +125,9 @@ pub struct Sample {
     /// PDUs that a fetch brings: a profile and the fetch, of which the daemon's own agents are told the fetch only.
     for_a_fetch: u32,
     names: Pmns,
+    /// Seconds that it will not answer from the next request on.
+    pause: u64,
+    is_done: bool,
 }
 
 impl Sample {
@@ -195,6 +198,8 @@ impl Sample {
             for_a_fetch: if in_daemon { 1 } else { 2 },
             sent: 0,
             names: Pmns::new(),
+            pause: 0,
+            is_done: false,
         };
         sample.name("sample");
         sample
@@ -417,7 +422,8 @@ impl Agent for Sample {
                 self.received = 0;
                 self.sent = 0;
             }
-            56 => {}
+            0 if whole == -1 => self.is_done = true,
+            56 => self.pause = u64::try_from(whole).unwrap_or(0),
             72 => self.constant = (whole as f64, Instant::now()),
             79 if !(0..=10_000_000).contains(&whole) => return Err(ErrorCode::BADSTORE),
             120 => self.scramble = (0, Chance(0x9e37_79b9_7f4a_7c15)),
@@ -505,6 +511,15 @@ impl Agent for Sample {
         let all = self.dynamic_names(&root.join(".")).into_iter();
         let found = all.filter(|(n, _)| *n == text || n.starts_with(&inside));
         Ok(found.map(|(name, _)| name.into()).collect())
+    }
+
+    fn pause(&mut self) -> Option<Duration> {
+        let pause = std::mem::take(&mut self.pause);
+        (pause > 0).then(|| Duration::from_secs(pause))
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_done
     }
 
     fn client_ended(&mut self, client: i32) {
