@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 
 use pcp::{Atom, HostContext, Type};
-use spile_tests::pcp_peer::{self, Pmcd};
+use spile_tests::pcp_peer::Pmcd;
 use spile_tests::{Scratch, spile_path, until};
 
 use super::{context, debian, debian_pmcd, exposed, number, our_pmcd, pmid, private_configuration};

@@ -227,11 +227,12 @@ fn totals(system: &mut System, path: &str, serial: u32) -> Rows {
 fn each(system: &mut System, path: &str, serial: u32) -> Rows {
     let table = per_cpu_table(system, path)?;
     let mut rows = Vec::new();
-    for (name, counts, _) in table.lines {
+    for (name, counts, text) in table.lines {
         for (count, cpu) in counts.into_iter().zip(&table.cpus) {
             let name = format!("{name}::cpu{cpu}");
             let mut row = Row::new(system.instance(serial, &name), name);
             row.set("count", count);
+            row.set("text", text.as_str());
             rows.push(row);
         }
     }

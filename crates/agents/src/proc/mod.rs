@@ -116,12 +116,14 @@ impl Proc {
     /// With the help texts and the predicate of a folder, when it has any.
     pub fn new(domain: u32, folder: &Path, settings: Settings) -> Proc {
         let metrics = table::load(domain, TABLE);
-        let mut by_place: Vec<&Metric> = metrics.values().collect();
-        by_place.sort_by_key(|metric| metric.desc.pmid);
+        let by_name: HashMap<&str, Pmid> = metrics.iter().map(|(p, m)| (m.name, *p)).collect();
         let mut names = Pmns::new();
-        for metric in by_place {
-            // They are different ones.
-            let _ = names.insert(metric.name.as_bytes(), metric.desc.pmid);
+        // They are listed in the order of the table.
+        for name in TABLE.lines().filter_map(|line| line.split('\t').next()) {
+            if let Some(pmid) = by_name.get(name) {
+                // They are different ones.
+                let _ = names.insert(name.as_bytes(), *pmid);
+            }
         }
         Proc {
             domain,

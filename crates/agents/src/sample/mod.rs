@@ -56,6 +56,17 @@ const SECRETS: [(&str, u32); 8] = [
 ];
 const REDIRECT: (&str, Pmid) = ("foo.bar.max.redirect", Pmid::new(2, 4, 1));
 
+/// Numbers that can be stored, and what they are at first: a label says whether they were changed.
+const WRITABLE: [(u32, i64); 7] = [
+    (14, 13),
+    (19, 13),
+    (24, 13),
+    (29, 13),
+    (36, 2),
+    (97, 13),
+    (102, 13),
+];
+
 /// Numbers that look like chance and are the same each time.
 #[derive(Debug)]
 struct Chance(u64);
@@ -457,6 +468,20 @@ impl Agent for Sample {
         Ok(match level {
             LabelLevel::Domain => one(&[("agent", "\"sample\"", 0), ("role", "\"testing\"", 0)]),
             LabelLevel::Cluster => one(&[("cluster", "\"zero\"", 0)]),
+            LabelLevel::Item => match Pmid(ident).item() {
+                64 => one(&[
+                    ("measure", "\"speed\"", 0),
+                    ("units", "\"metres per second\"", 0),
+                    ("unitsystem", "\"SI\"", 0),
+                ]),
+                item => match WRITABLE.iter().find(|(known, _)| *known == item) {
+                    Some((_, initial)) => {
+                        let is_changed = self.whole(item) != *initial;
+                        one(&[("changed", &is_changed.to_string(), 0)])
+                    }
+                    None => Vec::new(),
+                },
+            },
             LabelLevel::InDom if serial == 1 => one(&[("model", "\"RGB\"", 0)]),
             LabelLevel::InDom if serial == 4 => one(&[("clan", "\"mcdonell\"", 0)]),
             LabelLevel::Instances if matches!(serial, 2 | 9) => {
