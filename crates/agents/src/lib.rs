@@ -6,7 +6,7 @@ pub mod logger;
 pub mod mmv;
 pub mod openmetrics;
 mod options;
-mod proc;
+pub mod proc;
 mod sample;
 mod simple;
 mod table;

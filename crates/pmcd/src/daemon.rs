@@ -91,7 +91,7 @@ pub struct Daemon {
     pub statistics: Statistics,
     /// The seconds that agents and clients are waited for; 0 for ever.
     pub patience: Cell<u32>,
-    /// How often agents were started, ended or reconfigured.
+    /// One more than how often agents were started.
     pub changes: Cell<u32>,
     /// Asks the main loop to act as on SIGHUP.
     pub reload: Rc<tokio::sync::Notify>,
@@ -185,7 +185,7 @@ impl Daemon {
             pmns: RefCell::new(pmns),
             statistics: Statistics::default(),
             patience: Cell::new(options.timeout),
-            changes: Cell::new(0),
+            changes: Cell::new(1),
             reload: Rc::default(),
             agents: RefCell::default(),
             by_domain: RefCell::default(),
@@ -351,7 +351,9 @@ impl Daemon {
     }
 
     fn tell_all(&self, change: i32) {
-        self.changes.set(self.changes.get().wrapping_add(1));
+        if change & (change::ADD | change::RESTART) != 0 {
+            self.changes.set(self.changes.get().wrapping_add(1));
+        }
         for client in self.clients.borrow().values() {
             client.changes.set(client.changes.get() | change);
         }
@@ -619,7 +621,6 @@ impl Daemon {
         };
         if started {
             become_user(&self.options)?;
-            self.changes.set(0);
             sockets.serve(&self);
             self.look_after(hangup, child);
             ready();

@@ -4,7 +4,7 @@
 mod accounting;
 mod cgroup;
 mod hot;
-mod predicate;
+pub mod predicate;
 mod process;
 
 use std::collections::{HashMap, HashSet};

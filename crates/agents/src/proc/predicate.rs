@@ -371,7 +371,10 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, PredicateError> {
                 let length = length_of(|c| c.is_ascii_alphanumeric() || c == '.');
                 let text = rest.get(..length).unwrap_or_default();
                 let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-                let number = text.parse().ok().filter(|_| is_plain);
+                let number = text
+                    .parse()
+                    .ok()
+                    .filter(|n: &f64| is_plain && n.is_finite());
                 let number = number.ok_or_else(|| PredicateError::Unexpected {
                     line,
                     due: "a number",
