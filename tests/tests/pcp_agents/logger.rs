@@ -85,7 +85,13 @@ fn numbered(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
 
 #[test]
 fn each_of_debians_clients_gets_each_line_once() {
-    let pmcd = logger("agents-pmevent", debian_pmcd(), "log n @/log.txt\n", "");
+    for (name, pmcd) in [("theirs", debian_pmcd()), ("ours", our_pmcd())] {
+        let name = format!("agents-pmevent-{name}");
+        each_line_comes_once(logger(&name, pmcd, "log n @/log.txt\n", ""));
+    }
+}
+
+fn each_line_comes_once(pmcd: Pmcd) {
     let log = pmcd.scratch.path("log.txt");
     append(&log, "before anybody\n");
     let watch = |interval: &str| {
@@ -129,7 +135,13 @@ fn each_of_debians_clients_gets_each_line_once() {
 
 #[test]
 fn what_a_queue_has_no_room_for_is_counted() {
-    let pmcd = logger("agents-missed", our_pmcd(), "log n @/log.txt\n", "-m 64k");
+    for (name, pmcd) in [("theirs", debian_pmcd()), ("ours", our_pmcd())] {
+        let name = format!("agents-missed-{name}");
+        all_are_delivered_or_missed(logger(&name, pmcd, "log n @/log.txt\n", "-m 64k"));
+    }
+}
+
+fn all_are_delivered_or_missed(pmcd: Pmcd) {
     let log = pmcd.scratch.path("log.txt");
     let mut client = context(&pmcd);
     let records = pmid(&mut client, "logger.perfile.log.records");
