@@ -312,8 +312,11 @@ impl System {
         // PCP counts errors of the system downwards from 0.
         let refused = |error: io::Error| ErrorCode(-error.raw_os_error().unwrap_or(5));
         let text = |bytes: Vec<u8>| {
-            String::from_utf8(bytes)
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+            let mut text = String::from_utf8(bytes)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+            // Copies of files of /sys end in NULs.
+            text.truncate(text.trim_end_matches('\0').len());
+            text
         };
         let Ok(kept) = KEPT_OPEN.binary_search(&path) else {
             return fs::read(self.path(path)).map(text).map_err(refused);
@@ -354,16 +357,13 @@ impl System {
 
     /// The number that a file has.
     pub fn number(&self, path: &str) -> Option<u64> {
-        let text = self.read(path).ok()?;
-        // Copies of files of /sys end in NULs.
-        number(text.trim_end_matches('\0').trim())
+        self.read(path).ok().and_then(|text| number(text.trim()))
     }
 
     /// The first line of a file.
     pub fn line(&self, path: &str) -> Option<String> {
         let text = self.read(path).ok()?;
-        let first = text.lines().next().unwrap_or_default();
-        Some(first.trim_end_matches('\0').trim().to_owned())
+        Some(text.lines().next().unwrap_or_default().trim().to_owned())
     }
 
     /// The names in a folder, in no order; none when it is not there.
