@@ -7,18 +7,45 @@ use std::process::{Command, Stdio};
 
 use crate::{Guard, Scratch, run, until};
 
-/// The folder that Debian's packages are unpacked in.
+/// The folder that Debian's PCP is unpacked in.
+///
+/// # Panics
+/// When it can't be had.
+#[must_use]
+pub fn root(target: &str) -> PathBuf {
+    unpacked(target, "pcp libpcp-pmda3 libpcp-gui2")
+}
+
+/// The folder of the headers of PCP's libraries.
 ///
 /// # Panics
 /// When they can't be had.
-pub fn root(target: &str) -> PathBuf {
+#[must_use]
+pub fn headers(target: &str) -> PathBuf {
+    unpacked(target, "libpcp3-dev libpcp-mmv1-dev").join("usr/include")
+}
+
+/// The folder of PCP's test suite, with its archives.
+///
+/// # Panics
+/// When it can't be had.
+#[must_use]
+pub fn suite(target: &str) -> PathBuf {
+    unpacked(target, "pcp-testsuite").join("var/lib/pcp/testsuite")
+}
+
+/// Unpacks packages below a folder for what is built for tests.
+fn unpacked(target: &str, packages: &str) -> PathBuf {
     let root = Path::new(target).join("pcp-debian");
     std::fs::create_dir_all(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
     // Other tests may be about the same.
-    let shell = "exec 9>lock; flock 9; [ -e complete ] || { apt-get download pcp libpcp-pmda3 libpcp-gui2; \
-                 for d in *.deb; do dpkg -x $d .; rm $d; done; touch complete; }";
+    let shell = format!(
+        "exec 9>lock; flock 9; for p in {packages}; do [ -e complete-$p ] || {{ apt-get download $p; \
+         dpkg -x $p_*.deb .; rm $p_*.deb; touch complete-$p; }}; done"
+    )
+    .replace("$p_", "${p}_");
     let mut command = Command::new("sh");
-    command.args(["-ec", shell]).current_dir(&root);
+    command.args(["-ec", &shell]).current_dir(&root);
     run(command).ok();
     root
 }

@@ -4,28 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use spile_tests::{Outcome, Scratch, run, spile_path};
+use spile_tests::{Outcome, Scratch, pcp_peer, run, spile_path};
 
-/// Where Debian's packages are unpacked: their installation asks for a service manager.
+/// Where Debian's PCP is unpacked.
 fn peer() -> &'static Path {
     static PEER: OnceLock<PathBuf> = OnceLock::new();
-    PEER.get_or_init(|| {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pcp-peer");
-        if root.join("complete").exists() {
-            return root;
-        }
-        let _ = std::fs::remove_dir_all(&root);
-        std::fs::create_dir_all(&root).expect("a folder");
-        let shell = "apt-get download pcp pcp-testsuite && for d in *.deb; do dpkg -x $d . && rm $d; done && touch complete";
-        let mut command = Command::new("sh");
-        command.args(["-ec", shell]).current_dir(&root);
-        run(command).ok();
-        root
-    })
+    PEER.get_or_init(|| pcp_peer::root(env!("CARGO_TARGET_TMPDIR")))
 }
 
-fn suite() -> PathBuf {
-    peer().join("var/lib/pcp/testsuite")
+/// The folder of PCP's test suite.
+fn suite() -> &'static Path {
+    static SUITE: OnceLock<PathBuf> = OnceLock::new();
+    SUITE.get_or_init(|| pcp_peer::suite(env!("CARGO_TARGET_TMPDIR")))
 }
 
 fn in_suite(mut command: Command, args: &[&str]) -> Outcome {

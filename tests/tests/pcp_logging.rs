@@ -7,25 +7,12 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use pcp::archive::ArchiveContext;
-use spile_tests::{Guard, Outcome, Scratch, finish, run, spile_path, until};
+use spile_tests::{Guard, Outcome, Scratch, finish, pcp_peer, run, spile_path, until};
 
-/// Where Debian's package is unpacked: its installation asks for a service manager.
+/// Where Debian's PCP is unpacked.
 fn peer() -> &'static Path {
     static PEER: OnceLock<PathBuf> = OnceLock::new();
-    PEER.get_or_init(|| {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pcp-logging-peer");
-        if root.join("complete").exists() {
-            return root;
-        }
-        let _ = std::fs::remove_dir_all(&root);
-        std::fs::create_dir_all(&root).expect("a folder");
-        let shell =
-            "apt-get download pcp && for d in *.deb; do dpkg -x $d . && rm $d; done && touch complete";
-        let mut command = Command::new("sh");
-        command.args(["-ec", shell]).current_dir(&root);
-        run(command).ok();
-        root
-    })
+    PEER.get_or_init(|| pcp_peer::root(env!("CARGO_TARGET_TMPDIR")))
 }
 
 /// The names of PCP's agents simple and trivial, and some of pmcd's own.

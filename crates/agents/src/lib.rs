@@ -6,7 +6,7 @@ pub mod logger;
 pub mod mmv;
 pub mod openmetrics;
 mod options;
-mod proc;
+pub mod proc;
 mod sample;
 mod simple;
 mod table;
@@ -39,8 +39,12 @@ const AGENTS: &[Entry] = &[
         name: "pmdalinux",
         domain: linux::DOMAIN,
         usage: "[-A]",
-        own: "",
-        open: |options, folder| Ok(Box::new(linux::Linux::new(options.domain, folder))),
+        own: "A",
+        open: |options, folder| {
+            let all_are_root = options.own.iter().any(|(letter, _)| *letter == 'A');
+            let agent = linux::Linux::new(options.domain, folder, all_are_root);
+            Ok(Box::new(agent))
+        },
     },
     Entry {
         name: "pmdalogger",
@@ -66,9 +70,9 @@ const AGENTS: &[Entry] = &[
     Entry {
         name: "pmdaproc",
         domain: proc::DOMAIN,
-        usage: "[-A]",
-        own: "",
-        open: |options, folder| Ok(Box::new(proc::Proc::new(options.domain, folder))),
+        usage: "[-AL] [-r CGROUP]",
+        own: "ALr:",
+        open: open_proc,
     },
     Entry {
         name: "pmdasample",
@@ -172,6 +176,17 @@ fn open_logger(options: &Options, folder: &Path) -> Opened {
     let interval = options.interval.unwrap_or(logger::INTERVAL);
     let logger = logger::Logger::new(options.domain, sources, memory, interval);
     Ok(Box::new(logger))
+}
+
+fn open_proc(options: &Options, folder: &Path) -> Opened {
+    let own = |letter| options.own.iter().rev().find(|(l, _)| *l == letter);
+    let settings = proc::Settings {
+        all_are_root: own('A').is_some(),
+        threads: own('L').is_some(),
+        cgroup: own('r').map(|(_, group)| group.clone()),
+    };
+    let agent = proc::Proc::new(options.domain, folder, settings);
+    Ok(Box::new(agent))
 }
 
 fn open_openmetrics(options: &Options, folder: &Path) -> Opened {

@@ -55,25 +55,26 @@ pub fn parse(args: &[String], domain: u32, own: &str) -> Result<Options, String>
             break;
         }
         let mut chars = letters.chars();
-        let letter = chars.next().unwrap_or_default();
-        let own_at = own.find(letter).filter(|_| letter != ':');
-        let own_value =
-            own_at.is_some_and(|at| own.get(at + 1..).is_some_and(|o| o.starts_with(':')));
-        match letter {
-            letter if own_at.is_some() && !own_value && chars.as_str().is_empty() => {
-                options.own.push((letter, String::new()));
-                continue;
+        // Letters without a value may stand together.
+        let with_value = loop {
+            let Some(letter) = chars.next() else {
+                break None;
+            };
+            let own_at = own.find(letter).filter(|_| letter != ':');
+            let own_value = own_at.map(|at| own.get(at + 1..).is_some_and(|o| o.starts_with(':')));
+            match (letter, own_value) {
+                (_, Some(true)) => break Some((letter, true)),
+                (_, Some(false)) => options.own.push((letter, String::new())),
+                ('p', _) => options.endpoint = Endpoint::Pipe,
+                ('d' | 'l' | 'U' | 'D' | 'i' | '6' | 'u' | 'm' | 's', _) => {
+                    break Some((letter, false));
+                }
+                _ => return Err(format!("invalid option -- '{letter}'")),
             }
-            _ if own_value => {}
-            'p' if chars.as_str().is_empty() => {
-                options.endpoint = Endpoint::Pipe;
-                continue;
-            }
-            // Who asks is not looked at; see the agents that would.
-            'A' if chars.as_str().is_empty() => continue,
-            'd' | 'l' | 'U' | 'D' | 'i' | '6' | 'u' | 'm' | 's' => {}
-            _ => return Err(format!("invalid option -- '{letters}'")),
-        }
+        };
+        let Some((letter, own_value)) = with_value else {
+            continue;
+        };
         let value = if chars.as_str().is_empty() {
             let next = args.next().map(String::as_str);
             next.ok_or(format!("option requires an argument -- '{letter}'"))?

@@ -26,6 +26,7 @@ mod dump;
 mod error;
 mod event;
 mod host;
+mod hosts;
 mod indom;
 mod label;
 pub mod pdu;
@@ -49,6 +50,7 @@ pub use dump::dump_record;
 pub use error::{Error, ErrorCode, Result};
 pub use event::{EventArray, EventFlags, EventParam, EventRecord};
 pub use host::HostContext;
+pub use hosts::Hosts;
 pub use indom::{INST_NULL, InDom, Instance, instance_name_matches};
 pub use label::{
     LABEL_JSON_MAX, LABELS_MAX, Label, LabelFlags, LabelLevel, LabelSet, merge as merge_labels,

@@ -281,22 +281,10 @@ impl Agent {
                 }))
             }
             Some(Link::Streams(streams)) => {
-                self.asked.set(Some(Instant::now()));
                 let exchange = self.exchange(streams, request, statistics);
-                let answer = match patience {
-                    Some(patience) => timeout(patience, exchange)
-                        .await
-                        .unwrap_or(Err(ErrorCode::TIMEOUT.into())),
-                    None => exchange.await,
-                };
-                self.asked.set(None);
-                match answer {
+                match self.wait(patience, exchange).await {
                     Ok(answer) => answer?,
-                    Err(error) => {
-                        *link = None;
-                        self.give_up(&error.to_string());
-                        return Err(ErrorCode::AGAIN);
-                    }
+                    Err(error) => return Err(self.lose(&mut link, &error)),
                 }
             }
         };
@@ -360,44 +348,52 @@ impl Agent {
                     match self.became_ready(streams).await {
                         Ok(true) => {}
                         Ok(false) => return failed(ErrorCode::AGAIN),
-                        Err(error) => {
-                            *link = None;
-                            self.give_up(&error.to_string());
-                            return failed(ErrorCode::AGAIN);
-                        }
+                        Err(error) => return failed(self.lose(&mut link, &error)),
                     }
                 }
                 self.introduce(client, streams, statistics);
                 let mut descs = Vec::with_capacity(pmids.len());
                 for some in pmids.chunks(DESCS) {
-                    self.asked.set(Some(Instant::now()));
-                    let exchange = exchange_descs(streams, client.number, some, statistics);
-                    let answer = match patience {
-                        Some(patience) => timeout(patience, exchange)
-                            .await
-                            .unwrap_or(Err(ErrorCode::TIMEOUT.into())),
-                        None => exchange.await,
-                    };
-                    self.asked.set(None);
-                    match answer {
-                        Ok(more) => {
-                            if more.contains(&Err(ErrorCode::PMDANOTREADY)) {
-                                self.state.set(State::NotReady);
-                                break;
-                            }
-                            descs.extend(more);
-                        }
+                    let exchange = self.exchange_descs(streams, client.number, some, statistics);
+                    match self.wait(patience, exchange).await {
+                        Ok(more) => descs.extend(more),
                         Err(error) => {
-                            *link = None;
-                            self.give_up(&error.to_string());
+                            self.lose(&mut link, &error);
                             break;
                         }
+                    }
+                    if self.state.get() == State::NotReady {
+                        break;
                     }
                 }
                 descs.resize(pmids.len(), Err(ErrorCode::AGAIN));
                 descs
             }
         }
+    }
+
+    /// Waits for its answer, no longer than `patience`.
+    async fn wait<T>(
+        &self,
+        patience: Option<Duration>,
+        exchange: impl Future<Output = pcp::Result<T>>,
+    ) -> pcp::Result<T> {
+        self.asked.set(Some(Instant::now()));
+        let answer = match patience {
+            Some(patience) => timeout(patience, exchange)
+                .await
+                .unwrap_or(Err(ErrorCode::TIMEOUT.into())),
+            None => exchange.await,
+        };
+        self.asked.set(None);
+        answer
+    }
+
+    /// Gives it up after an error of its connection; what clients are told.
+    fn lose(&self, link: &mut Option<Link>, error: &pcp::Error) -> ErrorCode {
+        *link = None;
+        self.give_up(&error.to_string());
+        ErrorCode::AGAIN
     }
 
     /// One request and its answer. The outer error ends the connection.
@@ -441,6 +437,47 @@ impl Agent {
         let (_, answer) = Pdu::decode(&frame)?;
         statistics.received(answer.kind());
         Ok(Ok(Answer::Pdu(answer)))
+    }
+
+    /// Requests of one turn; they and their answers fit into what a pipe holds, so that nobody waits for room.
+    async fn exchange_descs(
+        &self,
+        streams: &mut Streams,
+        client: i32,
+        pmids: &[Pmid],
+        statistics: &Statistics,
+    ) -> pcp::Result<Vec<Result<Desc, ErrorCode>>> {
+        for pmid in pmids {
+            statistics.sent(kind::DESC_REQ);
+            Pdu::DescReq(*pmid).encode(client, &mut streams.out);
+        }
+        streams.send().await?;
+        let mut descs = Vec::with_capacity(pmids.len());
+        while descs.len() < pmids.len() {
+            let answer = streams.receive().await?;
+            statistics.received(answer.kind());
+            descs.push(match answer {
+                Pdu::Desc(desc) => Ok(desc),
+                // The request is lost; those behind it are answered once it is ready.
+                Pdu::Error {
+                    code: ErrorCode::PMDANOTREADY,
+                    ..
+                } => {
+                    self.state.set(State::NotReady);
+                    Err(ErrorCode::AGAIN)
+                }
+                Pdu::Error {
+                    code: ErrorCode::PMDAREADY,
+                    ..
+                } => {
+                    self.state.set(State::Connected);
+                    continue;
+                }
+                Pdu::Error { code, .. } if code.is_error() => Err(code),
+                _ => Err(ErrorCode::IPC),
+            });
+        }
+        Ok(descs)
     }
 
     /// Whether an agent that was not ready said meanwhile that it is.
@@ -563,31 +600,6 @@ impl Agent {
         }
         true
     }
-}
-
-/// Requests of one turn; they and their answers fit into what a pipe holds, so that nobody waits for room.
-async fn exchange_descs(
-    streams: &mut Streams,
-    client: i32,
-    pmids: &[Pmid],
-    statistics: &Statistics,
-) -> pcp::Result<Vec<Result<Desc, ErrorCode>>> {
-    for pmid in pmids {
-        statistics.sent(kind::DESC_REQ);
-        Pdu::DescReq(*pmid).encode(client, &mut streams.out);
-    }
-    streams.send().await?;
-    let mut descs = Vec::with_capacity(pmids.len());
-    for _ in pmids {
-        let answer = streams.receive().await?;
-        statistics.received(answer.kind());
-        descs.push(match answer {
-            Pdu::Desc(desc) => Ok(desc),
-            Pdu::Error { code, .. } if code.is_error() => Err(code),
-            _ => Err(ErrorCode::IPC),
-        });
-    }
-    Ok(descs)
 }
 
 type Ends = (Box<dyn AsyncRead + Unpin>, Box<dyn AsyncWrite + Unpin>);

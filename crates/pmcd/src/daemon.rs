@@ -4,8 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,7 +15,6 @@ use pcp::pmns::Pmns;
 use pcp::tls::{TlsError, TlsSettings};
 use pcp::{Desc, ErrorCode, INST_NULL, LabelFlags, LabelLevel, LabelSet, Pmid, Timestamp};
 use pmda::label_set;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
@@ -27,9 +24,9 @@ use crate::accounts::Accounts;
 use crate::agent::{Agent, Answer, Request, State};
 use crate::client::{self, ClientInfo};
 use crate::config::{self, AgentSpec, Config, Transport};
+use crate::listen::{Sockets, groups_of};
 use crate::options::Options;
 use crate::own_metrics::OwnMetrics;
-use crate::socket::Socket;
 use crate::statistics::Statistics;
 
 /// The domain of the daemon's own metrics.
@@ -94,7 +91,7 @@ pub struct Daemon {
     pub statistics: Statistics,
     /// The seconds that agents and clients are waited for; 0 for ever.
     pub patience: Cell<u32>,
-    /// How often agents were started, ended or reconfigured.
+    /// One more than how often agents were started.
     pub changes: Cell<u32>,
     /// Asks the main loop to act as on SIGHUP.
     pub reload: Rc<tokio::sync::Notify>,
@@ -188,7 +185,7 @@ impl Daemon {
             pmns: RefCell::new(pmns),
             statistics: Statistics::default(),
             patience: Cell::new(options.timeout),
-            changes: Cell::new(0),
+            changes: Cell::new(1),
             reload: Rc::default(),
             agents: RefCell::default(),
             by_domain: RefCell::default(),
@@ -354,7 +351,9 @@ impl Daemon {
     }
 
     fn tell_all(&self, change: i32) {
-        self.changes.set(self.changes.get().wrapping_add(1));
+        if change & (change::ADD | change::RESTART) != 0 {
+            self.changes.set(self.changes.get().wrapping_add(1));
+        }
         for client in self.clients.borrow().values() {
             client.changes.set(client.changes.get() | change);
         }
@@ -622,7 +621,6 @@ impl Daemon {
         };
         if started {
             become_user(&self.options)?;
-            self.changes.set(0);
             sockets.serve(&self);
             self.look_after(hangup, child);
             ready();
@@ -671,7 +669,7 @@ fn acceptor(options: &Options) -> Result<Option<TlsAcceptor>, TlsError> {
 }
 
 /// The value of an attribute, as C has texts.
-fn text_value(text: &str) -> Bytes {
+pub fn text_value(text: &str) -> Bytes {
     Bytes::from(format!("{text}\0"))
 }
 
@@ -692,125 +690,4 @@ fn become_user(options: &Options) -> Result<(), StartError> {
     nix::unistd::initgroups(&c_name, user.gid).map_err(|e| failed(&e))?;
     nix::unistd::setgid(user.gid).map_err(|e| failed(&e))?;
     nix::unistd::setuid(user.uid).map_err(|e| failed(&e))
-}
-
-struct Sockets {
-    tcp: Vec<TcpListener>,
-    unix: Option<UnixListener>,
-}
-
-impl Sockets {
-    async fn open(options: &Options) -> Result<Sockets, StartError> {
-        let mut failures = Vec::new();
-        let mut tcp = Vec::new();
-        for port in &options.ports {
-            for address in &options.interfaces {
-                let address = SocketAddr::new(*address, *port);
-                match TcpListener::bind(address).await {
-                    Ok(listener) => tcp.push(listener),
-                    Err(error) => failures.push(format!("{address}: {error}")),
-                }
-            }
-        }
-        let path = &options.socket;
-        // A socket that nobody listens on any more is in the way of a new one.
-        if std::os::unix::net::UnixStream::connect(path).is_err() {
-            let _ = fs::remove_file(path);
-        }
-        let unix = match UnixListener::bind(path) {
-            Ok(listener) => {
-                // Everyone may connect; who may do what the configuration says.
-                let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o777));
-                Some(listener)
-            }
-            Err(error) => {
-                failures.push(format!("{}: {error}", path.display()));
-                None
-            }
-        };
-        if tcp.is_empty() || unix.is_none() {
-            for failure in &failures {
-                eprintln!("pmcd: {failure}");
-            }
-        }
-        if tcp.is_empty() && unix.is_none() {
-            return Err(StartError::Listen(failures.join("; ")));
-        }
-        Ok(Sockets { tcp, unix })
-    }
-
-    fn serve(self, daemon: &Rc<Daemon>) {
-        for listener in self.tcp {
-            let daemon = Rc::clone(daemon);
-            spawn_local(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, from)) => accept_tcp(&daemon, stream, from.ip()),
-                        Err(error) => refused(&error).await,
-                    }
-                }
-            });
-        }
-        if let Some(listener) = self.unix {
-            let daemon = Rc::clone(daemon);
-            spawn_local(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => accept_unix(&daemon, stream),
-                        Err(error) => refused(&error).await,
-                    }
-                }
-            });
-        }
-    }
-}
-
-/// Waits a little when there are no descriptors left, for others to close theirs.
-async fn refused(error: &io::Error) {
-    eprintln!("pmcd: cannot accept a connection: {error}");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-}
-
-fn accept_tcp(daemon: &Rc<Daemon>, stream: TcpStream, from: IpAddr) {
-    let _ = stream.set_nodelay(true);
-    let address = match from {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(from, IpAddr::V4),
-        IpAddr::V4(_) => from,
-    };
-    let peer = Peer {
-        address: Some(address),
-        ..Peer::default()
-    };
-    let socket = Socket::Tcp(stream);
-    spawn_local(client::serve(Rc::clone(daemon), socket, peer, Vec::new()));
-}
-
-fn accept_unix(daemon: &Rc<Daemon>, stream: UnixStream) {
-    let mut peer = Peer::default();
-    let mut attributes = Vec::new();
-    if let Ok(credentials) = stream.peer_cred() {
-        let mut tell = |attr: u32, value: String| {
-            attributes.push((attr, text_value(&value)));
-        };
-        if let Some(pid) = credentials.pid() {
-            tell(attr::PROCESSID, pid.to_string());
-        }
-        tell(attr::GROUPID, credentials.gid().to_string());
-        tell(attr::USERID, credentials.uid().to_string());
-        peer.user = Some(credentials.uid());
-        peer.groups = Some(groups_of(credentials.uid(), credentials.gid()));
-    }
-    let socket = Socket::Unix(stream);
-    spawn_local(client::serve(Rc::clone(daemon), socket, peer, attributes));
-}
-
-fn groups_of(user: u32, group: u32) -> Vec<u32> {
-    let mut groups = vec![group];
-    if let Ok(Some(user)) = User::from_uid(Uid::from_raw(user))
-        && let Ok(name) = std::ffi::CString::new(user.name)
-        && let Ok(list) = nix::unistd::getgrouplist(&name, Gid::from_raw(group))
-    {
-        groups.extend(list.iter().map(|g| g.as_raw()));
-    }
-    groups
 }

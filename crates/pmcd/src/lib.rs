@@ -10,6 +10,7 @@ mod client;
 pub mod config;
 mod daemon;
 mod fetch;
+mod listen;
 mod names;
 mod options;
 mod own_metrics;

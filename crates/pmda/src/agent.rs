@@ -1,5 +1,7 @@
 //! What an agent must be able to do, and what it may.
 
+use std::time::Duration;
+
 use pcp::pdu::Profile;
 use pcp::pmns::{Place, Pmns};
 use pcp::{Atom, Desc, ErrorCode, INST_NULL, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
@@ -150,6 +152,17 @@ pub trait Agent {
     fn traverse(&mut self, name: &[u8]) -> Result<Vec<Text>, ErrorCode> {
         let found = self.names().ok_or(ErrorCode::NAME)?.leaves(name)?;
         Ok(found.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// How long the agent will not answer, from the next request on. That request is lost; pmcd is told of both ends of the time
+    /// (`PM_ERR_PMDANOTREADY`, `PM_ERR_PMDAREADY`). An agent in its pmcd's process is not asked.
+    fn pause(&mut self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether the agent is to end once a request is answered. One in its pmcd's process is not asked.
+    fn is_done(&self) -> bool {
+        false
     }
 
     /// Who a client is: a key of [`pcp::pdu::attr`] and its value.

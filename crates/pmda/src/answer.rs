@@ -35,6 +35,15 @@ impl Answerer {
         }
     }
 
+    /// Whether a PDU has an answer.
+    #[must_use]
+    pub fn answers(pdu: &Pdu) -> bool {
+        !matches!(
+            pdu,
+            Pdu::Profile { .. } | Pdu::Error { .. } | Pdu::Attr { .. } | Pdu::Creds(_)
+        )
+    }
+
     /// The answer to a PDU that was sent for a client; `None` for one that has none.
     pub fn answer(&mut self, agent: &mut dyn Agent, client: i32, pdu: Pdu) -> Option<Pdu> {
         let answer = match pdu {

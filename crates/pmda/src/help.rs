@@ -52,10 +52,13 @@ impl Help {
         if entries.next().is_none_or(|(magic, _)| magic != MAGIC) {
             return Err(HelpError::Index(path.with_extension("dir")));
         }
-        Ok(Help {
-            places: entries.collect(),
-            texts: read("pag")?,
-        })
+        let mut places = HashMap::new();
+        for (ident, at) in entries {
+            // Of two texts about one thing the first is shown, as by PCP's agents.
+            places.entry(ident).or_insert(at);
+        }
+        let texts = read("pag")?;
+        Ok(Help { places, texts })
     }
 
     /// The text of a metric.

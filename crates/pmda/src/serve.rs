@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::thread;
 
 use bytes::BytesMut;
-use pcp::SERVER_LIMIT;
 use pcp::pdu::{Cred, Features, HEADER_LEN, Header, Pdu};
+use pcp::{ErrorCode, SERVER_LIMIT};
 
 use crate::agent::Agent;
 use crate::answer::Answerer;
@@ -81,15 +82,30 @@ pub fn serve_over(
     output.flush()?;
     let mut answerer = Answerer::new();
     let mut buffer = BytesMut::new();
+    let mut send = |answer: &Pdu| {
+        out.clear();
+        answer.encode(0, &mut out);
+        output.write_all(&out)?;
+        output.flush()
+    };
     loop {
         let Some((header, pdu)) = next(input, &mut buffer)? else {
             return Ok(());
         };
+        if Answerer::answers(&pdu)
+            && let Some(pause) = agent.pause()
+        {
+            let said = |code| Pdu::Error { code, info: None };
+            send(&said(ErrorCode::PMDANOTREADY))?;
+            thread::sleep(pause);
+            send(&said(ErrorCode::PMDAREADY))?;
+            continue;
+        }
         if let Some(answer) = answerer.answer(agent, header.from, pdu) {
-            out.clear();
-            answer.encode(0, &mut out);
-            output.write_all(&out)?;
-            output.flush()?;
+            send(&answer)?;
+            if agent.is_done() {
+                return Ok(());
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -18,14 +18,16 @@ const START: Duration = Duration::from_secs(20);
 /// The daemon that was started, and its folder.
 static DAEMON: Mutex<Option<(Child, PathBuf)>> = Mutex::new(None);
 
-/// An agent of the table: its domain, and the shared object that PCP would load.
+/// An agent of the table: its domain, the shared object that PCP would load, and the function of it that PCP would call first.
 struct Agent {
     domain: u32,
     object: PathBuf,
+    function: String,
 }
 
 /// The agents of the options `-K`, each `clear`, `add,DOMAIN,OBJECT,FUNCTION` or `del,DOMAIN`, joined by bars
-/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects.
+/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects. That of processes is there for who sets
+/// PMDA_LOCAL_PROC.
 fn table(specs: &[String]) -> Vec<Agent> {
     let path = pcp::config("PCP_PMCDCONF_PATH");
     let text = path.and_then(|path| std::fs::read_to_string(path).ok());
@@ -33,15 +35,21 @@ fn table(specs: &[String]) -> Vec<Agent> {
     for line in text.as_deref().unwrap_or("").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         // The system's own agents are programs for pmcd and shared objects for others.
-        let (domain, object) = match words.as_slice() {
-            [_, domain, "dso", _, object, ..] => (domain, (*object).to_owned()),
-            [name @ ("linux" | "proc"), domain, "pipe", ..] => (domain, format!("pmda_{name}.so")),
+        let (domain, object, function) = match words.as_slice() {
+            [_, domain, "dso", function, object, ..] => {
+                (domain, (*object).to_owned(), (*function).to_owned())
+            }
+            ["proc", ..] if std::env::var_os("PMDA_LOCAL_PROC").is_none() => continue,
+            [name @ ("linux" | "proc"), domain, "pipe", ..] => {
+                (domain, format!("pmda_{name}.so"), format!("{name}_init"))
+            }
             _ => continue,
         };
         if let Ok(domain) = domain.parse() {
             agents.push(Agent {
                 domain,
                 object: object.into(),
+                function,
             });
         }
     }
@@ -50,11 +58,12 @@ fn table(specs: &[String]) -> Vec<Agent> {
         match words.as_slice() {
             ["clear"] => agents.clear(),
             ["del", domain] => agents.retain(|a| domain.parse() != Ok(a.domain)),
-            ["add", domain, object, ..] => {
+            ["add", domain, object, rest @ ..] => {
                 if let Ok(domain) = domain.parse() {
                     agents.push(Agent {
                         domain,
                         object: object.into(),
+                        function: rest.first().copied().unwrap_or_default().to_owned(),
                     });
                 }
             }
@@ -64,10 +73,12 @@ fn table(specs: &[String]) -> Vec<Agent> {
     agents
 }
 
-/// A shared object's agent: `pmda_linux.so` is that of `pmdalinux`.
-fn program(object: &Path) -> Option<String> {
-    let name = object.file_stem()?.to_str()?;
-    Some(format!("pmda{}", name.strip_prefix("pmda_")?))
+/// A shared object's agent: `pmda_linux.so`, or one whose function is `linux_init`, is that of `pmdalinux`.
+fn program(agent: &Agent) -> Option<String> {
+    let by_object = agent.object.file_stem().and_then(|name| name.to_str());
+    let by_object = by_object.and_then(|name| name.strip_prefix("pmda_"));
+    let name = by_object.or(agent.function.strip_suffix("_init"))?;
+    Some(format!("pmda{name}"))
 }
 
 /// A folder that was not there before: what somebody else has put where it would be must not become our configuration.
@@ -97,7 +108,7 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
     // Of pmcd's own metrics there is none, as with PCP's library.
     let mut domains = Vec::new();
     for agent in table(specs) {
-        let Some(name) = program(&agent.object).filter(|name| name != "pmdapmcd") else {
+        let Some(name) = program(&agent).filter(|name| name != "pmdapmcd") else {
             continue;
         };
         let domain = agent.domain;

@@ -302,6 +302,10 @@ impl<W: Write> Report<'_, W> {
                     let set = sets.next();
                     self.metric(name, pmid, set)?;
                 }
+                // Of a name among others that are known PCP's library tells no more than that it has no metric.
+                Err(_) if !known.is_empty() => {
+                    writeln!(self.out, "{name}: pmLookupDesc: {}", ErrorCode::PMID)?;
+                }
                 Err(code) => eprintln!("{name}: pmLookupName: {code}"),
             }
         }

@@ -371,10 +371,11 @@ pub fn tapes(system: &mut System) -> Rows {
     class(system, 34, "/sys/class/scsi_tape", is_tape, &files)
 }
 
+/// The metrics `out.frames` and `in.bytes` have each other's values in PCP.
 pub fn fibre_channel(system: &mut System) -> Rows {
     let files = [
         ("in_frames", "statistics/rx_frames"),
-        ("out_frames", "statistics/tx_frames"),
+        ("in_bytes", "statistics/tx_frames"),
         // Counted in words.
         ("in_words", "statistics/rx_words"),
         ("out_words", "statistics/tx_words"),
@@ -386,9 +387,15 @@ pub fn fibre_channel(system: &mut System) -> Rows {
     let is_host = |name: &str| name.starts_with("host");
     let mut rows = class(system, 39, "/sys/class/fc_host", is_host, &files)?;
     for row in &mut rows {
-        for (bytes, words) in [("in_bytes", "in_words"), ("out_bytes", "out_words")] {
+        for (bytes, words) in [("out_frames", "in_words"), ("out_bytes", "out_words")] {
             let value = row.number(words).map(|words| words.wrapping_mul(4));
             row.set_some(bytes, value);
+        }
+        // All bits are set of what a driver does not count.
+        for (field, _) in files {
+            if row.number(field) == Some(u64::MAX) {
+                row.set(field, 0);
+            }
         }
     }
     Ok(rows)

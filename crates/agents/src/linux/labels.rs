@@ -12,7 +12,7 @@ fn set(level: LabelLevel, inst: i32, labels: &[(&str, String)]) -> LabelSet {
 }
 
 /// A text as JSON.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -86,6 +86,14 @@ pub fn metric(metric: &Metric) -> Vec<LabelSet> {
     vec![set(LabelLevel::Item, INST_NULL, &[("device_type", value)])]
 }
 
+/// What the kernel says of an interrupt.
+fn text(row: &Row) -> Option<(&'static str, String)> {
+    match row.get("text") {
+        Some(Raw::Text(text)) => Some(("irqtext", quoted(text))),
+        _ => None,
+    }
+}
+
 /// What each instance is one of, from its name.
 pub fn instances(indom: InDom, rows: &[Row]) -> Vec<LabelSet> {
     let sets = rows.iter().filter_map(|row| {
@@ -96,9 +104,7 @@ pub fn instances(indom: InDom, rows: &[Row]) -> Vec<LabelSet> {
             3 => labels.push(("interface", quoted(name))),
             4 => {
                 labels.push(("irq", quoted(name)));
-                if let Some(Raw::Text(text)) = row.get("text") {
-                    labels.push(("irqtext", quoted(text)));
-                }
+                labels.extend(text(row));
             }
             0 | 19 | 31 | 32 | 33 | 40 | 41 => {
                 for part in name.split("::") {
@@ -119,6 +125,10 @@ pub fn instances(indom: InDom, rows: &[Row]) -> Vec<LabelSet> {
                     match (found, indom.serial()) {
                         (Some(label), _) => labels.push(label),
                         (None, 31..=33) => labels.push(("zone", quoted(part))),
+                        (None, 40) => {
+                            labels.push(("irq", quoted(part)));
+                            labels.extend(text(row));
+                        }
                         (None, 41) => labels.push(("softirq", quoted(part))),
                         _ => {}
                     }

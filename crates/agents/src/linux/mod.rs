@@ -4,7 +4,7 @@ mod disk;
 mod filesystem;
 mod ipc;
 mod kernel;
-mod labels;
+pub(crate) mod labels;
 mod memory;
 mod network;
 mod nfs;
@@ -20,7 +20,7 @@ use pcp::{Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
 use pmda::{Agent, Caller, Help, Values};
 
 use crate::table::{self, Metric};
-use system::{Row, Rows, System};
+use system::{Raw, Row, Rows, System};
 
 /// The domain that PCP gives it.
 pub const DOMAIN: u32 = 60;
@@ -161,6 +161,9 @@ const INDOMS: &[(u32, &str)] = &[
 /// Groups whose files the kernel shows to root only. The agent, which is root, shows them to root only, too.
 const ROOT_ONLY: [&str; 2] = ["slab", "tty"];
 
+/// Groups of which what the kernel does not name was not counted: it is 0.
+const NOT_COUNTED: [&str; 1] = ["snmp6"];
+
 /// The agent.
 pub struct Linux {
     domain: u32,
@@ -172,11 +175,13 @@ pub struct Linux {
     groups: Vec<Option<Rows>>,
     /// Clients that are known to be root's.
     roots: HashSet<i32>,
+    /// `-A`: whether everybody sees what root sees.
+    all_are_root: bool,
 }
 
 impl Linux {
-    /// With the help texts of a folder, when it has any.
-    pub fn new(domain: u32, folder: &Path) -> Linux {
+    /// With the help texts of a folder, when it has any, and whether everybody sees what root sees.
+    pub fn new(domain: u32, folder: &Path, all_are_root: bool) -> Linux {
         Linux {
             domain,
             help: crate::help_in(folder),
@@ -190,6 +195,7 @@ impl Linux {
             system: System::new(domain),
             groups: COLLECTORS.iter().map(|_| None).collect(),
             roots: HashSet::new(),
+            all_are_root,
         }
     }
 
@@ -238,8 +244,9 @@ impl Agent for Linux {
 
     fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
         let (metric, group) = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
-        let (group, field) = (*group, metric.field);
-        if ROOT_ONLY.contains(&metric.group) && !self.roots.contains(&caller.client) {
+        let (group, field, of) = (*group, metric.field, metric.group);
+        let is_root = self.all_are_root || self.roots.contains(&caller.client);
+        if ROOT_ONLY.contains(&metric.group) && !is_root {
             return Ok(Values::default());
         }
         let rows = match self.rows(group) {
@@ -253,9 +260,15 @@ impl Agent for Linux {
             if !desc.indom.is_null() && !caller.profile.includes(desc.indom, row.inst) {
                 continue;
             }
-            if let Some(raw) = row.get(field) {
+            let zero = Raw::Number(0);
+            let missing = Some(&zero).filter(|_| NOT_COUNTED.contains(&of));
+            if let Some(raw) = row.get(field).or(missing) {
                 values.push((row.inst, raw.atom(desc.ty)?));
             }
+        }
+        if values.is_empty() && of == "softnet" {
+            // Older kernels have fewer columns.
+            return Err(ErrorCode::APPVERSION);
         }
         Ok(Values(values))
     }

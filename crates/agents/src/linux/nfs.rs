@@ -5,7 +5,7 @@ use super::system::{Row, Rows, System, number, word};
 /// Counts that are not by procedure.
 pub fn rpc(system: &mut System) -> Rows {
     let mut row = Row::single();
-    let mut set_words = |key: &str, words: &[&str], fields: &[(&str, usize)]| {
+    let set_words = |row: &mut Row, key: &str, words: &[&str], fields: &[(&str, usize)]| {
         for (field, at) in fields {
             row.set_some(format!("{key}_{field}"), word(words, *at));
         }
@@ -15,6 +15,7 @@ pub fn rpc(system: &mut System) -> Rows {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.first().copied() {
             Some("net") => set_words(
+                &mut row,
                 "rpc_client",
                 &words,
                 &[
@@ -25,6 +26,7 @@ pub fn rpc(system: &mut System) -> Rows {
                 ],
             ),
             Some("rpc") => set_words(
+                &mut row,
                 "rpc_client",
                 &words,
                 &[("rpccnt", 1), ("rpcretrans", 2), ("rpcauthrefresh", 3)],
@@ -32,8 +34,28 @@ pub fn rpc(system: &mut System) -> Rows {
             _ => {}
         }
     }
-    let server = system.read("/proc/net/rpc/nfsd").unwrap_or_default();
-    for line in server.lines() {
+    let server = system.read("/proc/net/rpc/nfsd");
+    if server.is_ok() {
+        // What some kernels count and others do not is 0 there.
+        for field in ["fh_cached", "fh_valid", "fh_fixup", "fh_concurrent"] {
+            row.set(format!("rpc_server_{field}"), 0);
+        }
+        for name in [
+            "total",
+            "pools",
+            "requests",
+            "enqueued",
+            "processed",
+            "timedout",
+        ] {
+            row.set(format!("nfs_server_threads_{name}"), 0);
+        }
+    }
+    // Kernels from 5.4 on do not count reading ahead.
+    for field in ["ra_size", "ra_hits", "ra_misses"] {
+        row.set(format!("rpc_server_{field}"), 0);
+    }
+    for line in server.unwrap_or_default().lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let fields: &[(&str, usize)] = match words.first().copied() {
             Some("rc") => &[("rchits", 1), ("rcmisses", 2), ("rcnocache", 3)],
@@ -50,8 +72,10 @@ pub fn rpc(system: &mut System) -> Rows {
                 ("netcnt", 1),
                 ("netudpcnt", 2),
                 ("nettcpcnt", 3),
-                ("nettcpconn", 4),
+                // As PCP has it; connections are in the next column.
+                ("nettcpconn", 3),
             ],
+            Some("ra") => &[("ra_size", 1), ("ra_misses", 12)],
             Some("rpc") => &[
                 ("rpccnt", 1),
                 ("rpcerr", 2),
@@ -61,11 +85,12 @@ pub fn rpc(system: &mut System) -> Rows {
             ],
             _ => &[],
         };
-        set_words("rpc_server", &words, fields);
-    }
-    // Read-ahead was counted by kernels before 5.4.
-    for field in ["ra_size", "ra_hits", "ra_misses"] {
-        row.set(format!("rpc_server_{field}"), 0);
+        set_words(&mut row, "rpc_server", &words, fields);
+        if let ["ra", _, hits @ ..] = words.as_slice() {
+            // By how deep in the cache they were, in tenths of it.
+            let hits = hits.iter().take(10).filter_map(|word| number(word));
+            row.set("rpc_server_ra_hits", hits.fold(0, u64::wrapping_add));
+        }
     }
     for (path, key, side) in [
         ("/proc/net/rpc/nfs", "proc2", "nfs_client_calls"),
@@ -79,14 +104,19 @@ pub fn rpc(system: &mut System) -> Rows {
             row.set(side, counts.into_iter().fold(0, u64::wrapping_add));
         }
     }
+    if let Ok(threads) = system.read("/proc/fs/nfsd/pool_threads") {
+        let threads = threads.split_whitespace().filter_map(number);
+        row.set(
+            "nfs_server_threads_total",
+            threads.fold(0, u64::wrapping_add),
+        );
+    }
     if let Ok(pools) = system.read("/proc/fs/nfsd/pool_stats") {
         let pools: Vec<Vec<&str>> = pools
             .lines()
             .filter(|line| !line.starts_with('#'))
             .map(|line| line.split_whitespace().collect())
             .collect();
-        let threads = system.number("/proc/fs/nfsd/threads");
-        row.set_some("nfs_server_threads_total", threads);
         row.set("nfs_server_threads_pools", pools.len() as u64);
         let names = ["requests", "enqueued", "processed", "timedout"];
         for (name, at) in names.iter().zip(1..) {
@@ -117,7 +147,9 @@ fn procedure_rows(system: &System, path: &str, key: &str, first: i32, names: &st
     let rows = names.split(' ').zip(0usize..).map(|(name, at)| {
         let inst = first.saturating_add(i32::try_from(at).unwrap_or(i32::MAX));
         let mut row = Row::new(inst, name);
-        row.set_some("count", counts.as_ref().and_then(|c| c.get(at)).copied());
+        // Procedures that are newer than the kernel were not called.
+        let count = |counts: &Vec<u64>| counts.get(at).copied().unwrap_or(0);
+        row.set_some("count", counts.as_ref().map(count));
         row
     });
     Ok(rows.collect())

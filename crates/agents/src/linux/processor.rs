@@ -227,11 +227,12 @@ fn totals(system: &mut System, path: &str, serial: u32) -> Rows {
 fn each(system: &mut System, path: &str, serial: u32) -> Rows {
     let table = per_cpu_table(system, path)?;
     let mut rows = Vec::new();
-    for (name, counts, _) in table.lines {
+    for (name, counts, text) in table.lines {
         for (count, cpu) in counts.into_iter().zip(&table.cpus) {
             let name = format!("{name}::cpu{cpu}");
             let mut row = Row::new(system.instance(serial, &name), name);
             row.set("count", count);
+            row.set("text", text.as_str());
             rows.push(row);
         }
     }
@@ -286,36 +287,67 @@ pub fn softirqs_by_cpu(system: &mut System) -> Rows {
 pub fn info(system: &mut System) -> Rows {
     let nodes = nodes(system);
     let node_of = node_of(system, &nodes);
-    let text = system.read("/proc/cpuinfo")?;
-    let mut rows: Vec<Row> = Vec::new();
+    let text = system.read("/proc/cpuinfo").unwrap_or_default();
+    // What is said ahead of all processors, or of one architecture's behind the last, is true of each.
+    let mut shared = Row::single();
+    let mut said: Vec<Row> = Vec::new();
     for line in text.lines() {
         let Some((key, value)) = line.split_once(':') else {
             continue;
         };
-        let value = value.trim();
-        if key.trim() == "processor" {
+        let (key, value) = (key.trim(), value.trim());
+        if key == "processor" {
             let cpu = value.parse().unwrap_or(0);
-            let mut row = Row::new(cpu, format!("cpu{cpu}"));
-            row.set("cpu_num", u64::try_from(cpu).unwrap_or(0));
-            row.set("cpu_node", u64::try_from(node_of(cpu)).unwrap_or(0));
-            rows.push(row);
+            said.push(Row::new(cpu, format!("cpu{cpu}")));
             continue;
         }
-        let Some(row) = rows.last_mut() else { continue };
-        match key.trim() {
+        let row = said.last_mut().unwrap_or(&mut shared);
+        // The words of each architecture that the kernel runs on.
+        match key {
             "cpu MHz" => row.set_some("clock", value.parse::<f64>().ok()),
-            "vendor_id" => row.set("vendor", value),
-            "model" => row.set("model", value),
-            "model name" => row.set("model_name", value),
-            "stepping" => row.set("stepping", value),
+            "cycle frequency [Hz]" => {
+                let hertz = value.split(' ').next().and_then(|w| w.parse::<f64>().ok());
+                row.set_some("clock", hertz.map(|hertz| hertz / 1e6));
+            }
+            "vendor_id" | "vendor" | "CPU implementer" => row.set("vendor", value),
+            "model" | "CPU variant" => row.set("model", value),
+            "model name" | "Hardware" => row.set("model_name", value),
+            "cpu model" => {
+                row.set("model", value);
+                row.set("model_name", value);
+            }
+            "stepping" | "revision" | "cpu revision" | "CPU revision" => row.set("stepping", value),
             "cache size" => row.set_some("cache", value.split(' ').next().and_then(number)),
-            "bogomips" => row.set_some("bogomips", value.parse::<f64>().ok()),
-            "flags" => row.set("flags", value),
+            "bogomips" | "BogoMIPS" | "bogomips per cpu" => {
+                row.set_some("bogomips", value.parse::<f64>().ok());
+            }
+            "flags" | "features" | "Features" => row.set("flags", value),
             "cache_alignment" => row.set_some("cache_alignment", number(value)),
             _ => {}
         }
     }
-    Ok(rows)
+    let rows = per_cpu(system)?.into_iter().map(|known| {
+        let mut row = Row::new(known.inst, known.name);
+        row.set("cpu_num", u64::try_from(row.inst).unwrap_or(0));
+        row.set("cpu_node", u64::try_from(node_of(row.inst)).unwrap_or(0));
+        let own = said.iter().find(|own| own.inst == row.inst);
+        let sources = [own, said.last(), Some(&shared)];
+        let value = |field| {
+            sources
+                .iter()
+                .flatten()
+                .find_map(|source| source.get(field))
+        };
+        for field in ["clock", "cache", "bogomips", "cache_alignment"] {
+            row.set_some(field, value(field).cloned());
+        }
+        for field in ["vendor", "model", "model_name", "stepping", "flags"] {
+            let unknown = || "unknown".into();
+            row.set(field, value(field).cloned().unwrap_or_else(unknown));
+        }
+        row
+    });
+    Ok(rows.collect())
 }
 
 /// /sys/devices/system/cpu.

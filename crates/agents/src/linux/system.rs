@@ -312,8 +312,11 @@ impl System {
         // PCP counts errors of the system downwards from 0.
         let refused = |error: io::Error| ErrorCode(-error.raw_os_error().unwrap_or(5));
         let text = |bytes: Vec<u8>| {
-            String::from_utf8(bytes)
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+            let mut text = String::from_utf8(bytes)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+            // Copies of files of /sys end in NULs.
+            text.truncate(text.trim_end_matches('\0').len());
+            text
         };
         let Ok(kept) = KEPT_OPEN.binary_search(&path) else {
             return fs::read(self.path(path)).map(text).map_err(refused);

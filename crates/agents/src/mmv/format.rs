@@ -23,6 +23,8 @@ mod section {
 pub const NO_PREFIX: u32 = 1;
 /// The file is good only as long as the process that wrote it.
 pub const PROCESS: u32 = 2;
+/// Some values stand for none.
+pub const SENTINEL: u32 = 4;
 
 /// The type of microseconds that go on while something is in progress.
 const ELAPSED: i32 = 9;
@@ -100,7 +102,7 @@ pub struct Label {
     pub identity: u32,
     /// The instance for labels of instances.
     pub instance: i32,
-    /// `"name":value`.
+    /// An object of JSON, as a rule with one name and value.
     pub json: Vec<u8>,
 }
 
@@ -290,9 +292,10 @@ fn metric(file: &Bytes<'_>, version: u32, offset: u64) -> Result<Metric, FormatE
             ty => Type::from_raw(ty),
         },
         is_elapsed: ty == ELAPSED,
-        // PCP's agent takes 0 for a counter.
+        // PCP's agent takes 0 for a counter, and times for what they are.
         sem: match file.i32(at + 8)? {
             0 => Semantics::Counter,
+            _ if ty == ELAPSED => Semantics::Counter,
             sem => Semantics::from_raw(sem),
         },
         units: if ty == ELAPSED {

@@ -17,7 +17,7 @@ use pcp::{
 };
 use pmda::{Agent, Caller, Values, label_set};
 
-use format::{File, Metric, PROCESS, parse};
+use format::{File, Metric, PROCESS, SENTINEL, parse};
 
 /// The domain that PCP gives it.
 pub const DOMAIN: u32 = 70;
@@ -193,6 +193,46 @@ fn indom_of(domain: u32, cluster: u32, serial: u32) -> InDom {
     InDom::new(domain, cluster << 11 | serial & 0x7ff)
 }
 
+/// The labels of a text that is an object of JSON; none of one that is not. What is within an object has both names with a dot between.
+fn labels_of(text: &[u8], flags: u8) -> Vec<Named> {
+    fn add(prefix: &str, value: &serde_json::Value, flags: u8, found: &mut Vec<Named>) {
+        match value {
+            serde_json::Value::Object(inside) => {
+                for (name, value) in inside {
+                    let name = match prefix {
+                        "" => name.clone(),
+                        prefix => format!("{prefix}.{name}"),
+                    };
+                    add(&name, value, flags, found);
+                }
+            }
+            value if is_name(prefix.as_bytes()) => {
+                found.push((prefix.to_owned(), value.to_string(), flags));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::from_slice(text) {
+        add("", &value, flags, &mut found);
+    }
+    found
+}
+
+/// One line of a program's about something, or more.
+fn text_of(texts: &[Option<Vec<u8>>; 2], one_line: bool) -> Result<Text, ErrorCode> {
+    let text = texts[usize::from(!one_line)].as_deref();
+    text.map(Text::from).ok_or(ErrorCode::TEXT)
+}
+
+/// Whether a value stands for none in a file of [`SENTINEL`]: an integer of which all bits are set, or a text without characters.
+fn is_none(metric: &Metric, bits: u64, atom: &Atom) -> bool {
+    match (metric.ty, atom) {
+        (Type::String, Atom::String(text)) => text.is_empty(),
+        _ => bits == u64::MAX,
+    }
+}
+
 /// A value as its metric's type has it. A time that goes on is counted to now, in microseconds.
 fn atom(source: &Source, metric: &Metric, value: format::Value) -> Option<Atom> {
     let bits = value.bits;
@@ -278,7 +318,9 @@ impl Agent for Mmv {
                     found.next().map(|(_, inst, _)| *inst)?
                 }
             };
-            Some((inst, atom(source, metric, *value)?))
+            let atom = atom(source, metric, *value)?;
+            let is_shown = source.file.flags & SENTINEL == 0 || !is_none(metric, value.bits, &atom);
+            is_shown.then_some((inst, atom))
         });
         let mut values: Vec<_> = values.collect();
         if instances.is_none() {
@@ -303,16 +345,12 @@ impl Agent for Mmv {
             return text.map(|(_, text)| (*text).into()).ok_or(ErrorCode::TEXT);
         }
         let (_, metric) = self.metric(pmid)?;
-        let text = metric.texts[usize::from(!one_line)].as_ref();
-        // PCP's agent has an empty text where the program gave none.
-        Ok(text.map_or_else(Text::default, |t| t.as_slice().into()))
+        text_of(&metric.texts, one_line)
     }
 
     fn indom_text(&mut self, indom: InDom, one_line: bool) -> Result<Text, ErrorCode> {
         let (_, domain) = self.indom(indom)?;
-        let text = domain.texts[usize::from(!one_line)].as_ref();
-        // PCP's agent has an empty text where the program gave none.
-        Ok(text.map_or_else(Text::default, |t| t.as_slice().into()))
+        text_of(&domain.texts, one_line)
     }
 
     fn store(&mut self, _: i32, desc: &Desc, _: i32, value: &Atom) -> Result<(), ErrorCode> {
@@ -355,22 +393,22 @@ impl Agent for Mmv {
             label.flags & level as u32 != 0 && identity.is_none_or(|id| label.identity == id)
         });
         let mut sets: Vec<(i32, Vec<Named>)> = Vec::new();
+        if level == LabelLevel::Instances {
+            // All are told of, also those that have none.
+            let (_, domain) = self.indom(InDom(ident))?;
+            let all = domain.instances.iter();
+            sets.extend(all.map(|(_, inst, _)| (*inst, Vec::new())));
+        }
         for label in own {
-            // `"name":value`; names have neither quotes nor colons.
-            let text = String::from_utf8_lossy(&label.json);
-            let Some((name, value)) = text.split_once(':') else {
-                continue;
-            };
-            let name = name.trim().trim_matches('"').to_owned();
             let inst = match level {
                 LabelLevel::Instances => label.instance,
                 _ => INST_NULL,
             };
             let optional = (label.flags & u32::from(pcp::LabelFlags::OPTIONAL)) as u8;
-            let entry = (name, value.trim().to_owned(), optional);
+            let entries = labels_of(&label.json, optional);
             match sets.iter_mut().find(|(i, _)| *i == inst) {
-                Some((_, labels)) => labels.push(entry),
-                None => sets.push((inst, vec![entry])),
+                Some((_, labels)) => labels.extend(entries),
+                None => sets.push((inst, entries)),
             }
         }
         let sets = sets.into_iter().map(|(inst, labels)| {

@@ -339,7 +339,7 @@ mod tests {
                     something_weird{problem=\"division by zero\"} +Inf -3982045\n\
                     http_requests_total{method=\"post\",code=\"200\",} 1027 1395066363000\n";
         let (samples, wrong) = all(text);
-        assert_eq!(wrong, []);
+        assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!(
             samples[0].labels,
             [

@@ -1,7 +1,10 @@
 //! `proc`: the metrics of processes (pmdaproc(1)). Clients see them whose user pmcd told us: root everything, others their own
 //! processes' files where the kernel shows them to nobody else.
 
+mod accounting;
 mod cgroup;
+mod hot;
+pub mod predicate;
 mod process;
 
 use std::collections::{HashMap, HashSet};
@@ -14,9 +17,12 @@ use pcp::{
 };
 use pmda::{Agent, Caller, Help, Values, label_set};
 
+use crate::linux::labels::quoted;
 use crate::linux::system::{Row, System};
 use crate::table::{self, Metric};
-use process::Process;
+use accounting::Accounting;
+use hot::Hot;
+use process::{Names, Process};
 
 /// The domain that PCP gives it.
 pub const DOMAIN: u32 = 3;
@@ -26,8 +32,10 @@ const TABLE: &str = include_str!("metrics.tsv");
 
 /// The instance domain of processes.
 const PROCESSES: u32 = 9;
-/// That of processes that are watched closely, of which there are none.
+/// That of hot processes.
 const HOT: u32 = 39;
+/// That of processes that ended.
+const ENDED: u32 = 40;
 
 /// Groups whose files the kernel shows to the process's user and root only.
 const PRIVATE: [&str; 3] = ["private", "io", "smaps"];
@@ -48,100 +56,175 @@ const CONTROL_GROUPS: [(u32, &str); 12] = [
     (38, "cgmounts"),
 ];
 
-/// How PCP's agent treats process accounting unless told otherwise: seconds, and bytes of a file.
-const ACCOUNTING: [(&str, u64); 6] = [
-    ("open_retry_interval", 60),
-    ("check_acct_interval", 600),
-    ("file_size_threshold", 10_485_760),
-    ("lifetime", 60),
-    ("refresh", 600),
-    ("enable_acct", 0),
-];
+/// How the agent was started.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `-A`: everybody sees what root sees.
+    pub all_are_root: bool,
+    /// `-L`: threads are instances, too.
+    pub threads: bool,
+    /// `-r`: the control group whose processes there are only.
+    pub cgroup: Option<String>,
+}
+
+/// A client, as far as it is known.
+#[derive(Default)]
+struct Client {
+    user: Option<u32>,
+    /// What it stored into `proc.control.perclient`.
+    threads: Option<bool>,
+    cgroup: Option<String>,
+}
 
 /// The agent.
 pub struct Proc {
     domain: u32,
+    settings: Settings,
     help: Help,
     metrics: HashMap<Pmid, Metric>,
     /// Their names: PCP's name space leaves some of them to the agent.
     names: Pmns,
     system: System,
-    /// The processes of the present fetch.
-    processes: Option<Vec<Process>>,
-    /// What was read of them for it.
-    groups: HashMap<&'static str, HashMap<i32, Row>>,
-    /// What was read of control groups for it.
+    clients: HashMap<i32, Client>,
+    hot: Hot,
+    accounting: Accounting,
+    fetched: Fetched,
+}
+
+/// What was read for the present fetch.
+#[derive(Default)]
+struct Fetched {
+    /// The processes that the client wants, and the hot ones, by instance domain.
+    processes: HashMap<u32, Vec<Process>>,
+    /// Their values by instance domain and group.
+    groups: HashMap<(u32, &'static str), HashMap<i32, Row>>,
+    /// Those of control groups.
     cgroups: HashMap<&'static str, Vec<Row>>,
     /// How many processes there are in each state.
     states: Option<HashMap<&'static str, u32>>,
-    /// The users of clients, as far as they are known.
-    users: HashMap<i32, u32>,
+    /// Whether the records of accounting are.
+    accounting: bool,
+    names: Names,
+}
+
+/// The system, or what PROC_STATSPATH says is one.
+fn system(domain: u32) -> System {
+    System::below(domain, "PROC_STATSPATH")
 }
 
 impl Proc {
-    /// With the help texts of a folder, when it has any.
-    pub fn new(domain: u32, folder: &Path) -> Proc {
+    /// With the help texts and the predicate of a folder, when it has any.
+    pub fn new(domain: u32, folder: &Path, settings: Settings) -> Proc {
         let metrics = table::load(domain, TABLE);
-        let mut by_place: Vec<&Metric> = metrics.values().collect();
-        by_place.sort_by_key(|metric| metric.desc.pmid);
+        let by_name: HashMap<&str, Pmid> = metrics.iter().map(|(p, m)| (m.name, *p)).collect();
         let mut names = Pmns::new();
-        for metric in by_place {
-            // They are different ones.
-            let _ = names.insert(metric.name.as_bytes(), metric.desc.pmid);
+        // They are listed in the order of the table.
+        for name in TABLE.lines().filter_map(|line| line.split('\t').next()) {
+            if let Some(pmid) = by_name.get(name) {
+                // They are different ones.
+                let _ = names.insert(name.as_bytes(), *pmid);
+            }
         }
         Proc {
             domain,
+            settings,
             help: crate::help_in(folder),
             names,
             metrics,
-            system: System::below(domain, "PROC_STATSPATH"),
-            processes: None,
-            groups: HashMap::new(),
-            cgroups: HashMap::new(),
-            states: None,
-            users: HashMap::new(),
+            system: system(domain),
+            clients: HashMap::new(),
+            hot: Hot::new(folder.join("hotproc.conf")),
+            accounting: Accounting::new(),
+            fetched: Fetched::default(),
         }
+    }
+
+    /// The user of a client, if it is known.
+    fn user(&self, client: i32) -> Option<u32> {
+        if self.settings.all_are_root {
+            return Some(0);
+        }
+        self.clients.get(&client).and_then(|client| client.user)
+    }
+
+    fn shows_threads(&self, client: i32) -> bool {
+        let own = self.clients.get(&client).and_then(|client| client.threads);
+        own.unwrap_or(self.settings.threads)
+    }
+
+    fn cgroup(&self, client: i32) -> Option<&str> {
+        let own = self.clients.get(&client).and_then(|c| c.cgroup.as_deref());
+        own.or(self.settings.cgroup.as_deref())
+    }
+
+    /// The processes that there are for a client.
+    fn listed(&self, client: i32) -> Vec<Process> {
+        let all = pids(&self.system).into_iter();
+        let mut all: Vec<Process> = all
+            .filter_map(|pid| Process::find(&self.system, pid))
+            .collect();
+        if self.shows_threads(client) {
+            all = all.iter().flat_map(Process::threads).collect();
+        }
+        if let Some(group) = self.cgroup(client) {
+            all.retain(|process| process.is_in(group));
+        }
+        all
     }
 
     /// Looks for the processes that a client wants, all unless it names them.
-    fn find(&mut self, caller: &Caller<'_>) {
-        let indom = InDom::new(self.domain, PROCESSES);
+    fn find(&mut self, caller: &Caller<'_>, serial: u32) {
+        if self.fetched.processes.contains_key(&serial) {
+            return;
+        }
+        let indom = InDom::new(self.domain, serial);
         let entry = caller.profile.indoms.iter().find(|e| e.indom == indom);
-        let pids: Vec<i32> = match entry {
-            Some(entry) if entry.exclude => entry.instances.clone(),
-            _ => pids(&self.system),
+        let named = entry.filter(|entry| entry.exclude);
+        let found = |pid: i32| Process::find(&self.system, pid);
+        let processes = match (serial, named) {
+            (HOT, _) => self.hot.processes().into_iter().filter_map(found).collect(),
+            (_, Some(entry)) => {
+                let named = entry.instances.iter().filter_map(|pid| found(*pid));
+                let group = self.cgroup(caller.client);
+                named
+                    .filter(|process| group.is_none_or(|group| process.is_in(group)))
+                    .collect()
+            }
+            _ => self.listed(caller.client),
         };
-        self.processes = Some(pids.into_iter().filter_map(Process::find).collect());
+        self.fetched.processes.insert(serial, processes);
     }
 
-    fn collect(&mut self, group: &'static str) {
-        if self.groups.contains_key(group) {
+    fn collect(&mut self, serial: u32, group: &'static str) {
+        if self.fetched.groups.contains_key(&(serial, group)) {
             return;
         }
         let mut rows = HashMap::new();
-        for process in self.processes.iter().flatten() {
+        let processes = self.fetched.processes.get(&serial);
+        for process in processes.into_iter().flatten() {
             let mut row = Row::new(process.pid, "");
             match group {
                 "stat" => process.set_stat(&mut row, &self.system),
                 "statm" => process.set_statm(&mut row, &self.system),
-                "status" => process.set_status(&mut row),
+                "status" => process.set_status(&mut row, &mut self.fetched.names),
                 "schedstat" => process.set_schedstat(&mut row),
                 "io" => process.set_numbers(&mut row, "io"),
                 "smaps" => process.set_numbers(&mut row, "smaps_rollup"),
                 "file" => process.set_files(&mut row),
                 "private" => process.set_private(&mut row),
+                "security" => process.set_security(&mut row),
                 "cgroup" => process.set_cgroups(&mut row),
                 "autogroup" => process.set_autogroup(&mut row),
                 _ => {}
             }
             rows.insert(process.pid, row);
         }
-        self.groups.insert(group, rows);
+        self.fetched.groups.insert((serial, group), rows);
     }
 
     fn control_groups(&mut self, group: &'static str) -> &[Row] {
         let system = &mut self.system;
-        self.cgroups.entry(group).or_insert_with(|| {
+        self.fetched.cgroups.entry(group).or_insert_with(|| {
             let rows = match group {
                 "cgsubsys" | "cgmounts" => cgroup::lists(group, system),
                 _ => cgroup::controller(group, system),
@@ -152,11 +235,10 @@ impl Proc {
     }
 
     /// Processes by their state, as PCP counts them: those without memory are swapped. They are looked at once for a fetch.
-    fn run_queue(&mut self, field: &str, ty: Type) -> Values {
-        let system = &self.system;
-        let states = self.states.get_or_insert_with(|| {
+    fn run_queue(&mut self, client: i32, field: &str, ty: Type) -> Values {
+        if self.fetched.states.is_none() {
             let mut states = HashMap::new();
-            for process in pids(system).into_iter().filter_map(Process::find) {
+            for process in self.listed(client) {
                 let state = match process.state() {
                     "Z" => "defunct",
                     "R" => "runnable",
@@ -168,14 +250,190 @@ impl Proc {
                 };
                 *states.entry(state).or_insert(0u32) += 1;
             }
-            states
-        });
-        let count = states.get(field).copied().unwrap_or(0);
+            self.fetched.states = Some(states);
+        }
+        let states = self.fetched.states.as_ref();
+        let count = states.and_then(|s| s.get(field).copied()).unwrap_or(0);
         Values::single(match ty {
             Type::U32 => Atom::U32(count),
             _ => Atom::I32(i32::try_from(count).unwrap_or(i32::MAX)),
         })
     }
+
+    /// The value of a metric without instances that is not of control groups; `None` for a metric of another kind.
+    fn single(&mut self, client: i32, metric: Place) -> Option<Result<Values, ErrorCode>> {
+        let field = metric.field;
+        let value = match metric.group {
+            "runq" => return Some(Ok(self.run_queue(client, field, metric.ty))),
+            "acctcontrol" => self.accounting.control(field),
+            "hotcontrol" => self.hot.control(field),
+            "hotcount" => Atom::U32(self.hot.processes().len() as u32),
+            "hottotal" => {
+                let totals = self.hot.totals();
+                Atom::Float(match field {
+                    "cpuidle" => totals.cpuidle,
+                    "cpuburn" => totals.cpuburn,
+                    "transient" => totals.transient,
+                    "not_cpuburn" => totals.not_cpuburn,
+                    "total" => totals.total,
+                    _ => totals.percent,
+                } as f32)
+            }
+            "control" => match field {
+                "all_threads" => Atom::U32(self.settings.threads.into()),
+                "perclient_threads" => Atom::U32(self.shows_threads(client).into()),
+                _ => Atom::String(self.cgroup(client).unwrap_or_default().into()),
+            },
+            "all" => {
+                let path = "/proc/sys/kernel/sched_autogroup_enabled";
+                let number = match field {
+                    "nprocs" if self.shows_threads(client) || self.cgroup(client).is_some() => {
+                        self.listed(client).len() as u64
+                    }
+                    "nprocs" => pids(&self.system).len() as u64,
+                    _ => match self.system.number(path) {
+                        Some(enabled) => enabled,
+                        None => return Some(Ok(Values::default())),
+                    },
+                };
+                Atom::U32(number as u32)
+            }
+            _ => return None,
+        };
+        Some(Ok(Values::single(value)))
+    }
+
+    /// The value of an instance domain that no files of processes are behind; `None` for a metric of another kind.
+    fn several(&mut self, metric: Place) -> Option<Result<Values, ErrorCode>> {
+        let field = metric.field;
+        Some(match metric.group {
+            "unsupported" => Err(ErrorCode::APPVERSION),
+            "cgcount" => {
+                let of = match field {
+                    "mounts" => "cgmounts",
+                    _ => "cgsubsys",
+                };
+                let count = self.control_groups(of).len();
+                Ok(Values::single(Atom::U32(count as u32)))
+            }
+            "hotknown" => {
+                let atom = |value: f64| match metric.ty {
+                    Type::U32 => Atom::U32(value as u32),
+                    _ => Atom::Float(value as f32),
+                };
+                let known = self.hot.known(field).into_iter();
+                Ok(Values(known.map(|(pid, v)| (pid, atom(v))).collect()))
+            }
+            "acct" => {
+                if !self.fetched.accounting {
+                    self.accounting.refresh();
+                    self.fetched.accounting = true;
+                }
+                self.accounting.values(field, metric.ty).map(Values)
+            }
+            group if CONTROL_GROUPS.iter().any(|(_, known)| *known == group) => {
+                let values = self.control_groups(group).iter().filter_map(|row| {
+                    let value = row.get(field)?;
+                    Some(value.atom(metric.ty).map(|atom| (row.inst, atom)))
+                });
+                values.collect::<Result<_, _>>().map(Values)
+            }
+            _ => return None,
+        })
+    }
+
+    fn control(&mut self, client: i32, field: &str, value: &Atom) -> Result<(), ErrorCode> {
+        if field == "all_threads" {
+            self.user(client).ok_or(ErrorCode::PERMISSION)?;
+            self.settings.threads = truth(value)?;
+            return Ok(());
+        }
+        let client = self.clients.get_mut(&client);
+        let client = client.ok_or(ErrorCode::NOCONTEXT)?;
+        match (field, value) {
+            ("perclient_threads", value) => client.threads = Some(truth(value)?),
+            (_, Atom::String(group)) => {
+                let group = String::from_utf8_lossy(group);
+                let group = group.trim_end_matches('\0');
+                client.cgroup = (!group.is_empty()).then(|| group.to_owned());
+            }
+            _ => return Err(ErrorCode::BADSTORE),
+        }
+        Ok(())
+    }
+
+    /// The labels of an instance domain's instances.
+    fn instance_labels(&mut self, serial: u32) -> Vec<LabelSet> {
+        let level = LabelLevel::Instances;
+        let of_process = |pid: i32| label_set(pid, level, &[("pid", &pid.to_string(), 0)]);
+        match serial {
+            PROCESSES => {
+                let mut own = self.clients.values().map(|client| client.threads);
+                let shows_threads = self.settings.threads || own.any(|own| own == Some(true));
+                let mut all = pids(&self.system);
+                if shows_threads {
+                    let found = all
+                        .iter()
+                        .filter_map(|pid| Process::find(&self.system, *pid));
+                    let threads = found.flat_map(|process| process.threads());
+                    all = threads.map(|thread| thread.pid).collect();
+                }
+                all.into_iter().map(of_process).collect()
+            }
+            HOT => self.hot.processes().into_iter().map(of_process).collect(),
+            serial => {
+                let known = CONTROL_GROUPS.iter().find(|(known, _)| *known == serial);
+                let Some((_, group)) = known.filter(|(known, _)| *known < 37) else {
+                    return Vec::new();
+                };
+                self.fetched.cgroups.clear();
+                let rows = self.control_groups(group);
+                let of_group = |row: &Row| {
+                    let (name, part) = match row.name.split_once("::") {
+                        Some((name, part)) => (name, quoted(part)),
+                        None => (row.name.as_str(), String::new()),
+                    };
+                    let name = quoted(name);
+                    let part = match *group {
+                        "cgpercpu" => Some("cpu"),
+                        "cgio" | "blkiodev" => Some("device_name"),
+                        _ => None,
+                    }
+                    .map(|label| (label, part.as_str(), 0));
+                    let labels = [("cgroup", name.as_str(), 0)].into_iter().chain(part);
+                    label_set(row.inst, level, &labels.collect::<Vec<_>>())
+                };
+                rows.iter().map(of_group).collect()
+            }
+        }
+    }
+}
+
+/// Where a metric's values are found, and their type.
+#[derive(Clone, Copy)]
+struct Place {
+    group: &'static str,
+    field: &'static str,
+    ty: Type,
+}
+
+fn truth(value: &Atom) -> Result<bool, ErrorCode> {
+    match value {
+        Atom::U32(0) => Ok(false),
+        Atom::U32(1) => Ok(true),
+        _ => Err(ErrorCode::BADSTORE),
+    }
+}
+
+/// What kind of device the control groups of a cluster are about.
+fn device_type(cluster: u32) -> Option<&'static str> {
+    Some(match cluster {
+        39 | 41 | 43 => "\"cpu\"",
+        45 => "\"memory\"",
+        47 => "\"interface\"",
+        49 | 68 => "\"block\"",
+        _ => return None,
+    })
 }
 
 fn pids(system: &System) -> Vec<i32> {
@@ -197,110 +455,73 @@ impl Agent for Proc {
 
     fn begin_fetch(&mut self, _: &Caller<'_>, _: &[Pmid]) {
         self.system.refresh();
-        self.processes = None;
-        self.states = None;
-        self.groups.clear();
-        self.cgroups.clear();
+        self.fetched = Fetched::default();
     }
 
     fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
         let metric = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
-        let (group, field) = (metric.group, metric.field);
-        match group {
-            "none" => return Ok(Values::default()),
-            "unsupported" => return Err(ErrorCode::APPVERSION),
-            "cgcount" => {
-                let of = match field {
-                    "mounts" => "cgmounts",
-                    _ => "cgsubsys",
-                };
-                let count = self.control_groups(of).len();
-                return Ok(Values::single(Atom::U32(count as u32)));
-            }
-            "acctcontrol" => {
-                let (_, value) = ACCOUNTING
-                    .iter()
-                    .find(|(name, _)| *name == field)
-                    .unwrap_or(&("", 0));
-                return Ok(Values::single(match desc.ty {
-                    Type::U64 => Atom::U64(*value),
-                    _ => Atom::U32(*value as u32),
-                }));
-            }
-            group if CONTROL_GROUPS.iter().any(|(_, known)| *known == group) => {
-                let values = self.control_groups(group).iter().filter_map(|row| {
-                    let value = row.get(field)?;
-                    Some(value.atom(desc.ty).map(|atom| (row.inst, atom)))
-                });
-                return Ok(Values(values.collect::<Result<_, _>>()?));
-            }
-            "runq" => return Ok(self.run_queue(field, desc.ty)),
-            "control" => {
-                return Ok(Values::single(match desc.ty {
-                    Type::String => Atom::String("".into()),
-                    _ => Atom::U32(0),
-                }));
-            }
-            "all" => {
-                let number = match field {
-                    "nprocs" => pids(&self.system).len() as u64,
-                    _ => {
-                        let path = "/proc/sys/kernel/sched_autogroup_enabled";
-                        let Some(enabled) = self.system.number(path) else {
-                            return Ok(Values::default());
-                        };
-                        enabled
-                    }
-                };
-                return Ok(Values::single(Atom::U32(number as u32)));
-            }
-            _ => {}
+        let place = Place {
+            group: metric.group,
+            field: metric.field,
+            ty: desc.ty,
+        };
+        if let Some(values) = self.single(caller.client, place) {
+            return values;
         }
-        let user = self.users.get(&caller.client).copied();
+        let serial = desc.indom.serial();
+        let user = self.user(caller.client);
+        if serial == HOT && user.is_none() {
+            return Ok(Values::default());
+        }
+        if let Some(values) = self.several(place) {
+            return values;
+        }
         let user = user.ok_or(ErrorCode::PERMISSION)?;
-        if self.processes.is_none() {
-            self.find(caller);
-        }
-        self.collect(group);
-        let Some(rows) = self.groups.get(group) else {
+        let Place { group, field, ty } = place;
+        self.find(caller, serial);
+        self.collect(serial, group);
+        let Some(rows) = self.fetched.groups.get(&(serial, group)) else {
             return Ok(Values::default());
         };
         let mut values = Vec::new();
-        for process in self.processes.iter().flatten() {
+        let processes = self.fetched.processes.get(&serial);
+        for process in processes.into_iter().flatten() {
             let is_shown = user == 0 || user == process.uid || !PRIVATE.contains(&group);
             if !is_shown || !caller.profile.includes(desc.indom, process.pid) {
                 continue;
             }
             let value = rows.get(&process.pid).and_then(|row| row.get(field));
             if let Some(value) = value {
-                values.push((process.pid, value.atom(desc.ty)?));
+                values.push((process.pid, value.atom(ty)?));
             }
         }
         Ok(Values(values))
     }
 
     fn instances(&mut self, client: i32, indom: InDom) -> Result<Vec<Instance>, ErrorCode> {
-        let known: HashSet<u32> = self
-            .metrics
-            .values()
-            .map(|m| m.desc.indom)
-            .filter(|i| !i.is_null())
-            .map(InDom::serial)
-            .collect();
+        let instance = |process: &Process| Instance {
+            inst: process.pid,
+            name: process.instance_name().into(),
+        };
         match indom.serial() {
-            PROCESSES if !self.users.contains_key(&client) => Err(ErrorCode::PERMISSION),
-            PROCESSES => {
-                let all = pids(&self.system).into_iter().filter_map(Process::find);
-                let all = all.map(|process| Instance {
-                    inst: process.pid,
-                    name: process.instance_name().into(),
+            PROCESSES | HOT if self.user(client).is_none() => Err(ErrorCode::PERMISSION),
+            PROCESSES => Ok(self.listed(client).iter().map(instance).collect()),
+            HOT => {
+                let all = self.hot.processes().into_iter();
+                let all = all.filter_map(|pid| Process::find(&self.system, pid));
+                Ok(all.map(|process| instance(&process)).collect())
+            }
+            ENDED => {
+                self.accounting.refresh();
+                let all = self.accounting.instances().map(|(inst, name)| Instance {
+                    inst,
+                    name: name.into(),
                 });
                 Ok(all.collect())
             }
-            HOT => Ok(Vec::new()),
             serial if CONTROL_GROUPS.iter().any(|(known, _)| *known == serial) => {
                 self.system.refresh();
-                self.cgroups.clear();
+                self.fetched.cgroups.clear();
                 let groups = CONTROL_GROUPS.iter().find(|(known, _)| *known == serial);
                 let rows = groups.map_or(&[][..], |(_, group)| self.control_groups(group));
                 let all = rows.iter().map(|row| Instance {
@@ -309,20 +530,41 @@ impl Agent for Proc {
                 });
                 Ok(all.collect())
             }
-            serial if known.contains(&serial) => Ok(Vec::new()),
-            _ => Err(ErrorCode::INDOM),
+            serial => {
+                let known: HashSet<u32> = self
+                    .metrics
+                    .values()
+                    .map(|m| m.desc.indom)
+                    .filter(|i| !i.is_null())
+                    .map(InDom::serial)
+                    .collect();
+                let is_known = known.contains(&serial);
+                is_known.then(Vec::new).ok_or(ErrorCode::INDOM)
+            }
         }
     }
 
     fn instance_named(&mut self, client: i32, indom: InDom, name: &[u8]) -> Option<i32> {
         // The number alone does, of at most the six digits that names begin with.
-        if indom.serial() != PROCESSES || !self.users.contains_key(&client) {
+        if indom.serial() != PROCESSES || self.user(client).is_none() {
             return None;
         }
         let is_number = name.len() <= 6 && name.iter().all(u8::is_ascii_digit);
         let digits = Some(name).filter(|_| is_number)?;
         let pid = std::str::from_utf8(digits).ok()?.parse().ok()?;
-        Process::find(pid).map(|process| process.pid)
+        Process::find(&self.system, pid).map(|process| process.pid)
+    }
+
+    fn store(&mut self, client: i32, desc: &Desc, _: i32, value: &Atom) -> Result<(), ErrorCode> {
+        let metric = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
+        let (group, field) = (metric.group, metric.field);
+        match group {
+            "control" => self.control(client, field, value),
+            // Everybody has to live with them.
+            "hotcontrol" if self.user(client) == Some(0) => self.hot.store(field, value),
+            "acctcontrol" if self.user(client) == Some(0) => self.accounting.store(field, value),
+            _ => Err(ErrorCode::PERMISSION),
+        }
     }
 
     fn metric_text(&mut self, pmid: Pmid, one_line: bool) -> Result<Text, ErrorCode> {
@@ -333,9 +575,14 @@ impl Agent for Proc {
         self.help.indom(indom, one_line)
     }
 
-    fn labels(&mut self, _: u32, level: LabelLevel) -> Result<Vec<LabelSet>, ErrorCode> {
+    fn labels(&mut self, ident: u32, level: LabelLevel) -> Result<Vec<LabelSet>, ErrorCode> {
         Ok(match level {
             LabelLevel::Domain => vec![label_set(INST_NULL, level, &[("agent", "\"proc\"", 0)])],
+            LabelLevel::Cluster => device_type(Pmid(ident).cluster())
+                .map(|kind| label_set(INST_NULL, level, &[("device_type", kind, 0)]))
+                .into_iter()
+                .collect(),
+            LabelLevel::Instances => self.instance_labels(InDom(ident).serial()),
             _ => Vec::new(),
         })
     }
@@ -347,12 +594,12 @@ impl Agent for Proc {
     fn attribute(&mut self, client: i32, attribute: u32, value: &[u8]) {
         let user = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
         if let (attr::USERID, Some(user)) = (attribute, user) {
-            self.users.insert(client, user);
+            self.clients.entry(client).or_default().user = Some(user);
         }
     }
 
     fn client_ended(&mut self, client: i32) {
-        self.users.remove(&client);
+        self.clients.remove(&client);
     }
 }
 

@@ -1,15 +1,46 @@
 //! One process: the files of its folder in /proc (proc(5)).
 
+use std::collections::HashMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::linux::system::{Raw, Row, System, number, word};
 
-/// A process as it was found: its number and its line of `stat`.
+/// The names of users and groups that were asked for.
+#[derive(Default)]
+pub struct Names {
+    users: HashMap<u32, String>,
+    groups: HashMap<u32, String>,
+}
+
+impl Names {
+    /// A user's name, or its number when it has none.
+    pub fn user(&mut self, id: u32) -> String {
+        let name = self.users.entry(id).or_insert_with(|| {
+            let user = User::from_uid(Uid::from_raw(id)).ok().flatten();
+            user.map_or_else(|| id.to_string(), |user| user.name)
+        });
+        name.clone()
+    }
+
+    /// A group's.
+    pub fn group(&mut self, id: u32) -> String {
+        let name = self.groups.entry(id).or_insert_with(|| {
+            let group = Group::from_gid(Gid::from_raw(id)).ok().flatten();
+            group.map_or_else(|| id.to_string(), |group| group.name)
+        });
+        name.clone()
+    }
+}
+
+/// A process, or a thread, as it was found: its number and its line of `stat`.
 pub struct Process {
     /// Its number.
     pub pid: i32,
+    /// Where its files are.
+    folder: PathBuf,
     /// The user whose it is.
     pub uid: u32,
     /// Its name, without parentheses.
@@ -21,13 +52,13 @@ pub struct Process {
 }
 
 /// Reads a text that may be in any encoding.
-fn text(path: &str) -> Option<String> {
+fn text(path: &Path) -> Option<String> {
     let bytes = fs::read(path).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Words that end in NULs, with blanks between.
-fn words(path: &str) -> Option<String> {
+fn words(path: &Path) -> Option<String> {
     let text = text(path)?;
     Some(text.trim_end_matches('\0').replace('\0', " "))
 }
@@ -83,11 +114,30 @@ const POLICIES: [&str; 7] = ["NORMAL", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DE
 
 impl Process {
     /// A process that is there.
-    pub fn find(pid: i32) -> Option<Process> {
+    pub fn find(system: &System, pid: i32) -> Option<Process> {
+        Process::at(system.path(&format!("/proc/{pid}")), pid)
+    }
+
+    /// Its threads, the first among them, in order.
+    pub fn threads(&self) -> Vec<Process> {
+        let entries = fs::read_dir(self.folder.join("task"));
+        let names = entries.into_iter().flatten().flatten();
+        let mut tids: Vec<i32> = names
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        tids.sort_unstable();
+        let found = tids.into_iter().filter_map(|tid| {
+            // The kernel has the files of a process for each thread, though it does not list them.
+            let known = Process::at(self.folder.with_file_name(tid.to_string()), tid);
+            known.or_else(|| Process::at(self.folder.join("task").join(tid.to_string()), tid))
+        });
+        found.collect()
+    }
+
+    fn at(folder: PathBuf, pid: i32) -> Option<Process> {
         use std::os::unix::fs::MetadataExt;
-        let folder = format!("/proc/{pid}");
         let uid = fs::metadata(&folder).ok()?.uid();
-        let stat = text(&format!("{folder}/stat"))?;
+        let stat = text(&folder.join("stat"))?;
         let (head, rest) = stat.rsplit_once(") ")?;
         let (_, name) = head.split_once(" (")?;
         Some(Process {
@@ -95,12 +145,27 @@ impl Process {
             uid,
             name: name.to_owned(),
             stat: rest.split_whitespace().map(str::to_owned).collect(),
-            args: words(&format!("{folder}/cmdline")).unwrap_or_default(),
+            args: words(&folder.join("cmdline")).unwrap_or_default(),
+            folder,
         })
     }
 
-    fn path(&self, file: &str) -> String {
-        format!("/proc/{}/{file}", self.pid)
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// The name of its program's file, of at most 15 characters.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its command line; its name in parentheses when it has none.
+    pub fn command_line(&self) -> String {
+        if self.args.is_empty() {
+            format!("({})", self.name)
+        } else {
+            self.args.clone()
+        }
     }
 
     /// The name of its instance: its number in six digits, and its program.
@@ -149,12 +214,7 @@ impl Process {
         let policy = policy.and_then(|p| POLICIES.get(p).copied());
         row.set("policy_s", policy.unwrap_or("?"));
         row.set("ttyname", terminal(word(&words, 4).unwrap_or(0)));
-        let args = if self.args.is_empty() {
-            format!("({})", self.name)
-        } else {
-            self.args.clone()
-        };
-        row.set("psargs", args);
+        row.set("psargs", self.command_line());
     }
 
     /// `statm`, in KB.
@@ -171,7 +231,7 @@ impl Process {
     }
 
     /// `status`.
-    pub fn set_status(&self, row: &mut Row) {
+    pub fn set_status(&self, row: &mut Row, names: &mut Names) {
         let text = text(&self.path("status")).unwrap_or_default();
         for field in SIZES.map(|(_, field)| field) {
             // A thread of the kernel has none.
@@ -188,7 +248,7 @@ impl Process {
                 continue;
             }
             match name {
-                "Uid" | "Gid" => set_ids(row, name == "Uid", value),
+                "Uid" | "Gid" => set_ids(row, names, name == "Uid", value),
                 "SigPnd" => row.set("psinfo_signal_s", first),
                 "SigBlk" => row.set("psinfo_blocked_s", first),
                 "SigIgn" => row.set("psinfo_sigignore_s", first),
@@ -253,6 +313,24 @@ impl Process {
         row.set_some("fd_count", files.ok());
     }
 
+    /// What a security module calls it; nothing without one.
+    pub fn set_security(&self, row: &mut Row) {
+        let label = text(&self.path("attr/current"));
+        let label = label.map(|label| label.trim_end_matches(['\0', '\n']).to_owned());
+        row.set_some("label", label);
+    }
+
+    /// Whether it is in a control group, in any hierarchy, by the path that the kernel says.
+    pub fn is_in(&self, group: &str) -> bool {
+        let groups = text(&self.path("cgroup")).unwrap_or_default();
+        let mut paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+        let group = group.trim_end_matches('/');
+        paths.any(|path| {
+            let inside = path.strip_prefix(group);
+            inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
     /// Its control groups, and the container that they are of.
     pub fn set_cgroups(&self, row: &mut Row) {
         let text = text(&self.path("cgroup")).unwrap_or_default();
@@ -295,7 +373,7 @@ fn one_blank(text: &str) -> Raw {
 }
 
 /// The four users or groups that a process acts for, and their names.
-fn set_ids(row: &mut Row, is_user: bool, value: &str) {
+fn set_ids(row: &mut Row, names: &mut Names, is_user: bool, value: &str) {
     let fields = if is_user {
         ["uid", "euid", "suid", "fsuid"]
     } else {
@@ -306,22 +384,16 @@ fn set_ids(row: &mut Row, is_user: bool, value: &str) {
             continue;
         };
         row.set(format!("id_{field}"), u64::from(id));
-        let name = if is_user {
-            let user = User::from_uid(Uid::from_raw(id)).ok().flatten();
-            user.map(|u| u.name)
-        } else {
-            let group = Group::from_gid(Gid::from_raw(id)).ok().flatten();
-            group.map(|g| g.name)
+        let name = match is_user {
+            true => names.user(id),
+            false => names.group(id),
         };
-        row.set(
-            format!("id_{field}_nm"),
-            name.unwrap_or_else(|| id.to_string()),
-        );
+        row.set(format!("id_{field}_nm"), name);
     }
 }
 
 /// The name of a terminal by its device number (tty_nr in proc(5)).
-fn terminal(device: u64) -> String {
+pub fn terminal(device: u64) -> String {
     let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00);
     match major {
         4 if minor < 64 => format!("tty{minor}"),

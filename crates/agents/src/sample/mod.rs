@@ -6,7 +6,7 @@ mod values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pcp::pmns::Pmns;
@@ -55,6 +55,17 @@ const SECRETS: [(&str, u32); 8] = [
     ("foo.bar.grunt.snort.huff.puff.seven", 1007),
 ];
 const REDIRECT: (&str, Pmid) = ("foo.bar.max.redirect", Pmid::new(2, 4, 1));
+
+/// Numbers that can be stored, and what they are at first: a label says whether they were changed.
+const WRITABLE: [(u32, i64); 7] = [
+    (14, 13),
+    (19, 13),
+    (24, 13),
+    (29, 13),
+    (36, 2),
+    (97, 13),
+    (102, 13),
+];
 
 /// Numbers that look like chance and are the same each time.
 #[derive(Debug)]
@@ -125,6 +136,9 @@ pub struct Sample {
     /// PDUs that a fetch brings: a profile and the fetch, of which the daemon's own agents are told the fetch only.
     for_a_fetch: u32,
     names: Pmns,
+    /// Seconds that it will not answer from the next request on.
+    pause: u64,
+    is_done: bool,
 }
 
 impl Sample {
@@ -195,6 +209,8 @@ impl Sample {
             for_a_fetch: if in_daemon { 1 } else { 2 },
             sent: 0,
             names: Pmns::new(),
+            pause: 0,
+            is_done: false,
         };
         sample.name("sample");
         sample
@@ -417,7 +433,8 @@ impl Agent for Sample {
                 self.received = 0;
                 self.sent = 0;
             }
-            56 => {}
+            0 if whole == -1 => self.is_done = true,
+            56 => self.pause = u64::try_from(whole).unwrap_or(0),
             72 => self.constant = (whole as f64, Instant::now()),
             79 if !(0..=10_000_000).contains(&whole) => return Err(ErrorCode::BADSTORE),
             120 => self.scramble = (0, Chance(0x9e37_79b9_7f4a_7c15)),
@@ -451,6 +468,20 @@ impl Agent for Sample {
         Ok(match level {
             LabelLevel::Domain => one(&[("agent", "\"sample\"", 0), ("role", "\"testing\"", 0)]),
             LabelLevel::Cluster => one(&[("cluster", "\"zero\"", 0)]),
+            LabelLevel::Item => match Pmid(ident).item() {
+                64 => one(&[
+                    ("measure", "\"speed\"", 0),
+                    ("units", "\"metres per second\"", 0),
+                    ("unitsystem", "\"SI\"", 0),
+                ]),
+                item => match WRITABLE.iter().find(|(known, _)| *known == item) {
+                    Some((_, initial)) => {
+                        let is_changed = self.whole(item) != *initial;
+                        one(&[("changed", &is_changed.to_string(), 0)])
+                    }
+                    None => Vec::new(),
+                },
+            },
             LabelLevel::InDom if serial == 1 => one(&[("model", "\"RGB\"", 0)]),
             LabelLevel::InDom if serial == 4 => one(&[("clan", "\"mcdonell\"", 0)]),
             LabelLevel::Instances if matches!(serial, 2 | 9) => {
@@ -505,6 +536,15 @@ impl Agent for Sample {
         let all = self.dynamic_names(&root.join(".")).into_iter();
         let found = all.filter(|(n, _)| *n == text || n.starts_with(&inside));
         Ok(found.map(|(name, _)| name.into()).collect())
+    }
+
+    fn pause(&mut self) -> Option<Duration> {
+        let pause = std::mem::take(&mut self.pause);
+        (pause > 0).then(|| Duration::from_secs(pause))
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_done
     }
 
     fn client_ended(&mut self, client: i32) {

@@ -258,8 +258,15 @@ pub(super) fn parse(text: &str, file: &str, include: &mut Include<'_>) -> Result
         return Err(error(file, 1, "No name space entry for \"root\""));
     };
     let mut pmns = Pmns::new();
-    let mut work = vec![(String::new(), root)];
-    while let Some((path, block)) = work.pop() {
+    let mut work = vec![Below::Block(String::new(), root)];
+    while let Some(next) = work.pop() {
+        let (path, block) = match next {
+            Below::Block(path, block) => (path, block),
+            Below::Dynamic(name, pmid, place) => {
+                insert(&mut pmns, &name, pmid, || place)?;
+                continue;
+            }
+        };
         let mut below = Vec::new();
         for (child, pmid) in block.children {
             let full = if path.is_empty() {
@@ -275,14 +282,13 @@ pub(super) fn parse(text: &str, file: &str, include: &mut Include<'_>) -> Result
                 )
             };
             match pmid {
-                Some(pmid) => pmns
-                    .insert(full.as_bytes(), pmid)
-                    .map_err(|code| PmnsError {
-                        what: format!("{full}: {code}"),
-                        ..place()
-                    })?,
+                // Other names are below it, as below a node.
+                Some(pmid) if pmid.is_dynamic_root() => {
+                    below.push(Below::Dynamic(full, pmid, place()));
+                }
+                Some(pmid) => insert(&mut pmns, &full, pmid, place)?,
                 None => match blocks.remove(&full) {
-                    Some(block) => below.push((full, block)),
+                    Some(block) => below.push(Below::Block(full, block)),
                     None => {
                         return Err(PmnsError {
                             what: format!(
@@ -307,6 +313,27 @@ pub(super) fn parse(text: &str, file: &str, include: &mut Include<'_>) -> Result
         ));
     }
     Ok(pmns)
+}
+
+/// What stands behind the metrics of a block.
+enum Below {
+    /// A node.
+    Block(String, Block),
+    /// The root of a dynamic subtree, and where it stands.
+    Dynamic(String, Pmid, PmnsError),
+}
+
+fn insert(
+    pmns: &mut Pmns,
+    name: &str,
+    pmid: Pmid,
+    place: impl FnOnce() -> PmnsError,
+) -> Result<(), PmnsError> {
+    let inserted = pmns.insert(name.as_bytes(), pmid);
+    inserted.map_err(|code| PmnsError {
+        what: format!("{name}: {code}"),
+        ..place()
+    })
 }
 
 fn is_name(text: &str) -> bool {

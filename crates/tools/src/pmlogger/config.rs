@@ -1,6 +1,6 @@
 //! The language of a configuration (pmlogger(1), "CONFIGURATION FILE SYNTAX").
 
-use super::access::{Access, Operations, Rule, Subject};
+use super::access::{self, Access, Operations, Rule};
 use crate::preprocess::Line;
 
 /// The longest interval in milliseconds, "approximately 74 hours".
@@ -379,7 +379,7 @@ impl Parser<'_> {
                 let (Token::Word(host) | Token::Text(host)) = &self.token else {
                     return Err(self.wrong());
                 };
-                hosts.push(Subject::host(host).map_err(|what| SpecificationError {
+                hosts.push(access::hosts(host).map_err(|what| SpecificationError {
                     line: self.line,
                     what,
                 })?);
@@ -392,9 +392,9 @@ impl Parser<'_> {
             self.mark(':')?;
             let operations = self.operations()?;
             self.mark(';')?;
-            for subject in hosts {
+            for hosts in hosts {
                 rules.push(Rule {
-                    subject,
+                    hosts,
                     operations,
                     allow,
                 });
