@@ -153,6 +153,12 @@ impl Cursor {
         (self.number, self.at)
     }
 
+    /// Bytes of the volume.
+    #[must_use]
+    pub fn volume_len(&self) -> usize {
+        self.volume.len()
+    }
+
     fn switch(&mut self, number: i32) -> Result<()> {
         self.volume = self.archive.volume(number)?;
         self.window = Window::default();

@@ -7,7 +7,6 @@ mod parser;
 mod text_rule;
 mod tokens;
 
-pub use metric_rule::type_macro;
 pub use parser::Parser;
 
 use std::collections::HashMap;
@@ -54,6 +53,13 @@ pub struct IndomRule {
     pub duplicates: Vec<InDom>,
     /// Its instances by their old numbers.
     pub instances: HashMap<i32, InstanceRule>,
+}
+
+impl IndomRule {
+    /// The domain that metrics of this one are in afterwards.
+    pub fn moved_to(&self) -> Option<InDom> {
+        self.indom.or(self.duplicates.last().copied())
+    }
 }
 
 /// What becomes of a metric.
