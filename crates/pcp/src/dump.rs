@@ -1,5 +1,7 @@
 //! Results of fetches as diagnostics show them (`-Dfetch`).
 
+use std::sync::OnceLock;
+
 use crate::archive::Archive;
 use crate::context::Context;
 use crate::desc::{Desc, Type};
@@ -84,8 +86,16 @@ impl Known for Nameless<'_> {
     }
 }
 
+static TIMES_IN: OnceLock<Zone> = OnceLock::new();
+
+/// Shows times of results in a zone, instead of the local one; the first zone holds.
+pub fn dump_times_in(zone: Zone) {
+    let _ = TIMES_IN.set(zone);
+}
+
 fn dump(known: &mut impl Known, fetched: &Fetched) -> String {
-    let clock = Zone::local().clock(fetched.time, 9);
+    let zone = TIMES_IN.get().cloned().unwrap_or_else(Zone::local);
+    let clock = zone.clock(fetched.time, 9);
     let mut out = format!(
         "__pmResult dump from {:#x} timestamp: {}.{:09} {clock} numpmid: {}\n",
         std::ptr::from_ref(fetched) as usize,

@@ -1,6 +1,6 @@
 //! `pmlogreduce`: a smaller archive with samples at longer intervals (pmlogreduce(1)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use pcp::archive::{
@@ -78,7 +78,6 @@ struct Metric {
     out: Desc,
     /// By instance: the last value, and what wraps have added.
     wraps: HashMap<i32, (f64, f64)>,
-    written: Option<ValueSet>,
 }
 
 fn reduce(args: Vec<String>) -> Result<(), String> {
@@ -252,7 +251,6 @@ impl Reducer {
                 desc,
                 out,
                 wraps: HashMap::new(),
-                written: None,
             });
         }
         Ok(reducer)
@@ -279,11 +277,8 @@ impl Reducer {
                 return Ok(());
             }
             done += 1;
-            // An interval in which nothing was logged has nothing to say.
-            if !self.marks(fetched.time)? {
-                continue;
-            }
-            let sets = self.changed(fetched.sets);
+            let logged = self.logged(fetched.time)?;
+            let sets = self.promoted(fetched.sets, &logged);
             if !sets.is_empty() {
                 if every > 0 && self.records > 0 && self.records.is_multiple_of(every) {
                     let at = self.out.offsets();
@@ -298,9 +293,9 @@ impl Reducer {
         Ok(())
     }
 
-    /// Writes the marks since the last sample; whether there was anything else.
-    fn marks(&mut self, until: Timestamp) -> Result<bool, String> {
-        let mut logged = false;
+    /// Writes the marks since the last sample; the metrics that were logged since then.
+    fn logged(&mut self, until: Timestamp) -> Result<HashSet<Pmid>, String> {
+        let (mut logged, mut pmids) = (HashSet::new(), Vec::new());
         loop {
             let mut ahead = self.raw.clone();
             let Ok(Some(record)) = ahead.following() else {
@@ -310,21 +305,27 @@ impl Reducer {
                 return Ok(logged);
             }
             self.raw = ahead;
-            logged |= !record.is_mark();
-            if record.is_mark() && self.records > 0 {
-                self.record(record.time, &[])?;
+            if record.is_mark() {
+                if self.records > 0 {
+                    self.record(record.time, &[])?;
+                }
+                continue;
             }
+            pmids.clear();
+            record
+                .metrics(&mut pmids)
+                .map_err(|e| format!("pmlogreduce: pmFetch: {}\n", e.code()))?;
+            logged.extend(&pmids);
         }
     }
 
-    /// What of the values is to be written: all but discrete ones that are as they were.
-    fn changed(&mut self, sets: Vec<ValueSet>) -> Vec<ValueSet> {
+    /// What of the values is to be written: what was logged since the last sample, and that there are none.
+    fn promoted(&mut self, sets: Vec<ValueSet>, logged: &HashSet<Pmid>) -> Vec<ValueSet> {
         let mut kept = Vec::new();
         for (metric, mut set) in self.metrics.iter_mut().zip(sets) {
-            if metric.desc.sem == Semantics::Discrete && metric.written.as_ref() == Some(&set) {
+            if !set.instances().is_empty() && !logged.contains(&metric.desc.pmid) {
                 continue;
             }
-            metric.written = Some(set.clone());
             if metric.desc.sem == Semantics::Counter
                 && let Ok(values) = &mut set.values
             {

@@ -22,8 +22,8 @@ pub struct Rewriter {
     next_meta: usize,
     /// Whether a metric of events was described: the metrics of their parameters are in no record of their own.
     events: bool,
-    /// When the archive's own index has entries.
-    indexed: HashSet<Timestamp>,
+    /// The entry of the archive's own index whose record is awaited.
+    next_entry: usize,
     /// Whether the next record is to have an entry in the index.
     entry_due: bool,
 }
@@ -84,7 +84,7 @@ impl Rewriter {
             unused: HashSet::new(),
             next_meta: 0,
             events: false,
-            indexed: archive.index.iter().map(|e| e.time).collect(),
+            next_entry: 0,
             entry_due: true,
         };
         for (_, desc) in archive.meta.descs.iter() {
@@ -155,7 +155,11 @@ impl Rewriter {
                 self.entry_due = true;
             }
             let before = self.out.files.offsets();
-            self.entry_due |= self.indexed.contains(&record.time);
+            let entry = archive.index.get(self.next_entry);
+            if entry.is_some_and(|e| e.time == record.time) {
+                self.next_entry += 1;
+                self.entry_due = true;
+            }
             self.metadata(Some(&record))?;
             let time = moved(&self.rules, record.time);
             if let Some(payload) = self.record(&record, time)? {
@@ -206,7 +210,7 @@ impl Rewriter {
         self.out.files.abandon();
     }
 
-    /// Writes the metadata up to what a record does not need yet, or all that is left. Instances that change make an entry in
+    /// Writes the metadata up to what a record does not need yet, or all that is left. All but descriptors make an entry in
     /// the index.
     fn metadata(&mut self, until: Option<&DataRecord>) -> Result<(), String> {
         let archive = self.archive.clone();
@@ -222,12 +226,8 @@ impl Rewriter {
             }
             self.next_meta += 1;
             for record in self.meta(record) {
-                let domain = matches!(
-                    record,
-                    MetaRecord::Indom { .. } | MetaRecord::IndomDelta { .. }
-                );
-                let labels = matches!(record, MetaRecord::Labels { .. });
-                self.entry_due |= until.is_some() && (domain || labels);
+                let described = matches!(record, MetaRecord::Desc { .. });
+                self.entry_due |= until.is_some() && !described;
                 let payload = record.encode(self.out.version());
                 let written = self.out.files.meta(&payload);
                 written.map_err(|e| Self::failed(&e))?;

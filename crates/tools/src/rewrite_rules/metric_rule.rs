@@ -89,6 +89,9 @@ impl Parser<'_> {
                 self.metric_clause(Some(metric))?;
             }
         }
+        for warning in std::mem::take(&mut self.held) {
+            self.note_behind(|| warning);
+        }
         Ok(())
     }
 
@@ -274,7 +277,7 @@ impl Parser<'_> {
     }
 
     /// Warns of an instance that the old domains or the new one do not have.
-    fn unknown_output(&self, old: &[InDom], new: InDom, shown: &str, inst: Option<i32>) {
+    fn unknown_output(&mut self, old: &[InDom], new: InDom, shown: &str, inst: Option<i32>) {
         let sides = old.iter().map(|indom| ("old", *indom));
         for (side, indom) in sides.chain([("new", new)]) {
             if indom.is_null() {
@@ -282,9 +285,9 @@ impl Parser<'_> {
             }
             let all = self.archive.meta.all_instances(indom).unwrap_or_default();
             if inst.is_none_or(|inst| all.iter().all(|i| i.inst != inst)) {
-                self.note_behind(|| {
-                    format!("Instance {shown} from OUTPUT clause not found in {side} indom {indom}")
-                });
+                self.held.push(format!(
+                    "Instance {shown} from OUTPUT clause not found in {side} indom {indom}"
+                ));
             }
         }
     }

@@ -15,6 +15,8 @@ pub struct Parser<'a> {
     file: String,
     tokens: Vec<(Token, usize)>,
     pub(super) at: usize,
+    /// Warnings for the end of the rule.
+    pub(super) held: Vec<String>,
     /// What was understood.
     pub rules: Rules,
 }
@@ -35,6 +37,7 @@ impl<'a> Parser<'a> {
             file: String::new(),
             tokens: Vec::new(),
             at: 0,
+            held: Vec::new(),
             rules: Rules::default(),
         }
     }
