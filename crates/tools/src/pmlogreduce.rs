@@ -9,7 +9,9 @@ use pcp::archive::{
 };
 use pcp::timewindow::{TimeWindow, WindowSpec, interval, samples_between};
 use pcp::timezone::Zone;
-use pcp::{Atom, Desc, Error, ErrorCode, InDom, Pmid, Semantics, Timestamp, Type, ValueSet};
+use pcp::{
+    Atom, Desc, Error, ErrorCode, InDom, Instance, Pmid, Semantics, Timestamp, Type, ValueSet,
+};
 
 use crate::options::Spec;
 use crate::pmdumplog::type_name;
@@ -55,9 +57,6 @@ const INTERVAL: Timestamp = Timestamp { sec: 600, nsec: 0 };
 /// Bytes of a volume between entries of the temporal index.
 const INDEX_EVERY: i64 = 100_000;
 
-/// What 32-bit counters begin anew after.
-const WRAP: f64 = 4_294_967_296.0;
-
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
@@ -76,8 +75,28 @@ struct Metric {
     desc: Desc,
     /// What is written of it.
     out: Desc,
-    /// By instance: the last value, and what wraps have added.
-    wraps: HashMap<i32, (f64, f64)>,
+    /// The instances that had values, in the order in which they were met.
+    met: Vec<i32>,
+}
+
+impl Metric {
+    /// Puts values into the order in which PCP's library returns interpolated ones: the instance that was met last, then the
+    /// others from the first on.
+    fn arrange(&mut self, set: &mut ValueSet) {
+        let Ok(values) = &mut set.values else {
+            return;
+        };
+        for value in values.iter() {
+            if !self.met.contains(&value.inst) {
+                self.met.push(value.inst);
+            }
+        }
+        let last = self.met.len().saturating_sub(1);
+        values.sort_by_key(|value| {
+            let at = self.met.iter().position(|inst| *inst == value.inst);
+            at.filter(|at| *at < last).map_or(0, |at| at + 1)
+        });
+    }
 }
 
 fn reduce(args: Vec<String>) -> Result<(), String> {
@@ -177,7 +196,8 @@ struct Reducer {
     raw: SetCursor,
     out: ArchiveWriter,
     metrics: Vec<Metric>,
-    domains: HashMap<InDom, Timestamp>,
+    /// The instances that were written last.
+    domains: HashMap<InDom, Vec<Instance>>,
     records: u64,
     index_at: i64,
     last: Timestamp,
@@ -217,13 +237,11 @@ impl Reducer {
             let Some(desc) = meta.descs.get(pmid.0).copied().filter(|_| !known) else {
                 continue;
             };
-            if !desc.ty.is_numeric() && desc.ty != Type::String {
-                if desc.ty != Type::NoSupport {
-                    eprintln!(
-                        "pmlogreduce: Warning: skipping {}: {name} ({pmid})",
-                        type_name(desc.ty)
-                    );
-                }
+            if !desc.ty.is_numeric() && !matches!(desc.ty, Type::String | Type::NoSupport) {
+                eprintln!(
+                    "pmlogreduce: Warning: skipping {}: {name} ({pmid})",
+                    type_name(desc.ty)
+                );
                 continue;
             }
             let mut out = desc;
@@ -250,7 +268,7 @@ impl Reducer {
             reducer.metrics.push(Metric {
                 desc,
                 out,
-                wraps: HashMap::new(),
+                met: Vec::new(),
             });
         }
         Ok(reducer)
@@ -330,28 +348,13 @@ impl Reducer {
                 && let Ok(values) = &mut set.values
             {
                 for value in values {
-                    let Ok(atom) = Atom::extract(&value.value, metric.desc.ty) else {
-                        continue;
-                    };
-                    let Some(number) = atom.as_f64() else {
-                        continue;
-                    };
-                    let wide = metric.out.ty != metric.desc.ty;
-                    let entry = metric.wraps.entry(value.inst).or_insert((number, 0.0));
-                    if wide && number < entry.0 {
-                        entry.1 += WRAP;
-                    }
-                    entry.0 = number;
-                    let promoted = if entry.1 > 0.0 {
-                        Atom::Double(number + entry.1).convert(metric.out.ty)
-                    } else {
-                        atom.convert(metric.out.ty)
-                    };
-                    if let Ok(promoted) = promoted {
-                        value.value = promoted.to_value();
+                    let atom = Atom::extract(&value.value, metric.desc.ty);
+                    if let Ok(wide) = atom.and_then(|atom| atom.convert(metric.out.ty)) {
+                        value.value = wide.to_value();
                     }
                 }
             }
+            metric.arrange(&mut set);
             kept.push(set);
         }
         kept
@@ -369,7 +372,7 @@ impl Reducer {
             let Some(entry) = entry.filter(|_| !indom.is_null()) else {
                 continue;
             };
-            if self.domains.get(&indom) == Some(&entry.time) {
+            if self.domains.get(&indom) == Some(&entry.instances) {
                 continue;
             }
             if self.trace {
@@ -384,7 +387,7 @@ impl Reducer {
                 indom,
                 instances: entry.instances.clone(),
             };
-            self.domains.insert(indom, entry.time);
+            self.domains.insert(indom, entry.instances.clone());
             domain_changed = true;
             let payload = record.encode(self.out.version());
             self.out.meta(&payload).map_err(|e| failed(&e))?;

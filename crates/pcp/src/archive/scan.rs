@@ -214,7 +214,7 @@ impl Cursor {
     fn trace_torn(&self) -> Result<()> {
         let length = self.volume.read(self.at, 4)?;
         if let Ok(length) = <[u8; 4]>::try_from(&*length) {
-            let wanted = u32::from_be_bytes(length).saturating_sub(4);
+            let wanted = u32::from_be_bytes(length).saturating_sub(8);
             let there = self.volume.len() - self.at - 4;
             eprintln!("Error: data fread got {there} expected {wanted}");
         }
