@@ -16,6 +16,7 @@ use pcp::{
     Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Semantics, Timestamp, Type,
 };
 
+use crate::json;
 use crate::options::Spec;
 use crate::overlapped::Overlapped;
 use crate::source::no_end;
@@ -72,6 +73,7 @@ const SPEC: Spec = Spec {
         ("hostzone", 'z'),
         ("help", '?'),
         ("debug", 'D'),
+        json::LONG,
     ],
     usage: USAGE,
 };
@@ -91,6 +93,7 @@ struct Wanted {
     sizes: bool,
     index: bool,
     dates: u32,
+    json: bool,
 }
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -142,6 +145,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'Z' => zone = value,
             'z' => host_zone = true,
             'D' => {}
+            json::OPTION => wanted.json = true,
             '?' => {
                 eprint!("{USAGE}");
                 return Ok(1);

@@ -16,6 +16,7 @@ use pcp::{
 use crate::options::Spec;
 use crate::pmdumplog::type_name;
 use crate::pmlogextract::create;
+use crate::progress::Progress;
 
 const USAGE: &str = "\
 Usage: pmlogreduce [options] input-archive output-archive
@@ -201,6 +202,7 @@ struct Reducer {
     records: u64,
     index_at: i64,
     last: Timestamp,
+    step: Timestamp,
     trace: bool,
 }
 
@@ -229,6 +231,7 @@ impl Reducer {
             records: 0,
             index_at: INDEX_EVERY,
             last: window.start,
+            step: Timestamp::ZERO,
             trace,
         };
         let meta = set.meta();
@@ -282,9 +285,11 @@ impl Reducer {
         every: u64,
     ) -> Result<(), String> {
         let pmids: Vec<Pmid> = self.metrics.iter().map(|m| m.desc.pmid).collect();
+        self.step = step;
         self.context
             .set_mode(ArchiveMode::Interpolated(step.as_nanos()), window.start);
         let mut done = 0;
+        let mut progress = Progress::new("pmlogreduce", window.start, window.end, false);
         while done < samples {
             let fetched = match self.context.fetch(&pmids) {
                 Ok(fetched) => fetched,
@@ -295,6 +300,7 @@ impl Reducer {
                 return Ok(());
             }
             done += 1;
+            progress.at(fetched.time);
             let logged = self.logged(fetched.time)?;
             let sets = self.promoted(fetched.sets, &logged);
             if !sets.is_empty() {
@@ -368,7 +374,8 @@ impl Reducer {
                 continue;
             };
             let indom = metric.desc.indom;
-            let entry = self.context.meta().instances_at(indom, time);
+            // PCP's library has gone on to the next sample by now.
+            let entry = self.context.meta().instances_at(indom, time + self.step);
             let Some(entry) = entry.filter(|_| !indom.is_null()) else {
                 continue;
             };

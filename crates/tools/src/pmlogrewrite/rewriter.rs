@@ -8,6 +8,7 @@ use pcp::{Desc, ErrorCode, InDom, Pmid, Timestamp, Type};
 
 use crate::logmerge::LogWriter;
 use crate::pmlogextract::create;
+use crate::progress::Progress;
 use crate::rewrite_rules::Rules;
 
 /// The work on one archive.
@@ -143,6 +144,8 @@ impl Rewriter {
         let archive = self.archive.clone();
         let mut cursor = Cursor::at_start(archive.clone()).map_err(|e| self.bad(&e, None))?;
         let mut volume = archive.first_volume();
+        let to = archive.end().unwrap_or(archive.label.start);
+        let mut progress = Progress::new("pmlogrewrite", archive.label.start, to, false);
         loop {
             let record = match cursor.following() {
                 Ok(Some(record)) => record,
@@ -154,6 +157,7 @@ impl Rewriter {
                 self.out.begin_volume().map_err(|e| Self::failed(&e))?;
                 self.entry_due = true;
             }
+            progress.at(record.time);
             let before = self.out.files.offsets();
             let entry = archive.index.get(self.next_entry);
             if entry.is_some_and(|e| e.time == record.time) {
