@@ -1,5 +1,6 @@
 //! `pmdumplog`: what is in an archive, as text (pmdumplog(1)).
 
+mod raw;
 mod records;
 
 use std::collections::HashMap;
@@ -111,6 +112,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     };
     let mut wanted = Wanted::default();
     let (mut zone, mut host_zone, mut pmns) = (None, false, None);
+    let mut physical = None;
     let mut window = WindowSpec::default();
     for (option, value) in parsed.options {
         match option {
@@ -146,6 +148,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'z' => host_zone = true,
             'D' => {}
             json::OPTION => wanted.json = true,
+            'v' => physical = value,
             '?' => {
                 eprint!("{USAGE}");
                 return Ok(1);
@@ -155,6 +158,11 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 return Ok(1);
             }
         }
+    }
+    if let Some(path) = physical {
+        let status = raw::dump(&mut out, &path)?;
+        out.flush()?;
+        return Ok(status);
     }
     let anything = wanted.descs
         || wanted.indoms

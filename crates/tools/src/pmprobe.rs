@@ -145,6 +145,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         }
         match opened.context.traverse(&root.as_str().into()) {
             Ok(found) => names.extend(found),
+            Err(error) if wanted.json => {
+                let root = root.as_str().into();
+                json_lines(&mut out, &mut opened.context, &root, Err(error.code()))?;
+            }
             Err(error) => {
                 let code = error.code();
                 writeln!(out, "{root} {} {code}", code.0)?;
