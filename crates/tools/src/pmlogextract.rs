@@ -346,28 +346,32 @@ fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec
             continue;
         };
         let complaints = match seen.get(&desc.pmid) {
-            Some((old, old_names)) => differences((old, old_names), (desc, names)),
+            Some((old, old_names)) => {
+                let found = differences((old, old_names), (desc, names));
+                found.into_iter().map(|what| (desc.pmid, what)).collect()
+            }
             None => {
                 let mut moved = Vec::new();
                 for name in names {
                     if let Some(pmid) = by_name.insert(name.clone(), desc.pmid)
                         && pmid != desc.pmid
                     {
-                        moved.push(format!("{name}: PMID changed from {pmid} to {}", desc.pmid));
+                        let new = desc.pmid;
+                        moved.push((pmid, format!("{name}: PMID changed from {pmid} to {new}")));
                     }
                 }
                 seen.insert(desc.pmid, (*desc, names.clone()));
                 moved
             }
         };
-        for what in complaints {
+        for (pmid, what) in complaints {
             if !wanted.skip_mismatched {
                 return Err(format!(
                     "pmlogextract: Error: metric {what}!\nArchive \"{output}\" not created.\n"
                 ));
             }
             eprintln!("pmlogextract: Warning: metric {what}!");
-            wrong.push(desc.pmid);
+            wrong.push(pmid);
         }
     }
     if !wrong.is_empty() {

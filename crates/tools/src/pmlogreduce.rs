@@ -76,28 +76,6 @@ struct Metric {
     desc: Desc,
     /// What is written of it.
     out: Desc,
-    /// The instances that had values, in the order in which they were met.
-    met: Vec<i32>,
-}
-
-impl Metric {
-    /// Puts values into the order in which PCP's library returns interpolated ones: the instance that was met last, then the
-    /// others from the first on.
-    fn arrange(&mut self, set: &mut ValueSet) {
-        let Ok(values) = &mut set.values else {
-            return;
-        };
-        for value in values.iter() {
-            if !self.met.contains(&value.inst) {
-                self.met.push(value.inst);
-            }
-        }
-        let last = self.met.len().saturating_sub(1);
-        values.sort_by_key(|value| {
-            let at = self.met.iter().position(|inst| *inst == value.inst);
-            at.filter(|at| *at < last).map_or(0, |at| at + 1)
-        });
-    }
 }
 
 fn reduce(args: Vec<String>) -> Result<(), String> {
@@ -268,11 +246,7 @@ impl Reducer {
             };
             let payload = record.encode(reducer.out.version());
             reducer.out.meta(&payload).map_err(|e| failed(&e))?;
-            reducer.metrics.push(Metric {
-                desc,
-                out,
-                met: Vec::new(),
-            });
+            reducer.metrics.push(Metric { desc, out });
         }
         Ok(reducer)
     }
@@ -360,7 +334,6 @@ impl Reducer {
                     }
                 }
             }
-            metric.arrange(&mut set);
             kept.push(set);
         }
         kept
