@@ -334,6 +334,9 @@ impl Reducer {
                     }
                 }
             }
+            if metric.desc.ty == Type::NoSupport && set.instances().is_empty() {
+                set.values = Err(ErrorCode::PMID_LOG);
+            }
             kept.push(set);
         }
         kept

@@ -51,7 +51,7 @@ fn records(out: &mut impl Write, file: &mut impl Read) -> io::Result<()> {
             }
         }
         if left.limit() > 0 {
-            return writeln!(out, "Unexpected EOF");
+            writeln!(out, "Unexpected EOF")?;
         }
         if printed > 0 {
             writeln!(out)?;
@@ -94,7 +94,7 @@ mod tests {
         let whole = "Dump ... record len: 13 @ offset: 0\n 01020304 05\n";
         assert_eq!(dumped(&file), whole);
         file.extend_from_slice(&[0, 0, 0, 12, 6, 7]);
-        let torn = "Dump ... record len: 12 @ offset: 13\n 0607Unexpected EOF\n";
+        let torn = "Dump ... record len: 12 @ offset: 13\n 0607Unexpected EOF\n\nUnexpected EOF\n";
         assert_eq!(dumped(&file), format!("{whole}{torn}"));
         assert_eq!(
             dumped(&[0, 0, 0, 8, 0, 0, 0, 9]),

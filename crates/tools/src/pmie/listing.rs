@@ -89,7 +89,10 @@ fn expression(of: &Expr, sources: &Sources) -> String {
                 false => text,
             }
         }
-        Form::Negate(e) => unary("-", e),
+        Form::Negate(e) => match e.constant() {
+            Some(value) => number(-value),
+            None => unary("-", e),
+        },
         Form::Not(e) => unary("!", e),
         Form::Rate(e) => unary("rate", e),
         Form::Rising(e) => unary("rising", e),

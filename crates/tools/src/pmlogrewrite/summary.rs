@@ -1,5 +1,7 @@
 //! The rules in words (`pmlogrewrite -v`).
 
+use std::collections::HashSet;
+
 use pcp::archive::{Archive, IndomEntry};
 use pcp::{Desc, InDom, Pmid, Timestamp};
 
@@ -35,20 +37,30 @@ pub fn summary(archive: &Archive, rules: &Rules) {
             time.nsec
         );
     }
-    for (indom, entries) in archive.meta.indoms.iter() {
-        if let Some(rule) = rules.indoms.get(&InDom(indom)) {
-            domain(InDom(indom), rule, entries);
+    // What was met last comes first, as in PCP's tool; metrics that only their domains concern were met at the end.
+    let mut shown = HashSet::new();
+    let mut indoms = rules.named_indoms.clone();
+    indoms.retain(|indom| shown.insert(*indom));
+    for indom in indoms.into_iter().rev() {
+        if let (Some(rule), Some(entries)) =
+            (rules.indoms.get(&indom), archive.meta.indoms.get(indom.0))
+        {
+            domain(indom, rule, entries);
         }
     }
-    for (pmid, desc) in archive.meta.descs.iter() {
-        let (rule, indom) = (
-            rules.metrics.get(&Pmid(pmid)),
-            rules.indoms.get(&desc.indom),
-        );
+    let all = archive.meta.descs.iter().map(|(pmid, _)| Pmid(pmid));
+    let mut shown = HashSet::new();
+    let mut pmids: Vec<Pmid> = rules.named_metrics.iter().copied().chain(all).collect();
+    pmids.retain(|pmid| shown.insert(*pmid));
+    for pmid in pmids.into_iter().rev() {
+        let Some(desc) = archive.meta.descs.get(pmid.0) else {
+            continue;
+        };
+        let (rule, indom) = (rules.metrics.get(&pmid), rules.indoms.get(&desc.indom));
         if rule.is_some() || indom.is_some() {
-            let names = archive.meta.names.names_of(Pmid(pmid));
+            let names = archive.meta.names.names_of(pmid);
             let name = names.first().cloned().unwrap_or_default();
-            println!("\nMetric: {name} ({})", Pmid(pmid));
+            println!("\nMetric: {name} ({pmid})");
             metric(desc, rule.unwrap_or(&MetricRule::default()), indom);
         }
     }

@@ -44,7 +44,10 @@ impl Parser<'_> {
         let word = self.text()?;
         if !word.starts_with(|c: char| c.is_ascii_digit()) {
             return Ok(match self.archive.meta.names.lookup(word.as_bytes()) {
-                Ok(pcp::pmns::Place::Leaf(pmid)) => vec![(pmid, Some(word.as_str().into()))],
+                Ok(pcp::pmns::Place::Leaf(pmid)) => {
+                    self.rules.named_metrics.push(pmid);
+                    vec![(pmid, Some(word.as_str().into()))]
+                }
                 _ => {
                     self.note(|| format!("Metric: {word}: {}", pcp::ErrorCode::NAME));
                     Vec::new()
@@ -69,6 +72,8 @@ impl Parser<'_> {
             .filter(|p| p.domain() == domain && same(cluster, p.cluster()) && same(item, p.item()))
             .map(|p| (p, None))
             .collect();
+        let pmids = found.iter().map(|(pmid, _)| *pmid);
+        self.rules.named_metrics.extend(pmids);
         found.reverse();
         if found.is_empty() {
             self.note(|| format!("Metric: {word}: {}", pcp::ErrorCode::PMID_LOG));

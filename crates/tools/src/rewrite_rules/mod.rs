@@ -140,6 +140,10 @@ pub struct Rules {
     pub indoms: HashMap<InDom, IndomRule>,
     /// By metric.
     pub metrics: HashMap<Pmid, MetricRule>,
+    /// The domains that rules name, in the order in which they were met.
+    pub named_indoms: Vec<InDom>,
+    /// The metrics that rules name.
+    pub named_metrics: Vec<Pmid>,
     /// In order.
     pub texts: Vec<TextRule>,
     /// In order.
