@@ -903,7 +903,7 @@ fn json_lines_have_the_same_values() {
     assert_eq!(all[0]["value"], 119);
     let seconds = lines(
         "pmval",
-        &["--json", "-U", "archives/ok-foo", "sample.seconds"],
+        &["--json", "-r", "-U", "archives/ok-foo", "sample.seconds"],
     );
     assert!(seconds.iter().all(|line| line["units"] == "sec"));
     let events = lines(

@@ -80,8 +80,7 @@ impl std::fmt::Display for Line<'_> {
 
 /// A time as RFC 3339 has it, in UTC.
 pub fn timestamp(time: Timestamp) -> Value {
-    let nanos = i32::try_from(time.nsec).unwrap_or(0);
-    match jiff::Timestamp::new(time.sec, nanos) {
+    match jiff::Timestamp::new(time.sec, time.nsec) {
         Ok(time) => json!(time.to_string()),
         Err(_) => Value::Null,
     }

@@ -9,7 +9,7 @@ use pcp::{Desc, ErrorCode, InDom, Pmid, Timestamp, Type};
 use crate::logmerge::LogWriter;
 use crate::pmlogextract::create;
 use crate::progress::Progress;
-use crate::rewrite_rules::Rules;
+use crate::rewrite_rules::{IndomRule, Rules};
 
 /// The work on one archive.
 pub struct Rewriter {
@@ -278,11 +278,11 @@ impl Rewriter {
                 instances,
             } => {
                 let time = moved(rules, *time);
-                let mut instances = instances.clone();
-                let mut indoms = vec![*indom];
-                if let Some(rule) = rules.indoms.get(indom) {
-                    instances.retain(|i| rule.instances.get(&i.inst).is_none_or(|r| !r.delete));
-                    for instance in &mut instances {
+                let mut changed = instances.clone();
+                let rule = rules.indoms.get(indom);
+                if let Some(rule) = rule {
+                    changed.retain(|i| rule.instances.get(&i.inst).is_none_or(|r| !r.delete));
+                    for instance in &mut changed {
                         if let Some(change) = rule.instances.get(&instance.inst) {
                             instance.inst = change.number.unwrap_or(instance.inst);
                             if let Some(name) = &change.name {
@@ -290,14 +290,12 @@ impl Rewriter {
                             }
                         }
                     }
-                    indoms = vec![rule.indom.unwrap_or(*indom)];
-                    indoms.extend(&rule.duplicates);
                 }
-                let kept = indoms.into_iter().filter(|i| !self.unused.contains(i));
-                kept.map(|indom| MetaRecord::Indom {
+                let kept = targets(*indom, rule).filter(|(i, _)| !self.unused.contains(i));
+                kept.map(|(indom, as_it_was)| MetaRecord::Indom {
                     time,
                     indom,
-                    instances: instances.clone(),
+                    instances: if as_it_was { instances } else { &changed }.clone(),
                 })
                 .collect()
             }
@@ -307,11 +305,11 @@ impl Rewriter {
                 changes,
             } => {
                 let time = moved(rules, *time);
-                let mut changes = changes.clone();
-                let mut indoms = vec![*indom];
-                if let Some(rule) = rules.indoms.get(indom) {
-                    changes.retain(|(i, _)| rule.instances.get(i).is_none_or(|r| !r.delete));
-                    for (inst, name) in &mut changes {
+                let mut changed = changes.clone();
+                let rule = rules.indoms.get(indom);
+                if let Some(rule) = rule {
+                    changed.retain(|(i, _)| rule.instances.get(i).is_none_or(|r| !r.delete));
+                    for (inst, name) in &mut changed {
                         if let Some(change) = rule.instances.get(inst) {
                             *inst = change.number.unwrap_or(*inst);
                             if let (Some(name), Some(new)) = (name, &change.name) {
@@ -319,14 +317,12 @@ impl Rewriter {
                             }
                         }
                     }
-                    indoms = vec![rule.indom.unwrap_or(*indom)];
-                    indoms.extend(&rule.duplicates);
                 }
-                let kept = indoms.into_iter().filter(|i| !self.unused.contains(i));
-                kept.map(|indom| MetaRecord::IndomDelta {
+                let kept = targets(*indom, rule).filter(|(i, _)| !self.unused.contains(i));
+                kept.map(|(indom, as_it_was)| MetaRecord::IndomDelta {
                     time,
                     indom,
-                    changes: changes.clone(),
+                    changes: if as_it_was { changes } else { &changed }.clone(),
                 })
                 .collect()
             }
@@ -484,6 +480,16 @@ impl Rewriter {
             sets,
         }]
     }
+}
+
+/// The domains that a domain becomes, and whether they have its instances as they were: that which was duplicated does.
+fn targets(indom: InDom, rule: Option<&IndomRule>) -> impl Iterator<Item = (InDom, bool)> {
+    let duplicates = rule.map_or(&[][..], |r| r.duplicates.as_slice());
+    let own = match rule.and_then(|r| r.indom) {
+        Some(new) => (new, false),
+        None => (indom, !duplicates.is_empty()),
+    };
+    std::iter::once(own).chain(duplicates.iter().map(|new| (*new, false)))
 }
 
 /// A time by the rules.
