@@ -1,45 +1,11 @@
 //! The archive tools beside Debian's own, on the archives of PCP's test suite: output to the byte, and exit statuses.
 
-use std::path::{Path, PathBuf};
+mod pcp_suite;
+
 use std::process::Command;
-use std::sync::OnceLock;
 
-use spile_tests::{Outcome, Scratch, pcp_peer, run, spile_path};
-
-/// Where Debian's PCP is unpacked.
-fn peer() -> &'static Path {
-    static PEER: OnceLock<PathBuf> = OnceLock::new();
-    PEER.get_or_init(|| pcp_peer::root(env!("CARGO_TARGET_TMPDIR")))
-}
-
-/// The folder of PCP's test suite.
-fn suite() -> &'static Path {
-    static SUITE: OnceLock<PathBuf> = OnceLock::new();
-    SUITE.get_or_init(|| pcp_peer::suite(env!("CARGO_TARGET_TMPDIR")))
-}
-
-fn in_suite(mut command: Command, args: &[&str]) -> Outcome {
-    command.args(args).current_dir(suite());
-    command
-        .env("TZ", "UTC")
-        .env("LC_ALL", "C")
-        .env("PCP_DIR", "");
-    run(command)
-}
-
-fn debian(tool: &str, args: &[&str]) -> Outcome {
-    let root = peer();
-    let places = ["usr/bin", "usr/lib/pcp/bin"].map(|p| root.join(p).join(tool));
-    let program = places.iter().find(|p| p.exists());
-    let program = program.unwrap_or_else(|| panic!("Debian's {tool} is missing"));
-    in_suite(Command::new(program), args)
-}
-
-fn ours(tool: &str, args: &[&str]) -> Outcome {
-    let mut command = Command::new(spile_path());
-    command.arg(tool);
-    in_suite(command, args)
-}
+use pcp_suite::{debian, in_suite, ours, peer, suite};
+use spile_tests::{Outcome, Scratch};
 
 /// Both tools say the same.
 fn same(tool: &str, args: &[&str]) {
@@ -60,6 +26,13 @@ fn dumps_and_summaries_are_equal() {
         let path = format!("archives/{archive}");
         same("pmdumplog", &["-z", "-a", &path]);
         same("pmloglabel", &["-L", &path]);
+    }
+    for file in [
+        "archives/ok-foo.0",
+        "archives/ok-foo.index",
+        "badarchives/badlen-1.0",
+    ] {
+        same("pmdumplog", &["-v", file]);
     }
     for archive in [
         "changeinst",
@@ -668,83 +641,6 @@ fn specifications_of_simple_keys_have_all_parts() {
     ]);
 }
 
-/// What the tools write, Debian's tools find sound and read as they read their own.
-#[test]
-fn written_archives_are_debian_s() {
-    let scratch = Scratch::new("pcp-archives");
-    let path = |name: &str| {
-        let path = scratch.write(name, "");
-        let _ = std::fs::remove_file(&path);
-        path.to_str().expect("a path in UTF-8").to_owned()
-    };
-    let cases: [(&str, &[&str]); 5] = [
-        ("pmlogextract", &["archives/arch_a", "archives/arch_b"]),
-        (
-            "pmlogextract",
-            &["-S", "5min", "-T", "5min", "archives/mirage"],
-        ),
-        ("pmlogextract", &["-V", "3", "archives/sample-labels"]),
-        ("pmlogrewrite", &["-V", "3", "archives/mmv.help"]),
-        (
-            "pmlogreduce",
-            &["-S", "15s", "-t", "15s", "archives/kenj-pc-1"],
-        ),
-    ];
-    for (number, (tool, args)) in cases.into_iter().enumerate() {
-        let (own, theirs) = (
-            path(&format!("own{number}")),
-            path(&format!("theirs{number}")),
-        );
-        ours(tool, &[args, &[own.as_str()]].concat()).ok();
-        debian(tool, &[args, &[theirs.as_str()]].concat()).ok();
-        let checked = debian("pmlogcheck", &[&own]).ok();
-        let reference = debian("pmlogcheck", &[&theirs]).ok();
-        let plain = |text: &str| text.replace(&theirs, &own);
-        assert_eq!(checked.stderr, plain(&reference.stderr), "{tool} {args:?}");
-        let (read, wanted) = (
-            debian("pmdumplog", &["-dit", &own]).ok(),
-            debian("pmdumplog", &["-dit", &theirs]).ok(),
-        );
-        assert_eq!(read.stdout, plain(&wanted.stdout), "{tool} {args:?}");
-    }
-}
-
-/// Records that are passed on as they are, and metadata in the order of the archive it is from: all files are Debian's to the
-/// byte, but for the number of the process in their labels.
-#[test]
-fn extracts_are_debian_s_to_the_byte() {
-    let scratch = Scratch::new("pcp-extracts");
-    let config = scratch.write("config", "pmcd\nkernel.all.load [\"1 minute\"]\n");
-    let config = config.to_str().expect("a path in UTF-8");
-    let cases: [&[&str]; 5] = [
-        // Metrics with several names, and instances that are not stored in the order of their numbers.
-        &["archives/20180102"],
-        &["-c", config, "archives/20180102"],
-        &["-S", "5min", "-T", "5min", "archives/mirage"],
-        &["archives/sample-labels", "archives/sample-labels"],
-        &["-s", "3", "-v", "2", "archives/sample-labels"],
-    ];
-    for (number, args) in cases.into_iter().enumerate() {
-        let base = |whose: &str| {
-            let path = scratch.path(&format!("{whose}{number}"));
-            path.to_str().expect("a path in UTF-8").to_owned()
-        };
-        let (own, theirs) = (base("own"), base("theirs"));
-        ours("pmlogextract", &[args, &[own.as_str()]].concat()).ok();
-        debian("pmlogextract", &[args, &[theirs.as_str()]].concat()).ok();
-        for suffix in ["0", "meta", "index"] {
-            let content = |base: &str| {
-                let mut bytes = std::fs::read(format!("{base}.{suffix}")).expect("a file");
-                // Behind the length and the magic number.
-                bytes[8..12].fill(0);
-                bytes
-            };
-            let same = content(&own) == content(&theirs);
-            assert!(same, "pmlogextract {args:?}: .{suffix} is another");
-        }
-    }
-}
-
 /// The suite's damaged archives make no tool crash.
 #[test]
 fn damage_crashes_nothing() {
@@ -954,4 +850,103 @@ fn pmtop_shows_what_pmval_shows() {
             );
         }
     }
+}
+
+/// Lines of `--json` have the values that Debian's tools print as text.
+#[test]
+fn json_lines_have_the_same_values() {
+    let lines = |tool: &str, args: &[&str]| -> Vec<serde_json::Value> {
+        let said = ours(tool, args).ok().stdout;
+        let line = |line| serde_json::from_str(line).expect("a line of JSON");
+        said.lines().map(line).collect()
+    };
+    let found = lines(
+        "pmprobe",
+        &["--json", "-a", "archives/ok-foo", "sample", "nosuch"],
+    );
+    let mut own: Vec<String> = Vec::new();
+    for line in &found {
+        let metric = line["metric"].as_str().expect("a name");
+        let value = match &line["value"] {
+            serde_json::Value::String(text) => format!("{text:?}"),
+            number => number.to_string(),
+        };
+        match own.last_mut() {
+            Some(last) if last.split(' ').next() == Some(metric) => {
+                last.push_str(&format!(" {value}"))
+            }
+            _ => own.push(format!("{metric} {value}")),
+        }
+    }
+    let theirs = debian("pmprobe", &["-v", "-a", "archives/ok-foo", "sample"]).ok();
+    let theirs: Vec<String> = theirs
+        .stdout
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            format!("{} {}", words[0], words[2..].join(" "))
+        })
+        .collect();
+    // What is not known is said ahead of all values.
+    assert_eq!(own.remove(0), "nosuch null");
+    own.sort();
+    let mut theirs = theirs;
+    theirs.sort();
+    assert_eq!(own, theirs);
+    assert_eq!(found[0]["error"], "Unknown metric name");
+
+    // A time, instances and units, as pmdumplog prints them.
+    let all = lines("pmdumplog", &["--json", "archives/ok-foo", "sample.colour"]);
+    assert_eq!(all.len(), 3 * 8);
+    assert_eq!(all[0]["timestamp"], "1998-08-06T18:34:33.248687Z");
+    assert_eq!(all[0]["instance"], "red");
+    assert_eq!(all[0]["value"], 119);
+    let seconds = lines(
+        "pmval",
+        &["--json", "-r", "-U", "archives/ok-foo", "sample.seconds"],
+    );
+    assert!(seconds.iter().all(|line| line["units"] == "sec"));
+    let events = lines(
+        "pmevent",
+        &["--json", "-a", "archives/eventrec", "sample.event.records"],
+    );
+    assert_eq!(events[0]["metric"], "sample.event.type");
+    assert_eq!(events[0]["events"], "sample.event.records");
+    let summary = lines(
+        "pmlogsummary",
+        &["--json", "archives/ok-foo", "sample.colour"],
+    );
+    assert_eq!(summary[0]["minimum"], 119.0);
+    assert_eq!(summary[0]["samples"], 8);
+}
+
+/// What `l` lists in the dialogue of `pmie -d`.
+#[test]
+fn rules_are_listed_as_by_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie-list");
+    let rules = scratch.write(
+        "rules",
+        r#"
+a = hinv.ncpu;
+c = some_inst (disk.dev.total > 10 count/sec) && ! hinv.ncpu == 4;
+d = 100 * kernel.all.load @0..2;
+f = some_inst match_inst "sd.*" disk.dev.total > 10 -> print "hi %v" & shell "true";
+g = rising (hinv.ncpu > 2) || falling (hinv.ncpu < 3 Kbyte);
+h = 30 %_inst disk.dev.total > 0 -> alarm 10 min "foo" "bar";
+i = ruleset hinv.ncpu > 1 -> print "x" else hinv.ncpu > 2 -> print "y" otherwise -> print "z";
+j = rate hinv.ncpu > -3;
+k = hinv.ncpu * 3 + 2 / hinv.ncpu - 1;
+"#,
+    );
+    let dialogue = format!("printf 'f {}\nl\nl k\nl nosuch\nq\n' | ", rules.display());
+    let listed = |program: &str| {
+        let mut command = Command::new("sh");
+        command.env_remove("PCP_DERIVED_CONFIG");
+        let shell = format!("{dialogue} {program} -d -a archives/20201109");
+        in_suite(command, &["-c", &shell]).ok().stdout
+    };
+    let theirs = listed(&peer().join("usr/bin/pmie").display().to_string());
+    assert!(theirs.contains("rule \"nosuch\" not defined"), "{theirs}");
+    let own = listed(&format!("{} pmie", spile_tests::spile_path().display()));
+    assert_eq!(own, theirs);
 }

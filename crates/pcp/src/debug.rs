@@ -69,6 +69,8 @@ pub enum Flag {
     Pdu = 0,
     /// What fetches return.
     Fetch = 1,
+    /// Conversions of values.
+    Value = 3,
     /// Reading and searching archives.
     Log = 7,
     /// Metadata of archives.

@@ -1,5 +1,7 @@
 //! Results of fetches as diagnostics show them (`-Dfetch`).
 
+use std::sync::OnceLock;
+
 use crate::archive::Archive;
 use crate::context::Context;
 use crate::desc::{Desc, Type};
@@ -61,8 +63,39 @@ pub fn dump_record(mut archive: &Archive, record: &Fetched) -> String {
     dump(&mut archive, record)
 }
 
+/// The same of values that were taken out of their archive: instances have no names.
+#[must_use]
+pub fn dump_values(archive: &Archive, values: &Fetched) -> String {
+    dump(&mut Nameless(archive), values)
+}
+
+/// An archive whose instances go without names.
+struct Nameless<'a>(&'a Archive);
+
+impl Known for Nameless<'_> {
+    fn names(&mut self, pmid: Pmid) -> Vec<Text> {
+        self.0.meta.names.names_of(pmid)
+    }
+
+    fn desc(&mut self, pmid: Pmid) -> Option<Desc> {
+        self.0.meta.descs.get(pmid.0).copied()
+    }
+
+    fn instance(&mut self, _: InDom, _: i32) -> Option<Text> {
+        None
+    }
+}
+
+static TIMES_IN: OnceLock<Zone> = OnceLock::new();
+
+/// Shows times of results in a zone, instead of the local one; the first zone holds.
+pub fn dump_times_in(zone: Zone) {
+    let _ = TIMES_IN.set(zone);
+}
+
 fn dump(known: &mut impl Known, fetched: &Fetched) -> String {
-    let clock = Zone::local().clock(fetched.time, 9);
+    let zone = TIMES_IN.get().cloned().unwrap_or_else(Zone::local);
+    let clock = zone.clock(fetched.time, 9);
     let mut out = format!(
         "__pmResult dump from {:#x} timestamp: {}.{:09} {clock} numpmid: {}\n",
         std::ptr::from_ref(fetched) as usize,
@@ -95,10 +128,13 @@ fn dump(known: &mut impl Known, fetched: &Fetched) -> String {
         // Derived metrics have their own numbers of type FLOAT out of line with PCP's library.
         let block = values.iter().any(|v| matches!(v.value, Value::Block(_)))
             || set.pmid.is_derived() && ty == Type::Float;
+        let format = match set.format {
+            2 => 2,
+            _ => u8::from(block),
+        };
         out.push_str(&format!(
-            "numval: {} valfmt: {} vlist[]:\n",
-            values.len(),
-            u8::from(block)
+            "numval: {} valfmt: {format} vlist[]:\n",
+            values.len()
         ));
         for value in values {
             if value.inst == INST_NULL && indom.is_null() {

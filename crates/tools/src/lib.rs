@@ -2,6 +2,7 @@
 
 mod background;
 mod colour;
+mod json;
 mod labelset;
 mod local;
 mod logconfig;

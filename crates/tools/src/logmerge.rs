@@ -291,12 +291,26 @@ impl LogWriter {
         domain_changed: bool,
         payload: &[u8],
     ) -> io::Result<()> {
-        self.last_at = Some(before);
         // The stretch is reckoned from the end of the record that had the last entry.
         let end = before.1 + payload.len() as i64 + 8;
-        if self.records == 0 || domain_changed || end > self.index_at {
-            self.files.index(time, before)?;
+        let due = self.records == 0 || domain_changed || end > self.index_at;
+        if due {
             self.index_at = end + INDEX_EVERY;
+        }
+        self.data_at(time, before, due, payload)
+    }
+
+    /// Writes a data record, and an entry of the index for it if that is wanted.
+    pub fn data_at(
+        &mut self,
+        time: Timestamp,
+        before: (i64, i64),
+        entry: bool,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        self.last_at = Some(before);
+        if entry {
+            self.files.index(time, before)?;
             self.last_at = None;
         }
         self.files.data(payload)?;

@@ -1,5 +1,7 @@
 //! Command-line options as PCP's tools take them: getopt's rules, words and usage texts (pmGetOptions(3)).
 
+use crate::json;
+
 /// Letters that stand for options which have a long name only, and take an argument.
 pub const LONG_ONLY: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e0ff}';
 
@@ -56,6 +58,10 @@ impl Spec<'_> {
     /// The text for standard error: what is wrong, and the usage.
     pub fn parse(&self, args: impl IntoIterator<Item = String>) -> Result<Parsed, String> {
         let parsed = self.sort(args)?;
+        let help = parsed.options.iter().any(|(option, _)| *option == '?');
+        if help && self.long.contains(&json::LONG) {
+            return Err(format!("{}{}", self.usage, json::HELP));
+        }
         for (option, value) in &parsed.options {
             if let ('D', Some(what)) = (option, value)
                 && pcp::debug::set(what).is_none()

@@ -1,5 +1,6 @@
 //! `pmdumplog`: what is in an archive, as text (pmdumplog(1)).
 
+mod raw;
 mod records;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use pcp::{
     Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Semantics, Timestamp, Type,
 };
 
+use crate::json;
 use crate::options::Spec;
 use crate::overlapped::Overlapped;
 use crate::source::no_end;
@@ -72,6 +74,7 @@ const SPEC: Spec = Spec {
         ("hostzone", 'z'),
         ("help", '?'),
         ("debug", 'D'),
+        json::LONG,
     ],
     usage: USAGE,
 };
@@ -91,6 +94,7 @@ struct Wanted {
     sizes: bool,
     index: bool,
     dates: u32,
+    json: bool,
 }
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -108,6 +112,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     };
     let mut wanted = Wanted::default();
     let (mut zone, mut host_zone, mut pmns) = (None, false, None);
+    let mut physical = None;
     let mut window = WindowSpec::default();
     for (option, value) in parsed.options {
         match option {
@@ -142,6 +147,8 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'Z' => zone = value,
             'z' => host_zone = true,
             'D' => {}
+            json::OPTION => wanted.json = true,
+            'v' => physical = value,
             '?' => {
                 eprint!("{USAGE}");
                 return Ok(1);
@@ -151,6 +158,11 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 return Ok(1);
             }
         }
+    }
+    if let Some(path) = physical {
+        let status = raw::dump(&mut out, &path)?;
+        out.flush()?;
+        return Ok(status);
     }
     let anything = wanted.descs
         || wanted.indoms

@@ -11,7 +11,8 @@ use pcp::timewindow::{SECOND, samples_between};
 use pcp::{Context, Timestamp};
 
 use self::layout::Layout;
-use self::source_metrics::Sources;
+use self::source_metrics::{Shown, Sources};
+use crate::json;
 use crate::options::{Parsed, Spec};
 use crate::source::{self, Refusal, Source, VERSION};
 
@@ -91,7 +92,7 @@ const LONG: &[(&str, char)] = &[
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG].concat();
+    let long = [source::LONG, LONG, &[json::LONG]].concat();
     let spec = Spec {
         tool: "pmdumptext",
         short: "A:a:c:Cd:D:f:FGh:Hilmn:NMoO:P:R:rs:S:t:T:uU:Vw:XzZ:?",
@@ -130,6 +131,7 @@ struct Request {
     layout: Layout,
     config: Option<String>,
     check: bool,
+    json: bool,
 }
 
 impl Request {
@@ -146,6 +148,7 @@ impl Request {
             match option {
                 'c' => request.config = value.clone(),
                 'C' => request.check = true,
+                &json::OPTION => request.json = true,
                 'd' => {
                     let mut characters = text.chars();
                     match (characters.next(), characters.next()) {
@@ -226,6 +229,7 @@ impl Request {
             source: self.source,
             layout: self.layout,
             check: self.check,
+            json: self.json,
             sources,
         })
     }
@@ -235,10 +239,32 @@ struct Dump {
     source: Source,
     layout: Layout,
     check: bool,
+    json: bool,
     sources: Sources,
 }
 
 impl Dump {
+    /// A row's values as lines of JSON.
+    fn lines(&self, out: &mut impl Write, time: Timestamp) -> io::Result<()> {
+        for column in &self.sources.columns {
+            let value = match &column.value {
+                Some(Shown::Number(number)) => Ok(json::number(*number)),
+                Some(Shown::Text(text)) => Ok(text.as_str().into()),
+                None => Err(pcp::ErrorCode::VALUE),
+            };
+            let line = json::Line {
+                time,
+                metric: &column.name,
+                instance: column.instance.as_ref().map(|i| i.name.to_string()),
+                value,
+                units: column.units().to_string(),
+                more: Vec::new(),
+            };
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+
     fn run(mut self) -> io::Result<u8> {
         let mut out = BufWriter::new(io::stdout().lock());
         let window = self.sources.window;
@@ -260,7 +286,9 @@ impl Dump {
                 archive.set_mode(ArchiveMode::Interpolated(step.as_nanos()), window.origin);
             }
         }
-        self.layout.header(&mut out, &self.sources, window.origin)?;
+        if !self.json {
+            self.layout.header(&mut out, &self.sources, window.origin)?;
+        }
         if self.check {
             return out.flush().map(|()| 0);
         }
@@ -280,8 +308,12 @@ impl Dump {
                 Timestamp::now()
             };
             let time = self.sources.fetch(planned);
-            self.layout.row(&mut out, &self.sources, time)?;
             done += 1;
+            if self.json {
+                self.lines(&mut out, time)?;
+                continue;
+            }
+            self.layout.row(&mut out, &self.sources, time)?;
             let repeat = i128::try_from(self.layout.repeat).unwrap_or(0);
             if repeat > 0 && done % repeat == 0 {
                 out.write_all(b"\n")?;

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use pcp::archive::ArchiveMode;
 use pcp::{
-    Context, Desc, Error, ErrorCode, EventArray, EventParam, EventRecord, INST_NULL, Instance,
-    Pmid, Text, Timestamp, Type, Value,
+    Atom, Context, Desc, Error, ErrorCode, EventArray, EventParam, EventRecord, INST_NULL,
+    Instance, InstanceValue, Pmid, Text, Timestamp, Type, Value,
 };
 
+use serde_json::json;
+
+use crate::json;
 use crate::source::Opened;
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -38,10 +41,15 @@ pub struct Report<W: Write> {
     pub samples: Option<u64>,
     /// Between fetches.
     pub interval: Timestamp,
+    /// Lines of JSON instead of text.
+    pub json: bool,
 }
 
 impl<W: Write> Report<W> {
     fn heading(&mut self, archive: bool) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
         let out = &mut self.out;
         if archive {
             writeln!(out, "archive:   {}", self.archive_name)?;
@@ -100,6 +108,12 @@ impl<W: Write> Report<W> {
             let Some(set) = fetched.sets.first() else {
                 continue;
             };
+            if self.json {
+                for value in set.instances() {
+                    self.lines(fetched.time, value, &mut names)?;
+                }
+                continue;
+            }
             if archive && !set.instances().is_empty() {
                 write!(self.out, "{}  ", self.opened.zone.clock(fetched.time, 3))?;
             }
@@ -121,6 +135,80 @@ impl<W: Write> Report<W> {
         }
         self.out.flush()?;
         Ok(0)
+    }
+
+    /// The parameters of an instance's events, each a line; events without any are told by a line of the metric's own.
+    fn lines(
+        &mut self,
+        fetched: Timestamp,
+        value: &InstanceValue,
+        names: &mut HashMap<Pmid, Text>,
+    ) -> io::Result<()> {
+        let known = self.instances.iter().find(|i| i.inst == value.inst);
+        let instance = match (known, value.inst) {
+            (None, INST_NULL) => None,
+            (known, inst) => json::instance(known.map(|i| &i.name), inst),
+        };
+        let own = self.name.clone();
+        let array = match &value.value {
+            Value::Block(block) => EventArray::decode(self.desc.ty, &block.bytes),
+            Value::Insitu(_) => Err(ErrorCode::CONV),
+        };
+        let mut said = Vec::new();
+        let mut line = |time, metric: &str, value, more| {
+            let line = json::Line {
+                time,
+                metric,
+                instance: instance.clone(),
+                value,
+                units: String::new(),
+                more,
+            };
+            said.push(line.to_string());
+        };
+        let array = match array {
+            Ok(array) => array,
+            Err(code) => {
+                line(fetched, &own, Err(code), Vec::new());
+                return writeln!(self.out, "{}", said.concat());
+            }
+        };
+        for (number, record) in array.records.iter().enumerate() {
+            let more = || {
+                vec![
+                    ("events", json!(own)),
+                    ("event", json!(number)),
+                    ("flags", json!(record.flags.to_string())),
+                ]
+            };
+            if record.flags.is_missed() || record.params.is_empty() {
+                let count = match record.flags.is_missed() {
+                    true => json!(record.count),
+                    false => json!(0),
+                };
+                line(record.time, &own, Ok(count), more());
+                continue;
+            }
+            for param in &record.params {
+                let name = match names.get(&param.pmid) {
+                    Some(name) => name.clone(),
+                    None => {
+                        let found = self.opened.context.names_of(param.pmid).ok();
+                        let found = found.and_then(|names| names.into_iter().next());
+                        let name = found.unwrap_or_else(|| param.pmid.to_string().into());
+                        names.insert(param.pmid, name.clone());
+                        name
+                    }
+                };
+                let ty = Type::from_raw(param.block.ty.into());
+                let value = Atom::extract(&param.value(), ty).map(|atom| json::value(&atom));
+                line(record.time, &name.to_str(), value, more());
+            }
+        }
+        for line in said {
+            writeln!(self.out, "{line}")?;
+        }
+        Ok(())
     }
 
     fn value(&mut self, value: &Value, names: &mut HashMap<Pmid, Text>) -> io::Result<()> {

@@ -78,11 +78,8 @@ const LONG: &[(&str, char)] = &[
     ("verify", 'v'),
     ("series", 's'),
     ("events", 'x'),
-    ("json", JSON),
+    crate::json::LONG,
 ];
-
-/// The letter of `--json`, which has no short form.
-const JSON: char = '\u{1}';
 
 #[derive(Default)]
 struct Wanted {
@@ -148,7 +145,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             ('t', _) => wanted.oneline = true,
             ('T', _) => wanted.help = true,
             ('v', _) => wanted.verify = true,
-            (JSON, _) => wanted.json = true,
+            (crate::json::OPTION, _) => wanted.json = true,
             ('V', _) => {
                 println!("pminfo version {VERSION}");
                 return Ok(0);
@@ -294,7 +291,12 @@ impl<W: Write> Report<'_, W> {
         self.context.prefetch_descs(&known)?;
         let mut sets = Vec::new().into_iter();
         if self.wanted.values && !known.is_empty() {
-            sets = values_of(&mut self.context, &known, self.origin)?.into_iter();
+            let found = values_of(&mut self.context, &known, self.origin)?;
+            sets = found
+                .into_iter()
+                .map(|(_, set)| set)
+                .collect::<Vec<_>>()
+                .into_iter();
         }
         for (name, pmid) in names.iter().zip(pmids) {
             match pmid {

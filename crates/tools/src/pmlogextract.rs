@@ -1,6 +1,6 @@
 //! `pmlogextract`: merges archives, and takes out of them metrics and times (pmlogextract(1)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -333,105 +333,85 @@ fn sorted(names: &[Text]) -> Vec<&Text> {
     names
 }
 
-/// Compares what the archives say of the same metrics; the result are those to leave out.
+/// Compares what the archives say of the same metrics, record by record in turns; the result are those to leave out.
 fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec<Pmid>, String> {
     let mut seen: HashMap<Pmid, (Desc, Vec<Text>)> = HashMap::new();
     let mut by_name: HashMap<Text, Pmid> = HashMap::new();
     let mut wrong = Vec::new();
-    let mut fatal = false;
-    for input in inputs {
-        for (_, record) in &input.archive.meta.records {
-            let MetaRecord::Desc { desc, names } = record else {
-                continue;
-            };
-            let kind = if wanted.skip_mismatched {
-                "Warning"
-            } else {
-                "Error"
-            };
-            let mut complain = |what: String| {
-                eprintln!("pmlogextract: {kind}: metric {what}!");
-                wrong.push(desc.pmid);
-                fatal = true;
-            };
-            let Some((old, old_names)) = seen.get(&desc.pmid) else {
+    let records = |input: &Input| input.archive.meta.records.len();
+    let rounds = inputs.iter().map(records).max().unwrap_or(0);
+    for (round, input) in (0..rounds).flat_map(|round| inputs.iter().map(move |i| (round, i))) {
+        let Some((_, MetaRecord::Desc { desc, names })) = input.archive.meta.records.get(round)
+        else {
+            continue;
+        };
+        let complaints = match seen.get(&desc.pmid) {
+            Some((old, old_names)) => {
+                let found = differences((old, old_names), (desc, names));
+                found.into_iter().map(|what| (desc.pmid, what)).collect()
+            }
+            None => {
+                let mut moved = Vec::new();
                 for name in names {
-                    if let Some(pmid) = by_name.get(name)
-                        && *pmid != desc.pmid
+                    if let Some(pmid) = by_name.insert(name.clone(), desc.pmid)
+                        && pmid != desc.pmid
                     {
-                        complain(format!("{name}: PMID changed from {pmid} to {}", desc.pmid));
+                        let new = desc.pmid;
+                        moved.push((pmid, format!("{name}: PMID changed from {pmid} to {new}")));
                     }
-                    by_name.insert(name.clone(), desc.pmid);
                 }
                 seen.insert(desc.pmid, (*desc, names.clone()));
-                continue;
-            };
-            let title = format!("PMID {}", desc.pmid);
-            let renamed = sorted(names) != sorted(old_names);
-            let named = || {
-                if renamed {
-                    joined(old_names)
-                } else {
-                    format!("PMID {} ({})", desc.pmid, joined(old_names))
-                }
-            };
-            if renamed {
-                complain(format!(
-                    "{title}: name changed from {} to {}",
-                    joined(old_names),
-                    joined(names)
+                moved
+            }
+        };
+        for (pmid, what) in complaints {
+            if !wanted.skip_mismatched {
+                return Err(format!(
+                    "pmlogextract: Error: metric {what}!\nArchive \"{output}\" not created.\n"
                 ));
             }
-            // Without -x the first thing that is wrong with a metric's name is all that is said.
-            if renamed && !wanted.skip_mismatched {
-                continue;
-            }
-            if old.ty != desc.ty {
-                complain(format!(
-                    "{}: type changed from {} to {}",
-                    named(),
-                    old.ty,
-                    desc.ty
-                ));
-            }
-            if old.indom != desc.indom {
-                complain(format!(
-                    "{}: indom changed from {} to {}",
-                    named(),
-                    old.indom,
-                    desc.indom
-                ));
-            }
-            if old.sem != desc.sem {
-                complain(format!(
-                    "{}: semantics changed from {} to {}",
-                    named(),
-                    old.sem,
-                    desc.sem
-                ));
-            }
-            if old.units != desc.units {
-                complain(format!(
-                    "{}: units changed from {} to {}",
-                    named(),
-                    old.units,
-                    desc.units
-                ));
-            }
+            eprintln!("pmlogextract: Warning: metric {what}!");
+            wrong.push(pmid);
         }
     }
-    if fatal && !wanted.skip_mismatched {
-        return Err(format!("Archive \"{output}\" not created.\n"));
-    }
-    if fatal {
+    if !wrong.is_empty() {
         eprintln!("Warning: the metrics below will be missing from the output archive");
-        wrong.sort();
-        wrong.dedup();
+        let mut listed = HashSet::new();
+        wrong.retain(|pmid| listed.insert(*pmid));
         for pmid in &wrong {
             eprintln!("\tPMID: {pmid}");
         }
     }
     Ok(wrong)
+}
+
+/// What two descriptions of a metric do not agree on.
+fn differences(
+    (old, old_names): (&Desc, &[Text]),
+    (new, new_names): (&Desc, &[Text]),
+) -> Vec<String> {
+    let mut found = Vec::new();
+    if sorted(new_names) != sorted(old_names) {
+        let (old_names, new_names) = (joined(old_names), joined(new_names));
+        found.push(format!(
+            "PMID {}: name changed from {old_names} to {new_names}",
+            new.pmid
+        ));
+    }
+    let name = match old_names {
+        [name] => name.to_string(),
+        names => format!("PMID {} ({})", new.pmid, joined(names)),
+    };
+    let mut changed = |what: &str, old: String, new: String| {
+        if old != new {
+            found.push(format!("{name}: {what} changed from {old} to {new}"));
+        }
+    };
+    changed("type", old.ty.to_string(), new.ty.to_string());
+    changed("indom", old.indom.to_string(), new.indom.to_string());
+    changed("semantics", old.sem.to_string(), new.sem.to_string());
+    changed("units", old.units.to_string(), new.units.to_string());
+    found
 }
 
 struct Merge<'a> {
@@ -488,6 +468,8 @@ impl Merge<'_> {
             let (volume, offset) = input.cursor.position();
             input.head = match input.cursor.following() {
                 Ok(head) => head,
+                // A volume that is none ends the archive.
+                Err(error) if error.code() == ErrorCode::LABEL => None,
                 Err(error) => {
                     let path = input.archive.files.volumes.get(&volume);
                     let size = path.and_then(|path| std::fs::metadata(path).ok());

@@ -1,6 +1,6 @@
 //! `pmlogreduce`: a smaller archive with samples at longer intervals (pmlogreduce(1)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use pcp::archive::{
@@ -9,11 +9,14 @@ use pcp::archive::{
 };
 use pcp::timewindow::{TimeWindow, WindowSpec, interval, samples_between};
 use pcp::timezone::Zone;
-use pcp::{Atom, Desc, Error, ErrorCode, InDom, Pmid, Semantics, Timestamp, Type, ValueSet};
+use pcp::{
+    Atom, Desc, Error, ErrorCode, InDom, Instance, Pmid, Semantics, Timestamp, Type, ValueSet,
+};
 
 use crate::options::Spec;
 use crate::pmdumplog::type_name;
 use crate::pmlogextract::create;
+use crate::progress::Progress;
 
 const USAGE: &str = "\
 Usage: pmlogreduce [options] input-archive output-archive
@@ -55,9 +58,6 @@ const INTERVAL: Timestamp = Timestamp { sec: 600, nsec: 0 };
 /// Bytes of a volume between entries of the temporal index.
 const INDEX_EVERY: i64 = 100_000;
 
-/// What 32-bit counters begin anew after.
-const WRAP: f64 = 4_294_967_296.0;
-
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
@@ -76,9 +76,6 @@ struct Metric {
     desc: Desc,
     /// What is written of it.
     out: Desc,
-    /// By instance: the last value, and what wraps have added.
-    wraps: HashMap<i32, (f64, f64)>,
-    written: Option<ValueSet>,
 }
 
 fn reduce(args: Vec<String>) -> Result<(), String> {
@@ -178,10 +175,12 @@ struct Reducer {
     raw: SetCursor,
     out: ArchiveWriter,
     metrics: Vec<Metric>,
-    domains: HashMap<InDom, Timestamp>,
+    /// The instances that were written last.
+    domains: HashMap<InDom, Vec<Instance>>,
     records: u64,
     index_at: i64,
     last: Timestamp,
+    step: Timestamp,
     trace: bool,
 }
 
@@ -210,6 +209,7 @@ impl Reducer {
             records: 0,
             index_at: INDEX_EVERY,
             last: window.start,
+            step: Timestamp::ZERO,
             trace,
         };
         let meta = set.meta();
@@ -218,13 +218,11 @@ impl Reducer {
             let Some(desc) = meta.descs.get(pmid.0).copied().filter(|_| !known) else {
                 continue;
             };
-            if !desc.ty.is_numeric() && desc.ty != Type::String {
-                if desc.ty != Type::NoSupport {
-                    eprintln!(
-                        "pmlogreduce: Warning: skipping {}: {name} ({pmid})",
-                        type_name(desc.ty)
-                    );
-                }
+            if !desc.ty.is_numeric() && !matches!(desc.ty, Type::String | Type::NoSupport) {
+                eprintln!(
+                    "pmlogreduce: Warning: skipping {}: {name} ({pmid})",
+                    type_name(desc.ty)
+                );
                 continue;
             }
             let mut out = desc;
@@ -248,12 +246,7 @@ impl Reducer {
             };
             let payload = record.encode(reducer.out.version());
             reducer.out.meta(&payload).map_err(|e| failed(&e))?;
-            reducer.metrics.push(Metric {
-                desc,
-                out,
-                wraps: HashMap::new(),
-                written: None,
-            });
+            reducer.metrics.push(Metric { desc, out });
         }
         Ok(reducer)
     }
@@ -266,9 +259,11 @@ impl Reducer {
         every: u64,
     ) -> Result<(), String> {
         let pmids: Vec<Pmid> = self.metrics.iter().map(|m| m.desc.pmid).collect();
+        self.step = step;
         self.context
             .set_mode(ArchiveMode::Interpolated(step.as_nanos()), window.start);
         let mut done = 0;
+        let mut progress = Progress::new("pmlogreduce", window.start, window.end, false);
         while done < samples {
             let fetched = match self.context.fetch(&pmids) {
                 Ok(fetched) => fetched,
@@ -279,11 +274,9 @@ impl Reducer {
                 return Ok(());
             }
             done += 1;
-            // An interval in which nothing was logged has nothing to say.
-            if !self.marks(fetched.time)? {
-                continue;
-            }
-            let sets = self.changed(fetched.sets);
+            progress.at(fetched.time);
+            let logged = self.logged(fetched.time)?;
+            let sets = self.promoted(fetched.sets, &logged);
             if !sets.is_empty() {
                 if every > 0 && self.records > 0 && self.records.is_multiple_of(every) {
                     let at = self.out.offsets();
@@ -298,9 +291,9 @@ impl Reducer {
         Ok(())
     }
 
-    /// Writes the marks since the last sample; whether there was anything else.
-    fn marks(&mut self, until: Timestamp) -> Result<bool, String> {
-        let mut logged = false;
+    /// Writes the marks since the last sample; the metrics that were logged since then.
+    fn logged(&mut self, until: Timestamp) -> Result<HashSet<Pmid>, String> {
+        let (mut logged, mut pmids) = (HashSet::new(), Vec::new());
         loop {
             let mut ahead = self.raw.clone();
             let Ok(Some(record)) = ahead.following() else {
@@ -310,46 +303,39 @@ impl Reducer {
                 return Ok(logged);
             }
             self.raw = ahead;
-            logged |= !record.is_mark();
-            if record.is_mark() && self.records > 0 {
-                self.record(record.time, &[])?;
+            if record.is_mark() {
+                if self.records > 0 {
+                    self.record(record.time, &[])?;
+                }
+                continue;
             }
+            pmids.clear();
+            record
+                .metrics(&mut pmids)
+                .map_err(|e| format!("pmlogreduce: pmFetch: {}\n", e.code()))?;
+            logged.extend(&pmids);
         }
     }
 
-    /// What of the values is to be written: all but discrete ones that are as they were.
-    fn changed(&mut self, sets: Vec<ValueSet>) -> Vec<ValueSet> {
+    /// What of the values is to be written: what was logged since the last sample, and that there are none.
+    fn promoted(&mut self, sets: Vec<ValueSet>, logged: &HashSet<Pmid>) -> Vec<ValueSet> {
         let mut kept = Vec::new();
         for (metric, mut set) in self.metrics.iter_mut().zip(sets) {
-            if metric.desc.sem == Semantics::Discrete && metric.written.as_ref() == Some(&set) {
+            if !set.instances().is_empty() && !logged.contains(&metric.desc.pmid) {
                 continue;
             }
-            metric.written = Some(set.clone());
             if metric.desc.sem == Semantics::Counter
                 && let Ok(values) = &mut set.values
             {
                 for value in values {
-                    let Ok(atom) = Atom::extract(&value.value, metric.desc.ty) else {
-                        continue;
-                    };
-                    let Some(number) = atom.as_f64() else {
-                        continue;
-                    };
-                    let wide = metric.out.ty != metric.desc.ty;
-                    let entry = metric.wraps.entry(value.inst).or_insert((number, 0.0));
-                    if wide && number < entry.0 {
-                        entry.1 += WRAP;
-                    }
-                    entry.0 = number;
-                    let promoted = if entry.1 > 0.0 {
-                        Atom::Double(number + entry.1).convert(metric.out.ty)
-                    } else {
-                        atom.convert(metric.out.ty)
-                    };
-                    if let Ok(promoted) = promoted {
-                        value.value = promoted.to_value();
+                    let atom = Atom::extract(&value.value, metric.desc.ty);
+                    if let Ok(wide) = atom.and_then(|atom| atom.convert(metric.out.ty)) {
+                        value.value = wide.to_value();
                     }
                 }
+            }
+            if metric.desc.ty == Type::NoSupport && set.instances().is_empty() {
+                set.values = Err(ErrorCode::PMID_LOG);
             }
             kept.push(set);
         }
@@ -364,11 +350,12 @@ impl Reducer {
                 continue;
             };
             let indom = metric.desc.indom;
-            let entry = self.context.meta().instances_at(indom, time);
+            // PCP's library has gone on to the next sample by now.
+            let entry = self.context.meta().instances_at(indom, time + self.step);
             let Some(entry) = entry.filter(|_| !indom.is_null()) else {
                 continue;
             };
-            if self.domains.get(&indom) == Some(&entry.time) {
+            if self.domains.get(&indom) == Some(&entry.instances) {
                 continue;
             }
             if self.trace {
@@ -383,7 +370,7 @@ impl Reducer {
                 indom,
                 instances: entry.instances.clone(),
             };
-            self.domains.insert(indom, entry.time);
+            self.domains.insert(indom, entry.instances.clone());
             domain_changed = true;
             let payload = record.encode(self.out.version());
             self.out.meta(&payload).map_err(|e| failed(&e))?;

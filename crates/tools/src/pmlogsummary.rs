@@ -13,7 +13,9 @@ use pcp::{
     Units,
 };
 
+use crate::json;
 use crate::options::Spec;
+use crate::progress::Progress;
 use crate::source::VERSION;
 use crate::source::no_end;
 
@@ -73,6 +75,7 @@ const SPEC: Spec = Spec {
         ("timezone", 'Z'),
         ("hostzone", 'z'),
         ("help", '?'),
+        json::LONG,
     ],
     usage: USAGE,
 };
@@ -97,6 +100,7 @@ struct Wanted {
     sum: bool,
     count: bool,
     verbose: bool,
+    json: bool,
 }
 
 /// What is known of one instance.
@@ -117,6 +121,22 @@ struct Average {
     min: (f64, Timestamp),
     max: (f64, Timestamp),
     bins: Vec<u64>,
+}
+
+impl Average {
+    /// Over the samples.
+    fn stochastic(&self) -> f64 {
+        self.sum / self.summed.max(1) as f64
+    }
+
+    /// Over time.
+    fn mean(&self) -> f64 {
+        if self.span > 0.0 {
+            self.area / self.span
+        } else {
+            0.0
+        }
+    }
 }
 
 struct Metric {
@@ -152,6 +172,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         sum: false,
         count: false,
         verbose: false,
+        json: false,
     };
     let mut window = WindowSpec::default();
     let (mut zone, mut host_zone, mut pmns) = (None, false, None);
@@ -188,6 +209,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'M' => wanted.max = true,
             'n' => pmns = value,
             'N' | 'D' => {}
+            json::OPTION => wanted.json = true,
             'p' => match value.as_deref().and_then(|v| v.parse().ok()) {
                 Some(precision) => wanted.precision = precision,
                 None => {
@@ -328,6 +350,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     }
     for (name, pmid) in &selected {
         if let Some(metric) = summary.metrics.get(pmid) {
+            if summary.wanted.json {
+                summary.lines(&mut out, name, metric)?;
+                continue;
+            }
             summary.metric(&mut out, name, metric)?;
         }
     }
@@ -518,6 +544,8 @@ impl Summary {
                 return 1;
             }
         };
+        let (from, to) = (self.window.start, self.window.end);
+        let mut progress = Progress::new("pmlogsummary", from, to, false);
         loop {
             let record = match cursor.following() {
                 Ok(Some(record)) => record,
@@ -532,6 +560,7 @@ impl Summary {
                     return 1;
                 }
             };
+            progress.at(record.time);
             if record.time > self.window.end {
                 self.mark(self.window.end, binning);
                 return 0;
@@ -631,6 +660,50 @@ impl Summary {
         }
     }
 
+    /// A metric's instances as lines of JSON: the value is the average over time.
+    fn lines(&self, out: &mut impl Write, name: &Text, metric: &Metric) -> io::Result<()> {
+        let instances = self.set.meta().all_instances(metric.desc.indom);
+        let instances = instances.unwrap_or_default().into_iter();
+        let known: HashMap<i32, Text> = instances.map(|i| (i.inst, i.name)).collect();
+        let units = match metric.units(true) {
+            none if none == "none" => String::new(),
+            units => units,
+        };
+        for average in &metric.instances {
+            let enough = average.count > 0;
+            let singular = average.inst == INST_NULL && metric.desc.indom.is_null();
+            let number = json::number;
+            let line = json::Line {
+                time: average.last_time,
+                metric: &name.to_str(),
+                instance: match singular {
+                    true => None,
+                    false => json::instance(known.get(&average.inst), average.inst),
+                },
+                value: match enough {
+                    true => Ok(number(average.mean())),
+                    false => Err(ErrorCode::VALUE),
+                },
+                units: units.clone(),
+                more: match enough {
+                    true => vec![
+                        ("since", json::timestamp(average.first_time)),
+                        ("stochastic", number(average.stochastic())),
+                        ("minimum", number(average.min.0)),
+                        ("mintime", json::timestamp(average.min.1)),
+                        ("maximum", number(average.max.0)),
+                        ("maxtime", json::timestamp(average.max.1)),
+                        ("sum", number(average.total)),
+                        ("samples", average.count.into()),
+                    ],
+                    false => Vec::new(),
+                },
+            };
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+
     fn metric(&self, out: &mut impl Write, name: &Text, metric: &Metric) -> io::Result<()> {
         let w = &self.wanted;
         let d = w.delimiter;
@@ -666,17 +739,11 @@ impl Summary {
             if w.sum {
                 write!(out, "{d}{}", number(average.total))?;
             }
-            let stochastic = average.sum / average.summed.max(1) as f64;
             if w.stochastic {
-                write!(out, "{d}{}", number(stochastic))?;
+                write!(out, "{d}{}", number(average.stochastic()))?;
             }
             if w.time {
-                let mean = if average.span > 0.0 {
-                    average.area / average.span
-                } else {
-                    0.0
-                };
-                write!(out, "{d}{}", number(mean))?;
+                write!(out, "{d}{}", number(average.mean()))?;
             }
             if w.min {
                 write!(out, "{d}{}", number(average.min.0))?;

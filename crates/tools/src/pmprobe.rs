@@ -3,8 +3,9 @@
 use std::io::{self, BufWriter, Write};
 
 use pcp::archive::ArchiveMode;
-use pcp::{Context, Error, ErrorCode, InDom, Pmid, Text, ValueSet};
+use pcp::{Atom, Context, Error, ErrorCode, InDom, Pmid, Text, Timestamp, ValueSet};
 
+use crate::json;
 use crate::options::Spec;
 use crate::source::{self, Source};
 
@@ -52,6 +53,7 @@ const LONG: &[(&str, char)] = &[
 
 #[derive(Default)]
 struct Wanted {
+    json: bool,
     faster: bool,
     force: bool,
     external: bool,
@@ -64,7 +66,7 @@ struct Wanted {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG].concat();
+    let long = [source::LONG, LONG, &[json::LONG]].concat();
     let spec = Spec {
         tool: "pmprobe",
         short: "a:b:dD:fFh:IiK:Ln:O:vVzZ:?",
@@ -86,6 +88,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'f' => wanted.force = true,
             'F' => wanted.faster = true,
             'V' => {}
+            &json::OPTION => wanted.json = true,
             'I' | 'i' if wanted.values => {
                 eprint!("pmprobe: at most one of -{option} and -v allowed\n{USAGE}");
                 return Ok(1);
@@ -142,6 +145,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         }
         match opened.context.traverse(&root.as_str().into()) {
             Ok(found) => names.extend(found),
+            Err(error) if wanted.json => {
+                let root = root.as_str().into();
+                json_lines(&mut out, &mut opened.context, &root, Err(error.code()))?;
+            }
             Err(error) => {
                 let code = error.code();
                 writeln!(out, "{root} {} {code}", code.0)?;
@@ -169,12 +176,16 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         };
         let mut sets = sets.into_iter();
         for (name, pmid) in names.iter().zip(pmids) {
-            match pmid {
+            if wanted.json {
+                let found = pmid.map(|_| sets.next());
+                json_lines(&mut out, &mut opened.context, name, found)?;
+                continue;
+            }
+            let set = pmid.map(|pmid| (pmid, sets.next().map(|(_, set)| set)));
+            match set {
                 Err(code) => writeln!(out, "{name} {} {code}", code.0)?,
-                Ok(pmid) => {
-                    let set = sets
-                        .next()
-                        .unwrap_or_else(|| ValueSet::new(pmid, Vec::new()));
+                Ok((pmid, set)) => {
+                    let set = set.unwrap_or_else(|| ValueSet::new(pmid, Vec::new()));
                     report(&mut out, &mut opened.context, &wanted, name, &set)?;
                 }
             }
@@ -184,17 +195,63 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     Ok(0)
 }
 
-/// Values now, or in archives each metric's first from the origin on.
+/// A metric's values as lines of JSON.
+fn json_lines(
+    out: &mut impl Write,
+    context: &mut Context,
+    name: &Text,
+    found: Result<Option<(Timestamp, ValueSet)>, ErrorCode>,
+) -> io::Result<()> {
+    let mut line = json::Line {
+        time: Timestamp::now(),
+        metric: &name.to_str(),
+        instance: None,
+        value: Err(ErrorCode::VALUE),
+        units: String::new(),
+        more: Vec::new(),
+    };
+    let (time, set) = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => return writeln!(out, "{line}"),
+        Err(code) => {
+            line.value = Err(code);
+            return writeln!(out, "{line}");
+        }
+    };
+    line.time = time;
+    let desc = context.desc(set.pmid).ok();
+    line.units = desc.map_or_else(String::new, |d| d.units.to_string());
+    let values = set.instances();
+    if let Err(code) = &set.values {
+        line.value = Err(*code);
+    }
+    let (Some(desc), false) = (desc, values.is_empty()) else {
+        return writeln!(out, "{line}");
+    };
+    for value in values {
+        line.instance = (!desc.indom.is_null()).then(|| {
+            let name = context.instance_name(desc.indom, value.inst).ok();
+            name.map_or_else(|| value.inst.to_string(), |name| name.to_string())
+        });
+        line.value = Atom::extract(&value.value, desc.ty).map(|atom| json::value(&atom));
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// Values now, or in archives each metric's first from the origin on, with their times.
 pub(crate) fn values_of(
     context: &mut Context,
     pmids: &[Pmid],
-    origin: pcp::Timestamp,
-) -> pcp::Result<Vec<ValueSet>> {
+    origin: Timestamp,
+) -> pcp::Result<Vec<(Timestamp, ValueSet)>> {
     if matches!(context, Context::Host(_)) {
-        return Ok(match pmids {
-            [] => Vec::new(),
-            _ => context.fetch(pmids)?.sets,
-        });
+        if pmids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fetched = context.fetch(pmids)?;
+        let time = fetched.time;
+        return Ok(fetched.sets.into_iter().map(|set| (time, set)).collect());
     }
     let mut sets = Vec::new();
     for pmid in pmids {
@@ -203,7 +260,7 @@ pub(crate) fn values_of(
         };
         archive.set_mode(ArchiveMode::Forward, origin);
         if pmid.is_derived() {
-            sets.push(derived_value(context, *pmid)?);
+            sets.push(derived_value(context, *pmid, origin)?);
             continue;
         }
         let Context::Archive(archive) = context else {
@@ -213,10 +270,10 @@ pub(crate) fn values_of(
             match archive.fetch(&[*pmid]) {
                 Ok(fetched) => {
                     if let Some(set) = fetched.sets.into_iter().next() {
-                        break set;
+                        break (fetched.time, set);
                     }
                 }
-                Err(Error::Code(code)) => break ValueSet::error(*pmid, code),
+                Err(Error::Code(code)) => break (origin, ValueSet::error(*pmid, code)),
                 Err(error) => return Err(error),
             }
         };
@@ -226,15 +283,19 @@ pub(crate) fn values_of(
 }
 
 /// A derived metric's first values in an archive.
-fn derived_value(context: &mut Context, pmid: Pmid) -> pcp::Result<ValueSet> {
+fn derived_value(
+    context: &mut Context,
+    pmid: Pmid,
+    origin: Timestamp,
+) -> pcp::Result<(Timestamp, ValueSet)> {
     loop {
         match context.fetch(&[pmid]) {
             Ok(fetched) => {
                 if let Some(set) = fetched.sets.into_iter().next() {
-                    return Ok(set);
+                    return Ok((fetched.time, set));
                 }
             }
-            Err(Error::Code(code)) => return Ok(ValueSet::error(pmid, code)),
+            Err(Error::Code(code)) => return Ok((origin, ValueSet::error(pmid, code))),
             Err(error) => return Err(error),
         }
     }

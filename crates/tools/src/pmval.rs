@@ -10,6 +10,7 @@ use pcp::{
     Text, Timestamp, Type, Units,
 };
 
+use crate::json;
 use crate::options::Spec;
 use crate::source::{self, Opened, Refusal, Source, VERSION};
 
@@ -83,7 +84,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run_as(tool: &'static str, args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG].concat();
+    let long = [source::LONG, LONG, &[json::LONG]].concat();
     let usage = USAGE.replace("pmval", tool);
     let spec = Spec {
         tool,
@@ -124,6 +125,8 @@ struct Pmval {
     precision: Option<usize>,
     width: usize,
     dates: u32,
+    /// Lines of JSON instead of a table.
+    json: bool,
     pmid: pcp::Pmid,
     /// From a counter's difference per second to what is reported.
     scale: f64,
@@ -173,7 +176,7 @@ impl Pmval {
         let (mut recorded, mut raw, mut delay, mut dates) = (false, false, false, 0);
         let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
         let mut filter = None;
-        let (mut gui, mut port) = (false, false);
+        let (mut gui, mut port, mut json) = (false, false, false);
         let number = |option: char, value: &Option<String>| {
             let number = value.as_deref().and_then(|v| v.parse::<usize>().ok());
             number.ok_or_else(|| {
@@ -193,6 +196,7 @@ impl Pmval {
                     source.option(tool, 'a', value.as_deref())?;
                 }
                 'v' => {}
+                &json::OPTION => json = true,
                 'x' => filter = value.clone(),
                 'g' => gui = true,
                 'p' => port = true,
@@ -258,7 +262,7 @@ impl Pmval {
         }
         let source = source.with_environment(tool)?;
         let mut opened = source.open(tool)?;
-        if let Some(note) = &opened.note {
+        if let Some(note) = opened.note.as_ref().filter(|_| !json) {
             println!("{note}");
         }
         let failed =
@@ -329,6 +333,7 @@ impl Pmval {
             precision,
             width: width.unwrap_or(own_width),
             dates,
+            json,
             pmid,
             scale,
             opened,
@@ -337,6 +342,9 @@ impl Pmval {
     }
 
     fn heading(&mut self, samples: Option<i128>, step: Timestamp) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
         let out = &mut self.out;
         if self.opened.note.is_none() {
             writeln!(out)?;
@@ -441,8 +449,10 @@ impl Pmval {
                 break;
             }
             let Some(set) = fetched.sets.first() else {
-                self.stamp(fetched.time)?;
-                self.out.write_all(b"  Archive logging suspended\n")?;
+                if !self.json {
+                    self.stamp(fetched.time)?;
+                    self.out.write_all(b"  Archive logging suspended\n")?;
+                }
                 previous = None;
                 labelled = false;
                 suspended = true;
@@ -456,10 +466,31 @@ impl Pmval {
             let values = set.instances();
             if values.is_empty() {
                 done += 1;
-                self.stamp(fetched.time)?;
-                self.no_values()?;
+                if self.json {
+                    self.line(fetched.time, None, Err(ErrorCode::VALUE))?;
+                } else {
+                    self.stamp(fetched.time)?;
+                    self.no_values()?;
+                }
                 previous = None;
                 labelled = false;
+                continue;
+            }
+            if self.json {
+                if self.raw {
+                    done += 1;
+                    self.lines(fetched.time, values)?;
+                    continue;
+                }
+                let now = self.numbers(values);
+                if let Some((then, before)) = &previous {
+                    done += 1;
+                    let elapsed = (fetched.time - *then).as_secs_f64();
+                    self.rate_lines(fetched.time, before, &now, elapsed)?;
+                } else {
+                    waited = true;
+                }
+                previous = Some((fetched.time, now));
                 continue;
             }
             if !self.desc.indom.is_null() && !labelled {
@@ -509,6 +540,7 @@ impl Pmval {
                 .interval
                 .filter(|t| *t > Timestamp::ZERO)
                 .unwrap_or(SECOND),
+            json: self.json,
             opened: self.opened,
             archive_name: self.archive_name,
             name: self.name,
@@ -636,28 +668,85 @@ impl Pmval {
         }
     }
 
-    fn rates(
-        &mut self,
-        before: &HashMap<i32, f64>,
-        now: &HashMap<i32, f64>,
-        elapsed: f64,
-    ) -> io::Result<()> {
-        // A counter that went back began anew, unless the environment says that it went around.
+    /// What a counter grew by in a second. One that went back began anew, unless the environment says that it went around.
+    fn rate(&self, then: f64, now: f64, elapsed: f64) -> Option<f64> {
         let wrap = match self.desc.ty {
             _ if std::env::var_os("PCP_COUNTER_WRAP").is_none() => 0.0,
             Type::I32 | Type::U32 => 4_294_967_296.0,
             Type::I64 | Type::U64 => 18_446_744_073_709_551_616.0,
             _ => 0.0,
         };
-        let scale = self.scale;
-        let rate = |inst: i32| {
-            let (then, now) = (before.get(&inst)?, now.get(&inst)?);
-            let mut delta = now - then;
-            if delta < 0.0 {
-                delta += wrap;
-            }
-            Some(delta / elapsed * scale)
+        let mut delta = now - then;
+        if delta < 0.0 {
+            delta += wrap;
+        }
+        Some(delta / elapsed * self.scale)
+    }
+
+    fn line(
+        &mut self,
+        time: Timestamp,
+        inst: Option<i32>,
+        value: Result<serde_json::Value, ErrorCode>,
+    ) -> io::Result<()> {
+        let named = |inst: i32| {
+            let known = self.instances.iter().find(|i| i.inst == inst);
+            json::instance(known.map(|i| &i.name), inst)
         };
+        let mut units = self.desc.units;
+        if !self.raw {
+            units.dim_time -= 1;
+            if units.dim_time == -1 {
+                units.scale_time = TIME_SEC;
+            }
+        }
+        let line = json::Line {
+            time,
+            metric: &self.name,
+            instance: inst.filter(|_| !self.desc.indom.is_null()).and_then(named),
+            value,
+            units: units.to_string(),
+            more: Vec::new(),
+        };
+        writeln!(self.out, "{line}")
+    }
+
+    fn lines(&mut self, time: Timestamp, values: &[InstanceValue]) -> io::Result<()> {
+        for value in values {
+            let atom = Atom::extract(&value.value, self.desc.ty);
+            self.line(time, Some(value.inst), atom.map(|atom| json::value(&atom)))?;
+        }
+        Ok(())
+    }
+
+    fn rate_lines(
+        &mut self,
+        time: Timestamp,
+        before: &HashMap<i32, f64>,
+        now: &HashMap<i32, f64>,
+        elapsed: f64,
+    ) -> io::Result<()> {
+        let mut insts: Vec<i32> = now.keys().copied().collect();
+        insts.sort_unstable();
+        for inst in insts {
+            let rate = |inst: i32| self.rate(*before.get(&inst)?, *now.get(&inst)?, elapsed);
+            // A counter that went back says nothing of the time between.
+            let value = match rate(inst).filter(|rate| *rate >= 0.0) {
+                Some(rate) => Ok(json::number(rate)),
+                None => Err(ErrorCode::VALUE),
+            };
+            self.line(time, Some(inst), value)?;
+        }
+        Ok(())
+    }
+
+    fn rates(
+        &mut self,
+        before: &HashMap<i32, f64>,
+        now: &HashMap<i32, f64>,
+        elapsed: f64,
+    ) -> io::Result<()> {
+        let rate = |inst: i32| self.rate(*before.get(&inst)?, *now.get(&inst)?, elapsed);
         if self.desc.indom.is_null() {
             match now.keys().next().and_then(|inst| rate(*inst)) {
                 Some(rate) => self.real(rate)?,
@@ -678,10 +767,10 @@ impl Pmval {
 
     /// A number with about four digits, its point in one column (the table in pmval(1)).
     fn real(&mut self, value: f64) -> io::Result<()> {
-        let text = if let Some(precision) = self.precision {
-            pcp::cformat::f(value, precision)
-        } else if value < 0.0 && !self.raw {
+        let text = if value < 0.0 && !self.raw {
             "!".to_owned()
+        } else if let Some(precision) = self.precision {
+            pcp::cformat::f(value, precision)
         } else if value < 0.0 {
             pcp::cformat::e(value, 3).to_ascii_uppercase()
         } else if value == 0.0 {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Archive;
 use super::file::{NoRecord, Record};
 use super::volume::{Volume, Window};
+use crate::debug::{self, Flag};
 use crate::error::{ErrorCode, Result};
 use crate::pdu::result::{decode_sets, decode_sets_of, metrics_of};
 use crate::pdu::wire::Reader;
@@ -153,6 +154,12 @@ impl Cursor {
         (self.number, self.at)
     }
 
+    /// Bytes of the volume.
+    #[must_use]
+    pub fn volume_len(&self) -> usize {
+        self.volume.len()
+    }
+
     fn switch(&mut self, number: i32) -> Result<()> {
         self.volume = self.archive.volume(number)?;
         self.window = Window::default();
@@ -193,9 +200,25 @@ impl Cursor {
                 Err(NoRecord::Torn) if self.volume.len() - self.at < 4 => {
                     self.at = self.volume.len();
                 }
-                Err(NoRecord::Torn | NoRecord::Corrupt) => return Err(ErrorCode::LOGREC.into()),
+                Err(no @ (NoRecord::Torn | NoRecord::Corrupt)) => {
+                    if no == NoRecord::Torn && debug::on(Flag::Log) {
+                        self.trace_torn()?;
+                    }
+                    return Err(ErrorCode::LOGREC.into());
+                }
             }
         }
+    }
+
+    /// How much there is of a record that the end of the file cuts off.
+    fn trace_torn(&self) -> Result<()> {
+        let length = self.volume.read(self.at, 4)?;
+        if let Ok(length) = <[u8; 4]>::try_from(&*length) {
+            let wanted = u32::from_be_bytes(length).saturating_sub(8);
+            let there = self.volume.len() - self.at - 4;
+            eprintln!("Error: data fread got {there} expected {wanted}");
+        }
+        Ok(())
     }
 
     /// The record before; `None` at the start of the archive.

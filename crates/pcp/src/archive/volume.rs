@@ -62,7 +62,7 @@ impl Volume {
     }
 
     /// Up to `length` bytes at an offset; fewer where it ends.
-    fn read(&self, at: usize, length: usize) -> io::Result<Bytes> {
+    pub(super) fn read(&self, at: usize, length: usize) -> io::Result<Bytes> {
         let length = length.min(self.length.saturating_sub(at));
         match &self.content {
             Content::Held(content) => Ok(content.slice(at..at + length)),

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use pcp::archive::{Archive, Cursor, DataRecord, InstanceNames, encode_data};
 use pcp::{
-    Desc, ErrorCode, EventArray, Fetched, InstanceValue, Pmid, Timestamp, Type, Value, ValueSet,
+    Atom, Desc, ErrorCode, EventArray, Fetched, InstanceValue, Pmid, Timestamp, Type, Value,
+    ValueSet,
 };
 
 use super::{Dump, plural};
+use crate::json;
 use crate::progress::Progress;
 
 /// The instances that a metric may have had at a time, if it has any.
@@ -105,6 +107,9 @@ impl<W: Write> Dump<'_, W> {
             let size = encode_data(version, record.time, &chosen).len() + 8;
             (&chosen, size)
         };
+        if self.wanted.json {
+            return self.lines(record.time, wanted);
+        }
         writeln!(self.out)?;
         if self.wanted.sizes {
             writeln!(self.out, "[{size} bytes]")?;
@@ -165,6 +170,44 @@ impl<W: Write> Dump<'_, W> {
                         self.value(&desc, value, instances.as_mut())?;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A record's values as lines of JSON; a mark, which has none, is passed over.
+    fn lines(&mut self, time: Timestamp, sets: &[ValueSet]) -> io::Result<()> {
+        let archive = Arc::clone(&self.archive);
+        for set in sets {
+            let desc = archive.meta.descs.get(set.pmid.0).copied();
+            let names = archive.meta.names.names_of(set.pmid);
+            let name = names
+                .first()
+                .map_or_else(|| set.pmid.to_string(), ToString::to_string);
+            let mut line = json::Line {
+                time,
+                metric: &name,
+                instance: None,
+                value: Err(set
+                    .values
+                    .as_ref()
+                    .err()
+                    .copied()
+                    .unwrap_or(ErrorCode::VALUE)),
+                units: desc.map_or_else(String::new, |d| d.units.to_string()),
+                more: Vec::new(),
+            };
+            let (Some(desc), false) = (desc, set.instances().is_empty()) else {
+                writeln!(self.out, "{line}")?;
+                continue;
+            };
+            let mut instances = instances_of(&archive, &desc, time);
+            for value in set.instances() {
+                let known =
+                    |all: &mut InstanceNames<'_>| json::instance(all.name(value.inst), value.inst);
+                line.instance = instances.as_mut().and_then(known);
+                line.value = Atom::extract(&value.value, desc.ty).map(|atom| json::value(&atom));
+                writeln!(self.out, "{line}")?;
             }
         }
         Ok(())

@@ -5,12 +5,13 @@ use std::io::{self, BufRead, Write};
 use pcp::Timestamp;
 use pcp::timewindow::interval;
 
+use super::listing;
 use super::parser::Parser;
-use super::run::{Engine, Verbosity, names};
+use super::run::{Engine, Verbosity};
 
-const HELP: &str = "
-Performance Co-Pilot Inference Engine (pmie), Version 6.0.3
+const TITLE: &str = "Performance Co-Pilot Inference Engine (pmie), Version 6.0.3\n\n";
 
+const HELP: &str = "\
 pmie debugger commands
 
   f [file-name]      - load expressions from given file or stdin
@@ -32,7 +33,7 @@ pmie debugger commands
 pub fn run(engine: &mut Engine, delta: Timestamp, ids: usize) -> Result<u8, String> {
     let failed = |error: io::Error| format!("pmie: {error}\n");
     let mut ids = ids;
-    print!("{HELP}");
+    print!("{TITLE}{HELP}");
     let mut input = io::stdin().lock();
     loop {
         print!("pmie> ");
@@ -62,10 +63,15 @@ pub fn run(engine: &mut Engine, delta: Timestamp, ids: usize) -> Result<u8, Stri
                 Err(text) => eprint!("{text}"),
             },
             "l" => {
-                for (name, _) in names(&engine.statements) {
-                    if word.is_none_or(|w| w == name) {
-                        println!("{name}");
+                let mut found = false;
+                for statement in &engine.statements {
+                    if word.is_none_or(|w| w == statement.name) {
+                        found = true;
+                        println!("{}", listing::statement(statement, &engine.sources));
                     }
+                }
+                if let (false, Some(word)) = (found, word) {
+                    println!("pmie: error - rule \"{word}\" not defined");
                 }
             }
             "r" => {
@@ -91,9 +97,9 @@ pub fn run(engine: &mut Engine, delta: Timestamp, ids: usize) -> Result<u8, Stri
                     }
                 }
             }
-            "h" | "?" => print!("{HELP}"),
             "q" => return Ok(0),
-            _ => println!("pmie: unrecognized command, use h for help"),
+            // Help is for those who ask, and for those who ask wrongly.
+            _ => print!("{HELP}"),
         }
     }
 }

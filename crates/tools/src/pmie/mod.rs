@@ -5,6 +5,7 @@ mod ast;
 mod eval;
 mod interact;
 mod lexer;
+mod listing;
 mod parser;
 mod run;
 mod show;
@@ -388,8 +389,8 @@ fn start(options: &Options) -> Result<u8, String> {
     }
     if let Some(name) = &options.zone {
         zone = Zone::new(name);
-        eprintln!("pmie: timezone set to \"TZ={name}\"");
     }
+    pcp::dump_times_in(zone.clone());
     eprint!("{}", sources.take_said());
     let window = options
         .window
@@ -456,6 +457,9 @@ fn start(options: &Options) -> Result<u8, String> {
         return Ok(0);
     }
     engine.run();
+    if let Some(text) = engine.fatal() {
+        return Err(text);
+    }
     if !options.quiet {
         notify("Info", "evaluator exiting");
     }

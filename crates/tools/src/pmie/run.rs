@@ -1,6 +1,5 @@
 //! Evaluation over time: tasks by their intervals, and what is printed of them.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
@@ -154,6 +153,11 @@ impl Engine {
         tasks
     }
 
+    /// What made it impossible to go on.
+    pub fn fatal(&mut self) -> Option<String> {
+        self.sources.fatal.take()
+    }
+
     /// Evaluates until the window ends.
     pub fn run(&mut self) {
         let mut tasks = self.tasks();
@@ -178,6 +182,9 @@ impl Engine {
                 wait_until(time);
             }
             self.sources.update(&task.metrics, time);
+            if self.sources.fatal.is_some() {
+                return;
+            }
             for at in &task.statements {
                 let Some(statement) = self.statements.get(*at) else {
                     continue;
@@ -379,10 +386,4 @@ fn evaluate(
             }
         }
     }
-}
-
-/// Statements by name, for the listing.
-pub fn names(statements: &[Statement]) -> BTreeMap<&str, usize> {
-    let all = statements.iter().enumerate();
-    all.map(|(at, s)| (s.name.as_str(), at)).collect()
 }

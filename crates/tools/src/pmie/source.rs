@@ -149,6 +149,24 @@ impl Sources {
         Some((zone, host.name.clone()))
     }
 
+    /// What values are of, in the language of rules: a metric, its hosts and its instances.
+    pub fn spoken(&self, metrics: &[usize]) -> String {
+        let all = || metrics.iter().filter_map(|at| self.metrics.get(*at));
+        let mut text = all().next().map_or_else(String::new, |m| m.name.clone());
+        for host in all().filter_map(|metric| self.hosts.get(metric.host)) {
+            text.push_str(&format!(" :{}", host.name));
+        }
+        for metric in all() {
+            let chosen = metric.chosen.iter().flatten().map(|(_, name)| name);
+            let known = metric.known.iter().map(|instance| &instance.name);
+            let known = known.filter(|_| metric.chosen.is_none());
+            for name in chosen.chain(known) {
+                text.push_str(&format!(" #{name}"));
+            }
+        }
+        text
+    }
+
     /// The number of a host; `None` when no archive is of it.
     fn host_of(&mut self, name: Option<&str>) -> Option<usize> {
         if !self.archives.is_empty() {
@@ -431,6 +449,12 @@ impl Sources {
             let fetched = host.fetch(&pmids, time);
             if let Some(problem) = host.take_loss(&fetched) {
                 (self.tool_log)("Info", &problem);
+            }
+            if let (true, Err(error)) = (host.is_archive, &fetched)
+                && error.code() == pcp::ErrorCode::LOGREC
+            {
+                self.fatal = Some(format!("pmie: pmFetch failed: {}\n", error.code()));
+                return;
             }
             let fetched = fetched.ok();
             let when = fetched.as_ref().map_or(time, |f| f.time);

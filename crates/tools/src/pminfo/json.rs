@@ -6,6 +6,8 @@ use pcp::pdu::TextKind;
 use pcp::{Atom, Context, Desc, InDom, LabelLevel, LabelSet, Text};
 use serde_json::{Map, Value, json};
 
+use crate::json::value;
+
 /// What is told beside names and descriptors.
 pub struct Asked {
     /// `-f`.
@@ -14,22 +16,6 @@ pub struct Asked {
     pub texts: bool,
     /// `-l`.
     pub labels: bool,
-}
-
-/// A value as JSON: numbers as such where JSON has them, everything else as text.
-pub fn value(atom: &Atom) -> Value {
-    match atom {
-        Atom::I32(v) => json!(v),
-        Atom::U32(v) => json!(v),
-        Atom::I64(v) => json!(v),
-        Atom::U64(v) => json!(v),
-        Atom::Float(v) if v.is_finite() => json!(v),
-        Atom::Double(v) if v.is_finite() => json!(v),
-        Atom::Float(v) => json!(v.to_string()),
-        Atom::Double(v) => json!(v.to_string()),
-        Atom::String(text) => json!(text.to_str()),
-        Atom::Aggregate(_) | Atom::Event(..) => json!(atom.brief()),
-    }
 }
 
 /// Writes what is asked of metrics.
@@ -136,22 +122,4 @@ fn values(context: &mut Context, desc: &Desc) -> pcp::Result<Value> {
         values.push(json!({ "inst": one.inst, "name": name, "value": shown }));
     }
     Ok(values.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_that_json_has_not_are_text() {
-        assert_eq!(
-            value(&Atom::U64(u64::MAX)).to_string(),
-            u64::MAX.to_string()
-        );
-        assert_eq!(value(&Atom::Double(f64::NAN)), json!("NaN"));
-        assert_eq!(
-            value(&Atom::String("a\"b".into())).to_string(),
-            "\"a\\\"b\""
-        );
-    }
 }

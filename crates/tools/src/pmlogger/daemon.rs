@@ -4,7 +4,6 @@ mod identity;
 mod serve;
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use super::control::{Client, Control};
 use super::limits::Limit;
 use super::log::{Log, hostname};
 use super::recorder::{RecordError, Recorder};
+use super::recording::{Next, Recording};
 use super::resolve::Resolver;
 use super::states::{Group, Task};
 use super::{Options, REEXEC};
@@ -64,7 +64,7 @@ pub(super) struct Daemon<'a> {
     control: Control,
     client: Option<(Client, Operations)>,
     signals: SignalFd,
-    recording: Option<File>,
+    recording: Option<Recording>,
     begun: Instant,
     end: Option<Timestamp>,
     count: u64,
@@ -191,7 +191,8 @@ impl<'a> Daemon<'a> {
         let recording = match options.recording {
             Some(fd) => {
                 let file = File::open(format!("/dev/fd/{fd}"));
-                Some(file.map_err(|e| format!("pmlogger: -x {fd}: {}\n", ErrorCode::from(&e)))?)
+                let failed = |e| format!("pmlogger: -x {fd}: {}\n", ErrorCode::from(&e));
+                Some(Recording::new(file.map_err(failed)?))
             }
             None => None,
         };
@@ -330,7 +331,7 @@ impl<'a> Daemon<'a> {
                 sockets.push((Ready::Source, host.socket()));
             }
             if let Some(recording) = &self.recording {
-                sockets.push((Ready::Recording, recording.as_fd()));
+                sockets.push((Ready::Recording, recording.socket()));
             }
             let mut polled: Vec<PollFd<'_>> = sockets
                 .iter()
@@ -668,14 +669,10 @@ impl<'a> Daemon<'a> {
         let Some(recording) = &mut self.recording else {
             return Ok(());
         };
-        let mut buffer = [0; 1024];
-        let got = recording.read(&mut buffer).unwrap_or(0);
-        let text = String::from_utf8_lossy(buffer.get(..got).unwrap_or_default()).into_owned();
-        if got == 0 || text.lines().any(|line| line.starts_with('Q')) {
-            return Err(End::Said("Recording session terminated".to_owned()));
-        }
-        if text.lines().any(|line| line.starts_with('D')) {
-            self.recording = None;
+        match recording.speaks(self.log, &self.host, self.recorder.bytes()) {
+            Next::On => {}
+            Next::Alone => self.recording = None,
+            Next::End => return Err(End::Said("Recording session terminated".to_owned())),
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod daemon;
 mod limits;
 mod log;
 mod recorder;
+mod recording;
 mod request;
 mod resolve;
 mod states;

@@ -15,7 +15,9 @@ impl Parser<'_> {
         let domain: u32 = domain.parse().map_err(|_| self.syntax())?;
         let known = self.archive.meta.indoms.iter().map(|(i, _)| InDom(i));
         if serial == "*" {
-            return Ok(known.filter(|i| i.domain() == domain).collect());
+            let found: Vec<InDom> = known.filter(|i| i.domain() == domain).collect();
+            self.rules.named_indoms.extend(&found);
+            return Ok(found);
         }
         let serial = serial.parse().map_err(|_| self.syntax())?;
         let indom = InDom::new(domain, serial);
@@ -26,6 +28,7 @@ impl Parser<'_> {
             self.note(|| format!("Instance domain {indom}: {}", pcp::ErrorCode::INDOM_LOG));
             return Ok(Vec::new());
         }
+        self.rules.named_indoms.push(indom);
         Ok(vec![indom])
     }
 

@@ -34,8 +34,6 @@ fn type_of(word: &str) -> Option<Type> {
         "U64" => Type::U64,
         "FLOAT" => Type::Float,
         "DOUBLE" => Type::Double,
-        "STRING" => Type::String,
-        "AGGREGATE" => Type::Aggregate,
         _ => return None,
     })
 }
@@ -46,7 +44,10 @@ impl Parser<'_> {
         let word = self.text()?;
         if !word.starts_with(|c: char| c.is_ascii_digit()) {
             return Ok(match self.archive.meta.names.lookup(word.as_bytes()) {
-                Ok(pcp::pmns::Place::Leaf(pmid)) => vec![(pmid, Some(word.as_str().into()))],
+                Ok(pcp::pmns::Place::Leaf(pmid)) => {
+                    self.rules.named_metrics.push(pmid);
+                    vec![(pmid, Some(word.as_str().into()))]
+                }
                 _ => {
                     self.note(|| format!("Metric: {word}: {}", pcp::ErrorCode::NAME));
                     Vec::new()
@@ -71,6 +72,8 @@ impl Parser<'_> {
             .filter(|p| p.domain() == domain && same(cluster, p.cluster()) && same(item, p.item()))
             .map(|p| (p, None))
             .collect();
+        let pmids = found.iter().map(|(pmid, _)| *pmid);
+        self.rules.named_metrics.extend(pmids);
         found.reverse();
         if found.is_empty() {
             self.note(|| format!("Metric: {word}: {}", pcp::ErrorCode::PMID_LOG));
@@ -90,6 +93,9 @@ impl Parser<'_> {
                 self.at = clause;
                 self.metric_clause(Some(metric))?;
             }
+        }
+        for warning in std::mem::take(&mut self.held) {
+            self.note_behind(|| warning);
         }
         Ok(())
     }
@@ -160,7 +166,9 @@ impl Parser<'_> {
                 };
                 self.expect(&Token::Arrow)?;
                 let word = self.word()?;
-                let new = type_of(&word).ok_or_else(|| self.syntax())?;
+                let new = type_of(&word).ok_or_else(|| {
+                    self.specification("Expecting XXX (from PM_TYPE_XXX) in type clause")
+                })?;
                 if let Some(desc) = desc {
                     if only.is_some_and(|t| t != desc.ty) {
                         self.note(|| {
@@ -173,9 +181,9 @@ impl Parser<'_> {
                         changed = false;
                     } else if new == desc.ty {
                         changed = unchanged(self, format!("type: {}", type_macro(desc.ty)));
-                    } else if !desc.ty.is_numeric() || !new.is_numeric() {
-                        return Err(self.semantic(&format!(
-                            "Old type ({}) must be numeric for metric {name}",
+                    } else if !desc.ty.is_numeric() {
+                        return Err(self.specification(&format!(
+                            "Old type ({}) must be numeric",
                             type_macro(desc.ty)
                         )));
                     } else {
@@ -217,34 +225,18 @@ impl Parser<'_> {
             "indom" => {
                 self.expect(&Token::Arrow)?;
                 let new = self.new_indom(desc.map_or(InDom::NULL, |d| d.indom))?;
-                let mut pick = None;
-                if self.keyword("output") {
-                    let word = self.word()?.to_ascii_lowercase();
-                    pick = Some(match word.as_str() {
-                        "first" => Pick::First,
-                        "last" => Pick::Last,
-                        "min" => Pick::Min,
-                        "max" => Pick::Max,
-                        "sum" => Pick::Sum,
-                        "avg" => Pick::Avg,
-                        "inst" => Pick::Inst(self.number()?),
-                        "iname" => {
-                            let name = self.text()?;
-                            let indom = desc.map_or(InDom::NULL, |d| d.indom);
-                            let all = self.archive.meta.all_instances(indom).unwrap_or_default();
-                            let found = all
-                                .iter()
-                                .find(|i| pcp::instance_name_matches(&i.name, name.as_bytes()));
-                            Pick::Inst(found.map_or(-1, |i| i.inst))
-                        }
-                        _ => return Err(self.syntax()),
-                    });
-                }
+                let pick = match self.keyword("output") {
+                    true => Some(self.pick(desc.map_or(InDom::NULL, |d| d.indom), new)?),
+                    false => None,
+                };
                 if let Some(desc) = desc {
                     if new == desc.indom {
                         self.note_behind(|| format!("{title}: indom: {new}: No change"));
                         changed = false;
                     } else {
+                        if desc.indom.is_null() && matches!(pick, None | Some(Pick::First)) {
+                            self.unknown_output(&[], new, "0", Some(0));
+                        }
                         rule.indom = Some(new);
                         rule.pick = pick;
                     }
@@ -256,6 +248,53 @@ impl Parser<'_> {
             self.rules.metrics.insert(pmid, rule);
         }
         Ok(())
+    }
+
+    /// The value that an OUTPUT clause picks of those in the old domain, or the instance that it gets in the new one.
+    fn pick(&mut self, old: InDom, new: InDom) -> Result<Pick, String> {
+        let word = self.word()?.to_ascii_lowercase();
+        Ok(match word.as_str() {
+            "first" => Pick::First,
+            "last" => Pick::Last,
+            "min" => Pick::Min,
+            "max" => Pick::Max,
+            "sum" => Pick::Sum,
+            "avg" => Pick::Avg,
+            "inst" => {
+                let inst: i32 = self.number()?;
+                self.unknown_output(&[old], new, &inst.to_string(), Some(inst));
+                Pick::Inst(inst)
+            }
+            "iname" => {
+                let name = self.text()?;
+                let from = if old.is_null() { new } else { old };
+                let all = self.archive.meta.all_instances(from).unwrap_or_default();
+                let first = |name: &[u8]| name.split(|b| *b == b' ').next().map(<[u8]>::to_vec);
+                let same = |i: &&pcp::Instance| {
+                    *i.name == *name.as_bytes() || first(&i.name) == first(name.as_bytes())
+                };
+                let found = all.iter().find(same).map(|i| i.inst);
+                self.unknown_output(&[old], new, &format!("\"{name}\""), found);
+                Pick::Inst(found.unwrap_or(if old.is_null() { 0 } else { -1 }))
+            }
+            _ => return Err(self.syntax()),
+        })
+    }
+
+    /// Warns of an instance that the old domains or the new one do not have.
+    fn unknown_output(&mut self, old: &[InDom], new: InDom, shown: &str, inst: Option<i32>) {
+        let sides = old.iter().map(|indom| ("old", *indom));
+        for (side, indom) in sides.chain([("new", new)]) {
+            if indom.is_null() {
+                continue;
+            }
+            let all = self.archive.meta.all_instances(indom).unwrap_or_default();
+            if inst.is_none_or(|inst| all.iter().all(|i| i.inst != inst)) {
+                self.held.push(format!(
+                    "Instance {shown} from OUTPUT clause not found in {side} indom {indom}"
+                ));
+            }
+        }
     }
 
     pub(super) fn units(&mut self) -> Result<Units, String> {

@@ -7,7 +7,6 @@ mod parser;
 mod text_rule;
 mod tokens;
 
-pub use metric_rule::type_macro;
 pub use parser::Parser;
 
 use std::collections::HashMap;
@@ -54,6 +53,13 @@ pub struct IndomRule {
     pub duplicates: Vec<InDom>,
     /// Its instances by their old numbers.
     pub instances: HashMap<i32, InstanceRule>,
+}
+
+impl IndomRule {
+    /// The domain that metrics of this one are in afterwards.
+    pub fn moved_to(&self) -> Option<InDom> {
+        self.indom.or(self.duplicates.last().copied())
+    }
 }
 
 /// What becomes of a metric.
@@ -134,6 +140,10 @@ pub struct Rules {
     pub indoms: HashMap<InDom, IndomRule>,
     /// By metric.
     pub metrics: HashMap<Pmid, MetricRule>,
+    /// The domains that rules name, in the order in which they were met.
+    pub named_indoms: Vec<InDom>,
+    /// The metrics that rules name.
+    pub named_metrics: Vec<Pmid>,
     /// In order.
     pub texts: Vec<TextRule>,
     /// In order.

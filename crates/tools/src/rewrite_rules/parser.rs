@@ -1,10 +1,10 @@
 //! From a configuration file to rules: the grammar's frame, and the rules that concern the whole archive.
 
 use pcp::archive::{Archive, Version};
-use pcp::{Text, Timestamp};
+use pcp::{Pmid, Text, Timestamp};
 
-use super::Rules;
 use super::tokens::{Token, tokens};
+use super::{IndomRule, Rules};
 
 /// A configuration file on the way to rules.
 pub struct Parser<'a> {
@@ -15,6 +15,8 @@ pub struct Parser<'a> {
     file: String,
     tokens: Vec<(Token, usize)>,
     pub(super) at: usize,
+    /// Warnings for the end of the rule.
+    pub(super) held: Vec<String>,
     /// What was understood.
     pub rules: Rules,
 }
@@ -35,6 +37,7 @@ impl<'a> Parser<'a> {
             file: String::new(),
             tokens: Vec::new(),
             at: 0,
+            held: Vec::new(),
             rules: Rules::default(),
         }
     }
@@ -50,6 +53,39 @@ impl<'a> Parser<'a> {
             self.file,
             self.line()
         )
+    }
+
+    /// A mistake in the grammar that has words of its own.
+    pub(super) fn specification(&self, what: &str) -> String {
+        format!(
+            "Specification error in configuration file ({})\n[line {}] {what}\n",
+            self.file,
+            self.line()
+        )
+    }
+
+    /// Looks at what rules mean together.
+    ///
+    /// # Errors
+    /// For a metric that two rules put into different domains.
+    pub fn check(&self) -> Result<(), String> {
+        for (pmid, desc) in self.archive.meta.descs.iter() {
+            let pmid = Pmid(pmid);
+            let of_metric = self.rules.metrics.get(&pmid).and_then(|r| r.indom);
+            let of_indom = self.rules.indoms.get(&desc.indom);
+            if let (Some(one), Some(other)) = (of_metric, of_indom.and_then(IndomRule::moved_to))
+                && one != other
+            {
+                let names = self.archive.meta.names.names_of(pmid);
+                let name = names.first().cloned().unwrap_or_default();
+                return Err(format!(
+                    "Semantic error in configuration file ({})\nConflicting indom change for metric \
+                     {name} ({one} from metric clause, {other} from indom clause)\n",
+                    self.file
+                ));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn semantic(&self, what: &str) -> String {
