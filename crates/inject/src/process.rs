@@ -103,6 +103,8 @@ pub struct Process {
     pub(crate) others: BTreeMap<Owner, CodePools>,
     /// What has been looked at of that which other sessions did while the process was free.
     pub(crate) seen: Seen,
+    /// Others' chunks changed, which our books of the sites do not say yet: however often the process is let go in between.
+    pub(crate) is_behind: bool,
     pub(crate) patches: Patches,
     /// Mappings made by `share` and `map_private`, by their start, and where they are written down.
     pub(crate) mappings: BTreeMap<u64, (Mapped, Option<u64>)>,
@@ -157,6 +159,7 @@ impl Process {
             me: Owner::me(),
             others: BTreeMap::new(),
             seen: Seen::default(),
+            is_behind: false,
             patches: Patches::default(),
             mappings: BTreeMap::new(),
             kill_on_drop: false,

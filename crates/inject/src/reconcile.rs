@@ -38,8 +38,8 @@ pub(crate) struct Written {
 /// What was looked at of other sessions' doings, since we last began to hold the process.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Everybody's chunks, and whether they differ from what we knew.
-    chunks: Option<bool>,
+    /// Everybody's chunks.
+    chunks: bool,
     /// The sites, too.
     sites: bool,
 }
@@ -47,9 +47,9 @@ pub(crate) struct Seen {
 impl Process {
     /// Learns of everybody's chunks how much is used. Others may have used some of ours while the process was free, so
     /// that nothing is allocated, and nobody is looked for in them, before.
-    pub(crate) fn learn_chunks(&mut self) -> Result<bool, InjectError> {
-        if let Some(changed) = self.seen.chunks {
-            return Ok(changed);
+    pub(crate) fn learn_chunks(&mut self) -> Result<(), InjectError> {
+        if self.seen.chunks {
+            return Ok(());
         }
         let mut changed = !self.others.is_empty();
         self.others.clear();
@@ -62,8 +62,9 @@ impl Process {
                 changed |= self.pools.learn(start, header);
             }
         }
-        self.seen.chunks = Some(changed);
-        Ok(changed)
+        self.seen.chunks = true;
+        self.is_behind |= changed;
+        Ok(())
     }
 
     /// Learns what other sessions did since we last held the process, and removes what is left of dead ones.
@@ -71,10 +72,10 @@ impl Process {
         if self.seen.sites {
             return Ok(());
         }
-        let changed = self.learn_chunks()?;
+        self.learn_chunks()?;
         self.seen.sites = true;
         self.forget_unloaded(images);
-        if !changed {
+        if !std::mem::take(&mut self.is_behind) {
             return Ok(());
         }
         let own = self.read_pool(&self.pools);

@@ -560,4 +560,42 @@ mod tests {
         drop(input);
         assert!(cat.wait().unwrap().success());
     }
+
+    #[test]
+    fn who_looks_for_threads_alone_does_not_forget_that_another_has_left() {
+        let mut cat = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cat");
+        let pid = Pid(cat.id() as i32);
+        let mut input = cat.stdin.take().unwrap();
+        let mut leaves = probe_reads(pid, std::os::unix::process::parent_id());
+        let mut stays = probe_reads(pid, std::process::id());
+        leaves.stop_again().unwrap();
+        assert!(
+            leaves
+                .remove_all_and_unmap(&mut |_| false)
+                .unwrap()
+                .unmapped
+        );
+        leaves.release().unwrap();
+        // As a session does that wants slots back.
+        stays.stop_again().unwrap();
+        stays.thread_pointers().unwrap();
+        stays.release().unwrap();
+        stays.stop_again().unwrap();
+        assert!(stays.remove_all_and_unmap(&mut |_| false).unwrap().unmapped);
+        stays.release().unwrap();
+        // Nothing was made on behalf of the one that had left.
+        let code = |mapping: &Mapping| mapping.perms.execute && mapping.path.is_none();
+        assert!(!stays.maps().unwrap().iter().any(code));
+        writeln!(input, "on").unwrap();
+        let mut line = String::new();
+        let output = cat.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        assert_eq!(line, "on\n");
+        drop(input);
+        assert!(cat.wait().unwrap().success());
+    }
 }
