@@ -99,8 +99,11 @@ unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
     unsafe {
         let arena = Arena::of(base);
         let header = &*arena.header();
-        if let Some((slot, index)) = take_free(&arena, header) {
-            return own(slot, index, pid, process);
+        let freed = take_free(&arena, header);
+        if freed != 0
+            && let Some(slot) = arena.slot(freed)
+        {
+            return own(slot, freed, pid, process);
         }
         let mut used = header.slots_used.load(Relaxed).max(1);
         while used < header.slot_count {
@@ -156,16 +159,19 @@ const NOBODY: u32 = u32::MAX;
 /// How often a thread lets others run before it gives up waiting for a slot.
 const PATIENCE: u32 = 1 << 16;
 
-/// Takes the slot that was given back last: what it needs of memory is there already, and few slots are ever used.
-fn take_free(arena: &Arena, header: &Header) -> Option<(*mut Slot, u32)> {
+/// Takes the slot that was given back last: what it needs of memory is there already, and few slots are ever used. Its
+/// number, or 0.
+fn take_free(arena: &Arena, header: &Header) -> u32 {
     // The bound is for a list that is overwritten all the time.
     for _ in 0..PATIENCE {
         let first = header.free_slots.load(Acquire);
         let index = first as u32;
+        let Some(slot) = arena.slot(index) else {
+            break;
+        };
         if index == 0 {
             break;
         }
-        let slot = arena.slot(index)?;
         // SAFETY: inside the arena. Another may have taken the slot meanwhile; then the head is another one, too.
         let (next, owner) = unsafe { ((*slot).next_free.load(Relaxed), &(*slot).pid) };
         let rest = behind(first, next);
@@ -173,10 +179,10 @@ fn take_free(arena: &Arena, header: &Header) -> Option<(*mut Slot, u32)> {
             .free_slots
             .compare_exchange(first, rest, AcqRel, Acquire);
         if taken.is_ok() && owner.load(Acquire) == 0 {
-            return Some((slot, index));
+            return index;
         }
     }
-    None
+    0
 }
 
 /// The head of the list of free slots that follows another one.
@@ -187,8 +193,8 @@ fn behind(head: u64, index: u32) -> u64 {
 /// Takes a slot whose process is gone, before the tracer has noticed that. A thread's end alone is no proof: its FS base,
 /// by which slots are found, may belong to a new thread of the same process already.
 unsafe fn adopt(arena: &Arena, count: u32, pid: u32, process: u32) -> *mut Slot {
-    let mut gone = [0u32; 8];
-    let mut known = 0;
+    // One that was found to be gone: its slots often stand side by side.
+    let mut gone = 0;
     for index in 1..count {
         let Some(slot) = arena.slot(index) else { break };
         // SAFETY: inside the arena.
@@ -197,14 +203,10 @@ unsafe fn adopt(arena: &Arena, count: u32, pid: u32, process: u32) -> *mut Slot 
         let dead = was != 0
             && record == process
             && was != pid
-            && (gone.iter().take(known).any(|&g| g == was) || {
-                let dead = sys::process_is_gone(was);
-                if dead && let Some(place) = gone.get_mut(known) {
-                    *place = was;
-                    known += 1;
-                }
-                dead
-            });
+            && (was == gone || sys::process_is_gone(was));
+        if dead {
+            gone = was;
+        }
         // The tracer may be giving it back.
         let taken = dead && owner.compare_exchange(was, NOBODY, AcqRel, Acquire).is_ok();
         if taken {

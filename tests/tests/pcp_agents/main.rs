@@ -170,9 +170,24 @@ fn exposed(pmcd: &Pmcd, root: &str, domain: u32) -> BTreeMap<String, String> {
             .replace(&format!("\"agent\":\"{root}\""), "")
             .lines()
             // The number of a domain by which it is shown a second time.
-            .map(|line| line.split(" 0x").next().unwrap_or(line).to_owned() + "\n")
+            .map(|line| without_context_labels(line.split(" 0x").next().unwrap_or(line)) + "\n")
             .collect::<String>();
         Some((name.to_owned(), rest))
     });
     named.collect()
+}
+
+/// A line without the labels that a daemon adds of the host and the client, of which it knows more or less.
+fn without_context_labels(line: &str) -> String {
+    let mut line = line.to_owned();
+    for name in ["domainname", "groupid", "hostname", "machineid", "userid"] {
+        let label = format!("\"{name}\":");
+        while let Some(start) = line.find(&label) {
+            let rest = &line[start..];
+            let length = rest.find([',', '}']).unwrap_or(rest.len());
+            let comma = usize::from(rest[length..].starts_with(','));
+            line.replace_range(start..start + length + comma, "");
+        }
+    }
+    line.replace(",}", "}")
 }
