@@ -29,9 +29,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::error::InjectError;
 use crate::notice::{Notice, NoticeKind};
@@ -111,6 +112,8 @@ struct Shared {
     memory: OwnedFd,
     bell: OwnedFd,
     token: [u64; 2],
+    /// The listener is to end: said here, as any process may write to the board.
+    is_closed: AtomicBool,
 }
 
 // SAFETY: the mapping is accessed through atomics only, and lives as long as this.
@@ -145,6 +148,7 @@ impl Shared {
             memory,
             bell,
             token,
+            is_closed: AtomicBool::new(false),
         };
         for (n, word) in token.into_iter().enumerate() {
             let at = layout::TOKEN + 8 * n as u64;
@@ -194,10 +198,15 @@ impl Shared {
 
     /// Has nobody wait any more.
     fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
         self.word(layout::LISTENER).store(0, Ordering::SeqCst);
         for index in 0..layout::COUNT {
             self.release(index);
         }
+    }
+
+    /// Has the listener look up.
+    fn ring_doorbell(&self) {
         self.word(layout::DOORBELL).fetch_add(1, Ordering::SeqCst);
         self.wake(layout::DOORBELL);
     }
@@ -278,6 +287,9 @@ pub struct NoticeBoard {
     /// Entries whose posters seem to have ended, with the sequence number of what they posted.
     suspects: Mutex<[Option<u64>; layout::COUNT]>,
 }
+
+/// Between two attempts to have the listener end.
+const CLOSING: Duration = Duration::from_micros(100);
 
 /// A watched process.
 #[derive(Debug, Clone, Copy)]
@@ -373,6 +385,12 @@ impl NoticeBoard {
     pub fn close(&mut self) {
         self.shared.close();
         if let Some(listener) = self.listener.take() {
+            // Once is enough unless a process writes over the doorbell.
+            self.shared.ring_doorbell();
+            while !listener.is_finished() {
+                std::thread::sleep(CLOSING);
+                self.shared.ring_doorbell();
+            }
             let _ = listener.join();
         }
     }
@@ -581,7 +599,7 @@ fn listen(shared: &Shared, ready: &mpsc::Sender<io::Result<()>>) {
     let doorbell = shared.word(layout::DOORBELL);
     loop {
         let rung = doorbell.load(Ordering::SeqCst);
-        if shared.word(layout::LISTENER).load(Ordering::SeqCst) == 0 {
+        if shared.is_closed.load(Ordering::SeqCst) {
             break;
         }
         shared.ring();
