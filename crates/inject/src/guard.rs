@@ -4,10 +4,10 @@
 //! one that sleeps anyway: the leader of many programs is the one that does the work. Sessions meet at the leader
 //! nevertheless, as nobody can be traced twice, so it is seized and goes on.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::error::InjectError;
+use crate::proc_file::read_proc;
 use crate::process::{ExitStatus, Pid, Process, State};
 use crate::ptrace::{self, Event};
 use crate::restart;
@@ -97,7 +97,7 @@ fn pass_on(tid: Pid, event: Event) {
 
 /// The processor time that a thread has used, in clock ticks, if it sleeps and can be woken (proc_pid_stat(5)).
 fn time_if_asleep(pid: Pid, tid: Pid) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    let stat = read_proc(&format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
     // The state is field 3, user and system time 14 and 15.
     let mut fields = rest.split_ascii_whitespace();
@@ -112,7 +112,7 @@ fn time_if_asleep(pid: Pid, tid: Pid) -> Option<u64> {
 
 /// Whether a thread makes a system call the rest of which is known to the kernel alone.
 fn is_restarting(pid: Pid, tid: Pid) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"));
+    let call = read_proc(&format!("/proc/{pid}/task/{tid}/syscall"));
     let number = call
         .ok()
         .and_then(|call| call.split(' ').next()?.parse().ok());

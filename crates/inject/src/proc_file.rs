@@ -8,7 +8,7 @@ use crate::process::Pid;
 
 /// More than any of the files has.
 const LARGEST: u64 = 1 << 20;
-/// What nearly all have at most: it is read at once, as the kernel makes the whole text for each read.
+/// What nearly all have at most, so that one system call reads it; their size is not known before.
 const USUAL: usize = 8192;
 
 /// The text of a file of `/proc` (status, stat, limits). Bytes that are no UTF-8 (in a program's name) are replaced.

@@ -198,8 +198,7 @@ impl Process {
 
     /// Whether the process has a single thread now.
     pub fn has_one_thread(&self) -> bool {
-        let entries = std::fs::read_dir(format!("/proc/{}/task", self.pid));
-        entries.is_ok_and(|entries| entries.count() == 1)
+        self.count_threads() == Some(1)
     }
 
     /// How often an exec was noticed: when this grows, all insertions and mappings are gone with

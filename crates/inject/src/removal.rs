@@ -463,7 +463,7 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Write};
-    use std::process::{Command, Stdio};
+    use std::process::{Child, ChildStdout, Command, Stdio};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
 
@@ -473,6 +473,40 @@ mod tests {
     use crate::patcher::Insertion;
     use crate::point::Point;
     use crate::snippet::{Snippet, SnippetCode};
+
+    /// A program that reads and writes.
+    struct Cat {
+        child: Child,
+        output: BufReader<ChildStdout>,
+    }
+
+    impl Cat {
+        fn start() -> Cat {
+            let mut child = Command::new("cat")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("cat");
+            let output = BufReader::new(child.stdout.take().unwrap());
+            Cat { child, output }
+        }
+
+        fn pid(&self) -> Pid {
+            Pid(self.child.id() as i32)
+        }
+
+        fn echo(&mut self, text: &str) {
+            writeln!(self.child.stdin.as_mut().unwrap(), "{text}").unwrap();
+            let mut line = String::new();
+            self.output.read_line(&mut line).unwrap();
+            assert_eq!(line.trim_end(), text);
+        }
+
+        /// It waits with its input closed.
+        fn end(&mut self) {
+            assert!(self.child.wait().unwrap().success());
+        }
+    }
 
     /// Probes the calls of read(2), as the tracer of this number.
     fn probe_reads(pid: Pid, tracer: u32) -> Process {
@@ -504,21 +538,9 @@ mod tests {
 
     #[test]
     fn who_leaves_while_another_does_sends_nobody_where_that_one_was() {
-        let mut cat = Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cat");
-        let pid = Pid(cat.id() as i32);
-        let mut input = cat.stdin.take().unwrap();
-        let mut output = BufReader::new(cat.stdout.take().unwrap());
-        let mut echo = |text: &str| {
-            writeln!(input, "{text}").unwrap();
-            let mut line = String::new();
-            output.read_line(&mut line).unwrap();
-            assert_eq!(line.trim_end(), text);
-        };
-        echo("before");
+        let mut cat = Cat::start();
+        let pid = cat.pid();
+        cat.echo("before");
         let (there, is_there) = mpsc::channel();
         let (leave, told_to_leave) = mpsc::channel();
         let has_left = &AtomicBool::new(false);
@@ -550,26 +572,20 @@ mod tests {
             });
             assert!(has_unmapped);
             assert!(first.join().unwrap());
-            echo("between");
+            cat.echo("between");
             stays.stop_again().unwrap();
             let removal = stays.remove_all_and_unmap(&mut |_| false).unwrap();
             stays.release().unwrap();
             assert!(removal.unmapped);
         });
-        echo("after");
-        drop(input);
-        assert!(cat.wait().unwrap().success());
+        cat.echo("after");
+        cat.end();
     }
 
     #[test]
     fn who_looks_for_threads_alone_does_not_forget_that_another_has_left() {
-        let mut cat = Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cat");
-        let pid = Pid(cat.id() as i32);
-        let mut input = cat.stdin.take().unwrap();
+        let mut cat = Cat::start();
+        let pid = cat.pid();
         let mut leaves = probe_reads(pid, std::os::unix::process::parent_id());
         let mut stays = probe_reads(pid, std::process::id());
         leaves.stop_again().unwrap();
@@ -590,12 +606,7 @@ mod tests {
         // Nothing was made on behalf of the one that had left.
         let code = |mapping: &Mapping| mapping.perms.execute && mapping.path.is_none();
         assert!(!stays.maps().unwrap().iter().any(code));
-        writeln!(input, "on").unwrap();
-        let mut line = String::new();
-        let output = cat.stdout.take().unwrap();
-        BufReader::new(output).read_line(&mut line).unwrap();
-        assert_eq!(line, "on\n");
-        drop(input);
-        assert!(cat.wait().unwrap().success());
+        cat.echo("on");
+        cat.end();
     }
 }

@@ -64,14 +64,14 @@ impl Process {
             Some(Err(refused)) => return Ok(Err(refused)),
             None => return Ok(Err(refused(function, "not attempted"))),
         };
-        match self.original_of(function, id) {
-            Ok(Ok(original)) => Ok(Ok(Replacement { id, original })),
-            Ok(Err(reason)) => {
-                self.remove(&[id])?;
-                Ok(Err(refused(function, &reason)))
-            }
+        let reason = match self.original_of(function, id) {
+            Ok(Ok(original)) => return Ok(Ok(Replacement { id, original })),
+            Ok(Err(reason)) => Ok(Err(refused(function, &reason))),
             Err(error) => Err(error),
-        }
+        };
+        // The caller would not know what to remove.
+        self.remove(&[id])?;
+        reason
     }
 
     /// A copy, which nothing else uses, of the instructions that a patch displaced, with the way back behind them.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::attach::is_untraced;
 use crate::error::InjectError;
+use crate::proc_file::read_proc;
 use crate::process::{ExitStatus, Pid, Process, State};
 use crate::ptrace::{self, Event};
 use crate::reconcile::Seen;
@@ -113,7 +114,7 @@ impl Process {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let mut threads = self.list_threads()?;
         threads.sort_unstable_by_key(|&tid| (tid != self.pid, tid));
-        self.others_run = threads.len() > 1;
+        self.others_run = self.has_others(threads.len());
         for &tid in &threads {
             match ptrace::seize(tid, options) {
                 Ok(()) => {
@@ -128,7 +129,8 @@ impl Process {
                     }
                     if self.stop_seized(tid, deadline)? {
                         // One that it made before it stopped.
-                        self.others_run = self.list_threads()?.len() > 1;
+                        let listed = self.list_threads()?.len();
+                        self.others_run = self.has_others(listed);
                         return Ok(());
                     }
                 }
@@ -210,7 +212,8 @@ impl Process {
                 None => {
                     let state = thread_state(self.pid, tid);
                     if matches!(state, None | Some('Z' | 'X')) && tid == self.pid {
-                        if self.list_threads()?.len() > 1 {
+                        let listed = self.list_threads()?.len();
+                        if self.has_others(listed) {
                             self.threads.remove(&tid);
                             return Ok(());
                         }
@@ -286,10 +289,15 @@ impl Process {
 
     /// How many threads there are, which is as many as a list of them has that is whole. The kernel ends a list early at a
     /// thread that comes off it meanwhile, so that those behind are not told of.
-    fn count_threads(&self) -> Option<u64> {
+    pub(crate) fn count_threads(&self) -> Option<u64> {
         // A directory's links: its own two, and one for each thread.
         let metadata = fs::metadata(format!("/proc/{}/task", self.pid)).ok()?;
         metadata.nlink().checked_sub(2)
+    }
+
+    /// Whether there are more threads than one, of which so many were listed.
+    fn has_others(&self, listed: usize) -> bool {
+        listed > 1 || self.count_threads().is_some_and(|count| count > 1)
     }
 
     /// Replaces "no such process" from ptrace by the way the process ended, and everything that is
@@ -304,7 +312,13 @@ impl Process {
     fn fail_if_dead(&mut self) -> Result<(), InjectError> {
         match thread_state(self.pid, self.pid) {
             None | Some('X') => Err(self.note_death()),
-            Some('Z') if self.list_threads()?.len() <= 1 => Err(self.note_death()),
+            Some('Z') => {
+                let listed = self.list_threads()?.len();
+                match self.has_others(listed) {
+                    true => Ok(()),
+                    false => Err(self.note_death()),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -405,7 +419,7 @@ pub(crate) fn is_gone(error: &InjectError) -> bool {
 
 /// The state letter of a thread (proc_pid_stat(5)); `None` when it is gone.
 pub(crate) fn thread_state(pid: Pid, tid: Pid) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    let stat = read_proc(&format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     // The command name may hold anything, parentheses included.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.trim_start().chars().next()

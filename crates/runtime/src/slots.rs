@@ -99,7 +99,7 @@ unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
     unsafe {
         let arena = Arena::of(base);
         let header = &*arena.header();
-        let freed = take_free(&arena, header);
+        let freed = take_free(&arena, header, pid);
         if freed != 0
             && let Some(slot) = arena.slot(freed)
         {
@@ -160,8 +160,8 @@ const NOBODY: u32 = u32::MAX;
 const PATIENCE: u32 = 1 << 16;
 
 /// Takes the slot that was given back last: what it needs of memory is there already, and few slots are ever used. Its
-/// number, or 0.
-fn take_free(arena: &Arena, header: &Header) -> u32 {
+/// number, or 0. It is the process's at once, so that it is not lost when that is killed here.
+fn take_free(arena: &Arena, header: &Header, pid: u32) -> u32 {
     // The bound is for a list that is overwritten all the time.
     for _ in 0..PATIENCE {
         let first = header.free_slots.load(Acquire);
@@ -178,7 +178,7 @@ fn take_free(arena: &Arena, header: &Header) -> u32 {
         let taken = header
             .free_slots
             .compare_exchange(first, rest, AcqRel, Acquire);
-        if taken.is_ok() && owner.load(Acquire) == 0 {
+        if taken.is_ok() && owner.compare_exchange(0, pid, AcqRel, Acquire).is_ok() {
             return index;
         }
     }
@@ -208,7 +208,7 @@ unsafe fn adopt(arena: &Arena, count: u32, pid: u32, process: u32) -> *mut Slot 
             gone = was;
         }
         // The tracer may be giving it back.
-        let taken = dead && owner.compare_exchange(was, NOBODY, AcqRel, Acquire).is_ok();
+        let taken = dead && owner.compare_exchange(was, pid, AcqRel, Acquire).is_ok();
         if taken {
             // SAFETY: nobody uses the slot any more, and nobody else takes it.
             return unsafe { own(slot, index, pid, process) };
