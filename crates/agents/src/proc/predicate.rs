@@ -94,6 +94,12 @@ pub enum PredicateError {
         /// The version asked for.
         version: String,
     },
+    /// More is never needed, and what takes a predicate apart goes as deep.
+    #[error("line {line}: over {PARTS} comparisons, parentheses and negations")]
+    Long {
+        /// The line, from 1.
+        line: usize,
+    },
     /// Parentheses and negations within each other.
     #[error("line {line}: over {DEPTH} levels of parentheses and negations")]
     Deep {
@@ -102,6 +108,8 @@ pub enum PredicateError {
     },
 }
 
+/// The most parts of a predicate.
+const PARTS: usize = 1000;
 /// The most levels of parentheses and negations.
 const DEPTH: usize = 200;
 
@@ -251,6 +259,7 @@ impl Predicate {
             tokens: tokens(text)?,
             at: 0,
             depth: 0,
+            parts: 0,
         };
         let mut is_versioned = false;
         if let Some(Token::Word("Version")) = parser.peek() {
@@ -411,6 +420,7 @@ struct Parser<'a> {
     tokens: Vec<(usize, Token<'a>)>,
     at: usize,
     depth: usize,
+    parts: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -466,6 +476,10 @@ impl<'a> Parser<'a> {
         if self.depth == DEPTH {
             return Err(PredicateError::Deep { line: self.line() });
         }
+        if self.parts == PARTS {
+            return Err(PredicateError::Long { line: self.line() });
+        }
+        self.parts += 1;
         self.depth += 1;
         let node = if self.takes("!") {
             Node::Not(Box::new(self.single()?))
@@ -637,6 +651,12 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
+        // What follows one another is within one another as well, once it is read.
+        let long = format!("true{}", " && true".repeat(500_000));
+        assert_eq!(
+            Predicate::parse(&long).err(),
+            Some(PredicateError::Long { line: 1 })
+        );
         let deep = format!("{}true{}", "(".repeat(5000), ")".repeat(5000));
         assert_eq!(
             Predicate::parse(&deep).err(),

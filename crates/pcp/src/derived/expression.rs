@@ -264,10 +264,13 @@ struct Parser<'a> {
     /// What is open around the current token, as what is said when it can't be finished.
     contexts: Vec<String>,
     depth: usize,
+    operands: usize,
 }
 
 /// Deeper nesting is refused.
 const DEPTH: usize = 200;
+/// More operands are refused: operators one behind the other are within one another once they are read.
+const OPERANDS: usize = 2000;
 /// The longest regular expression and instance name.
 const TEXT: usize = 4096;
 
@@ -280,6 +283,7 @@ pub fn parse(text: &str) -> Result<Expression, SyntaxError> {
         token: Token::End,
         contexts: Vec::new(),
         depth: 0,
+        operands: 0,
     };
     parser.advance()?;
     let expression = parser.ternary()?;
@@ -502,7 +506,16 @@ impl Parser<'_> {
         Ok(expression)
     }
 
+    fn count_operand(&mut self) -> Result<(), SyntaxError> {
+        self.operands += 1;
+        match self.operands > OPERANDS {
+            true => Err(self.error("Expression with too many operands")),
+            false => Ok(()),
+        }
+    }
+
     fn primary(&mut self) -> Result<Expression, SyntaxError> {
+        self.count_operand()?;
         let mut expression = match self.token.clone() {
             Token::Integer(text) => {
                 self.advance()?;
@@ -537,6 +550,7 @@ impl Parser<'_> {
         };
         while let Token::Bracket(instance) = &self.token {
             expression = Expression::Instance(Box::new(expression), instance.clone());
+            self.count_operand()?;
             self.advance()?;
         }
         Ok(expression)
@@ -1046,5 +1060,15 @@ mod tests {
         }
         assert!(parse(&"(".repeat(5000)).is_err());
         assert!(parse(&"-".repeat(5000)).is_err());
+    }
+
+    #[test]
+    fn long_expressions_are_read_and_longer_ones_refused() {
+        let long = |operands: usize| vec!["a.b"; operands].join("+");
+        assert!(parse(&long(2000)).is_ok());
+        for endless in [long(500_000), format!("a.b{}", "[x]".repeat(500_000))] {
+            let error = parse(&endless).expect_err("too long").to_string();
+            assert!(error.contains("too many operands"), "{error}");
+        }
     }
 }
