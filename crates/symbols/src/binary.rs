@@ -1,10 +1,11 @@
 //! One binary and what can be asked about it; every answer is computed when first asked for.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use object::elf;
 
@@ -167,6 +168,8 @@ pub struct Binary {
     damage: OnceLock<()>,
     /// How often symbols were looked through one by one.
     questions: AtomicUsize,
+    /// The text that was looked for last in the symbols' names, and what has it.
+    last_found: Mutex<Option<(String, Arc<FunctionTable>)>>,
 }
 
 impl std::fmt::Debug for Binary {
@@ -246,6 +249,7 @@ impl Binary {
             debug_files,
             damage: OnceLock::new(),
             questions: AtomicUsize::new(0),
+            last_found: Mutex::default(),
         })
     }
 
@@ -407,10 +411,10 @@ impl Binary {
         let needle = pattern.needle();
         match self.quick_table() {
             None if !needle.is_empty() => {
-                let named = self.functions_where(needle, |_, _| false);
-                let named = named.into_functions().into_iter();
-                let meant = named.filter(|f| pattern.matches(&f.name));
-                meant.map(Cow::Owned).collect()
+                let named = self.functions_with(needle, &HashSet::new());
+                let meant = named.functions().iter();
+                let meant = meant.filter(|f| pattern.matches(&f.name));
+                meant.cloned().map(Cow::Owned).collect()
             }
             _ => {
                 let found = self.function_table().matching(&pattern);
@@ -427,6 +431,44 @@ impl Binary {
                 let table =
                     self.functions_where("", |start, end| start <= address && address < end);
                 table.at(address).cloned().map(Cow::Owned)
+            }
+        }
+    }
+
+    /// Functions with some text in their names, and those that start at some addresses; perhaps others. Who asks for the one
+    /// after having asked for the other gets the same table.
+    pub(crate) fn functions_with(
+        &self,
+        needle: &str,
+        starts: &HashSet<ImageAddr>,
+    ) -> Arc<FunctionTable> {
+        let mut last = self
+            .last_found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((text, table)) = &*last
+            && text == needle
+            && starts.is_empty()
+        {
+            return Arc::clone(table);
+        }
+        let found = self.functions_where(needle, |start, _| starts.contains(&start));
+        let found = Arc::new(found);
+        *last = Some((needle.to_owned(), Arc::clone(&found)));
+        found
+    }
+
+    /// The functions that have exactly this name, mangled if they are, by ascending address.
+    pub fn functions_named(&self, name: &str) -> Vec<Cow<'_, Function>> {
+        match self.functions.get() {
+            Some(table) => {
+                let named = table.functions().iter().filter(|f| f.name == name);
+                named.map(Cow::Borrowed).collect()
+            }
+            None => {
+                let found = self.functions_where(name, |_, _| false).into_functions();
+                let named = found.into_iter().filter(|f| f.name == name);
+                named.map(Cow::Owned).collect()
             }
         }
     }
@@ -495,8 +537,10 @@ impl Binary {
     /// Where functions begin and end, from symbols and unwind tables together, ascending and without overlaps; so it
     /// works for stripped files.
     pub fn function_ranges(&self) -> &[CodeRange] {
-        self.ranges
-            .get_or_init(|| unwind::merge_ranges(self.functions(), &self.unwind_facts().frames))
+        self.ranges.get_or_init(|| {
+            let functions = functions::extents(&self.image, self.debug_image());
+            unwind::merge_ranges(&functions, &self.unwind_facts().frames)
+        })
     }
 
     /// What the unwind table says of the stack at each instruction; `None` without one.

@@ -1,6 +1,7 @@
 //! Functions as the symbol tables list them.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use object::LittleEndian;
 use object::elf;
@@ -415,33 +416,110 @@ pub(crate) fn functions_where(
     FunctionTable::new(found, Vec::new())
 }
 
-/// Gives functions that have no size one, up to the next of `starts`, which is ascending, or the end of their section.
-fn give_sizes(image: &Image, starts: &[ImageAddr], functions: &mut Vec<Function>) {
-    let sized: Vec<(ImageAddr, ImageAddr)> = functions
-        .iter()
-        .filter(|f| f.size > 0)
-        .map(|f| (f.address, f.end()))
-        .collect();
-    for function in functions.iter_mut().filter(|f| f.size == 0) {
-        let behind = starts.partition_point(|start| *start <= function.address);
-        let mut sections = image
-            .sections
-            .iter()
-            .filter(|s| s.allocated && s.executable);
-        let section = sections.find(|s| s.range().contains(&function.address));
-        // One within another's code ends with that.
-        let around = sized
-            .iter()
-            .filter(|(start, end)| (*start..*end).contains(&function.address));
+/// Where what has no size ends: at the next function, with that around it, or with its section.
+struct Ends<'a> {
+    image: &'a Image,
+    /// Of all functions, ascending.
+    starts: &'a [ImageAddr],
+    /// Of those that have a size: start and end, ascending.
+    sized: Vec<(ImageAddr, ImageAddr)>,
+    /// The highest end among `sized` up to each index.
+    reach: Vec<ImageAddr>,
+}
+
+impl<'a> Ends<'a> {
+    fn new(
+        image: &'a Image,
+        starts: &'a [ImageAddr],
+        functions: impl Iterator<Item = (ImageAddr, u64)>,
+    ) -> Ends<'a> {
+        let mut sized: Vec<(ImageAddr, ImageAddr)> = functions
+            .filter(|(_, size)| *size > 0)
+            .map(|(start, size)| (start, ImageAddr(start.0.saturating_add(size))))
+            .collect();
+        sized.sort_unstable();
+        let reach = highest_so_far(sized.iter().map(|(_, end)| *end));
+        Ends {
+            image,
+            starts,
+            sized,
+            reach,
+        }
+    }
+
+    fn size_at(&self, address: ImageAddr) -> u64 {
+        let behind = self.starts.partition_point(|start| *start <= address);
+        let sections = self.image.sections.iter();
+        let mut sections = sections.filter(|s| s.allocated && s.executable);
+        let section = sections.find(|s| s.range().contains(&address));
         let ends = [
-            starts.get(behind).copied(),
+            self.starts.get(behind).copied(),
             section.map(|s| s.range().end),
-            around.map(|(_, end)| *end).min(),
+            self.end_around(address),
         ];
         let end = ends.into_iter().flatten().min();
-        function.size = end.map_or(0, |end| end.0.saturating_sub(function.address.0));
+        end.map_or(0, |end| end.0.saturating_sub(address.0))
+    }
+
+    fn end_around(&self, address: ImageAddr) -> Option<ImageAddr> {
+        let behind = self.sized.partition_point(|(start, _)| *start <= address);
+        let before = self.sized.iter().zip(&self.reach).take(behind).rev();
+        before
+            .take_while(|(_, reach)| **reach > address)
+            .map(|((_, end), _)| *end)
+            .filter(|end| *end > address)
+            .min()
+    }
+}
+
+/// The highest of the ends up to each.
+fn highest_so_far(ends: impl Iterator<Item = ImageAddr>) -> Vec<ImageAddr> {
+    let mut highest = ImageAddr(0);
+    ends.map(|end| {
+        highest = highest.max(end);
+        highest
+    })
+    .collect()
+}
+
+/// Gives functions that have no size one; `starts` is ascending.
+fn give_sizes(image: &Image, starts: &[ImageAddr], functions: &mut Vec<Function>) {
+    if functions.iter().any(|f| f.size == 0) {
+        let all = functions.iter().map(|f| (f.address, f.size));
+        let ends = Ends::new(image, starts, all);
+        for function in functions.iter_mut().filter(|f| f.size == 0) {
+            function.size = ends.size_at(function.address);
+        }
     }
     functions.retain(|f| f.size > 0);
+}
+
+/// Where the functions of the symbol tables begin and end, ascending: of a [`FunctionTable`] what takes least of its time.
+pub(crate) fn extents(image: &Image, debug: Option<&Image>) -> Vec<Range<ImageAddr>> {
+    let mut found: Vec<(ImageAddr, u64)> = Vec::new();
+    for (from, kind, _) in tables(image, debug) {
+        for_each_symbol(from, image, kind, |symbol| {
+            found.extend(symbol.kind.map(|_| (symbol.address, symbol.size)));
+        });
+    }
+    found.sort_unstable();
+    found.dedup();
+    let mut sizes = Vec::new();
+    if found.iter().any(|(_, size)| *size == 0) {
+        let starts: Vec<ImageAddr> = found.iter().map(|(start, _)| *start).collect();
+        let ends = Ends::new(image, &starts, found.iter().copied());
+        let unsized_at = found.iter().enumerate().filter(|(_, f)| f.1 == 0);
+        sizes.extend(unsized_at.map(|(n, (start, _))| (n, ends.size_at(*start))));
+    }
+    for (n, size) in sizes {
+        if let Some(function) = found.get_mut(n) {
+            function.1 = size;
+        }
+    }
+    let ranges = found.into_iter().filter(|(_, size)| *size > 0);
+    ranges
+        .map(|(start, size)| start..ImageAddr(start.0.saturating_add(size)))
+        .collect()
 }
 
 pub(crate) struct FunctionTable {
@@ -500,14 +578,7 @@ impl FunctionTable {
             same
         });
         let (functions, order): (Vec<Function>, Vec<(bool, usize)>) = ordered.into_iter().unzip();
-        let mut highest = ImageAddr(0);
-        let reach = functions
-            .iter()
-            .map(|f| {
-                highest = highest.max(f.end());
-                highest
-            })
-            .collect();
+        let reach = highest_so_far(functions.iter().map(Function::end));
         FunctionTable {
             functions,
             reach,

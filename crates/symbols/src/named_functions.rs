@@ -48,9 +48,7 @@ impl Binary {
         // Those symbols alone that matter here, of a name that symbols contain as it is.
         let needle = pattern.needle();
         let some = match self.quick_table() {
-            None if !needle.is_empty() => {
-                Some(self.functions_where(needle, |start, _| known.contains(&start)))
-            }
+            None if !needle.is_empty() => Some(self.functions_with(needle, &known)),
             _ => None,
         };
         let table = match &some {

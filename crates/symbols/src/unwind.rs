@@ -7,7 +7,6 @@ use std::ops::Range;
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindSection};
 
 use crate::address::ImageAddr;
-use crate::functions::Function;
 use crate::image::Image;
 
 /// The code of one function.
@@ -17,8 +16,8 @@ pub struct CodeRange {
     pub start: ImageAddr,
     /// Behind its last byte.
     pub end: ImageAddr,
-    /// Index in [`crate::Binary::functions`] of the function that starts here; `None` when only the unwind table knows it.
-    pub name_index: Option<usize>,
+    /// Whether a symbol names the function that starts here, which otherwise the unwind table alone knows.
+    pub is_named: bool,
 }
 
 pub(crate) struct UnwindFacts {
@@ -226,13 +225,16 @@ impl TableReader<'_> {
 
 /// Joins functions and frame description entries into ranges that don't overlap. A symbol inside another's code (a local
 /// entry point) makes no range of its own; a frame that begins with a symbol's function can lengthen it.
-pub(crate) fn merge_ranges(functions: &[Function], frames: &[Range<ImageAddr>]) -> Vec<CodeRange> {
+pub(crate) fn merge_ranges(
+    functions: &[Range<ImageAddr>],
+    frames: &[Range<ImageAddr>],
+) -> Vec<CodeRange> {
     let mut ranges: Vec<CodeRange> = Vec::new();
-    for (index, function) in functions.iter().enumerate() {
+    for function in functions {
         let range = CodeRange {
-            start: function.address,
-            end: function.end(),
-            name_index: Some(index),
+            start: function.start,
+            end: function.end,
+            is_named: true,
         };
         match ranges.last_mut() {
             Some(last) if last.start == range.start => last.end = last.end.max(range.end),
@@ -259,13 +261,13 @@ pub(crate) fn merge_ranges(functions: &[Function], frames: &[Range<ImageAddr>]) 
                     additions.push(CodeRange {
                         start: frame.start,
                         end,
-                        name_index: None,
+                        is_named: false,
                     });
                 }
                 _ => additions.push(CodeRange {
                     start: frame.start,
                     end,
-                    name_index: None,
+                    is_named: false,
                 }),
             },
         }
@@ -283,47 +285,34 @@ pub(crate) fn merge_ranges(functions: &[Function], frames: &[Range<ImageAddr>]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::functions::{Binding, FunctionKind, FunctionSource};
-
-    fn function(name: &str, start: u64, size: u64) -> Function {
-        Function {
-            name: name.into(),
-            address: ImageAddr(start),
-            size,
-            binding: Binding::Global,
-            exported: false,
-            kind: FunctionKind::Func,
-            source: FunctionSource::Symtab,
-        }
-    }
 
     #[test]
     fn symbols_and_frames_together_leave_no_overlap() {
+        let range = |a, b| ImageAddr(a)..ImageAddr(b);
         let functions = [
-            function("a", 0x100, 0x20),
-            function("a_alias", 0x100, 0x20),
-            function("inside", 0x108, 0x8),
-            function("b", 0x120, 0x10),
+            range(0x100, 0x110),
+            range(0x100, 0x120),
+            range(0x108, 0x110),
+            range(0x120, 0x130),
         ];
-        let frame = |a, b| ImageAddr(a)..ImageAddr(b);
         let frames = [
-            frame(0x80, 0x90),
-            frame(0x100, 0x120),
-            frame(0x120, 0x148),
-            frame(0x130, 0x140),
-            frame(0x150, 0x160),
+            range(0x80, 0x90),
+            range(0x100, 0x120),
+            range(0x120, 0x148),
+            range(0x130, 0x140),
+            range(0x150, 0x160),
         ];
         let got: Vec<_> = merge_ranges(&functions, &frames)
             .into_iter()
-            .map(|r| (r.start.0, r.end.0, r.name_index))
+            .map(|r| (r.start.0, r.end.0, r.is_named))
             .collect();
         assert_eq!(
             got,
             [
-                (0x80, 0x90, None),
-                (0x100, 0x120, Some(0)),
-                (0x120, 0x148, Some(3)),
-                (0x150, 0x160, None)
+                (0x80, 0x90, false),
+                (0x100, 0x120, true),
+                (0x120, 0x148, true),
+                (0x150, 0x160, false)
             ]
         );
     }

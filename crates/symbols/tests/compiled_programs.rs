@@ -159,7 +159,7 @@ fn functions_by_name_and_what_was_meant() {
         .iter()
         .find(|r| r.start == entry)
         .expect("the unwind table knows it");
-    assert_eq!((range.end, range.name_index), (found[0].end(), None));
+    assert_eq!((range.end, range.is_named), (found[0].end(), false));
     assert!(
         binary
             .function_ranges()

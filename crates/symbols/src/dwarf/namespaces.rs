@@ -66,18 +66,22 @@ pub(crate) fn look_inside(unit: &Unit<'_>, parent: UnitOffset) -> gimli::Result<
             _ => {}
         }
         // What is further inside is passed over where an entry says how far that goes.
+        let attributes = abbreviation.attributes();
+        let sibling = attributes.iter().enumerate().find(|(_, attribute)| {
+            abbreviation.has_children() && attribute.name() == gimli::DW_AT_sibling
+        });
         let mut behind = None;
-        if abbreviation.has_children() {
-            for specification in abbreviation.attributes() {
-                let attribute = entries.read_attribute(*specification)?;
-                if let (gimli::DW_AT_sibling, gimli::AttributeValue::UnitRef(sibling)) =
-                    (attribute.name(), attribute.value())
+        match sibling {
+            Some((before, specification)) => {
+                entries.skip_attributes(&attributes[..before])?;
+                if let gimli::AttributeValue::UnitRef(sibling) =
+                    entries.read_attribute(*specification)?.value()
                 {
                     behind = Some(sibling);
                 }
+                entries.skip_attributes(&attributes[before + 1..])?;
             }
-        } else {
-            entries.skip_attributes(abbreviation.attributes())?;
+            None => entries.skip_attributes(attributes)?,
         }
         if let Some(sibling) = behind.filter(|sibling| *sibling > offset) {
             entries = unit.entries_raw(Some(sibling))?;
