@@ -128,13 +128,9 @@ impl Image {
     /// # Errors
     /// [`InjectError::NoSuchFunction`].
     pub fn function(&self, name: &str) -> Result<Function, InjectError> {
-        let found = self
-            .module
-            .binary
-            .functions()
-            .iter()
-            .find(|function| function.name == name);
-        found
+        let named = self.module.binary.functions_named(name);
+        named
+            .first()
             .map(|function| self.make_function(function))
             .ok_or_else(|| InjectError::NoSuchFunction {
                 name: name.to_owned(),

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use rayon::prelude::*;
 use symbols::{Binary, CallFrameRow, ImageAddr, SymbolsError};
 
 use crate::analysis::{CodeSection, ModuleCode};
@@ -152,9 +153,10 @@ impl Module {
         let mut landing_pads: Vec<u64> = binary.landing_pads().iter().map(|at| at.0).collect();
         // Every goroutine returns behind the first byte of this one, an address that the
         // scheduler computes (`newproc1` of Go's runtime/proc.go).
-        let goexit = |name: &str| matches!(name, "runtime.goexit" | "runtime.goexit.abi0");
-        let exits = binary.functions().iter().filter(|f| goexit(&f.name));
-        landing_pads.extend(exits.map(|f| f.address.0 + 1));
+        for name in ["runtime.goexit", "runtime.goexit.abi0"] {
+            let exits = binary.functions_named(name);
+            landing_pads.extend(exits.iter().map(|f| f.address.0 + 1));
+        }
         landing_pads.sort_unstable();
         let code_pointers: Vec<u64> = binary.code_pointers().iter().map(|at| at.0).collect();
         let read_data = |address: u64, buffer: &mut [u8]| self.read_data(address, buffer);
@@ -367,23 +369,19 @@ impl Module {
 
 /// See [`Module::apparent_system_calls`].
 fn apparent(section: &CodeSection<'_>, functions: &[Range<u64>]) -> Vec<SystemCall> {
-    let mut found = Vec::new();
-    let mut behind = 0;
-    for offset in memchr::memmem::find_iter(section.bytes, &SYSCALL) {
-        let address = section.address + offset as u64;
-        if address < behind {
-            continue;
-        }
-        let next = functions.partition_point(|range| range.start <= address);
-        let Some(range) = next.checked_sub(1).and_then(|n| functions.get(n)) else {
-            continue;
-        };
-        behind = range.end.max(address + 1);
-        if let Some(code) = section.slice(range.clone()) {
-            found.extend(apparent_system_calls(code, range.start));
-        }
-    }
-    found
+    let mut suspects: Vec<&Range<u64>> = memchr::memmem::find_iter(section.bytes, &SYSCALL)
+        .filter_map(|offset| {
+            let address = section.address + offset as u64;
+            let next = functions.partition_point(|range| range.start <= address);
+            functions.get(next.checked_sub(1)?)
+        })
+        .collect();
+    suspects.dedup();
+    let found = suspects.par_iter().flat_map_iter(|range| {
+        let code = section.slice(Range::clone(range));
+        code.map_or_else(Vec::new, |code| apparent_system_calls(code, range.start))
+    });
+    found.collect()
 }
 
 /// Whether a symbol names the rarely executed part of a function, as gcc and LLVM call it.

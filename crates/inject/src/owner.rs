@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::arch::{Plan, Write};
 use crate::code_page::CodePages;
 use crate::mapping::PAGE;
-use crate::proc_file::{namespace, read_proc};
+use crate::proc_file::{namespace, read_proc, start_time};
 use crate::process::Process;
 
 /// The last byte is the version of what stands in a chunk.
@@ -41,7 +41,7 @@ impl Owner {
             Some(me) if me.pid == u64::from(pid) => me,
             _ => *known.insert(Owner {
                 pid: u64::from(pid),
-                started: start_time(pid.into()).unwrap_or(0),
+                started: start_time(pid).unwrap_or(0),
                 namespace: namespace("self").unwrap_or(0),
             }),
         }
@@ -52,7 +52,7 @@ impl Owner {
     pub(crate) fn of(pid: u32) -> Owner {
         Owner {
             pid: u64::from(pid),
-            started: start_time(pid.into()).expect("a process"),
+            started: start_time(pid).expect("a process"),
             namespace: namespace("self").unwrap_or(0),
         }
     }
@@ -62,7 +62,7 @@ impl Owner {
         if Some(self.namespace) != namespace("self") {
             return false;
         }
-        match start_time(self.pid) {
+        match u32::try_from(self.pid).ok().and_then(start_time) {
             Some(started) => started != self.started,
             // `/proc` may be mounted so that it hides the processes of others (proc(5), "hidepid").
             None => !exists(self.pid) || is_zombie(self.pid),
@@ -135,18 +135,6 @@ impl Header {
             && header.last < header.used)
             .then_some(header)
     }
-}
-
-/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)); `None` when the process has ended.
-fn start_time(pid: u64) -> Option<u64> {
-    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    if matches!(fields.next(), Some("Z" | "X")) {
-        return None;
-    }
-    // The fields that are left begin with field 4.
-    fields.nth(22 - 4)?.parse().ok()
 }
 
 /// Where the bytes of a patch lead.

@@ -22,6 +22,19 @@ pub fn read_proc(path: &str) -> io::Result<String> {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
+/// When a process began, in clock ticks since the system did: field 22 of `/proc/PID/stat` (proc_pid_stat(5)). `None` when it
+/// has ended.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return None;
+    }
+    // The fields that are left begin with field 4.
+    fields.nth(22 - 4)?.parse().ok()
+}
+
 /// The number that a process has in its own PID namespace.
 pub fn inner_pid(pid: Pid) -> Option<u32> {
     // In ours it is the same, which can be told without having the kernel describe the process.

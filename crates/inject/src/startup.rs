@@ -341,10 +341,8 @@ fn check_gone(process: &mut Process, tid: Pid) {
 }
 
 fn exports(binary: &Binary, name: &str) -> bool {
-    binary
-        .functions()
-        .iter()
-        .any(|function| function.exported && function.name == name)
+    let named = binary.functions_named(name);
+    named.iter().any(|function| function.exported)
 }
 
 fn open(path: &Path, shown: &Path) -> Result<Binary, InjectError> {

@@ -60,28 +60,40 @@ pub(crate) fn apparent_system_calls(code: &[u8], address: u64) -> Vec<SystemCall
     }
     let mut joins: Vec<u64> = instructions.iter().filter_map(direct_target).collect();
     joins.sort_unstable();
+    let calls = instructions.iter().enumerate();
+    let calls = calls.filter(|(_, instruction)| is_call(instruction));
+    calls
+        .map(|(n, call)| SystemCall {
+            address: call.ip(),
+            number: number_before(&instructions[..n], call.ip(), &joins),
+        })
+        .collect()
+}
+
+/// What rax holds behind some instructions of a function, if their branches to `joins` are all that leads into the middle of it.
+fn number_before(instructions: &[Instruction], address: u64, joins: &[u64]) -> Option<u32> {
     let mut factory = InstructionInfoFactory::new();
-    let mut number = None;
-    let mut found = Vec::new();
-    for instruction in &instructions {
-        let address = instruction.ip();
-        if joins.binary_search(&address).is_ok() {
-            number = None;
+    let mut low_byte = None;
+    let mut next = address;
+    for instruction in instructions.iter().rev() {
+        if joins.binary_search(&next).is_ok() || ends_run(instruction) || is_near_call(instruction)
+        {
+            return None;
         }
-        if is_call(instruction) {
-            found.push(SystemCall { address, number });
+        if writes_rax(&mut factory, instruction) {
+            match constant(instruction)? {
+                Constant::Whole(value) => {
+                    return Some(match low_byte {
+                        Some(low) => value & !0xff | u32::from(low),
+                        None => value,
+                    });
+                }
+                Constant::Low(low) => low_byte = low_byte.or(Some(low)),
+            }
         }
-        if ends_run(instruction) || is_near_call(instruction) {
-            number = None;
-        } else if writes_rax(&mut factory, instruction) {
-            number = match constant(instruction) {
-                Some(Constant::Whole(value)) => Some(value),
-                Some(Constant::Low(low)) => number.map(|n| n & !0xff | u32::from(low)),
-                None => None,
-            };
-        }
+        next = instruction.ip();
     }
-    found
+    None
 }
 
 /// What an instruction puts into rax.

@@ -6,16 +6,16 @@
 //! address that a `lea` may make is looked at as a table of offsets, as if an indirect jump used it. So nothing is missed
 //! that [`BranchTargets::build`](super::BranchTargets::build) would find.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions};
+use rayon::prelude::*;
 
 use super::BranchTargets;
 use super::relocate::direct_target;
 use super::sweep::{Before, MAX_TABLE, Sweep};
 use super::targets::Entry;
-use crate::analysis::{CodeSection, ModuleCode};
+use crate::analysis::{CodeSection, ModuleCode, ReadData};
 
 /// How much is known around a function: the padding that a patch may use, and then the code before that.
 const AROUND: u64 = 320;
@@ -23,6 +23,8 @@ const AROUND: u64 = 320;
 const SHORT_REACH: u64 = 132;
 /// How many calls of a function are tried until one is known to be one.
 const CALLERS: usize = 16;
+/// Bytes of code that a thread searches at a time.
+const PIECE: usize = 256 << 10;
 
 /// See [`BranchTargets::build_around`].
 pub(super) fn build(module: &ModuleCode<'_>, addresses: &[u64]) -> Option<BranchTargets> {
@@ -76,17 +78,19 @@ pub(super) fn build(module: &ModuleCode<'_>, addresses: &[u64]) -> Option<Branch
     let mut search = Search {
         sweep,
         calls: Vec::new(),
-        tables: HashSet::new(),
     };
+    let mut rest = Vec::new();
     for (section, parts) in sections.iter().zip(&decoded) {
         let mut from = section.address;
         for part in parts {
-            search.branches(section, from..part.start);
+            rest.extend(pieces(section, from..part.start));
             from = part.end;
         }
-        search.branches(section, from..section.range().end);
-        search.tables(section);
+        rest.extend(pieces(section, from..section.range().end));
     }
+    search.branches(&rest);
+    let all = sections.iter().flat_map(|s| pieces(s, s.range()));
+    search.tables(&all.collect::<Vec<_>>());
     search.confirm_calls();
     Some(search.sweep.finish())
 }
@@ -181,61 +185,118 @@ struct Search<'a> {
     sweep: Sweep<'a>,
     /// What looks like calls: where they stand and what they call.
     calls: Vec<(u64, u64)>,
-    /// The tables that were read.
-    tables: HashSet<u64>,
+}
+
+/// Part of a section: between two offsets.
+type Piece<'s, 'a> = (&'s CodeSection<'a>, Range<usize>);
+
+/// Divides a range of a section among threads.
+fn pieces<'s, 'a>(
+    section: &'s CodeSection<'a>,
+    range: Range<u64>,
+) -> impl Iterator<Item = Piece<'s, 'a>> {
+    let from = range.start.saturating_sub(section.address) as usize;
+    let to = (range.end.saturating_sub(section.address) as usize).min(section.bytes.len());
+    (from..to)
+        .step_by(PIECE)
+        .map(move |at| (section, at..to.min(at + PIECE)))
+}
+
+/// What may be a branch, or a `lea`.
+struct Suspect {
+    /// Behind it.
+    next: u64,
+    target: u64,
+    how: Entry,
+}
+
+/// Looks for branches, and for `lea`, that lead from a part of a section to what is to be known.
+fn suspects(found: &BranchTargets, (section, range): &Piece<'_, '_>) -> Vec<Suspect> {
+    let known = found.known.as_deref().unwrap_or_default();
+    let (Some(low), Some(high)) = (known.first(), known.last()) else {
+        return Vec::new();
+    };
+    let span = low.start..high.end;
+    let from = range.start;
+    let part = section.bytes.get(range.clone()).unwrap_or_default();
+    let byte = |at: usize| section.bytes.get(from + at).copied().unwrap_or(0);
+    let mut suspects = Vec::new();
+    let mut suspect = |at: usize, how| {
+        if let Some((next, target)) = displaced(section, from + at)
+            && span.contains(&target)
+            && found.covers(target)
+        {
+            suspects.push(Suspect { next, target, how });
+        }
+    };
+    // call, jmp
+    for at in memchr::memchr2_iter(0xe8, 0xe9, part) {
+        // Nothing but code that runs into it may be mistaken for a call's target.
+        let how = match byte(at) {
+            0xe8 => Entry::Start,
+            _ => Entry::Jump,
+        };
+        suspect(at + 1, how);
+    }
+    // jcc
+    for at in memchr::memchr_iter(0x0f, part) {
+        if matches!(byte(at + 1), 0x80..=0x8f) {
+            suspect(at + 2, Entry::Jump);
+        }
+    }
+    // xbegin
+    for at in memchr::memchr_iter(0xc7, part) {
+        if byte(at + 1) == 0xf8 {
+            suspect(at + 2, Entry::Jump);
+        }
+    }
+    for at in memchr::memchr_iter(0x8d, part) {
+        if byte(at + 1) & 0xc7 == 0x05 {
+            suspect(at + 2, Entry::Pointer);
+        }
+    }
+    suspects
+}
+
+/// All that `lea` may take the address of in a part of a section, ascending.
+fn addresses_taken((section, range): &Piece<'_, '_>) -> Vec<u64> {
+    let part = section.bytes.get(range.clone()).unwrap_or_default();
+    let mut taken: Vec<u64> = memchr::memchr_iter(0x8d, part)
+        .map(|at| range.start + at + 1)
+        .filter(|&at| section.bytes.get(at).is_some_and(|b| b & 0xc7 == 0x05))
+        .filter_map(|at| displaced(section, at + 1))
+        .map(|(_, target)| target)
+        .collect();
+    taken.sort_unstable();
+    taken.dedup();
+    taken
+}
+
+/// Where an entry of a table of offsets leads.
+fn table_entry(read: &ReadData<'_>, base: u64, n: u64) -> Option<u64> {
+    let mut word = [0; 4];
+    let at = base.checked_add(n * 4)?;
+    let offset = read(at, &mut word).then(|| i32::from_le_bytes(word))?;
+    Some(base.wrapping_add(i64::from(offset) as u64))
+}
+
+/// The address behind the displacement at an offset, and where that leads.
+fn displaced(section: &CodeSection<'_>, at: usize) -> Option<(u64, u64)> {
+    let word = section.bytes.get(at..)?.first_chunk::<4>()?;
+    let next = section.address.wrapping_add(at as u64 + 4);
+    let offset = i64::from(i32::from_le_bytes(*word));
+    Some((next, next.wrapping_add(offset as u64)))
 }
 
 impl Search<'_> {
-    /// Looks for branches, and for `lea`, that lead from a part of a section to what is to be known.
-    fn branches(&mut self, section: &CodeSection<'_>, range: Range<u64>) {
-        let Some(known) = &self.sweep.found.known else {
-            return;
-        };
-        let (Some(low), Some(high)) = (known.first(), known.last()) else {
-            return;
-        };
-        let span = low.start..high.end;
-        let from = (range.start - section.address) as usize;
-        let to = (range.end - section.address) as usize;
-        let Some(part) = section.bytes.get(from..to) else {
-            return;
-        };
-        let byte = |at: usize| part.get(at).copied().unwrap_or(0);
-        // call, jmp
-        for at in memchr::memchr2_iter(0xe8, 0xe9, part) {
-            // Nothing but code that runs into it may be mistaken for a call's target.
-            let how = match byte(at) {
-                0xe8 => Entry::Start,
-                _ => Entry::Jump,
-            };
-            self.branch(section, from + at + 1, how, &span);
-        }
-        // jcc
-        for at in memchr::memchr_iter(0x0f, part) {
-            if matches!(byte(at + 1), 0x80..=0x8f) {
-                self.branch(section, from + at + 2, Entry::Jump, &span);
-            }
-        }
-        // xbegin
-        for at in memchr::memmem::find_iter(part, &[0xc7, 0xf8]) {
-            self.branch(section, from + at + 2, Entry::Jump, &span);
-        }
-        for at in memchr::memchr_iter(0x8d, part) {
-            if byte(at + 1) & 0xc7 == 0x05 {
-                self.branch(section, from + at + 2, Entry::Pointer, &span);
-            }
-        }
-    }
-
-    /// Notes where the displacement at an offset leads.
-    fn branch(&mut self, section: &CodeSection<'_>, at: usize, how: Entry, span: &Range<u64>) {
-        let Some(word) = section.bytes.get(at..).and_then(|b| b.first_chunk::<4>()) else {
-            return;
-        };
-        let next = section.address.wrapping_add(at as u64 + 4);
-        let target = next.wrapping_add(i64::from(i32::from_le_bytes(*word)) as u64);
+    /// Notes the branches that parts of the code may have.
+    fn branches(&mut self, pieces: &[Piece<'_, '_>]) {
         let found = &mut self.sweep.found;
-        if span.contains(&target) && found.covers(target) {
+        let suspects: Vec<Vec<Suspect>> = pieces
+            .par_iter()
+            .map(|piece| suspects(found, piece))
+            .collect();
+        for Suspect { next, target, how } in suspects.into_iter().flatten() {
             found.enter(target, how);
             match how {
                 Entry::Start => self.calls.push((next - 5, target)),
@@ -245,38 +306,26 @@ impl Search<'_> {
         }
     }
 
-    /// Looks at whatever a section's code may take the address of as at a table of offsets.
-    fn tables(&mut self, section: &CodeSection<'_>) {
-        for at in memchr::memchr_iter(0x8d, section.bytes) {
-            let Some(&[modrm, a, b, c, d]) =
-                section.bytes.get(at + 1..).and_then(|b| b.first_chunk())
-            else {
-                break;
-            };
-            if modrm & 0xc7 != 0x05 {
-                continue;
-            }
-            let next = section.address.wrapping_add(at as u64 + 6);
-            let offset = i64::from(i32::from_le_bytes([a, b, c, d]));
-            self.table(next.wrapping_add(offset as u64));
+    /// Looks at whatever the code may take the address of as at a table of offsets.
+    fn tables(&mut self, pieces: &[Piece<'_, '_>]) {
+        let (found, read) = (&self.sweep.found, self.sweep.module.read_data);
+        let leads_to_code = |&base: &u64| {
+            let first = table_entry(read, base, 0);
+            first.is_some_and(|target| found.section_index(target).is_some())
+        };
+        let taken = pieces.par_iter().flat_map_iter(addresses_taken);
+        let mut bases: Vec<u64> = taken.filter(leads_to_code).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        for base in bases {
+            self.table(base);
         }
     }
 
     /// Reads a table of offsets, as long as they lead to code.
     fn table(&mut self, base: u64) {
         let read = self.sweep.module.read_data;
-        let entry = |n: u64| {
-            let mut word = [0; 4];
-            let at = base.checked_add(n * 4)?;
-            let offset = read(at, &mut word).then(|| i32::from_le_bytes(word))?;
-            Some(base.wrapping_add(i64::from(offset) as u64))
-        };
-        let is_code = |found: &BranchTargets, target| found.section_index(target).is_some();
-        let first = entry(0).filter(|&target| is_code(&self.sweep.found, target));
-        if first.is_none() || !self.tables.insert(base) {
-            return;
-        }
-        for target in (0..MAX_TABLE).map_while(entry) {
+        for target in (0..MAX_TABLE).map_while(|n| table_entry(read, base, n)) {
             let found = &mut self.sweep.found;
             if found.covers(target) {
                 found.enter(target, Entry::Indirect);
@@ -287,7 +336,7 @@ impl Search<'_> {
                 {
                     facts.loops_to_start = true;
                 }
-            } else if !is_code(found, target) {
+            } else if found.section_index(target).is_none() {
                 break;
             }
         }
