@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub struct Arena {
     file: File,
     map: MmapRaw,
+    /// When the process began that made it.
+    maker_began: Option<u64>,
 }
 
 impl Arena {
@@ -24,7 +26,17 @@ impl Arena {
         let map = MmapRaw::map_raw(&file)?;
         // From here on bounds come from this size and not from the header, which a target can write to.
         runtime::arena::register(map.as_mut_ptr(), size);
-        Ok(Arena { file, map })
+        Ok(Arena {
+            file,
+            map,
+            maker_began: inject::start_time(std::process::id()),
+        })
+    }
+
+    /// Whether a process is young enough to have come by fork from one that has the arena. It spares the others a look at all
+    /// their mappings.
+    pub fn may_be_inherited_by(&self, pid: i32) -> bool {
+        u32::try_from(pid).is_ok_and(|pid| inject::start_time(pid) >= self.maker_began)
     }
 
     /// The memory object, to be mapped into processes.

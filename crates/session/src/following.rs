@@ -6,6 +6,7 @@ use crate::run::{Run, begin_of, end_of};
 use crate::stacks;
 use crate::tracee::{Placed, Tracee, TraceeError};
 use inject::{InjectError, Pid, Process};
+use rayon::prelude::*;
 use runtime::slots;
 use std::collections::HashSet;
 use std::path::Path;
@@ -236,8 +237,19 @@ impl Run<'_> {
     /// it makes no more of them, so that none is missed.
     pub(crate) fn withdraw_all(&mut self) {
         self.close_board();
+        if self.tracees.is_empty() {
+            return;
+        }
         // So that there is less to look at while a process is held.
-        let mut looked_at: HashSet<i32> = processes().filter(|pid| !self.is_heir(*pid)).collect();
+        let all: Vec<i32> = processes().collect();
+        let arena = &self.arena;
+        let young = all.par_iter().copied();
+        let young: HashSet<i32> = young
+            .filter(|&pid| arena.may_be_inherited_by(pid))
+            .collect();
+        let may_be_heir = |pid: i32| young.contains(&pid) && self.is_heir(pid);
+        let mut looked_at: HashSet<i32> =
+            all.into_iter().filter(|&pid| !may_be_heir(pid)).collect();
         let mut left: Vec<i32> = self.tracees.keys().copied().collect();
         while let Some(pid) = left.pop() {
             let Some(tracee) = self.tracees.get_mut(&pid) else {
@@ -311,12 +323,12 @@ impl Run<'_> {
     }
 }
 
-/// Whether a process maps a memory object of ours.
-pub(crate) fn maps_file(pid: i32, inode: u64) -> bool {
+/// Whether a process maps one of these memory objects of ours.
+pub(crate) fn maps_one_of(pid: i32, inodes: &[Option<u64>]) -> bool {
     let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
     symbols::maps::parse(&String::from_utf8_lossy(&maps))
         .iter()
-        .any(|map| map.inode == inode && map.path.as_deref().is_some_and(is_arena))
+        .any(|map| inodes.contains(&Some(map.inode)) && map.path.as_deref().is_some_and(is_arena))
 }
 
 fn is_arena(path: &Path) -> bool {

@@ -48,6 +48,7 @@ pub use usage::Usage;
 pub use wordexp::split as split_command;
 
 use output::Output;
+use rayon::prelude::*;
 use script::diagnostic::Diagnostic;
 use script::ir::Program;
 use std::io::{self, Write as _};
@@ -160,12 +161,12 @@ fn look_ahead(images: &[inject::Image], extent: plan::Extent) {
         execs: true,
         ..inject::Watch::default()
     };
-    for image in images {
+    images.par_iter().for_each(|image| {
         if extent == plan::Extent::Everywhere {
             image.system_calls();
         }
         image.prepare_watch(watch);
-    }
+    });
 }
 
 /// Hands `print` a function that says what a probe point resolves to (for `-p2`); `None` for points that stand for

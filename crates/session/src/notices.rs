@@ -1,7 +1,7 @@
 //! What processes tell of themselves while they run free: libraries, children, other programs. Whoever tells of a change
 //! that calls for probes waits until they are there.
 
-use crate::following::{maps_file, parent_of};
+use crate::following::{maps_one_of, parent_of};
 use crate::plan::Plan;
 use crate::probe_point::{Kind, Program};
 use crate::run::{Run, begin_of, end_of};
@@ -153,10 +153,7 @@ impl Run<'_> {
     /// Whether a process has memory of this session, as children by fork have.
     pub(crate) fn is_heir(&self, pid: i32) -> bool {
         let board = self.watched.board.as_ref().map(NoticeBoard::inode);
-        [Some(self.arena.inode()), board]
-            .into_iter()
-            .flatten()
-            .any(|inode| maps_file(pid, inode))
+        self.arena.may_be_inherited_by(pid) && maps_one_of(pid, &[Some(self.arena.inode()), board])
     }
 
     /// Takes in a child by fork, which has its parent's probes; `ancestor` is some process that it comes from.
