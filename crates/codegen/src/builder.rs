@@ -2,6 +2,7 @@
 
 use crate::compiled::{Compiled, Handler, LocationInfo};
 use crate::error::CodegenError;
+use crate::isa::isa;
 use crate::layout::{self, Needs};
 use crate::limits::Limits;
 use crate::lower::{Filter, Subject};
@@ -14,7 +15,7 @@ use crate::target::Resolver;
 use crate::term::Term;
 use crate::walk::{self, Visitor};
 use crate::weight::weigh;
-use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::settings::OptLevel;
 use runtime::layout::{Site, StrRef};
 use script::ast::BinaryOp;
 use script::ir::{
@@ -102,7 +103,14 @@ impl<'p> Builder<'p> {
         let (layout, storages) =
             layout::plan(program, limits, &classes, &shapes, needs(program, limits));
         Builder {
-            state: State::new(program, limits.clone(), layout, storages, constants, isa()),
+            state: State::new(
+                program,
+                limits.clone(),
+                layout,
+                storages,
+                constants,
+                isa(OptLevel::Speed),
+            ),
             known: HashMap::new(),
             handlers: Vec::new(),
             sites: Vec::new(),
@@ -410,34 +418,6 @@ impl<'p> Builder<'p> {
             saved_values: self.saved_values,
         }
     }
-}
-
-/// The compiler's target: any x86-64, code at fixed addresses without frame pointers or stack probes.
-fn isa() -> cranelift_codegen::isa::OwnedTargetIsa {
-    let mut flags = settings::builder();
-    for (name, value) in [
-        ("opt_level", "speed"),
-        ("is_pic", "false"),
-        ("enable_probestack", "false"),
-        ("preserve_frame_pointers", "false"),
-        ("unwind_info", "false"),
-        (
-            "enable_verifier",
-            if cfg!(debug_assertions) {
-                "true"
-            } else {
-                "false"
-            },
-        ),
-    ] {
-        flags.set(name, value).expect("a setting of Cranelift");
-    }
-    cranelift_codegen::isa::lookup_by_name("x86_64-unknown-linux-gnu")
-        .and_then(|isa| {
-            isa.finish(settings::Flags::new(flags))
-                .map_err(|_| cranelift_codegen::isa::LookupError::Unsupported)
-        })
-        .expect("x86-64 is compiled into Cranelift")
 }
 
 fn shape_bytes(shape: &runtime::layout::StatShape) -> Vec<u8> {

@@ -314,7 +314,7 @@ impl Compiled {
     pub fn handlers_code_size(&self, wanted: &dyn Fn(HandlerId) -> bool) -> u64 {
         let chosen = self.chosen(wanted);
         let needed = self.needed(&chosen);
-        generate(&self.units, &needed);
+        generate(&self.units, &needed, None);
         let units: u64 = needed
             .into_iter()
             .filter_map(|index| self.units.get(index)?.code().ok())
@@ -340,7 +340,7 @@ impl Compiled {
     ) -> Result<ProcessCode, LinkError> {
         let called = self.chosen(wanted);
         let needed = self.needed(&called);
-        generate(&self.units, &needed);
+        generate(&self.units, &needed, None);
         let (mut bytes, addresses) = place(&self.units, &needed, link.code, link.symbol)?;
         bytes.resize(bytes.len().next_multiple_of(16), 0xcc);
         let slot_acquire = (link.symbol)("slot_acquire")

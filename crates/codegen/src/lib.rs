@@ -7,6 +7,7 @@ mod compiled;
 mod error;
 mod format;
 mod intrinsic;
+mod isa;
 mod layout;
 mod limits;
 mod link;

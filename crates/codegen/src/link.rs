@@ -2,6 +2,7 @@
 
 use crate::error::LinkError;
 use crate::state::{Symbol, Unit};
+use cranelift_codegen::isa::TargetIsa;
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -118,15 +119,23 @@ pub struct ProcessCode {
 /// What [`ProcessLink::symbol`] is asked for the address of the process's `runtime::stack::table::Directory`.
 pub const STACK_TABLES: &str = "stack_tables";
 
-/// Makes the code of these units, by all processors when they are many. What fails is told when it is placed.
-pub(crate) fn generate(units: &[Arc<Unit>], needed: &BTreeSet<usize>) {
+/// Makes the code of these units, by all processors when they are many, and by `other` compiler than their own, if one is
+/// given. What fails is told when it is placed.
+pub(crate) fn generate(
+    units: &[Arc<Unit>],
+    needed: &BTreeSet<usize>,
+    other: Option<&dyn TargetIsa>,
+) {
     const FEW: usize = 8;
     let needed: Vec<&Arc<Unit>> = needed
         .iter()
         .filter_map(|&index| units.get(index))
         .collect();
+    let make = |unit: &Arc<Unit>| drop(unit.code_by(other));
     if needed.len() > FEW {
-        needed.par_iter().for_each(|unit| drop(unit.code()));
+        needed.into_par_iter().for_each(make);
+    } else {
+        needed.into_iter().for_each(make);
     }
 }
 

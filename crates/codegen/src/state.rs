@@ -10,7 +10,7 @@ use crate::saved::SavedLayout;
 use crate::storage::{self, Class, Shape, Storage};
 use crate::walk::{self, Visitor};
 use cranelift_codegen::ir::Function;
-use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::{FinalizedRelocTarget, binemit::Reloc};
 use cranelift_frontend::FunctionBuilderContext;
 use script::ast::SortKey;
@@ -86,16 +86,21 @@ impl std::fmt::Debug for Unit {
 impl Unit {
     /// The machine code.
     pub fn code(&self) -> Result<&Code, LinkError> {
-        let code = self.code.get_or_init(|| self.generate());
+        self.code_by(None)
+    }
+
+    /// The machine code; if there is none yet, it is made by `other` compiler, if one is given.
+    pub fn code_by(&self, other: Option<&dyn TargetIsa>) -> Result<&Code, LinkError> {
+        let code = self.code.get_or_init(|| self.generate(other));
         code.as_ref().map_err(|why| LinkError::Code(why.clone()))
     }
 
-    fn generate(&self) -> Result<Code, String> {
+    fn generate(&self, other: Option<&dyn TargetIsa>) -> Result<Code, String> {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let (function, isa) = source.take().ok_or("there is nothing to compile")?;
         let mut context = cranelift_codegen::Context::for_function(function);
         let compiled = context
-            .compile(&*isa, &mut Default::default())
+            .compile(other.unwrap_or(&*isa), &mut Default::default())
             .map_err(|e| format!("{:?}", e.inner))?;
         let bytes = compiled.buffer.data().to_vec();
         let mut relocations = Vec::new();

@@ -2,11 +2,13 @@
 
 use crate::builder::{Context, HandlerId};
 use crate::error::LinkError;
+use crate::isa::isa;
 use crate::layout::{self, ArenaLayout};
 use crate::limits::Limits;
 use crate::link::{self, STACK_TABLES};
 use crate::state::Unit;
 use crate::storage::{Class, Shape, Storage};
+use cranelift_codegen::settings::OptLevel;
 use runtime::arena::{Arena, Geometry};
 use runtime::layout::{Header, Slot, StatCell, StatShape};
 use runtime::shard;
@@ -54,6 +56,9 @@ pub enum Element {
     /// A statistic.
     Stat(StatValue),
 }
+
+/// A handler with more functions than this is compiled without optimisation.
+const MANY: usize = 100;
 
 /// A handler's address, and the globals that it uses.
 #[derive(Debug)]
@@ -220,7 +225,9 @@ impl TracerCode {
     /// Makes the code of a unit, with all that it calls, executable: its address.
     fn link(&mut self, unit: usize) -> Result<u64, LinkError> {
         let needed = link::reachable(&self.units, [unit]);
-        link::generate(&self.units, &needed);
+        // Whoever waits for so many gains more by having them soon than by having them fast.
+        let plain = (needed.len() > MANY).then(|| isa(OptLevel::None));
+        link::generate(&self.units, &needed, plain.as_deref());
         let mut size = 0;
         for index in &needed {
             if let Some(unit) = self.units.get(*index) {
