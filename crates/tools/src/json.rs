@@ -10,16 +10,6 @@
 use pcp::{Atom, ErrorCode, Text, Timestamp};
 use serde_json::{Value, json};
 
-/// The letter of `--json`, which has no short form.
-pub const OPTION: char = '\u{1}';
-
-/// The long option, for [`crate::options::Spec`].
-pub const LONG: (&str, char) = ("json", OPTION);
-
-/// What usage texts say of it where they are asked for. PCP's text stays what it is behind mistakes.
-pub const HELP: &str =
-    "\nBeside PCP's:\n  --json                print a line of JSON for each value\n";
-
 /// A value as JSON: numbers as such where JSON has them, everything else as text.
 pub fn value(atom: &Atom) -> Value {
     match atom {

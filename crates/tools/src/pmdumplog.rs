@@ -11,72 +11,49 @@ use std::sync::Arc;
 
 use pcp::archive::{Archive, IndexEntry, MetaRecord, Version, file};
 use pcp::pdu::TextKind;
-use pcp::timewindow::{TimeWindow, WindowSpec};
+use pcp::timewindow::TimeWindow;
 use pcp::timezone::Zone;
 use pcp::{
     Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Semantics, Timestamp, Type,
 };
 
-use crate::json;
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::overlapped::Overlapped;
-use crate::source::no_end;
+use crate::source::{Source, no_end};
 
-const USAGE: &str = "\
-Usage: pmdumplog [options] [archive [metricname ...]]
-
-Options:
-  -a, --all             dump everything
-  -d, --descs           dump metric descriptions
-  -e, --labelsets       dump all metric label metadata
-  -h, --helptext        dump all metric help text
-  -I, --on-disk-insts   dump on-disk instance domain descriptions
-  -i, --insts           dump instance domain descriptions
-  -L                    more verbose form of archive label dump
-  -l, --label           dump the archive label
-  -M, --markrecs        report <mark> records
-  -m, --metrics         dump values of the metrics (default)
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -r, --reverse         process archive in reverse chronological order
-  -S TIME, --start=TIME start of the time window
-  -s, --sizes           report size of data records in archive
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t                    dump the temporal index
-  -v FILE               verbose hex dump of a physical file in raw format
-  -x                    include date, usec (-xx) and Epoch (-xxx) in reported timestamps
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmdumplog",
-    short: "aD:dehIiLlMmn:rS:sT:tv:xZ:z?",
-    long: &[
-        ("all", 'a'),
-        ("descs", 'd'),
-        ("labelsets", 'e'),
-        ("helptext", 'h'),
-        ("on-disk-insts", 'I'),
-        ("insts", 'i'),
-        ("label", 'l'),
-        ("markrecs", 'M'),
-        ("metrics", 'm'),
-        ("namespace", 'n'),
-        ("reverse", 'r'),
-        ("start", 'S'),
-        ("sizes", 's'),
-        ("finish", 'T'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("help", '?'),
-        ("debug", 'D'),
-        json::LONG,
+    words: "[options] [archive [metricname ...]]",
+    rows: &[
+        OPTIONS,
+        flag('a', "all", "dump everything"),
+        flag('d', "descs", "dump metric descriptions"),
+        flag('e', "labelsets", "dump all metric label metadata"),
+        flag('h', "helptext", "dump all metric help text"),
+        flag('I', "on-disk-insts", "dump on-disk instance domain descriptions"),
+        flag('i', "insts", "dump instance domain descriptions"),
+        flag('L', "", "more verbose form of archive label dump"),
+        flag('l', "label", "dump the archive label"),
+        flag('M', "markrecs", "report <mark> records"),
+        flag('m', "metrics", "dump values of the metrics (default)"),
+        NAMESPACE,
+        flag('r', "reverse", "process archive in reverse chronological order"),
+        START,
+        flag('s', "sizes", "report size of data records in archive"),
+        FINISH,
+        flag('t', "", "dump the temporal index"),
+        value('v', "", "FILE", "verbose hex dump of a physical file in raw format"),
+        flag('x', "", "include date, usec (-xx) and Epoch (-xxx) in reported timestamps"),
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        JSON,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 #[derive(Default)]
@@ -102,19 +79,15 @@ struct Wanted {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
+    SPEC.run(|spec| dump(spec, args))
+}
+
+fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut out = Overlapped::stdout()?;
-    let parsed = match SPEC.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
     let mut wanted = Wanted::default();
-    let (mut zone, mut host_zone, mut pmns) = (None, false, None);
     let mut physical = None;
-    let mut window = WindowSpec::default();
-    for (option, value) in parsed.options {
+    let mut source = Source::default();
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'a' => {
                 wanted.descs = true;
@@ -140,25 +113,13 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'r' => wanted.reverse = true,
             's' => wanted.sizes = true,
             't' => wanted.index = true,
-            'S' => window.start = value,
-            'T' => window.finish = value,
-            'n' => pmns = value,
             'x' => wanted.dates += 1,
-            'Z' => zone = value,
-            'z' => host_zone = true,
-            'D' => {}
-            json::OPTION => wanted.json = true,
-            'v' => physical = value,
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            other => {
-                eprintln!("pmdumplog: option -{other} is not available");
-                return Ok(1);
-            }
+            JSON_ONLY => wanted.json = true,
+            'v' => physical = Some(value.to_owned()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     if let Some(path) = physical {
         let status = raw::dump(&mut out, &path)?;
         out.flush()?;
@@ -174,46 +135,33 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     if !anything {
         wanted.values = true;
     }
-    let Some((name, metrics)) = parsed.words.split_first() else {
-        eprint!("{USAGE}");
-        return Ok(1);
+    let Some((name, metrics)) = words.split_first() else {
+        return Err(Refusal::Usage(String::new()));
     };
-    let archive = match Archive::open(Path::new(name)) {
-        Ok(archive) => archive,
-        Err(error) => {
-            eprintln!(
-                "pmdumplog: Cannot open archive \"{name}\": {}",
-                error.code()
-            );
-            return Ok(1);
-        }
-    };
-    let zone = if host_zone {
-        writeln!(
-            out,
-            "Note: timezone set to local timezone of host \"{}\" from archive\n",
-            archive.label.hostname
-        )?;
-        Zone::new(&archive.label.timezone.to_str())
-    } else if let Some(name) = zone {
-        writeln!(out, "Note: timezone set to \"TZ={name}\"\n")?;
-        Zone::new(&name)
-    } else {
-        Zone::local()
-    };
+    let archive = Archive::open(Path::new(name)).map_err(|error| {
+        let code = error.code();
+        format!("pmdumplog: Cannot open archive \"{name}\": {code}\n")
+    })?;
+    let (zone, note) = source.archive_zone(&archive.label);
+    out.write_all(note.as_bytes())?;
     let end = archive.end().unwrap_or_else(|error| {
         eprint!("{}", no_end("pmdumplog", Some(name), error.code()));
         Timestamp::MAX
     });
-    let window = match window.window(archive.label.start, end, &zone) {
+    let window = source.window.window(archive.label.start, end, &zone);
+    let window = match window {
         Ok(window) => window,
         Err(error) => {
             out.flush()?;
-            eprintln!("pmdumplog: invalid time window.\n{error}\n");
-            return Ok(1);
+            return Err(Refusal::Failed(format!(
+                "pmdumplog: invalid time window.\n{error}\n\n"
+            )));
         }
     };
-    let loaded = match pmns.map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path)) {
+    let loaded = match source
+        .pmns
+        .map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path))
+    {
         None => None,
         Some((Ok(names), _)) => Some(names),
         Some((Err(error), path)) => {

@@ -4,13 +4,23 @@ use std::io::{self, Write};
 
 use pcp::ErrorCode;
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmerr [options] [code]
-
-  -l, --list   causes all known error codes to be listed
-";
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmerr",
+    words: "[options] [code]",
+    rows: &[
+        text("\n"),
+        text("  -l, --list   causes all known error codes to be listed\n"),
+        flag('l', "list", ""),
+        flag('?', "help", ""),
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// The codes in the order in which PCP lists them.
 const ORDER: [i32; 66] = [
@@ -28,6 +38,10 @@ const ORDER: [i32; 66] = [
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
+    SPEC.run(|spec| explain(spec, args))
+}
+
+fn explain(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     // Codes are negative numbers, which look like options.
     let is_code = |word: &String| {
         word.strip_prefix('-')
@@ -36,41 +50,23 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let (codes, options): (Vec<String>, Vec<String>) = args
         .into_iter()
         .partition(|word| is_code(word) || !word.starts_with('-'));
-    let spec = Spec {
-        tool: "pmerr",
-        short: "lD:?",
-        long: &[("list", 'l'), ("debug", 'D'), ("help", '?')],
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(options) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    let mut list = false;
+    spec.parse(options, &mut Source::default(), |option, _| {
+        list |= option == 'l';
+        Ok(true)
+    })?;
     let mut out = io::stdout().lock();
-    for (option, _) in parsed.options {
-        match option {
-            'l' => {
-                writeln!(out, "  Code  Symbolic Name          Message")?;
-                for code in ORDER.map(ErrorCode) {
-                    let name = format!("PM_ERR_{}", code.name().unwrap_or("???"));
-                    writeln!(out, "{:6}  {name:<22} {code}", code.0)?;
-                }
-                // As PCP ends when it lists.
-                return Ok(1);
-            }
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
+    if list {
+        writeln!(out, "  Code  Symbolic Name          Message")?;
+        for code in ORDER.map(ErrorCode) {
+            let name = format!("PM_ERR_{}", code.name().unwrap_or("???"));
+            writeln!(out, "{:6}  {name:<22} {code}", code.0)?;
         }
+        // As PCP ends when it lists.
+        return Ok(1);
     }
     if codes.is_empty() {
-        eprint!("{USAGE}");
-        return Ok(1);
+        return Err(Refusal::Usage(String::new()));
     }
     for word in &codes {
         let Some(mut code) = decode(word) else {

@@ -7,47 +7,32 @@ use std::sync::Arc;
 
 use pcp::archive::file::{self, Files, NoRecord, record_at};
 use pcp::archive::{Archive, Cursor, DataRecord, Version};
-use pcp::timewindow::WindowSpec;
 use pcp::timezone::Zone;
 use pcp::{Atom, Desc, ErrorCode, InDom, Pmid, Semantics, Timestamp, Type};
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmlogcheck [options] archive
-
-Options:
-  -l, --label           print the archive label
-  -m, --metadataonly    skip checking log data volumes
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -S TIME, --start=TIME start of the time window
-  -T TIME, --finish=TIME
-                        end of the time window
-  -v, --verbose         verbose output
-  -w, --nowrap          suppress counter wrap warnings
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmlogcheck",
-    short: "D:lmn:S:T:vwZ:z?",
-    long: &[
-        ("debug", 'D'),
-        ("label", 'l'),
-        ("metadataonly", 'm'),
-        ("namespace", 'n'),
-        ("start", 'S'),
-        ("finish", 'T'),
-        ("verbose", 'v'),
-        ("nowrap", 'w'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("help", '?'),
+    words: "[options] archive",
+    rows: &[
+        OPTIONS,
+        flag('l', "label", "print the archive label"),
+        flag('m', "metadataonly", "skip checking log data volumes"),
+        NAMESPACE,
+        START,
+        FINISH,
+        flag('v', "verbose", "verbose output"),
+        flag('w', "nowrap", "suppress counter wrap warnings"),
+        TIMEZONE,
+        HOST_ZONE,
+        HELP,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 /// The upper bits of a label's magic number.
@@ -73,43 +58,27 @@ const RECORDS: [&str; 8] = [
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let parsed = match SPEC.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
-    let mut window = WindowSpec::default();
+    SPEC.run(|spec| check(spec, args))
+}
+
+fn check(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
+    let mut source = Source::default();
     let (mut label, mut meta_only, mut verbose, mut wraps) = (false, false, false, true);
-    let (mut zone, mut host_zone, mut explain, mut pmns) = (None, false, false, None);
-    for (option, value) in parsed.options {
+    let words = spec.parse(args, &mut source, |option, _| {
         match option {
-            'D' => explain = value.is_some_and(|v| v.split(',').any(|w| w == "logmeta")),
             'l' => label = true,
             'm' => meta_only = true,
-            'n' => pmns = value,
-            'S' => window.start = value,
-            'T' => window.finish = value,
             'v' => verbose = true,
             'w' => wraps = false,
-            'Z' => zone = value,
-            'z' => host_zone = true,
-            _ => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
+            _ => return Ok(false),
         }
-    }
-    if zone.is_some() && host_zone {
-        eprint!("pmlogcheck: at most one of -Z and -z allowed\n{USAGE}");
-        return Ok(1);
-    }
-    let Some(name) = parsed.words.first() else {
-        eprint!("Error: no archive specified\n\n{USAGE}");
-        return Ok(1);
+        Ok(true)
+    })?;
+    let explain = pcp::debug::on(pcp::debug::Flag::LogMeta);
+    let Some(name) = words.first() else {
+        return Err(Refusal::Usage("Error: no archive specified\n\n".to_owned()));
     };
-    if let Some(path) = pmns
+    if let Some(path) = &source.pmns
         && let Err(error) = pcp::pmns::Pmns::load(path.as_ref())
     {
         let code = error.code();
@@ -160,19 +129,8 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let own = &archive.label;
-    let zone = if host_zone {
-        writeln!(
-            out,
-            "Note: timezone set to local timezone of host \"{}\" from archive\n",
-            own.hostname
-        )?;
-        Zone::new(&own.timezone.to_str())
-    } else if let Some(zone) = zone {
-        writeln!(out, "Note: timezone set to \"TZ={zone}\"\n")?;
-        Zone::new(&zone)
-    } else {
-        Zone::local()
-    };
+    let (zone, note) = source.archive_zone(own);
+    out.write_all(note.as_bytes())?;
     let end = archive.end().unwrap_or(Timestamp::MAX);
     if label {
         eprintln!("Log Label (Log Format Version {})", own.version as u32);
@@ -180,13 +138,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         eprintln!("  commencing {}", zone.date(own.start, 3));
         eprintln!("  ending     {}", zone.date(end, 3));
     }
-    let window = match window.window(own.start, end, &zone) {
-        Ok(window) => window,
-        Err(error) => {
-            eprintln!("pmlogcheck: invalid time window.\n{error}\n");
-            return Ok(1);
-        }
-    };
+    let window = source
+        .window
+        .window(own.start, end, &zone)
+        .map_err(|error| format!("pmlogcheck: invalid time window.\n{error}\n\n"))?;
     check.index(&archive, &files);
     check.descs(&archive);
     if !meta_only {

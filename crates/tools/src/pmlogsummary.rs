@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pcp::archive::{ArchiveSet, SetCursor};
 use pcp::pmns::Pmns;
-use pcp::timewindow::{TimeWindow, WindowSpec};
+use pcp::timewindow::TimeWindow;
 use pcp::timezone::Zone;
 use pcp::{
     Atom, Desc, ErrorCode, Fetched, INST_NULL, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type,
@@ -14,70 +14,45 @@ use pcp::{
 };
 
 use crate::json;
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::progress::Progress;
-use crate::source::VERSION;
-use crate::source::no_end;
+use crate::source::{Source, no_end};
 
-const USAGE: &str = "\
-Usage: pmlogsummary [options] archive [metricname ...]
-
-Options:
-  -a, --all             print all information (equivalent to -blmMy)
-  -b                    print both stochastic and time averages for counter metrics
-  -B N, --bins=N        print value distribution across a number of bins
-  -f                    print using \"spreadsheet\" format (tab delimited fields)
-  -F                    print using \"spreadsheet\" format (comma separated values)
-  -H, --header          print one-line header at start showing each column
-  -i, --mintime         also print timestamp for minimum value
-  -I, --maxtime         also print timestamp for maximum value
-  -l, --label           also print the archive label and time window
-  -m, --minimum         also print minimum value
-  -M, --maximum         also print maximum value
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -N                    suppress warnings from individual archive fetches (default)
-  -p N, --precision=N   number of digits to display after the decimal point
-  -s, --sum             only print the sum of all values of each metric
-  -S TIME, --start=TIME start of the time window
-  -T TIME, --finish=TIME
-                        end of the time window
-  -v, --verbose         verbose, enable warnings from individual archive fetches
-  -x                    print only stochastic averages for counter metrics
-  -y, --samples         print sample count for each metric
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmlogsummary",
-    short: "abB:D:fFHiIlmMn:Np:sS:T:vVxyzZ:?",
-    long: &[
-        ("all", 'a'),
-        ("bins", 'B'),
-        ("debug", 'D'),
-        ("header", 'H'),
-        ("mintime", 'i'),
-        ("maxtime", 'I'),
-        ("label", 'l'),
-        ("minimum", 'm'),
-        ("maximum", 'M'),
-        ("namespace", 'n'),
-        ("precision", 'p'),
-        ("sum", 's'),
-        ("start", 'S'),
-        ("finish", 'T'),
-        ("verbose", 'v'),
-        ("version", 'V'),
-        ("samples", 'y'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("help", '?'),
-        json::LONG,
+    words: "[options] archive [metricname ...]",
+    rows: &[
+        OPTIONS,
+        flag('a', "all", "print all information (equivalent to -blmMy)"),
+        flag('b', "", "print both stochastic and time averages for counter metrics"),
+        value('B', "bins", "N", "print value distribution across a number of bins"),
+        flag('f', "", "print using \"spreadsheet\" format (tab delimited fields)"),
+        flag('F', "", "print using \"spreadsheet\" format (comma separated values)"),
+        flag('H', "header", "print one-line header at start showing each column"),
+        flag('i', "mintime", "also print timestamp for minimum value"),
+        flag('I', "maxtime", "also print timestamp for maximum value"),
+        flag('l', "label", "also print the archive label and time window"),
+        flag('m', "minimum", "also print minimum value"),
+        flag('M', "maximum", "also print maximum value"),
+        NAMESPACE,
+        flag('N', "", "suppress warnings from individual archive fetches (default)"),
+        value('p', "precision", "N", "number of digits to display after the decimal point"),
+        flag('s', "sum", "only print the sum of all values of each metric"),
+        START,
+        FINISH,
+        flag('v', "verbose", "verbose, enable warnings from individual archive fetches"),
+        flag('x', "", "print only stochastic averages for counter metrics"),
+        flag('y', "samples", "print sample count for each metric"),
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        JSON,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 /// A day: longer spans have dates in their times.
@@ -150,13 +125,10 @@ struct Metric {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let parsed = match SPEC.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    SPEC.run(|spec| summarise(spec, args))
+}
+
+fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut wanted = Wanted {
         stochastic: false,
         time: true,
@@ -174,9 +146,8 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         verbose: false,
         json: false,
     };
-    let mut window = WindowSpec::default();
-    let (mut zone, mut host_zone, mut pmns) = (None, false, None);
-    for (option, value) in parsed.options {
+    let mut source = Source::default();
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'a' => {
                 wanted.stochastic = true;
@@ -192,13 +163,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 wanted.time = true;
                 wanted.sum = false;
             }
-            'B' => match value.as_deref().and_then(|v| v.parse().ok()) {
-                Some(bins) => wanted.bins = bins,
-                None => {
-                    eprint!("pmlogsummary: -B requires positive numeric argument\n{USAGE}");
-                    return Ok(1);
-                }
-            },
+            'B' => wanted.bins = spec.number(value, "-B requires positive numeric argument")?,
             'f' => wanted.delimiter = '\t',
             'F' => wanted.delimiter = ',',
             'H' => wanted.header = true,
@@ -207,16 +172,11 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'l' => wanted.label = true,
             'm' => wanted.min = true,
             'M' => wanted.max = true,
-            'n' => pmns = value,
-            'N' | 'D' => {}
-            json::OPTION => wanted.json = true,
-            'p' => match value.as_deref().and_then(|v| v.parse().ok()) {
-                Some(precision) => wanted.precision = precision,
-                None => {
-                    eprint!("pmlogsummary: -p requires positive numeric argument\n{USAGE}");
-                    return Ok(1);
-                }
-            },
+            'N' => {}
+            JSON_ONLY => wanted.json = true,
+            'p' => {
+                wanted.precision = spec.number(value, "-p requires positive numeric argument")?
+            }
             's' => {
                 // Only the sum, and what later options add.
                 wanted.sum = true;
@@ -227,54 +187,28 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 wanted.max = false;
                 wanted.count = false;
             }
-            'S' => window.start = value,
-            'T' => window.finish = value,
             'v' => wanted.verbose = true,
-            'V' => {
-                println!("pmlogsummary version {VERSION}");
-                return Ok(0);
-            }
             'x' => {
                 wanted.stochastic = true;
                 wanted.time = false;
                 wanted.sum = false;
             }
             'y' => wanted.count = true,
-            'Z' => zone = value,
-            'z' => host_zone = true,
-            _ => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
+            _ => return Ok(false),
         }
-    }
-    let Some((name, metrics)) = parsed.words.split_first() else {
-        eprint!("pmlogsummary: no archive specified\n{USAGE}");
-        return Ok(1);
+        Ok(true)
+    })?;
+    let Some((name, metrics)) = words.split_first() else {
+        return Err(spec.wrong("no archive specified"));
     };
-    let set = match ArchiveSet::open(name) {
-        Ok(set) => set,
-        Err(error) => {
-            let code = error.code();
-            eprintln!("pmlogsummary: Cannot open archive \"{name}\": {code}");
-            return Ok(1);
-        }
-    };
+    let set = ArchiveSet::open(name).map_err(|error| {
+        let code = error.code();
+        format!("pmlogsummary: Cannot open archive \"{name}\": {code}\n")
+    })?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let label = set.label();
-    let zone = if host_zone {
-        writeln!(
-            out,
-            "Note: timezone set to local timezone of host \"{}\" from archive\n",
-            label.hostname
-        )?;
-        Zone::new(&label.timezone.to_str())
-    } else if let Some(zone) = zone {
-        writeln!(out, "Note: timezone set to \"TZ={zone}\"\n")?;
-        Zone::new(&zone)
-    } else {
-        Zone::local()
-    };
+    let (zone, note) = source.archive_zone(label);
+    out.write_all(note.as_bytes())?;
     let end = match set.archives().last().map(pcp::archive::Archive::end) {
         Some(Err(error)) => {
             eprint!("{}", no_end("pmlogsummary", Some(name), error.code()));
@@ -282,15 +216,12 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         }
         _ => set.end(),
     };
-    let window = match window.window(label.start, end, &zone) {
-        Ok(window) => window,
-        Err(error) => {
-            eprintln!("pmlogsummary: invalid time window.\n{error}\n");
-            return Ok(1);
-        }
-    };
+    let window = source
+        .window
+        .window(label.start, end, &zone)
+        .map_err(|error| format!("pmlogsummary: invalid time window.\n{error}\n\n"))?;
     let loaded;
-    let names: &Pmns = match pmns {
+    let names: &Pmns = match &source.pmns {
         None => &set.meta().names,
         Some(path) => match Pmns::load(path.as_ref()) {
             Ok(names) => {

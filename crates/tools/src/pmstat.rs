@@ -8,56 +8,45 @@ use pcp::archive::ArchiveMode;
 use pcp::timezone::Zone;
 use pcp::{Atom, Context, Desc, ErrorCode, Pmid, Semantics, Text, Timestamp, Type};
 
-use crate::options::Spec;
-use crate::source::{self, Opened, Refusal, Source, VERSION};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::{Opened, Source};
 
-const USAGE: &str = "\
-Usage: pmstat [options]
-
-General options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -g, --guimode         start in GUI mode with new time control
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -p N, --guiport=N     port for connection to existing time control
-  -S TIME, --start=TIME start of the time window
-  -s N, --samples=N     terminate after this many samples
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sampling interval
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-
-Alternate sources:
-  -H FILE, --hostsfile=FILE
-                        read metric source hosts from a file
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-
-Reporting options:
-  -l, --suffix          print last 7 charcters of the host name(s)
-  -P, --pause           pause between updates for archive replay
-  -x, --xcpu            extended CPU statistics reporting
-";
-
-const LONG: &[(&str, char)] = &[
-    ("guimode", 'g'),
-    ("guiport", 'p'),
-    ("hostsfile", 'H'),
-    ("suffix", 'l'),
-    ("pause", 'P'),
-    ("xcpu", 'x'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmstat",
+    words: "[options]",
+    rows: &[
+        GENERAL,
+        ALIGN,
+        ARCHIVE,
+        GUI_MODE,
+        HOST,
+        NAMESPACE,
+        ORIGIN,
+        GUI_PORT,
+        START,
+        SAMPLES,
+        FINISH,
+        INTERVAL,
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        section("Alternate sources"),
+        value('H', "hostsfile", "FILE", "read metric source hosts from a file"),
+        LOCAL,
+        REPORTING,
+        flag('l', "suffix", "print last 7 charcters of the host name(s)"),
+        flag('P', "pause", "pause between updates for archive replay"),
+        flag('x', "xcpu", "extended CPU statistics reporting"),
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// Between lines, unless it is said.
-const INTERVAL: Timestamp = Timestamp { sec: 5, nsec: 0 };
+const EVERY: Timestamp = Timestamp { sec: 5, nsec: 0 };
 /// Lines between headings.
 const PAGE: u64 = 21;
 /// Characters of a host's name.
@@ -94,46 +83,19 @@ const METRICS: &[&str] = &[
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG].concat();
-    let spec = Spec {
-        tool: "pmstat",
-        short: "A:a:D:gh:H:K:lLn:O:p:PS:s:T:t:VxzZ:?",
-        long: &long,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
+    SPEC.run(|spec| {
+        let mut request = Request::default();
+        let mut source = Source::default();
+        let words = spec.parse(args, &mut source, |letter, value| {
+            request.option(letter, value)
+        })?;
+        request.source = source;
+        if !words.is_empty() {
+            return Err(spec.wrong("too many options"));
         }
-    };
-    let mut request = Request::default();
-    for (option, value) in &parsed.options {
-        match (option, value.as_deref()) {
-            ('V', _) => {
-                eprintln!("pmstat version {VERSION}");
-                return Ok(0);
-            }
-            ('?', _) => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            (letter, value) => {
-                if let Err(refusal) = request.option(*letter, value) {
-                    return Ok(refusal.report(USAGE));
-                }
-            }
-        }
-    }
-    if !parsed.words.is_empty() {
-        eprint!("pmstat: too many options\n{USAGE}");
-        return Ok(1);
-    }
-    match request.open() {
-        Ok(hosts) => request.report(hosts),
-        Err(refusal) => Ok(refusal.report(USAGE)),
-    }
+        let hosts = request.open(spec)?;
+        Ok(request.report(hosts)?)
+    })
 }
 
 #[derive(Default)]
@@ -155,14 +117,19 @@ struct Host {
 }
 
 impl Request {
-    fn option(&mut self, letter: char, value: Option<&str>) -> Result<(), Refusal> {
-        let text = value.unwrap_or("");
+    fn option(&mut self, letter: char, value: &str) -> Result<bool, Refusal> {
         match letter {
-            'a' => self.archives.push(text.to_owned()),
-            'h' => self.hosts.push(text.to_owned()),
+            'a' => {
+                self.archives.push(value.to_owned());
+                return Ok(false);
+            }
+            'h' => {
+                self.hosts.push(value.to_owned());
+                return Ok(false);
+            }
             'H' => {
-                let list = std::fs::read_to_string(text).map_err(|error| {
-                    Refusal::Failed(format!("pmstat: {text}: {}\n", ErrorCode::from(&error)))
+                let list = std::fs::read_to_string(value).map_err(|error| {
+                    Refusal::Failed(format!("pmstat: {value}: {}\n", ErrorCode::from(&error)))
                 })?;
                 let names = list.lines().map(str::trim).filter(|l| !l.is_empty());
                 self.hosts.extend(names.map(str::to_owned));
@@ -174,20 +141,13 @@ impl Request {
                 let what = "pmstat: time control by pmtime is not available\n";
                 return Err(Refusal::Failed(what.to_owned()));
             }
-            letter => {
-                self.source.option("pmstat", letter, value)?;
-            }
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Opens all sources; those that can't be opened are reported and left out.
-    fn open(&self) -> Result<Vec<Host>, Refusal> {
-        if !self.archives.is_empty() && !self.hosts.is_empty() {
-            let what = "pmstat: only one host or archive allowed\n";
-            return Err(Refusal::Usage(what.to_owned()));
-        }
-        self.source.check("pmstat")?;
+    fn open(&self, spec: &Spec) -> Result<Vec<Host>, Refusal> {
         let mut sources: Vec<Source> = Vec::new();
         let names = self.archives.iter().map(|a| (Some(a), None));
         let names = names.chain(self.hosts.iter().map(|h| (None, Some(h))));
@@ -203,7 +163,7 @@ impl Request {
         }
         let mut hosts = Vec::new();
         for source in sources {
-            match Host::open(&source) {
+            match Host::open(spec, &source) {
                 Ok(host) => hosts.push(host),
                 Err(what) => eprintln!("pmstat: {what}"),
             }
@@ -231,7 +191,7 @@ impl Request {
             .source
             .interval
             .filter(|t| *t > Timestamp::ZERO)
-            .unwrap_or(INTERVAL);
+            .unwrap_or(EVERY);
         let mut samples = self.source.samples.filter(|n| *n > 0);
         let span = (window.end - window.origin).as_nanos();
         if samples.is_none() && self.source.window.finish.is_some() {
@@ -426,17 +386,16 @@ fn thousands(value: f64) -> String {
 }
 
 impl Host {
-    fn open(source: &Source) -> Result<Host, String> {
+    fn open(spec: &Spec, source: &Source) -> Result<Host, String> {
         let place = source.archives.clone().or_else(|| source.host.clone());
-        let mut opened =
-            source
-                .open("pmstat")
-                .map_err(|refusal| match (refusal, source.context()) {
-                    (_, Err(error)) => format!("Cannot create fetchgroup: {}", error.code()),
-                    (Refusal::Usage(text) | Refusal::Failed(text), Ok(_)) => {
-                        text.trim_start_matches("pmstat: ").trim_end().to_owned()
-                    }
-                })?;
+        let opened = source.open(spec);
+        let mut opened = opened.map_err(|refusal| match (refusal, source.context()) {
+            (_, Err(error)) => format!("Cannot create fetchgroup: {}", error.code()),
+            (refusal, Ok(_)) => {
+                let text = refusal.text();
+                text.trim_start_matches("pmstat: ").trim_end().to_owned()
+            }
+        })?;
         let names: Vec<Text> = METRICS.iter().map(|n| Text::from(*n)).collect();
         let found = opened
             .context

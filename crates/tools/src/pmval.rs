@@ -11,65 +11,50 @@ use pcp::{
 };
 
 use crate::json;
-use crate::options::Spec;
-use crate::source::{self, Opened, Refusal, Source, VERSION};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::{Opened, Source, one_host};
 
-const USAGE: &str = "\
-Usage: pmval [options] metricname
-
-General options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -g, --guimode         start in GUI mode with new time control
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -p N, --guiport=N     port for connection to existing time control
-  -S TIME, --start=TIME start of the time window
-  -s N, --samples=N     terminate after this many samples
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sampling interval
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-  --container=NAME      specify an individual container to be queried
-  --derived=FILE        load derived metric definitions from FILE(s)
-
-Reporting options:
-  -d, --delay           delay, pause between updates for archive replay
-  -f N, --precision=N   fixed output format with N digits precision
-  -i INST, --instances=INST
-                        comma-separated metrics instance list
-  -r, --raw             output raw counter values (no rate conversion)
-  -U FILE, --nointerp=FILE
-                        non-interpolated fetching; ignores interval
-  -v, --verbose         increase diagnostic output
-  -w N, --width=N       set the width of each column of output
-  -x VALUE, --filter=VALUE
-                        store to the metric before fetching (filter)
-  -X, --timestamp       include date and microseconds in reported timestamps
-";
-
-const LONG: &[(&str, char)] = &[
-    ("delay", 'd'),
-    ("precision", 'f'),
-    ("instances", 'i'),
-    ("raw", 'r'),
-    ("nointerp", 'U'),
-    ("verbose", 'v'),
-    ("width", 'w'),
-    ("filter", 'x'),
-    ("timestamp", 'X'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmval",
+    words: "[options] metricname",
+    rows: &[
+        GENERAL,
+        ALIGN,
+        ARCHIVE,
+        GUI_MODE,
+        HOST,
+        NAMESPACE,
+        ORIGIN,
+        GUI_PORT,
+        START,
+        SAMPLES,
+        FINISH,
+        INTERVAL,
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        SPEC_LOCAL,
+        LOCAL,
+        CONTAINER,
+        DERIVED,
+        REPORTING,
+        flag('d', "delay", "delay, pause between updates for archive replay"),
+        value('f', "precision", "N", "fixed output format with N digits precision"),
+        value('i', "instances", "INST", "comma-separated metrics instance list"),
+        flag('r', "raw", "output raw counter values (no rate conversion)"),
+        value('U', "nointerp", "FILE", "non-interpolated fetching; ignores interval"),
+        flag('v', "verbose", "increase diagnostic output"),
+        value('w', "width", "N", "set the width of each column of output"),
+        value('x', "filter", "VALUE", "store to the metric before fetching (filter)"),
+        flag('X', "timestamp", "include date and microseconds in reported timestamps"),
+        JSON,
+    ],
+    words_end_options: false,
+    source_in_words: true,
+};
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
@@ -84,27 +69,14 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run_as(tool: &'static str, args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG, &[json::LONG]].concat();
-    let usage = USAGE.replace("pmval", tool);
-    let spec = Spec {
-        tool,
-        short: "a:A:dD:f:gh:i:K:Ln:O:p:rs:S:t:T:U:vVw:x:XzZ:?",
-        long: &long,
-        usage: &usage,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
-    match Pmval::new(tool, parsed) {
-        Ok(Some(pmval)) if pmval.has_events() => pmval.events(),
-        Ok(Some(mut pmval)) => pmval.run(),
-        Ok(None) => Ok(0),
-        Err(refusal) => Ok(refusal.report(&usage)),
-    }
+    let spec = Spec { tool, ..SPEC };
+    spec.run(|spec| {
+        let mut pmval = Pmval::new(spec, args)?;
+        Ok(match pmval.has_events() {
+            true => pmval.events()?,
+            false => pmval.run()?,
+        })
+    })
 }
 
 struct Pmval {
@@ -171,69 +143,49 @@ fn metric_spec(text: &str) -> (Option<(char, &str)>, &str, Option<&str>) {
 }
 
 impl Pmval {
-    fn new(tool: &'static str, parsed: crate::options::Parsed) -> Result<Option<Pmval>, Refusal> {
+    fn new(spec: &Spec, args: Vec<String>) -> Result<Pmval, Refusal> {
+        let tool = spec.tool;
         let mut source = Source::default();
-        let (mut recorded, mut raw, mut delay, mut dates) = (false, false, false, 0);
+        let (mut recorded, mut raw, mut delay, mut dates) = (None, false, false, 0);
         let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
         let mut filter = None;
-        let (mut gui, mut port, mut json) = (false, false, false);
-        let number = |option: char, value: &Option<String>| {
-            let number = value.as_deref().and_then(|v| v.parse::<usize>().ok());
-            number.ok_or_else(|| {
-                Refusal::Usage(format!("{tool}: -{option} requires +ve numeric argument\n"))
-            })
-        };
-        for (option, value) in &parsed.options {
+        let (mut gui, mut port, mut json, mut hosts) = (false, false, false, 0);
+        let words = spec.parse(args, &mut source, |option, value| {
+            let numeric = format!("-{option} requires +ve numeric argument");
             match option {
                 'd' => delay = true,
-                'f' => precision = Some(number('f', value)?),
-                'w' => width = Some(number('w', value)?),
-                'i' => wanted.extend(instance_list(value.as_deref().unwrap_or(""))),
+                'f' => precision = Some(spec.number::<usize>(value, &numeric)?),
+                'w' => width = Some(spec.number::<usize>(value, &numeric)?),
+                'i' => wanted.extend(instance_list(value)),
                 'r' => raw = true,
-                'U' => {
-                    recorded = true;
-                    source.archives = None;
-                    source.option(tool, 'a', value.as_deref())?;
-                }
+                'U' => recorded = Some(value.to_owned()),
                 'v' => {}
-                &json::OPTION => json = true,
-                'x' => filter = value.clone(),
+                JSON_ONLY => json = true,
+                'x' => filter = Some(value.to_owned()),
                 'g' => gui = true,
                 'p' => port = true,
-                'h' if source.host.is_some() => {
-                    let again = value.as_deref().unwrap_or("");
-                    return Err(Refusal::Usage(format!(
-                        "{tool}: too many hosts requested: {again}\n"
-                    )));
+                'h' => {
+                    hosts += 1;
+                    return one_host(spec, hosts, value);
                 }
                 'X' => dates += 1,
-                'V' => {
-                    eprintln!("{tool} version {VERSION}");
-                    return Ok(None);
-                }
-                '?' => return Err(Refusal::Usage(String::new())),
-                letter => {
-                    if !source.option(tool, *letter, value.as_deref())? {
-                        return Err(Refusal::Failed(format!(
-                            "{tool}: option -{letter} is not available\n"
-                        )));
-                    }
-                }
+                _ => return Ok(false),
             }
+            Ok(true)
+        })?;
+        if recorded.is_some() {
+            source.archives.clone_from(&recorded);
+            source.check(spec)?;
         }
-        source.check(tool)?;
         if gui && port {
-            return Err(Refusal::Usage(format!(
-                "{tool}: at most one of -g and -p allowed\n"
-            )));
+            return Err(spec.wrong("at most one of -g and -p allowed"));
         }
-        let [word] = parsed.words.as_slice() else {
-            let what = if parsed.words.is_empty() {
-                "no metricname specified"
-            } else {
-                "too many arguments"
-            };
-            return Err(Refusal::Usage(format!("{tool}: error - {what}\n")));
+        let [word] = words.as_slice() else {
+            let few = words.is_empty();
+            return Err(spec.wrong(match few {
+                true => "error - no metricname specified",
+                false => "error - too many arguments",
+            }));
         };
         let (place, name, instances) = metric_spec(word);
         if name.is_empty() {
@@ -251,17 +203,15 @@ impl Pmval {
         if let Some((letter, place)) = place {
             let (archive, host) = (source.archives.is_some(), source.host.is_some());
             if letter == 'a' && host || letter == 'h' && archive {
-                return Err(Refusal::Usage(format!(
-                    "{tool}: only one host or archive allowed\n"
-                )));
+                return Err(spec.wrong("only one host or archive allowed"));
             }
-            source.option(tool, letter, Some(place))?;
+            source.option(spec, letter, place)?;
         }
         if let Some(instances) = instances {
             wanted.extend(instance_list(instances));
         }
-        let source = source.with_environment(tool)?;
-        let mut opened = source.open(tool)?;
+        let source = source.with_environment(spec)?;
+        let mut opened = source.open(spec)?;
         if let Some(note) = opened.note.as_ref().filter(|_| !json) {
             println!("{note}");
         }
@@ -319,7 +269,7 @@ impl Pmval {
             Type::Float => 13,
             _ => 21,
         };
-        Ok(Some(Pmval {
+        Ok(Pmval {
             tool,
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
             archive_name: source.archives.clone().unwrap_or_default(),
@@ -327,7 +277,7 @@ impl Pmval {
             desc,
             instances,
             named: false,
-            recorded,
+            recorded: recorded.is_some(),
             raw: !rate,
             delay,
             precision,
@@ -338,7 +288,7 @@ impl Pmval {
             scale,
             opened,
             source,
-        }))
+        })
     }
 
     fn heading(&mut self, samples: Option<i128>, step: Timestamp) -> io::Result<()> {

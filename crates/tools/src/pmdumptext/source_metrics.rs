@@ -7,7 +7,8 @@ use pcp::{
     Units,
 };
 
-use crate::source::{Opened, Refusal, Source};
+use crate::options::{Refusal, Spec};
+use crate::source::{Opened, Source};
 
 /// A value as it is shown.
 #[derive(Clone, PartialEq, Debug)]
@@ -121,7 +122,12 @@ impl Sources {
     ///
     /// # Errors
     /// When nothing is left.
-    pub fn open(source: &Source, wanted: &[(String, f64)], raw: bool) -> Result<Sources, Refusal> {
+    pub fn open(
+        spec: &Spec,
+        source: &Source,
+        wanted: &[(String, f64)],
+        raw: bool,
+    ) -> Result<Sources, Refusal> {
         let mut places: Vec<Place> = Vec::new();
         let mut columns = Vec::new();
         let mut ignored = false;
@@ -159,15 +165,13 @@ impl Sources {
                         host: (letter == 'h').then(|| name.clone()),
                         ..source.clone()
                     };
-                    let opened = match own.open("pmdumptext") {
+                    let opened = match own.open(spec) {
                         Ok(opened) => opened,
                         Err(refusal) if places.is_empty() => return Err(refusal),
-                        Err(Refusal::Usage(text) | Refusal::Failed(text)) => {
-                            complain(
-                                text.trim_end()
-                                    .trim_start_matches("pmdumptext: ")
-                                    .to_owned(),
-                            );
+                        Err(refusal) => {
+                            let text = refusal.text();
+                            let said = text.trim_end().trim_start_matches("pmdumptext: ");
+                            complain(said.to_owned());
                             continue;
                         }
                     };

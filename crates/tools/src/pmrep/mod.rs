@@ -30,9 +30,9 @@ use self::overall::Overall;
 use self::report::Report;
 use self::sampler::Sampler;
 use self::schedule::Schedule;
-use self::settings::{NamesChange, OPTIONS, Settings, Target, USAGE};
-use crate::options::Parsed;
-use crate::source::{Refusal, VERSION};
+use self::settings::{NamesChange, SPEC, Settings, Target};
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
 /// The bit that pmcd sets when names change (`PMCD_NAMES_CHANGE`).
 const NAMES_CHANGED: i32 = 16;
@@ -43,36 +43,18 @@ const NAMES_CHANGED: i32 = 16;
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     let words = args.clone();
-    let parsed = match OPTIONS.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
+    SPEC.run(|spec| {
+        let mut given = Vec::new();
+        let metrics = spec.parse(args, &mut Source::default(), |option, value| {
+            given.push((option, value.to_owned()));
+            Ok(true)
+        })?;
+        let request = prepare(spec, &given, &metrics)?;
+        if request.settings.daemonize {
+            return Ok(crate::background::start("pmrep", &words, "--daemonize")?);
         }
-    };
-    for (option, _) in &parsed.options {
-        match option {
-            'V' => {
-                eprintln!("pmrep version {VERSION}");
-                return Ok(0);
-            }
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
-        }
-    }
-    match prepare(parsed) {
-        Ok(request) if request.settings.daemonize => {
-            crate::background::start("pmrep", &words, "--daemonize")
-        }
-        Ok(request) => match request.open() {
-            Ok(mut pmrep) => pmrep.run(),
-            Err(refusal) => Ok(refusal.report(USAGE)),
-        },
-        Err(refusal) => Ok(refusal.report(USAGE)),
-    }
+        Ok(request.open()?.run()?)
+    })
 }
 
 /// What is asked for.
@@ -82,21 +64,21 @@ struct Request {
     derived: DerivedMetrics,
 }
 
-fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
-    let path = parsed.options.iter().rev().find(|(o, _)| *o == 'c');
-    let config = Config::read(path.and_then(|(_, v)| v.as_deref()))?;
+fn prepare(spec: &Spec, given: &[(char, String)], words: &[String]) -> Result<Request, Refusal> {
+    let path = given.iter().rev().find(|(o, _)| *o == 'c');
+    let config = Config::read(path.map(|(_, path)| path.as_str()))?;
     let mut settings = Settings::default();
     config.apply_options(&mut settings)?;
-    for word in &parsed.words {
+    for word in words {
         if let Some(set) = word.strip_prefix(':') {
             config.apply_set(set, &mut settings)?;
         }
     }
     let configured = (settings.source.archives.take(), settings.source.host.take());
     let instances = std::mem::take(&mut settings.instances);
-    for (option, value) in &parsed.options {
+    for (option, value) in given {
         if *option != 'c' {
-            settings.option(*option, value.as_deref())?;
+            settings.option(*option, value)?;
         }
     }
     if settings.instances.is_empty() {
@@ -105,7 +87,7 @@ fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
     if settings.source.archives.is_none() && settings.source.host.is_none() {
         (settings.source.archives, settings.source.host) = configured;
     }
-    settings.source.check("pmrep")?;
+    settings.source.check(spec)?;
     let failed = |what: &str| Refusal::Failed(format!("{what}\n"));
     if settings.target == Target::Archive {
         let Some(file) = &settings.file else {
@@ -134,7 +116,7 @@ fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
     if settings.globals {
         specs.extend(config.globals()?);
     }
-    for word in &parsed.words {
+    for word in words {
         match word.strip_prefix(':') {
             Some(set) => specs.extend(config.set(set)?),
             None => specs.push(MetricSpec::compact(word)),
