@@ -85,7 +85,10 @@ pub fn interval(text: &str) -> Result<Timestamp, TimeError> {
     let mut at = spaces(0);
     let mut nanos = 0i128;
     if at == bytes.len() {
-        return Err(wrong(text, at));
+        return Err(TimeError {
+            what: "Null or empty specification",
+            ..wrong(text, at)
+        });
     }
     while at < bytes.len() {
         let length = number_length(bytes.get(at..).unwrap_or(&[]));

@@ -82,7 +82,13 @@ impl Spec {
     /// # Errors
     /// The complaint.
     pub fn number<N: std::str::FromStr>(&self, text: &str, what: &str) -> Result<N, Refusal> {
-        text.trim_start().parse().map_err(|_| self.wrong(what))
+        // Nothing is as good as none, as strtol(3) has it.
+        let digits = if text.is_empty() {
+            "0"
+        } else {
+            text.trim_start()
+        };
+        digits.parse().map_err(|_| self.wrong(what))
     }
 
     /// The usage text that PCP's tool has.
@@ -141,7 +147,21 @@ impl Spec {
         &self,
         args: impl IntoIterator<Item = String>,
         source: &mut Source,
+        take: impl FnMut(char, &str) -> Result<bool, Refusal>,
+    ) -> Result<Vec<String>, Refusal> {
+        self.parse_and_check(args, source, take, |_| Ok(()))
+    }
+
+    /// The same for tools that say what is wrong with the other words at the same time as what is wrong with options.
+    ///
+    /// # Errors
+    /// As before.
+    pub fn parse_and_check(
+        &self,
+        args: impl IntoIterator<Item = String>,
+        source: &mut Source,
         mut take: impl FnMut(char, &str) -> Result<bool, Refusal>,
+        check: impl FnOnce(&[String]) -> Result<(), Refusal>,
     ) -> Result<Vec<String>, Refusal> {
         let (given, words) = self.sort(args);
         let mut said = String::new();
@@ -151,12 +171,12 @@ impl Spec {
                 Err(what) => Err(self.wrong(what)),
                 Ok((option, _)) if option.letter == '?' => {
                     help = true;
-                    Ok(())
+                    continue;
                 }
                 Ok((option, _)) if option.is_version() => {
                     version = true;
                     said += &format!("{} version {VERSION}\n", self.tool);
-                    Ok(())
+                    continue;
                 }
                 Ok((option, value)) => self.taken(option.letter, &value, source, &mut take),
             };
@@ -166,7 +186,7 @@ impl Spec {
                 Err(refusal) => return Err(refusal),
             }
         }
-        match source.check(self) {
+        match source.check(self).and_then(|()| check(&words)) {
             Err(Refusal::Usage(what)) => said += &what,
             checked => checked?,
         }
@@ -190,9 +210,12 @@ impl Spec {
         take: &mut impl FnMut(char, &str) -> Result<bool, Refusal>,
     ) -> Result<(), Refusal> {
         if letter == DEBUG.letter && pcp::debug::set(value).is_none() {
-            return Err(self.wrong(format!(
-                "unrecognized debug options specification ({value})"
-            )));
+            let what = if self.tool == "pmlogger" {
+                "flag"
+            } else {
+                "options"
+            };
+            return Err(self.wrong(format!("unrecognized debug {what} specification ({value})")));
         }
         if !take(letter, value)? {
             source.option(self, letter, value)?;
@@ -200,7 +223,8 @@ impl Spec {
         Ok(())
     }
 
-    fn long_option(&self, word: &str) -> Result<Opt, String> {
+    /// The option that a name or the beginning of one means, of a word behind two dashes.
+    fn long_option(&self, word: &str, given: &str) -> Result<Opt, String> {
         if let Some(option) = self.options().find(|o| o.long == word) {
             return Ok(*option);
         }
@@ -209,8 +233,15 @@ impl Spec {
             .filter(|o| !o.long.is_empty() && o.long.starts_with(word));
         match (near.next(), near.next()) {
             (Some(option), None) => Ok(*option),
-            (Some(_), Some(_)) => Err(format!("option '--{word}' is ambiguous")),
-            (None, _) => Err(format!("unrecognized option '--{word}'")),
+            (Some(option), Some(again)) if option.letter == again.letter => Ok(*option),
+            (Some(first), Some(second)) => {
+                let all = [first, second].into_iter().chain(near);
+                let names: String = all.map(|o| format!(" '--{}'", o.long)).collect();
+                Err(format!(
+                    "option '--{given}' is ambiguous; possibilities:{names}"
+                ))
+            }
+            (None, _) => Err(format!("unrecognized option '--{given}'")),
         }
     }
 
@@ -228,7 +259,7 @@ impl Spec {
                     Some((name, value)) => (name, Some(value.to_owned())),
                     None => (long, None),
                 };
-                given.push(self.long_option(name).and_then(|option| {
+                given.push(self.long_option(name, long).and_then(|option| {
                     let name = option.long;
                     match (option.argument, value) {
                         (Some(_), Some(value)) => Ok((option, value)),
@@ -254,7 +285,8 @@ impl Spec {
             };
             let mut letters = letters.chars();
             while let Some(letter) = letters.next() {
-                let Some(option) = self.options().find(|o| o.letter == letter) else {
+                let known = self.options().find(|o| o.letter == letter && !o.long_only);
+                let Some(option) = known else {
                     given.push(Err(format!("invalid option -- '{letter}'")));
                     continue;
                 };
@@ -341,7 +373,10 @@ Options:
         assert_eq!(start.as_deref(), Some("t"));
         assert_eq!(words, ["x", "-a"]);
         assert_eq!(wrong(&["-S"]), "tool: option requires an argument -- 'S'\n");
-        assert_eq!(wrong(&["--st"]), "tool: option '--st' is ambiguous\n");
+        assert_eq!(
+            wrong(&["--st"]),
+            "tool: option '--st' is ambiguous; possibilities: '--start' '--state'\n"
+        );
         assert_eq!(
             wrong(&["--all=x"]),
             "tool: option '--all' doesn't allow an argument\n"

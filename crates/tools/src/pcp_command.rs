@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
-use crate::source::Source;
+use crate::source::{Source, VERSION};
 
 #[rustfmt::skip]
 const SPEC: Spec = Spec {
@@ -84,9 +84,9 @@ fn usage(spec: &Spec) -> String {
     text.push_str("Available Commands:    ");
     let mut column = 23;
     for name in names {
-        if column + name.len() + 1 > 66 {
+        if column + name.len() + 1 > 64 {
             text.push_str("\n          ");
-            column = 10;
+            column = 0;
         }
         text.push(' ');
         text.push_str(&name);
@@ -103,8 +103,11 @@ fn usage(spec: &Spec) -> String {
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     SPEC.run(|spec| {
         start(spec, args).map_err(|refusal| match refusal {
-            Refusal::Usage(text) => Refusal::Failed(text + &usage(spec)),
-            Refusal::Help => Refusal::Failed(usage(spec)),
+            Refusal::Usage(_) | Refusal::Help => Refusal::Failed(usage(spec)),
+            Refusal::Done(_) => {
+                println!("pcp version {VERSION}");
+                Refusal::Done(String::new())
+            }
             refusal => refusal,
         })
     })
@@ -133,6 +136,7 @@ fn start(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         .or_else(|| std::fs::canonicalize(&name).ok())
         .filter(|path| path.is_file());
     let Some(program) = program else {
+        println!("Please install pcp system tools package");
         eprintln!("Cannot find a pcp-{name} command to execute");
         return Ok(1);
     };

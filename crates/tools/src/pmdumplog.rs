@@ -48,7 +48,7 @@ const SPEC: Spec = Spec {
         flag('x', "", "include date, usec (-xx) and Epoch (-xxx) in reported timestamps"),
         TIMEZONE,
         HOST_ZONE,
-        SHOW_VERSION,
+        long_flag('V', "version", "display version number and exit"),
         HELP,
         JSON,
     ],

@@ -102,7 +102,7 @@ impl Request {
                     match (characters.next(), characters.next()) {
                         (Some(c), None) => layout.delimiter = c,
                         (Some('\\'), Some('t')) => layout.delimiter = '\t',
-                        _ => return Err(spec.wrong("a delimiter is a single character")),
+                        _ => return Err(spec.wrong("delimiter must be one character")),
                     }
                 }
                 'f' => layout.time_format = text.to_owned(),
@@ -152,9 +152,7 @@ impl Request {
             let text = text.map_err(|error| {
                 let path = self.config.as_deref().unwrap_or("stdin");
                 let code = pcp::ErrorCode::from(&error);
-                Refusal::Failed(format!(
-                    "pmdumptext: Unable to open config file \"{path}\": {code}\n"
-                ))
+                Refusal::Failed(format!("pmdumptext: Unable to open {path}: {code}\n"))
             })?;
             for line in text.lines().map(str::trim) {
                 if line.is_empty() || line.starts_with('#') {

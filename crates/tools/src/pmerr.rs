@@ -6,7 +6,6 @@ use pcp::ErrorCode;
 
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
-use crate::source::Source;
 
 #[rustfmt::skip]
 const SPEC: Spec = Spec {
@@ -38,37 +37,28 @@ const ORDER: [i32; 66] = [
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    SPEC.run(|spec| explain(spec, args))
+    SPEC.run(|_| explain(args))
 }
 
-fn explain(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
-    // Codes are negative numbers, which look like options.
-    let is_code = |word: &String| {
-        word.strip_prefix('-')
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    };
-    let (codes, options): (Vec<String>, Vec<String>) = args
-        .into_iter()
-        .partition(|word| is_code(word) || !word.starts_with('-'));
-    let mut list = false;
-    spec.parse(options, &mut Source::default(), |option, _| {
-        list |= option == 'l';
-        Ok(true)
-    })?;
+fn explain(args: Vec<String>) -> Result<u8, Refusal> {
+    // Only the first word may be an option: codes are negative numbers, decimal or not.
+    let first = args.first().and_then(|word| word.strip_prefix('-'));
     let mut out = io::stdout().lock();
-    if list {
-        writeln!(out, "  Code  Symbolic Name          Message")?;
-        for code in ORDER.map(ErrorCode) {
-            let name = format!("PM_ERR_{}", code.name().unwrap_or("???"));
-            writeln!(out, "{:6}  {name:<22} {code}", code.0)?;
+    match first.filter(|rest| !rest.starts_with(|c: char| c.is_ascii_hexdigit())) {
+        Some("l" | "-list") => {
+            writeln!(out, "  Code  Symbolic Name          Message")?;
+            for code in ORDER.map(ErrorCode) {
+                let name = format!("PM_ERR_{}", code.name().unwrap_or("???"));
+                writeln!(out, "{:6}  {name:<22} {code}", code.0)?;
+            }
+            // As PCP ends when it lists.
+            return Ok(1);
         }
-        // As PCP ends when it lists.
-        return Ok(1);
+        Some("?" | "-help") => return Err(Refusal::Help),
+        Some(other) => return Err(Refusal::Usage(format!("Illegal option -- {other}\n"))),
+        None => {}
     }
-    if codes.is_empty() {
-        return Err(Refusal::Usage(String::new()));
-    }
-    for word in &codes {
+    for word in &args {
         let Some(mut code) = decode(word) else {
             writeln!(
                 out,

@@ -54,6 +54,7 @@ const SPEC: Spec = Spec {
         section("Metrics options"),
         value('c', "derived", "FILE", "load derived metric definitions from FILE(s)"),
         flag('x', "events", "unpack and report on any fetched event records"),
+        flag('C', "", ""),
         flag('v', "verify", "verify mode, be quiet and only report errors"),
         JSON,
     ],
@@ -113,7 +114,7 @@ fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             'T' => wanted.help = true,
             'v' => wanted.verify = true,
             JSON_ONLY => wanted.json = true,
-            'N' | 'n' => names_file = Some(value.to_owned()),
+            'N' => names_file = Some(value.to_owned()),
             'b' => {
                 batch = spec
                     .number::<usize>(value, "-b requires numeric argument")?
@@ -123,7 +124,7 @@ fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         }
         Ok(true)
     })?;
-    source.pmns = names_file;
+    source.pmns = names_file.or(source.pmns);
     if wanted.verify {
         wanted = Wanted {
             verify: true,

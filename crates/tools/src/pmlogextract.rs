@@ -96,19 +96,22 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
     let mut wanted = Wanted::default();
     let mut source = Source::default();
     let words = spec.parse(args, &mut source, |option, value| {
-        let numeric = format!("Error: -{option} requires numeric argument");
+        let numeric = format!("-{option} requires numeric argument");
         match option {
-            'c' => wanted.config = Some(value.to_owned()),
+            'c' if std::path::Path::new(value).exists() => wanted.config = Some(value.to_owned()),
+            'c' => return Err(spec.wrong(format!("{value} - invalid file"))),
             'd' => wanted.desperate = true,
             'f' => wanted.first_zone = true,
             'm' => wanted.always_mark = true,
             's' => wanted.samples = spec.number(value, &numeric)?,
             'V' => {
-                wanted.version = Some(match value {
-                    "2" => Version::V2,
-                    "3" => Version::V3,
-                    _ => {
-                        let what = format!("Error: unsupported version number \"{value}\"");
+                wanted.version = Some(match value.parse() {
+                    Ok(2) => Version::V2,
+                    Ok(3) => Version::V3,
+                    Ok(_) => return Err(spec.wrong("-V value must be 2 or 3")),
+                    Err(_) => {
+                        let what =
+                            "-V requires numeric argument\npmlogextract: -V value must be 2 or 3";
                         return Err(spec.wrong(what));
                     }
                 });
@@ -120,6 +123,12 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
         }
         Ok(true)
     })?;
+    if wanted.daily && (source.window.start.is_none() || source.window.finish.is_none()) {
+        eprintln!(
+            "pmlogextract: Warning: -w flag requires that both -S and -T are specified.\nIgnoring -w flag."
+        );
+        wanted.daily = false;
+    }
     let Some((output, names)) = words.split_last().filter(|(_, n)| !n.is_empty()) else {
         return Err(spec.wrong("Error: insufficient arguments"));
     };

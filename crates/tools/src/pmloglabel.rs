@@ -56,29 +56,32 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut dump, mut full, mut verbose, mut sentinels) = (false, false, false, false);
     let (mut host, mut pid, mut version, mut zone) = (None, None, None, None);
-    let words = spec.parse(args, &mut Source::default(), |option, value| {
+    let mut source = Source::default();
+    let take = |option, value: &str| {
         match option {
             'h' => host = Some(value.to_owned()),
             'l' => dump = true,
             'L' => (dump, full) = (true, true),
-            'p' => match spec.number(value, "-p requires a numeric argument")? {
-                number @ 1.. => pid = Some(number),
-                _ => return Err(spec.wrong("-p requires a numeric argument")),
-            },
+            'p' => pid = Some(value.parse().unwrap_or(0)),
             's' => sentinels = true,
             'v' => verbose = true,
-            'V' => match spec.number(value, "-V requires a numeric argument")? {
-                2 => version = Some(Version::V2),
-                3 => version = Some(Version::V3),
+            'V' => match value.parse() {
+                Ok(2) => version = Some(Version::V2),
+                Ok(3) => version = Some(Version::V3),
                 _ => return Err(spec.wrong(format!("unknown version number ({value})"))),
             },
             'Z' => zone = Some(value.to_owned()),
             _ => return Ok(false),
         }
         Ok(true)
+    };
+    let insufficient = || spec.wrong("insufficient arguments");
+    let words = spec.parse_and_check(args, &mut source, take, |words| match words {
+        [_] => Ok(()),
+        _ => Err(insufficient()),
     })?;
     let [name] = words.as_slice() else {
-        return Err(spec.wrong("insufficient arguments"));
+        return Err(insufficient());
     };
     let rewrite =
         host.is_some() || pid.is_some() || version.is_some() || zone.is_some() || sentinels;

@@ -65,10 +65,9 @@ fn reduce(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let words = spec.parse(args, &mut source, |option, value| {
         let numeric = format!("-{option} requires numeric argument");
         match option {
-            's' => samples = Some(spec.number::<i128>(value, &numeric)?),
+            's' => samples = Some(spec.number::<u64>(value, &numeric)?.into()),
             't' => {
-                step = interval(value)
-                    .map_err(|error| spec.wrong(format!("illegal -t argument\n{error}\n")))?;
+                step = interval(value).map_err(|error| Refusal::Usage(format!("{error}\n")))?;
             }
             'v' => every = spec.number(value, &numeric)?,
             _ => return Ok(false),
@@ -76,12 +75,12 @@ fn reduce(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         Ok(true)
     })?;
     let trace = pcp::debug::on(pcp::debug::Flag::Appl0);
-    let [input, output] = words.as_slice() else {
-        return Err(Refusal::Usage(String::new()));
+    let [input, output, ..] = words.as_slice() else {
+        return Err(spec.wrong("Error: insufficient arguments"));
     };
     let set = ArchiveSet::open(input).map_err(|error| {
         format!(
-            "pmlogreduce: Cannot open archive \"{input}\": {}\n",
+            "pmlogreduce: Error: cannot open archive \"{input}\" (ctx_a): {}\n",
             error.code()
         )
     })?;

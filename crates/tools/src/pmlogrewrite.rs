@@ -81,7 +81,13 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut paths = Vec::new();
     let words = spec.parse(args, &mut Source::default(), |option, value| {
         match option {
-            'c' => paths.push(value.to_owned()),
+            'c' => {
+                if let Err(error) = std::fs::metadata(value) {
+                    let code = ErrorCode::from(&error);
+                    return Err(spec.wrong(format!("stat({value}) failed: {code}")));
+                }
+                paths.push(value.to_owned());
+            }
             'C' => (check, verbose, warnings) = (true, true, true),
             'd' => desperate = true,
             'i' => in_place = true,
@@ -93,7 +99,8 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                     "2" => Version::V2,
                     "3" => Version::V3,
                     _ => {
-                        let what = format!("Error: unsupported version ({value}) requested");
+                        let number = value.parse().unwrap_or(0i32);
+                        let what = format!("Error: unsupported version ({number}) requested");
                         return Err(spec.wrong(what));
                     }
                 });

@@ -39,6 +39,7 @@ const SPEC: Spec = Spec {
         NAMESPACE,
         flag('N', "", "suppress warnings from individual archive fetches (default)"),
         value('p', "precision", "N", "number of digits to display after the decimal point"),
+        flag('r', "", ""),
         flag('s', "sum", "only print the sum of all values of each metric"),
         START,
         FINISH,
@@ -172,11 +173,9 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             'l' => wanted.label = true,
             'm' => wanted.min = true,
             'M' => wanted.max = true,
-            'N' => {}
+            'N' | 'r' => {}
             JSON_ONLY => wanted.json = true,
-            'p' => {
-                wanted.precision = spec.number(value, "-p requires positive numeric argument")?
-            }
+            'p' => wanted.precision = spec.number(value, "-p requires numeric argument")?,
             's' => {
                 // Only the sum, and what later options add.
                 wanted.sum = true;
@@ -199,7 +198,7 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         Ok(true)
     })?;
     let Some((name, metrics)) = words.split_first() else {
-        return Err(spec.wrong("no archive specified"));
+        return Err(Refusal::Usage("Error: no archive specified\n\n".to_owned()));
     };
     let set = ArchiveSet::open(name).map_err(|error| {
         let code = error.code();

@@ -27,11 +27,12 @@ const SPEC: Spec = Spec {
         ORIGIN,
         TIMEZONE,
         HOST_ZONE,
-        flag('d', "version", "display version number and exit"),
+        long_flag('d', "version", "display version number and exit"),
         HELP,
         section("Protocol options"),
         value('b', "batch", "N", "fetch at most N metrics at a time [128]"),
         REPORTING,
+        flag('e', "", ""),
         flag('f', "force", "report all pmGetIndom or pmGetInDomArchive instances"),
         flag('F', "faster", "assume given metric names are PMNS leaf nodes"),
         flag('I', "external", "list external instance names"),
@@ -70,7 +71,7 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         match option {
             'f' => wanted.force = true,
             'F' => wanted.faster = true,
-            'V' => {}
+            'V' | 'e' => {}
             JSON_ONLY => wanted.json = true,
             'I' | 'i' if wanted.values => {
                 return Err(spec.wrong(format!("at most one of -{option} and -v allowed")));

@@ -86,12 +86,18 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     SPEC.run(|spec| {
         let mut request = Request::default();
         let mut source = Source::default();
-        let words = spec.parse(args, &mut source, |letter, value| {
-            request.option(letter, value)
+        let take = |letter, value: &str| request.option(letter, value);
+        spec.parse_and_check(args, &mut source, take, |words| match words {
+            [] => Ok(()),
+            _ => Err(spec.wrong("too many options")),
         })?;
         request.source = source;
-        if !words.is_empty() {
-            return Err(spec.wrong("too many options"));
+        if request.gui {
+            let what = "pmstat: time control by pmtime is not available\n";
+            return Err(Refusal::Failed(what.to_owned()));
+        }
+        if request.pause && request.archives.is_empty() {
+            return Err(spec.wrong("-P can only be used with archives"));
         }
         let hosts = request.open(spec)?;
         Ok(request.report(hosts)?)
@@ -105,6 +111,7 @@ struct Request {
     hosts: Vec<String>,
     suffix: bool,
     pause: bool,
+    gui: bool,
     extended: bool,
 }
 
@@ -125,11 +132,14 @@ impl Request {
             }
             'h' => {
                 self.hosts.push(value.to_owned());
-                return Ok(false);
+                return Ok(self.hosts.len() > 1);
             }
             'H' => {
                 let list = std::fs::read_to_string(value).map_err(|error| {
-                    Refusal::Failed(format!("pmstat: {value}: {}\n", ErrorCode::from(&error)))
+                    Refusal::Failed(format!(
+                        "pmstat: cannot open hosts file {value}: {}\n",
+                        ErrorCode::from(&error)
+                    ))
                 })?;
                 let names = list.lines().map(str::trim).filter(|l| !l.is_empty());
                 self.hosts.extend(names.map(str::to_owned));
@@ -137,10 +147,8 @@ impl Request {
             'l' => self.suffix = true,
             'P' => self.pause = true,
             'x' => self.extended = true,
-            'g' | 'p' => {
-                let what = "pmstat: time control by pmtime is not available\n";
-                return Err(Refusal::Failed(what.to_owned()));
-            }
+            'g' => self.gui = true,
+            'p' => {}
             _ => return Ok(false),
         }
         Ok(true)

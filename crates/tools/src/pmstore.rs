@@ -9,7 +9,7 @@ use pcp::{
 
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
-use crate::source::{Source, one_host};
+use crate::source::Source;
 
 #[rustfmt::skip]
 const SPEC: Spec = Spec {
@@ -43,7 +43,6 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 fn store(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut source = Source::default();
     let mut request = Request::default();
-    let mut hosts = 0;
     let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'f' => request.force = true,
@@ -52,10 +51,6 @@ fn store(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                 let names = value.split(|c: char| c == ',' || c.is_whitespace());
                 let names = names.filter(|n| !n.is_empty()).map(str::to_owned);
                 request.instances.extend(names);
-            }
-            'h' => {
-                hosts += 1;
-                return one_host(spec, hosts, value);
             }
             _ => return Ok(false),
         }

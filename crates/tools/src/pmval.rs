@@ -13,7 +13,7 @@ use pcp::{
 use crate::json;
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
-use crate::source::{Opened, Source, one_host};
+use crate::source::{Opened, Source};
 
 #[rustfmt::skip]
 const SPEC: Spec = Spec {
@@ -149,7 +149,7 @@ impl Pmval {
         let (mut recorded, mut raw, mut delay, mut dates) = (None, false, false, 0);
         let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
         let mut filter = None;
-        let (mut gui, mut port, mut json, mut hosts) = (false, false, false, 0);
+        let (mut gui, mut port, mut json) = (false, false, false);
         let words = spec.parse(args, &mut source, |option, value| {
             let numeric = format!("-{option} requires +ve numeric argument");
             match option {
@@ -164,10 +164,6 @@ impl Pmval {
                 'x' => filter = Some(value.to_owned()),
                 'g' => gui = true,
                 'p' => port = true,
-                'h' => {
-                    hosts += 1;
-                    return one_host(spec, hosts, value);
-                }
                 'X' => dates += 1,
                 _ => return Ok(false),
             }

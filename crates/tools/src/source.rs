@@ -64,12 +64,21 @@ impl Source {
     /// Why its value is refused.
     pub fn option(&mut self, spec: &Spec, letter: char, value: &str) -> Result<(), Refusal> {
         let text = || Some(value.to_owned());
-        let two_zones = || spec.wrong("at most one of -Z and -z allowed");
+        let two_zones = || match spec.tool {
+            "pmlogextract" | "pmlogreduce" => spec.wrong("at most one of -Z and/or -z allowed"),
+            _ => spec.wrong("at most one of -Z and -z allowed"),
+        };
         match letter {
             'a' => {
                 self.archives = Some(match self.archives.take() {
                     Some(before) => format!("{before},{value}"),
                     None => value.to_owned(),
+                });
+            }
+            'h' if self.host.is_some() => {
+                return Err(match spec.tool {
+                    "pmdumptext" => spec.wrong("only one host may be specified"),
+                    _ => spec.wrong(format!("too many hosts requested: {value}")),
                 });
             }
             'h' => self.host = text(),
@@ -81,9 +90,19 @@ impl Source {
             'Z' => self.zone = text(),
             'z' if self.zone.is_some() => return Err(two_zones()),
             'z' => self.host_zone = true,
-            'n' => self.pmns = text(),
+            'n' => {
+                self.pmns = text();
+                self.names(spec.tool)?;
+            }
             CONTAINER_ONLY => self.container = text(),
-            'c' | DERIVED_ONLY => self.derived.push(value.to_owned()),
+            'c' => self.derived.push(value.to_owned()),
+            DERIVED_ONLY => {
+                if let Err(error) = std::fs::File::open(value) {
+                    let code = ErrorCode::from(&error);
+                    return Err(spec.wrong(format!("pmLoadDerivedConfig failed: {code}")));
+                }
+                self.derived.push(value.to_owned());
+            }
             'D' => self.traced |= self.derived.is_empty(),
             'L' => self.local = true,
             'K' => {
@@ -97,15 +116,16 @@ impl Source {
                 self.agents.push(value.to_owned());
             }
             's' => {
-                // What is no number at all counts as none, as strtol(3) has it.
-                let number = if value.is_empty() { "0" } else { value };
                 let what = "-s requires a positive numeric argument";
-                self.samples = Some(spec.number(number, what)?);
+                self.samples = Some(spec.number(value, what)?);
             }
             't' => {
                 let step = interval(value).map_err(|error| {
-                    let form = "pmParseHighResInterval(3) format";
-                    spec.wrong(format!("-t argument not in {form}:\n{error}\n"))
+                    let call = match spec.tool {
+                        "pmie" | "pmdumptext" | "pmstat" => "pmParseInterval",
+                        _ => "pmParseHighResInterval",
+                    };
+                    spec.wrong(format!("-t argument not in {call}(3) format:\n{error}\n"))
                 })?;
                 self.interval = Some(step);
             }
@@ -118,13 +138,26 @@ impl Source {
     ///
     /// # Errors
     /// Why they do not.
-    pub fn check(&self, spec: &Spec) -> Result<(), Refusal> {
+    pub fn check(&mut self, spec: &Spec) -> Result<(), Refusal> {
         if self.archives.is_some() && self.host.is_some() {
             return Err(spec.wrong("only one host or archive allowed"));
         }
+        if spec.source_in_words {
+            return Ok(());
+        }
         let named = self.archives.is_some() || self.host.is_some() || self.local;
-        if self.host_zone && !named && !spec.source_in_words {
+        if self.host_zone && !named {
             return Err(spec.wrong("use of timezone from metric source requires a source"));
+        }
+        if self.window.origin.is_some() && !named {
+            // What the host's own logger wrote.
+            let folder = pcp::config("PCP_ARCHIVE_DIR").unwrap_or_default();
+            let host = nix::unistd::gethostname().unwrap_or_default();
+            self.archives = Some(format!("{folder}/{}", host.to_string_lossy()));
+        }
+        let timed = self.window.start.is_some() || self.window.align.is_some();
+        if timed && self.archives.is_none() && spec.tool != "pmtop" && spec.tool != "pmrep" {
+            return Err(spec.wrong("time window options are supported for archives only"));
         }
         Ok(())
     }
@@ -272,6 +305,11 @@ impl Source {
 
     /// The context, and the name that a live host was asked for.
     fn context_unnamed(&self) -> pcp::Result<(Context, String)> {
+        if self.local {
+            let hostname = nix::unistd::gethostname().unwrap_or_default();
+            let context = crate::local::open(&self.agents, self.pmns.as_deref())?;
+            return Ok((context, hostname.to_string_lossy().into_owned()));
+        }
         if let Some(names) = &self.archives {
             if names.is_empty() {
                 return Err(ErrorCode::LOGFILE.into());
@@ -279,11 +317,6 @@ impl Source {
             let archive = ArchiveContext::open(names)?;
             let hostname = archive.label().hostname.to_string();
             return Ok((Context::Archive(Box::new(archive)), hostname));
-        }
-        if self.local {
-            let hostname = nix::unistd::gethostname().unwrap_or_default();
-            let context = crate::local::open(&self.agents, self.pmns.as_deref())?;
-            return Ok((context, hostname.to_string_lossy().into_owned()));
         }
         let host = self.host.as_deref().unwrap_or("local:");
         if host.is_empty() {
@@ -349,17 +382,6 @@ impl Source {
             .use_derived(&metrics)
             .map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?;
         Ok(())
-    }
-}
-
-/// Lets `-h` be a common option, as often as tools take it that know one host only.
-///
-/// # Errors
-/// What is said of the second.
-pub fn one_host(spec: &Spec, count: usize, host: &str) -> Result<bool, Refusal> {
-    match count {
-        0 | 1 => Ok(false),
-        _ => Err(spec.wrong(format!("too many hosts requested: {host}"))),
     }
 }
 

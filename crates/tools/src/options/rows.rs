@@ -13,6 +13,8 @@ pub struct Opt {
     pub(super) argument: Option<&'static str>,
     /// What usage texts say of it; those that say nothing leave it out.
     pub(super) help: &'static str,
+    /// Its letter stands in the usage text but is not taken, as in some tools of PCP.
+    pub(super) long_only: bool,
     /// PCP's tool does not have it: its usage text speaks of it only where it is asked for.
     pub(super) own: bool,
 }
@@ -40,6 +42,18 @@ pub const fn long_only(number: u8) -> char {
 /// An option without an argument.
 pub const fn flag(letter: char, long: &'static str, help: &'static str) -> Row {
     row(letter, long, None, help, false)
+}
+
+/// An option without an argument that PCP's usage text has a letter for, but no tool takes it.
+pub const fn long_flag(letter: char, long: &'static str, help: &'static str) -> Row {
+    Row::Option(Opt {
+        letter,
+        long,
+        argument: None,
+        help,
+        long_only: true,
+        own: false,
+    })
 }
 
 /// An option with an argument.
@@ -74,6 +88,7 @@ const fn row(
         long,
         argument,
         help,
+        long_only: false,
         own,
     })
 }
@@ -187,6 +202,7 @@ pub(super) const DEBUG: Opt = Opt {
     long: "debug",
     argument: Some("DEBUG"),
     help: "",
+    long_only: false,
     own: false,
 };
 

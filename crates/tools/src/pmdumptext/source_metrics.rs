@@ -167,7 +167,13 @@ impl Sources {
                     };
                     let opened = match own.open(spec) {
                         Ok(opened) => opened,
-                        Err(refusal) if places.is_empty() => return Err(refusal),
+                        Err(refusal) if places.is_empty() => {
+                            let said = refusal.text();
+                            let code = said.rsplit_once(": ").map_or("", |(_, code)| code);
+                            return Err(Refusal::Failed(format!(
+                                "pmdumptext: Error: {name}: {code}"
+                            )));
+                        }
                         Err(refusal) => {
                             let text = refusal.text();
                             let said = text.trim_end().trim_start_matches("pmdumptext: ");
@@ -192,9 +198,10 @@ impl Sources {
             eprintln!("pmdumptext: Warning: Some metrics ignored, continuing with valid metrics");
         }
         let (Some(first), false) = (places.first(), columns.is_empty()) else {
-            return Err(Refusal::Failed(
-                "\npmdumptext: no valid metrics, exiting.\n".to_owned(),
-            ));
+            let gap = if wanted.is_empty() { "" } else { "\n" };
+            return Err(Refusal::Failed(format!(
+                "{gap}pmdumptext: no valid metrics, exiting.\n"
+            )));
         };
         let begin = match &first.opened.context {
             Context::Archive(archive) => archive.label().start,

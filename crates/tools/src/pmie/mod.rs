@@ -58,6 +58,7 @@ const SPEC: Spec = Spec {
         REPORTING,
         flag('b', "buffer", "one line buffered output stream, stdout on stderr"),
         flag('e', "timestamp", "force timestamps to be reported with -V, -v or -W"),
+        flag('H', "", ""),
         flag('q', "quiet", "quiet mode, default diagnostics suppressed"),
         flag('v', "", "verbose mode, expression values printed"),
         flag('V', "verbose", "verbose mode, annotated expression values printed"),
@@ -265,12 +266,19 @@ fn read(file: Option<&str>) -> Result<(String, String), String> {
             String::from_utf8_lossy(&text).into_owned(),
         ));
     };
-    match std::fs::read(path) {
-        Ok(text) => Ok((path.to_owned(), String::from_utf8_lossy(&text).into_owned())),
-        Err(error) => Err(format!(
-            "pmie: cannot open configuration file \"{path}\"\nReason: {}\n",
-            ErrorCode::from(&error)
-        )),
+    // Names may be of the folder that PCP installs rules in.
+    let folder = pcp::config("PCP_VAR_DIR").unwrap_or_default();
+    let installed = format!("{folder}/config/pmie/{path}");
+    let read = |path: &str| Some((path.to_owned(), std::fs::read(path).ok()?));
+    match read(path).or_else(|| read(&installed)) {
+        Some((path, text)) => Ok((path, String::from_utf8_lossy(&text).into_owned())),
+        None => {
+            let code =
+                std::fs::File::open(path).map_or_else(|e| ErrorCode::from(&e), |_| ErrorCode(-5));
+            Err(format!(
+                "pmie: cannot access config file as either {path} or {installed}: {code}\n"
+            ))
+        }
     }
 }
 

@@ -67,18 +67,17 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 
 fn control(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut echo, mut interactive) = (false, io::stdin().is_terminal());
-    let (mut target, mut names) = (None, None);
+    let mut target = None;
     let mut source = Source::default();
-    let one_target = || spec.wrong("at most one of -P and -p and a pid may be specified");
+    let one_target = || spec.wrong("at most one of -P, -p, unix socket, or PID may be specified");
     let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'e' => echo = true,
             'i' => interactive = true,
-            'n' => names = Some(value.to_owned()),
             'P' if target.is_none() => target = Some(Target::Primary),
             'p' if target.is_none() => {
                 let port = value.parse().ok().filter(|p| *p > 0);
-                let wrong = || spec.wrong("port numbers must be positive");
+                let wrong = || spec.wrong("port must be numeric and greater than 0");
                 target = Some(Target::Port(port.ok_or_else(wrong)?));
             }
             'P' | 'p' => return Err(one_target()),
@@ -97,15 +96,15 @@ fn control(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         [_] if target.is_some() => return Err(one_target()),
         [pid] => {
             let pid = pid.parse().ok().filter(|pid| *pid > 0);
-            let wrong = || spec.wrong("process identifiers must be positive numbers");
+            let wrong = || spec.wrong("PID must be a numeric process ID and greater than 0");
             target = Some(Target::Pid(pid.ok_or_else(wrong)?));
         }
         _ => return Err(Refusal::Usage(String::new())),
     }
     if host.is_some() && target.is_none() {
-        return Err(spec.wrong("-h may not be used without -P or -p or a pid"));
+        return Err(spec.wrong("-h may not be used without -P or -p or a socket path or a PID"));
     }
-    let mut session = Session::new(clock, names.as_deref())?;
+    let mut session = Session::new(clock, source.pmns.as_deref())?;
     if let Some(target) = target {
         session.connect(&target, host.as_deref(), true)?;
     }

@@ -59,6 +59,7 @@ const SPEC: Spec = Spec {
         value('U', "username", "USER", "in daemon mode, run as named user [default pcp]"),
         value('v', "volsize", "SIZE", "switch log volumes after size has been accumulated"),
         value('V', "version", "NUM", "version for archive (default and only version is 2)"),
+        flag('f', "", ""),
         value('x', "", "FD", "control file descriptor for running from pmRecordControl(3)"),
         flag('y', "", "set timezone for times to local time rather than from PMCD host"),
         HELP,
@@ -148,8 +149,9 @@ impl Options {
                 'h' => options.host = text(),
                 'H' => options.label_host = text(),
                 'I' => {
-                    options.control_version = match value.parse() {
-                        Ok(version @ (2 | 3)) => version,
+                    let what = format!("non-numeric pmlc IPC version ({value})");
+                    options.control_version = match spec.number(value, &what)? {
+                        version @ (2 | 3) => version,
                         _ => {
                             let what = format!("-I requires a version of 2 or 3, not {value}");
                             return Err(spec.wrong(what));
@@ -163,9 +165,10 @@ impl Options {
                 'n' => options.namespace = text(),
                 'N' => options.notify = true,
                 'p' => {
-                    let pid = value.parse::<i32>().ok();
-                    let alive =
-                        pid.filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists());
+                    let what = format!("invalid process identifier ({value})");
+                    let pid = spec.number::<i32>(value, &what)?;
+                    let alive = Some(pid)
+                        .filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists());
                     if alive.is_none() {
                         let what = format!("PID error - no such process ({value})");
                         return Err(spec.wrong(what));
