@@ -349,7 +349,7 @@ fn start(options: &Options) -> Result<u8, String> {
     if let Some(name) = &options.zone {
         zone = Zone::new(name);
     }
-    pcp::dump_times_in(zone.clone());
+    sources.trace_times_in(zone.clone());
     eprint!("{}", sources.take_said());
     let window = options
         .window
