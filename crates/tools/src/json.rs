@@ -70,7 +70,7 @@ impl std::fmt::Display for Line<'_> {
 
 /// A time as RFC 3339 has it, in UTC.
 pub fn timestamp(time: Timestamp) -> Value {
-    match jiff::Timestamp::new(time.sec, time.nsec) {
+    match jiff::Timestamp::from_nanosecond(time.as_nanos()) {
         Ok(time) => json!(time.to_string()),
         Err(_) => Value::Null,
     }

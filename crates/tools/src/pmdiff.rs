@@ -9,6 +9,8 @@ use std::process::Command;
 
 use regex_lite::Regex;
 
+use serde_json::json;
+
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
 use crate::source::Source;
@@ -37,6 +39,7 @@ const SPEC: Spec = Spec {
         HOST_ZONE,
         SHOW_VERSION,
         HELP,
+        JSON,
     ],
     words_end_options: false,
     source_in_words: true,
@@ -78,7 +81,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 
 fn compare(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut precision, mut threshold) = (3usize, 2.0f64);
-    let (mut show_missing, mut show_excluded) = (true, true);
+    let (mut show_missing, mut show_excluded, mut json) = (true, true, false);
     let (mut first, mut second) = ((None, None), (None, None));
     let (mut zone, mut patterns) = (Vec::new(), Vec::new());
     let words = spec.parse(args, &mut Source::default(), |option, value| {
@@ -92,6 +95,7 @@ fn compare(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                 Ok(ratio) if ratio > 0.0 => threshold = ratio,
                 _ => return Err(spec.wrong("-q requires a positive numeric argument")),
             },
+            JSON_ONLY => json = true,
             SKIP_MISSING => show_missing = false,
             SKIP_EXCLUDED => show_excluded = false,
             'S' => first.0 = text(),
@@ -168,6 +172,21 @@ fn compare(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (Some(before), Some(after)) = (averages.first(), averages.get(1)) else {
         return Ok(1);
     };
+    if json {
+        if show_missing {
+            for (side, own, other) in [(&sides[0], before, after), (&sides[1], after, before)] {
+                for name in other.keys().filter(|k| !own.contains_key(*k)) {
+                    out_of_json(name, json!({ "missing": side.archive }));
+                }
+            }
+        }
+        for (ratio, name, old, new) in changed(before, after, threshold) {
+            // A growth from nothing has no ratio.
+            let ratio = Some(ratio).filter(|ratio| ratio.is_finite());
+            out_of_json(name, json!({ "before": old, "after": new, "ratio": ratio }));
+        }
+        return Ok(0);
+    }
     if show_missing {
         for (side, own, other) in [(&sides[0], before, after), (&sides[1], after, before)] {
             let missing: Vec<&String> = other.keys().filter(|k| !own.contains_key(*k)).collect();
@@ -245,23 +264,7 @@ fn table(
         two.name()
     );
     let _ = writeln!(out, "{:>width$} {:>width$}", one.times(), two.times());
-    let mut rows = Vec::new();
-    for (name, old) in before {
-        let Some(new) = after.get(name) else { continue };
-        if *old == 0.0 && *new == 0.0 {
-            continue;
-        }
-        let ratio = if *old == 0.0 {
-            f64::INFINITY
-        } else {
-            new / old
-        };
-        if ratio >= threshold || ratio <= 1.0 / threshold {
-            rows.push((ratio, name, old, new));
-        }
-    }
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    for (ratio, name, old, new) in rows {
+    for (ratio, name, old, new) in changed(before, after, threshold) {
         let shown = if ratio == f64::INFINITY {
             "    |+|   ".to_owned()
         } else if ratio == 0.0 {
@@ -275,9 +278,47 @@ fn table(
         } else {
             format!("  {ratio:5.2}   ")
         };
-        let (old, new) = (column(*old, precision), column(*new, precision));
+        let (old, new) = (column(old, precision), column(new, precision));
         let _ = writeln!(out, "{old} {new}{shown}{name}");
     }
+}
+
+/// What differs by the threshold or more, the greatest growth first: the ratio, what it is of, and both averages.
+fn changed<'a>(
+    before: &'a BTreeMap<String, f64>,
+    after: &BTreeMap<String, f64>,
+    threshold: f64,
+) -> Vec<(f64, &'a String, f64, f64)> {
+    let mut rows = Vec::new();
+    for (name, old) in before {
+        let Some(new) = after.get(name) else { continue };
+        if *old == 0.0 && *new == 0.0 {
+            continue;
+        }
+        let ratio = if *old == 0.0 {
+            f64::INFINITY
+        } else {
+            new / old
+        };
+        if ratio >= threshold || ratio <= 1.0 / threshold {
+            rows.push((ratio, name, *old, *new));
+        }
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    rows
+}
+
+/// A line of JSON on a metric, and its instance if it has one.
+fn out_of_json(name: &str, more: serde_json::Value) {
+    let (metric, instance) = match name.split_once(" [\"") {
+        Some((metric, rest)) => (metric, rest.strip_suffix("\"]")),
+        None => (name, None),
+    };
+    let mut line = json!({ "metric": metric, "instance": instance });
+    if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
+        line.extend(more);
+    }
+    println!("{line}");
 }
 
 /// A number with as many digits as matter, its point where that of the others stands.

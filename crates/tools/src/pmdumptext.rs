@@ -87,7 +87,9 @@ impl Request {
     fn new(spec: &Spec, args: Vec<String>) -> Result<(Request, Vec<String>), Refusal> {
         let mut request = Request::default();
         let mut source = Source::default();
+        let mut given = Vec::new();
         let words = spec.parse(args, &mut source, |option, text| {
+            given.push(option);
             let number = || {
                 let what = format!("-{option} requires a positive numeric argument");
                 spec.number::<usize>(text, &what)
@@ -129,12 +131,23 @@ impl Request {
                 'X' => {
                     layout.interactive = true;
                     layout.list = true;
-                    layout.numbers = true;
+                    layout.extended = true;
                 }
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
+        let layout = &request.layout;
+        let set = |option: char| given.contains(&option);
+        let conflict = [
+            (layout.fixed && layout.scientific, "-F and -G"),
+            (set('i') && layout.scientific, "-i and -G"),
+            (set('P') && set('w'), "-P and -w"),
+            (set('i') && set('P'), "-i and -P"),
+        ];
+        if let Some((_, options)) = conflict.iter().find(|(is, _)| *is) {
+            return Err(spec.wrong(format!("{options} may not be used together")));
+        }
         request.source = source;
         Ok((request, words))
     }
@@ -167,7 +180,8 @@ impl Request {
                 }
             }
         }
-        let sources = Sources::open(spec, &self.source, &wanted, self.layout.raw)?;
+        let mut sources = Sources::open(spec, &self.source, &wanted, self.layout.raw)?;
+        sources.shares = self.layout.interactive;
         Ok(Dump {
             source: self.source,
             layout: self.layout,
@@ -230,7 +244,8 @@ impl Dump {
             }
         }
         if !self.json {
-            self.layout.header(&mut out, &self.sources, window.origin)?;
+            self.layout
+                .header(&mut out, &self.sources, window.origin, false)?;
         }
         if self.check {
             return out.flush().map(|()| 0);
@@ -260,7 +275,7 @@ impl Dump {
             let repeat = i128::try_from(self.layout.repeat).unwrap_or(0);
             if repeat > 0 && done % repeat == 0 {
                 out.write_all(b"\n")?;
-                self.layout.header(&mut out, &self.sources, time)?;
+                self.layout.header(&mut out, &self.sources, time, true)?;
             }
         }
         out.flush()?;

@@ -4,17 +4,21 @@ mod files;
 mod index;
 mod values;
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use pcp::Timestamp;
 use pcp::archive::Archive;
+use serde_json::json;
+
 use pcp::archive::file::Files;
 
 use self::values::Values;
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
+use crate::progress::Progress;
 use crate::source::Source;
 
 #[rustfmt::skip]
@@ -33,6 +37,7 @@ const SPEC: Spec = Spec {
         TIMEZONE,
         HOST_ZONE,
         HELP,
+        JSON,
     ],
     words_end_options: false,
     source_in_words: true,
@@ -52,8 +57,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 fn check(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut source = Source::default();
     let (mut label, mut meta_only, mut verbose, mut wraps) = (false, false, false, true);
+    let mut json = false;
     let words = spec.parse(args, &mut source, |option, _| {
         match option {
+            JSON_ONLY => json = true,
             'l' => label = true,
             'm' => meta_only = true,
             'v' => verbose = true,
@@ -79,6 +86,8 @@ fn check(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         verbose,
         fatal: false,
         index_bad: false,
+        json,
+        progress: RefCell::default(),
     };
     if verbose {
         eprintln!("Scanning for components of archive \"{name}\"");
@@ -120,16 +129,16 @@ fn check(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (zone, note) = source.archive_zone(own);
     out.write_all(note.as_bytes())?;
     let end = archive.end().unwrap_or(Timestamp::MAX);
-    if label {
-        eprintln!("Log Label (Log Format Version {})", own.version as u32);
-        eprintln!("Performance metrics from host {}", own.hostname);
-        eprintln!("  commencing {}", zone.date(own.start, 3));
-        eprintln!("  ending     {}", zone.date(end, 3));
-    }
     let window = source
         .window
         .window(own.start, end, &zone)
         .map_err(|error| format!("pmlogcheck: invalid time window.\n{error}\n\n"))?;
+    if label {
+        eprintln!("Log Label (Log Format Version {})", own.version as u32);
+        eprintln!("Performance metrics from host {}", own.hostname);
+        eprintln!("  commencing {}", zone.date(own.start, 3));
+        eprintln!("  ending     {}", zone.date(window.end, 3));
+    }
     check.index(&archive, &files);
     check.descs(&archive);
     if !meta_only {
@@ -156,4 +165,28 @@ struct Check {
     verbose: bool,
     fatal: bool,
     index_bad: bool,
+    /// Lines of JSON instead of text.
+    json: bool,
+    progress: RefCell<Option<Progress>>,
 }
+
+impl Check {
+    /// Says what was found, or how far the check has come.
+    fn say(&self, text: &str) {
+        if let Some(progress) = &mut *self.progress.borrow_mut() {
+            progress.erase();
+        }
+        match self.json {
+            true => println!("{}", json!({ "archive": self.name, "message": text })),
+            false => eprintln!("{text}"),
+        }
+    }
+}
+
+/// Says a formatted text.
+macro_rules! say {
+    ($check:expr, $($text:tt)*) => {
+        $check.say(&format!($($text)*))
+    };
+}
+use say;

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use pcp::archive::ArchiveMode;
 use pcp::timezone::Zone;
-use pcp::{Atom, Context, Desc, ErrorCode, Pmid, Semantics, Text, Timestamp, Type};
+use pcp::{
+    Atom, Context, Desc, Error, ErrorCode, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type,
+};
 
+use crate::json;
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
 use crate::source::{Opened, Source};
@@ -40,6 +43,7 @@ const SPEC: Spec = Spec {
         flag('l', "suffix", "print last 7 charcters of the host name(s)"),
         flag('P', "pause", "pause between updates for archive replay"),
         flag('x', "xcpu", "extended CPU statistics reporting"),
+        JSON,
     ],
     words_end_options: false,
     source_in_words: false,
@@ -112,6 +116,7 @@ struct Request {
     suffix: bool,
     pause: bool,
     gui: bool,
+    json: bool,
     extended: bool,
 }
 
@@ -147,6 +152,7 @@ impl Request {
             'l' => self.suffix = true,
             'P' => self.pause = true,
             'x' => self.extended = true,
+            JSON_ONLY => self.json = true,
             'g' => self.gui = true,
             'p' => {}
             _ => return Ok(false),
@@ -192,7 +198,7 @@ impl Request {
         let zone = first.opened.zone.clone();
         let window = first.opened.window;
         let archive = matches!(first.opened.context, Context::Archive(_));
-        if let Some(note) = &first.opened.note {
+        if let Some(note) = first.opened.note.as_ref().filter(|_| !self.json) {
             writeln!(out, "{note}")?;
         }
         let interval = self
@@ -202,8 +208,9 @@ impl Request {
             .unwrap_or(EVERY);
         let mut samples = self.source.samples.filter(|n| *n > 0);
         let span = (window.end - window.origin).as_nanos();
-        if samples.is_none() && self.source.window.finish.is_some() {
-            samples = u64::try_from(span / interval.as_nanos()).ok();
+        if self.source.window.finish.is_some() {
+            let within = u64::try_from(span / interval.as_nanos()).ok();
+            samples = samples.max(within);
         }
         let mut start = if archive {
             window.origin
@@ -224,7 +231,7 @@ impl Request {
         let mut due = Timestamp::now();
         let mut done = 0;
         while samples.is_none_or(|n| done < n) {
-            if done % PAGE == 0 {
+            if done % PAGE == 0 && !self.json {
                 self.heading(&mut out, &hosts, start, &zone)?;
             }
             if pause {
@@ -236,17 +243,19 @@ impl Request {
             start = start + interval;
             let several = hosts.len() > 1;
             for host in &mut hosts {
-                if several {
+                if several && !self.json {
                     write!(out, "{:<NODE$}", node(&host.name, self.suffix))?;
                 }
                 match host.fetch() {
+                    Ok(values) if self.json => host.lines(&mut out, &values)?,
+                    Err(Missing::NoData | Missing::Lost) if self.json => {}
                     Ok(values) => writeln!(out, "{}", self.line(&values, several))?,
                     Err(Missing::NoData) => writeln!(out, " No data in the archive")?,
                     Err(Missing::Lost) => writeln!(out, " Fetch failed. Reconnecting ...")?,
                     Err(Missing::Failed(code)) => {
                         writeln!(out, " pmFetchGroup: {code}")?;
                         out.flush()?;
-                        return Ok(0);
+                        return Ok(1);
                     }
                 }
             }
@@ -429,16 +438,46 @@ impl Host {
         })
     }
 
+    /// Values as lines of JSON, with the host that they are of.
+    fn lines(&self, out: &mut dyn Write, values: &HashMap<&'static str, f64>) -> io::Result<()> {
+        let time = self.before.as_ref().map_or_else(Timestamp::now, |b| b.0);
+        for metric in METRICS {
+            let (Some(value), Some(desc)) = (values.get(metric), self.metrics.get(metric)) else {
+                continue;
+            };
+            let mut units = desc.units;
+            if *metric == "swap.used" {
+                // Kilobytes, as they are shown.
+                units.scale_space = 1;
+            }
+            if desc.sem == Semantics::Counter {
+                units.dim_time -= 1;
+                if units.dim_time == -1 {
+                    units.scale_time = TIME_SEC;
+                }
+            }
+            let line = json::Line {
+                time,
+                metric,
+                instance: (!desc.indom.is_null()).then(|| "1 minute".to_owned()),
+                value: Ok(json::number(*value)),
+                units: units.to_string(),
+                more: vec![("host", self.name.as_str().into())],
+            };
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+
     /// Values of now, counters as rates since the fetch before.
     fn fetch(&mut self) -> Result<HashMap<&'static str, f64>, Missing> {
         let pmids: Vec<Pmid> = self.metrics.values().map(|d| d.pmid).collect();
-        let early = match &self.opened.context {
-            Context::Archive(archive) => archive.origin() < archive.label().start,
-            Context::Host(_) => false,
-        };
         let fetched = match self.opened.context.fetch(&pmids) {
             Ok(fetched) => fetched,
-            Err(_) if early => return Err(Missing::NoData),
+            // Where the first sample is aligned to a second PCP's pmstat gives up.
+            Err(Error::Code(ErrorCode::EOL)) if self.opened.window.origin.nsec != 0 => {
+                return Err(Missing::NoData);
+            }
             Err(error) => {
                 let Context::Host(host) = &mut self.opened.context else {
                     return Err(Missing::Failed(error.code()));

@@ -365,6 +365,7 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desc::Semantics;
 
     /// The tree with all its parentheses.
     fn tree(text: &str) -> String {

@@ -38,6 +38,20 @@ pub struct Column {
 }
 
 impl Column {
+    /// The unit of what is shown where people do not read it: times per second are no shares there.
+    pub fn rate_words(&self) -> String {
+        match self.is_share() {
+            true => format!("{} / sec", self.desc.units),
+            false => self.units().to_string(),
+        }
+    }
+
+    /// Whether it is time per second.
+    pub fn is_share(&self) -> bool {
+        let units = self.desc.units;
+        self.rate && units.dim_time == 1 && units.dim_space == 0 && units.dim_count == 0
+    }
+
     /// The unit of what is shown.
     pub fn units(&self) -> Units {
         let mut units = self.desc.units;
@@ -60,6 +74,8 @@ struct Place {
 /// The contexts, and the columns over them.
 pub struct Sources {
     places: Vec<Place>,
+    /// Times per second are shown as shares.
+    pub shares: bool,
     /// What is shown.
     pub columns: Vec<Column>,
     /// The time window of the first source.
@@ -188,20 +204,25 @@ impl Sources {
             let Some(place) = places.get_mut(context) else {
                 continue;
             };
-            let found = columns_of(&mut place.opened.context, context, &parts, *normal, raw);
+            let found = columns_of(
+                &mut place.opened.context,
+                (context, &place.label),
+                &parts,
+                *normal,
+                raw,
+            );
             match found {
                 Ok(found) => columns.extend(found),
                 Err(what) => complain(what),
             }
         }
-        if ignored {
+        if ignored && !columns.is_empty() {
             eprintln!("pmdumptext: Warning: Some metrics ignored, continuing with valid metrics");
         }
         let (Some(first), false) = (places.first(), columns.is_empty()) else {
-            let gap = if wanted.is_empty() { "" } else { "\n" };
-            return Err(Refusal::Failed(format!(
-                "{gap}pmdumptext: no valid metrics, exiting.\n"
-            )));
+            return Err(Refusal::Failed(
+                "pmdumptext: no valid metrics, exiting.\n".to_owned(),
+            ));
         };
         let begin = match &first.opened.context {
             Context::Archive(archive) => archive.label().start,
@@ -212,6 +233,7 @@ impl Sources {
             zone: first.opened.zone.clone(),
             begin,
             places,
+            shares: false,
             columns,
         })
     }
@@ -249,7 +271,8 @@ impl Sources {
             if context == 0
                 && let Some(fetched) = &fetched
             {
-                time = fetched.time;
+                // Between records it may be told in seconds and a billion nanoseconds.
+                time = Timestamp::from_nanos(fetched.time.as_nanos());
             }
             for column in self.columns.iter_mut().filter(|c| c.context == context) {
                 let inst = column.instance.as_ref().map_or(INST_NULL, |i| i.inst);
@@ -261,7 +284,7 @@ impl Sources {
                         .find(|v| v.inst == inst || column.instance.is_none())?;
                     Some((f.time, Atom::extract(&found.value, column.desc.ty).ok()?))
                 });
-                column.take(value);
+                column.take(value, self.shares);
             }
         }
         time
@@ -269,7 +292,7 @@ impl Sources {
 }
 
 impl Column {
-    fn take(&mut self, value: Option<(Timestamp, Atom)>) {
+    fn take(&mut self, value: Option<(Timestamp, Atom)>, shares: bool) {
         let before = self.before.take();
         self.value = None;
         let Some((time, atom)) = value else {
@@ -289,14 +312,15 @@ impl Column {
             };
             let elapsed = (time - then).as_secs_f64();
             let mut delta = number - last;
-            if delta < 0.0 && matches!(self.desc.ty, Type::I32 | Type::U32) {
+            let wraps = std::env::var_os("PCP_COUNTER_WRAP").is_some();
+            if delta < 0.0 && wraps && matches!(self.desc.ty, Type::I32 | Type::U32) {
                 delta += 4_294_967_296.0;
             }
             if elapsed <= 0.0 || delta < 0.0 {
                 return;
             }
             number = delta / elapsed;
-            if self.desc.units.dim_time == 1 {
+            if shares && self.desc.units.dim_time == 1 {
                 // The share of time that was spent.
                 let own = Units::new(0, 1, 0, 0, self.desc.units.scale_time, 0);
                 number *= own
@@ -313,7 +337,7 @@ impl Column {
 
 fn columns_of(
     context: &mut Context,
-    number: usize,
+    (number, source): (usize, &str),
     parts: &Parts,
     normal: f64,
     raw: bool,
@@ -351,7 +375,9 @@ fn columns_of(
             Context::Archive(archive) => archive.all_instances(desc.indom),
             host => host.instances(desc.indom),
         };
-        let all = all.map_err(failed)?;
+        // The label of a source has its slash or colon.
+        let unlisted = |e: pcp::Error| format!("{source}{leaf}: {}", e.code());
+        let all = all.map_err(unlisted)?;
         if parts.instances.is_empty() {
             all.into_iter().for_each(|i| column(Some(i)));
             continue;

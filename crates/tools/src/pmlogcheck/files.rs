@@ -6,7 +6,7 @@ use pcp::{ErrorCode, InDom};
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::Check;
+use super::{Check, say};
 
 /// The upper bits of a label's magic number.
 const MAGIC: u32 = 0x5005_2600;
@@ -46,19 +46,23 @@ impl Check {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
             let name = name.as_deref().and_then(|n| n.get(own..)).unwrap_or("");
             let name = format!("{}{name}", self.name);
-            if self.verbose {
+            if self.verbose && !self.json {
                 eprint!("{name}: start pass0 ... ");
             }
             let content = match file::read(path) {
                 Ok(content) => content,
                 Err(error) => {
-                    eprintln!("{name}: cannot open file: {}", ErrorCode::from(&error));
+                    say!(
+                        self,
+                        "{name}: cannot open file: {}",
+                        ErrorCode::from(&error)
+                    );
                     self.fatal = true;
                     continue;
                 }
             };
             match self.records(&name, &content, suffix) {
-                Some(found) if self.verbose && found > 0 => eprintln!("found {found} records"),
+                Some(found) if self.verbose && found > 0 => say!(self, "found {found} records"),
                 Some(_) => {}
                 None => self.fatal = true,
             }
@@ -68,9 +72,11 @@ impl Check {
     /// Says what is wrong with a file, below the line that says that it is looked at.
     pub(super) fn wrong(&self, text: &str) {
         if self.verbose {
-            eprintln!();
+            if !self.json {
+                eprintln!();
+            }
         }
-        eprintln!("{text}");
+        say!(self, "{text}");
     }
 
     /// The number of records in a file, none in one without data; `None` when it is damaged, which was said.
@@ -129,7 +135,7 @@ impl Check {
                             version as u32
                         );
                         if std::mem::replace(&mut strange, true) {
-                            eprintln!("{text}");
+                            say!(self, "{text}");
                         } else {
                             self.wrong(&text);
                         }
@@ -162,7 +168,7 @@ impl Check {
                 }
             };
             self.wrong(&format!("{name}[record {found}]: {what}"));
-            eprintln!("{name}: last valid record ends at offset {at}");
+            say!(self, "{name}: last valid record ends at offset {at}");
             return None;
         }
         sound.then_some(found)
@@ -209,14 +215,22 @@ impl Check {
             return None;
         }
         if magic & 0xffff_ff00 != MAGIC {
-            eprintln!(
+            say!(
+                self,
                 "{name}: bad label magic number: {:#x} not {MAGIC:#x} as expected",
                 magic & 0xffff_ff00
             );
         }
         if !(2..=3).contains(&version) {
-            eprintln!("{name}: bad label version: {version} not 2 or 3 as expected");
-            eprintln!("{name}: cannot load label record: {}", ErrorCode::LABEL);
+            say!(
+                self,
+                "{name}: bad label version: {version} not 2 or 3 as expected"
+            );
+            say!(
+                self,
+                "{name}: cannot load label record: {}",
+                ErrorCode::LABEL
+            );
             return Some((size, false));
         }
         Some((size, true))
@@ -256,19 +270,22 @@ impl Check {
                     return;
                 };
                 if inst < 0 {
-                    eprintln!(
+                    say!(
+                        self,
                         "__pmLogLoadInDom: InDom: {indom}: instance[{number}]: bad instance identifier ({inst})"
                     );
                     return;
                 }
                 if offset < 0 {
-                    eprintln!(
+                    say!(
+                        self,
                         "__pmLogLoadInDom: InDom: {indom} instance[{number}]: bad string index ({offset})"
                     );
                     return;
                 }
                 if usize::try_from(offset).unwrap_or(0) > strings {
-                    eprintln!(
+                    say!(
+                        self,
                         "__pmLogLoadInDom: InDom: {indom} instance[{number}]: bad string index ({offset}) > max index based on record length ({strings})"
                     );
                     return;

@@ -5,16 +5,16 @@ use pcp::archive::file::{self, Files};
 use pcp::{ErrorCode, Pmid, Semantics, Timestamp, Type};
 use std::collections::HashMap;
 
-use super::Check;
+use super::{Check, say};
 
 impl Check {
     pub(super) fn index(&mut self, archive: &Archive, files: &Files) {
-        let name = &self.name;
+        let name = self.name.clone();
         if self.verbose {
-            eprintln!("{name}: start pass1 (check temporal index)");
+            say!(self, "{name}: start pass1 (check temporal index)");
         }
         if files.index.is_none() {
-            eprintln!("{name}: warning temporal index is missing");
+            say!(self, "{name}: warning temporal index is missing");
             return;
         }
         let length = |path: Option<&std::path::PathBuf>| {
@@ -30,7 +30,7 @@ impl Check {
             let number = number + 1;
             let title = format!("{name}.index[entry {number}]");
             let mut bad = |what: String| {
-                eprintln!("{title}: {what}");
+                say!(self, "{title}: {what}");
                 self.index_bad = true;
             };
             if entry.volume < 0 {
@@ -67,10 +67,14 @@ impl Check {
                     ));
                 }
                 Some(_) => {}
-                None => eprintln!("{name}.{0}: file missing for log volume {0}", entry.volume),
+                None => say!(
+                    self,
+                    "{name}.{0}: file missing for log volume {0}",
+                    entry.volume
+                ),
             }
             let mut bad = |what: String| {
-                eprintln!("{title}: {what}");
+                say!(self, "{title}: {what}");
                 self.index_bad = true;
             };
             let (sec, nsec) = (entry.time.sec, entry.time.nsec);
@@ -123,21 +127,22 @@ impl Check {
     }
 
     pub(super) fn descs(&self, archive: &Archive) {
-        let name = &self.name;
+        let name = self.name.clone();
         if self.verbose {
-            eprintln!("{name}: start pass2");
+            say!(self, "{name}: start pass2");
         }
         for (pmid, desc) in archive.meta.descs.iter() {
             let pmid = Pmid(pmid);
             let names = archive.meta.names.names_of(pmid);
             let Some(metric) = names.first() else {
-                eprintln!(
+                say!(
+                    self,
                     "{name}.meta: PMID {pmid}: no name in PMNS: {}",
                     ErrorCode::PMID
                 );
                 continue;
             };
-            let bad = |what: String| eprintln!("{name}.meta: {metric} [{pmid}]: {what}");
+            let bad = |what: String| say!(self, "{name}.meta: {metric} [{pmid}]: {what}");
             if matches!(desc.ty, Type::Other(_)) {
                 bad(format!("bad type ({}) in pmDesc", desc.ty.raw()));
             }

@@ -6,7 +6,9 @@ use pcp::{Atom, Desc, ErrorCode, Pmid, Semantics, Timestamp, Type};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::Check;
+use crate::progress::Progress;
+
+use super::{Check, say};
 
 /// How values are encoded and how their type wants them, when these differ: 0 in their place, 1 out of line.
 fn misencoded(set: &pcp::ValueSet, ty: Type) -> Option<(u8, u8)> {
@@ -64,7 +66,7 @@ impl Values<'_> {
     pub(super) fn pass(&mut self, (start, end): (Timestamp, Timestamp)) -> Result<(), ()> {
         let name = &self.check.name;
         if self.check.verbose {
-            eprintln!("{name}: start pass3");
+            say!(self.check, "{name}: start pass3");
         }
         let Ok(mut cursor) = self.from(start) else {
             return Ok(());
@@ -73,14 +75,18 @@ impl Values<'_> {
         // The window's start counts as the first time; all records are looked at, as PCP's does.
         let mut before = start;
         let label_start = self.archive.label.start;
+        let last = self.archive.end().unwrap_or(end).min(end);
+        let progress = Progress::new("pmlogcheck", start, last, true);
+        *self.check.progress.borrow_mut() = Some(progress);
         loop {
             match cursor.following() {
                 Ok(Some(record)) => {
-                    if record.time > end {
-                        break;
+                    if let Some(progress) = &mut *self.check.progress.borrow_mut() {
+                        progress.at(record.time);
                     }
                     if record.time < label_start {
-                        eprintln!(
+                        say!(
+                            self.check,
                             "{name}.{}:[{}]: timestamp before label timestamp: {}",
                             record.volume,
                             self.stamp(record.time),
@@ -88,7 +94,8 @@ impl Values<'_> {
                         );
                     }
                     if record.time < before {
-                        eprintln!(
+                        say!(
+                            self.check,
                             "{name}.{}:[{}]: timestamp went backwards, prior timestamp: {}",
                             record.volume,
                             self.stamp(record.time),
@@ -102,22 +109,27 @@ impl Values<'_> {
                         continue;
                     }
                     results += 1;
+                    // What is behind the end is seen before it ends the check.
+                    if record.time > end {
+                        break;
+                    }
                     self.record(&record)?;
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    eprintln!("{name}: pmFetch: error: {}", error.code());
-                    eprintln!("pmlogcheck: possibly corrupt archive?");
+                    say!(self.check, "{name}: pmFetch: error: {}", error.code());
+                    say!(self.check, "pmlogcheck: possibly corrupt archive?");
                     break;
                 }
             }
         }
+        self.check.progress.take();
         if self.check.verbose {
             if results > 0 {
-                eprintln!("Processed {results} pmResult records");
+                say!(self.check, "Processed {results} pmResult records");
             }
             if marks > 0 {
-                eprintln!("Processed {marks} <mark> records");
+                say!(self.check, "Processed {marks} <mark> records");
             }
         }
         Ok(())
@@ -128,7 +140,7 @@ impl Values<'_> {
         let name = &self.check.name;
         let at = format!("{name}.{}:[{}]", record.volume, self.stamp(record.time));
         let Ok(fetched) = record.decode() else {
-            eprintln!("{at}: pmFetch: error: {}", ErrorCode::LOGREC);
+            say!(self.check, "{at}: pmFetch: error: {}", ErrorCode::LOGREC);
             return Ok(());
         };
         let archive = self.archive.clone();
@@ -136,7 +148,7 @@ impl Values<'_> {
             let Some(desc) = archive.meta.descs.get(set.pmid.0) else {
                 if self.unknown.insert(set.pmid) {
                     let code = ErrorCode::PMID_LOG;
-                    eprintln!("{at} {}: pmLookupDesc failed: {code}", set.pmid);
+                    say!(self.check, "{at} {}: pmLookupDesc failed: {code}", set.pmid);
                 }
                 continue;
             };
@@ -145,7 +157,10 @@ impl Values<'_> {
                 let title = names
                     .first()
                     .map_or_else(|| set.pmid.to_string(), ToString::to_string);
-                eprintln!("{at} {title}: encoding botch valfmt={is} not {wanted} as expected");
+                say!(
+                    self.check,
+                    "{at} {title}: encoding botch valfmt={is} not {wanted} as expected"
+                );
                 continue;
             }
             if desc.sem != Semantics::Counter || !desc.ty.is_numeric() {
@@ -159,8 +174,8 @@ impl Values<'_> {
                         let title = names
                             .first()
                             .map_or_else(|| set.pmid.to_string(), ToString::to_string);
-                        eprintln!("{at} {title}: pmExtractValue failed: {code}");
-                        eprintln!("pmlogcheck: possibly corrupt archive?");
+                        say!(self.check, "{at} {title}: pmExtractValue failed: {code}");
+                        say!(self.check, "pmlogcheck: possibly corrupt archive?");
                         return Err(());
                     }
                 };
@@ -208,9 +223,9 @@ impl Values<'_> {
             Type::Float => "float",
             _ => "double",
         };
-        eprintln!("{at}: {title}: {kind} wrap");
+        say!(self.check, "{at}: {title}: {kind} wrap");
         for (value, time) in [before, now] {
-            eprintln!("\tvalue {value:.0} at {}", self.stamp(time));
+            say!(self.check, "\tvalue {value:.0} at {}", self.stamp(time));
         }
     }
 }

@@ -28,9 +28,10 @@ use self::metric::Metric;
 use self::metricspec::MetricSpec;
 use self::overall::Overall;
 use self::report::Report;
-use self::sampler::Sampler;
+use self::sampler::{Sample, Sampler, Shown};
 use self::schedule::Schedule;
 use self::settings::{NamesChange, SPEC, Settings, Target};
+use crate::json;
 use crate::options::{Refusal, Spec};
 use crate::source::Source;
 
@@ -216,12 +217,6 @@ fn definitions_of(text: &str) -> Vec<String> {
 impl Request {
     fn open(self) -> Result<Pmrep, Refusal> {
         let settings = self.settings;
-        if settings.local {
-            return Err(Refusal::Failed(
-                "pmrep: local contexts need shared objects of PCP's own library; use -h or -a\n"
-                    .to_owned(),
-            ));
-        }
         let source = &settings.source;
         let (mut context, host) = source.context().map_err(|error| {
             let code = error.code();
@@ -264,6 +259,32 @@ impl Request {
     }
 }
 
+/// A sample's values as lines of JSON.
+fn json_lines(out: &mut dyn Write, metrics: &[Metric], sample: &Sample) -> io::Result<()> {
+    for (metric, values) in metrics.iter().zip(&sample.values) {
+        for (inst, shown) in values {
+            let value = match shown {
+                Shown::Whole(value) => match i64::try_from(*value) {
+                    Ok(value) => value.into(),
+                    Err(_) => json::number(*value as f64),
+                },
+                Shown::Real(value) => json::number(*value),
+                Shown::Text(text) => text.as_str().into(),
+            };
+            let line = json::Line {
+                time: sample.time,
+                metric: &metric.name,
+                instance: (!metric.is_flat()).then(|| metric.instance_name(*inst)),
+                value: Ok(value),
+                units: metric.unit.clone(),
+                more: Vec::new(),
+            };
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
 struct Pmrep {
     settings: Settings,
     specs: Vec<MetricSpec>,
@@ -280,6 +301,7 @@ enum Output<'a> {
     Csv(Csv<'a>),
     Archive(Box<ArchiveOutput<'a>>),
     Overall(Overall<'a>),
+    Json,
 }
 
 impl Pmrep {
@@ -302,13 +324,14 @@ impl Pmrep {
             },
             None => Box::new(BufWriter::with_capacity(1 << 16, io::stdout().lock())),
         };
-        if settings.extended_header {
+        if settings.extended_header && !settings.json {
             self.extended_header(&mut *out)?;
         }
         let mut output = match settings.target {
             _ if settings.overall_rank || settings.overall_rank_alt => {
                 Output::Overall(Overall::new(settings, &self.metrics))
             }
+            Target::Stdout if settings.json => Output::Json,
             Target::Stdout => {
                 let mut report = Report::new(settings, &self.zone);
                 report.begin(&mut *out, &self.metrics, self.schedule.origin)?;
@@ -394,6 +417,7 @@ impl Pmrep {
             let written = match &mut output {
                 Output::Report(report) => report.sample(&mut *out, metrics, &sample),
                 Output::Csv(csv) => csv.sample(&mut *out, metrics, &sample),
+                Output::Json => json_lines(&mut *out, metrics, &sample),
                 Output::Archive(archive) => {
                     archive.sample(metrics, &sample, &fetched, &mut self.context)
                 }
@@ -410,7 +434,7 @@ impl Pmrep {
         match output {
             Output::Archive(archive) => archive.end()?,
             Output::Overall(overall) => overall.end(&mut *out, &self.metrics)?,
-            Output::Report(_) | Output::Csv(_) => {}
+            Output::Report(_) | Output::Csv(_) | Output::Json => {}
         }
         out.flush()?;
         Ok(status)

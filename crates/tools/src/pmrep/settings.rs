@@ -90,6 +90,7 @@ pub const SPEC: Spec = Spec {
         value('B', "space-scale-force", "SCALE", "forced space unit"),
         value('y', "time-scale", "SCALE", "default time unit"),
         value('Y', "time-scale-force", "SCALE", "forced time unit"),
+        JSON,
     ],
     words_end_options: false,
     source_in_words: false,
@@ -137,10 +138,10 @@ pub enum Repeat {
 pub struct Settings {
     /// Context, time window and zone.
     pub source: Source,
-    /// `-L`.
-    pub local: bool,
     /// `-o`.
     pub target: Target,
+    /// `--json`: lines of JSON in the place of a report.
+    pub json: bool,
     /// `-F`.
     pub file: Option<String>,
     /// `-C`.
@@ -235,8 +236,8 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             source: Source::default(),
-            local: false,
             target: Target::Stdout,
+            json: false,
             file: None,
             check: false,
             derived: Vec::new(),
@@ -394,7 +395,7 @@ impl Settings {
                 self.source.archives = None;
                 self.source.host = None;
                 if value == "@" {
-                    self.local = true;
+                    self.source.local = true;
                 } else if value.contains('/') {
                     self.source.archives = Some(value.to_owned());
                 } else {
@@ -465,7 +466,8 @@ impl Settings {
             '1' => &mut self.dynamic_header,
             'g' => &mut self.separate_header,
             'u' => &mut self.interpolate,
-            'L' => &mut self.local,
+            'L' => &mut self.source.local,
+            JSON_ONLY => &mut self.json,
             _ => return None,
         })
     }
