@@ -234,7 +234,11 @@ impl Dump {
         let mut samples = self.source.samples.filter(|n| *n > 0).map(i128::from);
         let within = samples_between(window.origin, window.end, step);
         if archive {
-            samples = Some(samples.map_or(within, |n| n.min(within)));
+            // What begins behind the end has as many samples as are asked for.
+            samples = match samples {
+                Some(n) if within <= 0 && self.source.window.finish.is_none() => Some(n),
+                samples => Some(samples.map_or(within, |n| n.min(within))),
+            };
         } else if samples.is_none() && self.source.window.finish.is_some() {
             samples = Some(within);
         }

@@ -346,7 +346,8 @@ impl Request {
             sum(cpu("idle"), cpu("wait.total"))
         };
         let wait = cpu("wait.total").filter(|_| self.extended);
-        let parts = [user, system, idle, wait, cpu("steal")];
+        let steal = cpu("steal").or(Some(0.0));
+        let parts = [user, system, idle, wait, steal];
         let total: f64 = parts.iter().flatten().sum();
         let shown = if self.extended { 5 } else { 3 };
         for part in parts.into_iter().take(shown) {

@@ -266,6 +266,12 @@ impl Pmval {
             Type::Float => 13,
             _ => 21,
         };
+        let width = width.unwrap_or(own_width);
+        if let Some(digits) = precision.filter(|digits| digits + 1 >= width) {
+            return Err(Refusal::Failed(format!(
+                "{tool}: -f {digits} too large for column width {width}\n"
+            )));
+        }
         Ok(Pmval {
             tool,
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
@@ -278,7 +284,7 @@ impl Pmval {
             raw: !rate,
             delay,
             precision,
-            width: width.unwrap_or(own_width),
+            width,
             dates,
             json,
             pmid,

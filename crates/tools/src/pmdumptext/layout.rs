@@ -7,8 +7,6 @@ use pcp::{TIME_MSEC, TIME_NSEC, TIME_SEC, TIME_USEC, Timestamp, Units, cformat};
 use super::source_metrics::{Column, Shown, Sources};
 use crate::strftime;
 
-/// What headings for people make room for with `-o`.
-const OFFSET: usize = 15;
 /// The width of columns for people.
 const WIDTH: usize = 6;
 
@@ -117,8 +115,8 @@ fn brief(units: Units) -> String {
 
 /// A unit in words.
 fn words(text: &str) -> String {
-    match text.strip_suffix(" / sec") {
-        Some(above) => format!("{above} / second"),
+    match text.strip_suffix("/ sec") {
+        Some(above) => format!("{} / second", above.trim_end()),
         None if text.is_empty() => "none".to_owned(),
         None => text.to_owned(),
     }
@@ -163,7 +161,7 @@ impl Layout {
     /// Digits behind the point: what is not for people has no columns to fill, and a width says how many digits fit.
     fn precision(&self) -> usize {
         let of_width = self.width.map(|width| width.saturating_sub(2));
-        of_width.unwrap_or(self.precision)
+        of_width.unwrap_or(self.precision.max(2))
     }
 
     fn timestamp(&self, sources: &Sources, time: Timestamp) -> String {
@@ -198,7 +196,11 @@ impl Layout {
             out.write_all(b"\n")?;
         }
         let timed = !self.time_format.is_empty();
-        let offset = if self.offset { OFFSET } else { 0 };
+        let offset = match self.offset {
+            // PCP's reckons it from a time of zero.
+            true => format!("{:.2}", -sources.begin.as_secs_f64()).len() + 1,
+            false => 0,
+        };
         let stamp = self.timestamp(sources, time).chars().count() + offset;
         let cells = |text: &dyn Fn(&Column) -> String| -> Vec<String> {
             let cells = columns.iter().map(text);
@@ -236,7 +238,7 @@ impl Layout {
                     }
                     false => cformat::f(c.normal, self.precision()),
                 });
-                self.line(out, head("?"), &normals)?;
+                self.line(out, timed.then_some(self.unavailable.as_str()), &normals)?;
             }
             if self.show_units {
                 self.line(out, head("none"), &cells(&|c| words(&c.rate_words())))?;
@@ -260,7 +262,9 @@ impl Layout {
                     .as_ref()
                     .map_or("n/a".to_owned(), |i| i.name.to_string())
             };
-            rows.push(("Inst", cells(&|c| first(&inst(c), width))));
+            if columns.iter().any(|c| c.instance.is_some()) {
+                rows.push(("Inst", cells(&|c| first(&inst(c), width))));
+            }
         }
         if self.show_normal {
             rows.push(("Normal", cells(&|c| fixed(c.normal))));
@@ -298,7 +302,11 @@ impl Layout {
                 // People read bytes, whatever the metric counts in.
                 let scale = i32::from(column.desc.units.scale_space)
                     * i32::from(column.desc.units.dim_space);
-                fixed(value * 1024f64.powi(scale))
+                fixed(if self.raw {
+                    *value
+                } else {
+                    value * 1024f64.powi(scale)
+                })
             }
             Some(Shown::Number(value)) if self.fixed => fixed(*value),
             Some(Shown::Number(value)) if self.scientific => cformat::g(*value, self.precision()),

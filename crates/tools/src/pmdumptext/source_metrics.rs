@@ -49,13 +49,16 @@ impl Column {
     /// Whether it is time per second.
     pub fn is_share(&self) -> bool {
         let units = self.desc.units;
-        self.rate && units.dim_time == 1 && units.dim_space == 0 && units.dim_count == 0
+        self.desc.sem == Semantics::Counter
+            && units.dim_time == 1
+            && units.dim_space == 0
+            && units.dim_count == 0
     }
 
     /// The unit of what is shown.
     pub fn units(&self) -> Units {
         let mut units = self.desc.units;
-        if self.rate {
+        if self.desc.sem == Semantics::Counter {
             units.dim_time -= 1;
             if units.dim_time == -1 {
                 units.scale_time = TIME_SEC;

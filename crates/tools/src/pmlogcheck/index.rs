@@ -142,6 +142,9 @@ impl Check {
                 );
                 continue;
             };
+            if desc.ty == Type::NoSupport {
+                continue;
+            }
             let bad = |what: String| say!(self, "{name}.meta: {metric} [{pmid}]: {what}");
             if matches!(desc.ty, Type::Other(_)) {
                 bad(format!("bad type ({}) in pmDesc", desc.ty.raw()));

@@ -84,6 +84,11 @@ impl Values<'_> {
                     if let Some(progress) = &mut *self.check.progress.borrow_mut() {
                         progress.at(record.time);
                     }
+                    // What is behind the end is counted before it ends the check.
+                    results += 1;
+                    if record.time > end {
+                        break;
+                    }
                     if record.time < label_start {
                         say!(
                             self.check,
@@ -107,11 +112,6 @@ impl Values<'_> {
                         marks += 1;
                         self.last.clear();
                         continue;
-                    }
-                    results += 1;
-                    // What is behind the end is seen before it ends the check.
-                    if record.time > end {
-                        break;
                     }
                     self.record(&record)?;
                 }
