@@ -82,6 +82,7 @@ struct Options {
     linger: bool,
     note: Option<String>,
     local: bool,
+    agents: Vec<String>,
     namespace: Option<String>,
     notify: bool,
     watched: Option<i32>,
@@ -120,6 +121,7 @@ impl Options {
             linger: false,
             note: None,
             local: false,
+            agents: Vec::new(),
             namespace: None,
             notify: false,
             watched: None,
@@ -203,6 +205,7 @@ impl Options {
             }
             Ok(true)
         })?;
+        options.agents = source.agents;
         if options.primary && options.host.is_some() {
             return Err(spec.wrong(
                 "-P and -h are mutually exclusive; use -P only when running\n\
@@ -329,20 +332,19 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     if let Some(user) = &options.user {
         become_user(user)?;
     }
-    if options.local {
-        return Err(
-            "pmlogger: Cannot make standalone local connection: agents that are shared objects are not supported\n"
-                .to_owned(),
-        );
-    }
     let (file, text) = read_config(options)?;
     let host = options.host.as_deref().unwrap_or("local:");
-    let mut context = Context::host(host).map_err(|error| {
-        format!(
-            "pmlogger: Cannot connect to PMCD on host \"{host}\": {}\n",
-            error.code()
-        )
-    })?;
+    let mut context = match options.local {
+        true => crate::local::open(&options.agents, options.namespace.as_deref()).map_err(|e| {
+            (
+                "Cannot make standalone connection on localhost".to_owned(),
+                e,
+            )
+        }),
+        false => Context::host(host)
+            .map_err(|e| (format!("Cannot connect to PMCD on host \"{host}\""), e)),
+    }
+    .map_err(|(what, error)| format!("pmlogger: {what}: {}\n", error.code()))?;
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
     context
