@@ -558,3 +558,44 @@ fn a_local_context_needs_no_daemon() {
         .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
     assert_eq!(left.count(), 0);
 }
+
+/// `pmlogger -o` logs what the agents of `-K` have.
+#[test]
+fn a_logger_needs_no_daemon() {
+    let scratch = Scratch::new("pmcd-local-log");
+    let names = scratch.write("root", NAMES);
+    let config = scratch.write("config", "log mandatory on once { simple.color }\n");
+    let archive = scratch.path("archive");
+    let logged = Command::new(spile_path())
+        .args(["pmlogger", "-o", "-K", "clear", "-K"])
+        .arg("add,253,pmda_simple.so,simple_init")
+        .arg("-n")
+        .arg(&names)
+        .args(["-L", "-T", "1sec", "-c"])
+        .arg(&config)
+        .arg("-l")
+        .arg(scratch.path("log"))
+        .arg(&archive)
+        .env_remove("PCP_CONF")
+        .env("TMPDIR", scratch.path("."))
+        .env("PCP_RUN_DIR", scratch.path("."))
+        .env("PCP_TMP_DIR", scratch.path("."))
+        .output()
+        .expect("pmlogger");
+    let log = std::fs::read_to_string(scratch.path("log")).unwrap_or_default();
+    assert_eq!(logged.status.code(), Some(0), "{log}");
+    let dump = Command::new(spile_path())
+        .arg("pmdumplog")
+        .arg(&archive)
+        .arg("simple.color")
+        .output()
+        .expect("pmdumplog");
+    let text = String::from_utf8_lossy(&dump.stdout);
+    for value in [
+        "\"red\"] value 1\n",
+        "\"green\"] value 101\n",
+        "\"blue\"] value 201\n",
+    ] {
+        assert!(text.contains(value), "{text}{log}");
+    }
+}

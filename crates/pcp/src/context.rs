@@ -14,6 +14,7 @@ use crate::label::{LabelLevel, LabelSet};
 use crate::pdu::{Profile, TextKind};
 use crate::pmid::Pmid;
 use crate::text::Text;
+use crate::timezone::Zone;
 use crate::value::Fetched;
 
 /// A source of metrics (pmNewContext(3)).
@@ -315,9 +316,21 @@ impl Context {
     /// # Errors
     /// What the connection says. A metric that fails has its error in its set.
     pub fn fetch(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
+        self.fetch_traced_in(pmids, None)
+    }
+
+    /// The same; what `-Dfetch` shows has its times in a zone, the local one without any.
+    ///
+    /// # Errors
+    /// As before.
+    pub fn fetch_traced_in(&mut self, pmids: &[Pmid], zone: Option<&Zone>) -> Result<Fetched> {
         let fetched = self.fetch_untraced(pmids);
         if debug::on(debug::Flag::Fetch) {
-            self.trace_fetched(&fetched);
+            let zone = zone.cloned().unwrap_or_else(Zone::local);
+            eprint!(
+                "pmFetch returns ...\n{}",
+                dump::fetched(self, &fetched, &zone)
+            );
         }
         fetched
     }
@@ -330,11 +343,6 @@ impl Context {
             return fetched;
         }
         dispatch!(self, c => c.fetch(pmids))
-    }
-
-    /// What a fetch returned, as `-Dfetch` shows it.
-    fn trace_fetched(&mut self, fetched: &Result<Fetched>) {
-        eprint!("pmFetch returns ...\n{}", dump::fetched(self, fetched));
     }
 
     /// Changes values (pmStore(3)).

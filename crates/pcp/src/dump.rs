@@ -1,7 +1,5 @@
 //! Results of fetches as diagnostics show them (`-Dfetch`).
 
-use std::sync::OnceLock;
-
 use crate::archive::Archive;
 use crate::context::Context;
 use crate::desc::{Desc, Type};
@@ -50,23 +48,23 @@ impl Known for &Archive {
 }
 
 /// What a fetch returned, as `pmDumpResult(3)`'s successor prints it.
-pub(crate) fn fetched(context: &mut Context, fetched: &Result<Fetched>) -> String {
+pub(crate) fn fetched(context: &mut Context, fetched: &Result<Fetched>, zone: &Zone) -> String {
     match fetched {
-        Ok(fetched) => dump(context, fetched),
+        Ok(fetched) => dump(context, fetched, zone),
         Err(error) => format!("Error: {}\n", error.code()),
     }
 }
 
-/// A record of an archive in the same way.
+/// A record of an archive in the same way, its time in a zone.
 #[must_use]
-pub fn dump_record(mut archive: &Archive, record: &Fetched) -> String {
-    dump(&mut archive, record)
+pub fn dump_record(mut archive: &Archive, record: &Fetched, zone: &Zone) -> String {
+    dump(&mut archive, record, zone)
 }
 
 /// The same of values that were taken out of their archive: instances have no names.
 #[must_use]
-pub fn dump_values(archive: &Archive, values: &Fetched) -> String {
-    dump(&mut Nameless(archive), values)
+pub fn dump_values(archive: &Archive, values: &Fetched, zone: &Zone) -> String {
+    dump(&mut Nameless(archive), values, zone)
 }
 
 /// An archive whose instances go without names.
@@ -86,15 +84,7 @@ impl Known for Nameless<'_> {
     }
 }
 
-static TIMES_IN: OnceLock<Zone> = OnceLock::new();
-
-/// Shows times of results in a zone, instead of the local one; the first zone holds.
-pub fn dump_times_in(zone: Zone) {
-    let _ = TIMES_IN.set(zone);
-}
-
-fn dump(known: &mut impl Known, fetched: &Fetched) -> String {
-    let zone = TIMES_IN.get().cloned().unwrap_or_else(Zone::local);
+fn dump(known: &mut impl Known, fetched: &Fetched, zone: &Zone) -> String {
     let clock = zone.clock(fetched.time, 9);
     let mut out = format!(
         "__pmResult dump from {:#x} timestamp: {}.{:09} {clock} numpmid: {}\n",

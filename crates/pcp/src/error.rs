@@ -195,7 +195,9 @@ impl fmt::Display for ErrorCode {
                 if errno == nix::errno::Errno::UnknownErrno {
                     write!(f, "Unknown error {}", -code)
                 } else {
-                    f.write_str(errno.desc())
+                    // As strerror(3) says it.
+                    let text = std::io::Error::from(errno).to_string();
+                    f.write_str(text.split(" (os error").next().unwrap_or(errno.desc()))
                 }
             }
         }

@@ -46,7 +46,7 @@ pub use connection::{
 };
 pub use context::Context;
 pub use desc::{Desc, Semantics, Type};
-pub use dump::{dump_record, dump_times_in, dump_values};
+pub use dump::{dump_record, dump_values};
 pub use error::{Error, ErrorCode, Result};
 pub use event::{EventArray, EventFlags, EventParam, EventRecord};
 pub use host::HostContext;

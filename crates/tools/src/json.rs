@@ -10,16 +10,6 @@
 use pcp::{Atom, ErrorCode, Text, Timestamp};
 use serde_json::{Value, json};
 
-/// The letter of `--json`, which has no short form.
-pub const OPTION: char = '\u{1}';
-
-/// The long option, for [`crate::options::Spec`].
-pub const LONG: (&str, char) = ("json", OPTION);
-
-/// What usage texts say of it where they are asked for. PCP's text stays what it is behind mistakes.
-pub const HELP: &str =
-    "\nBeside PCP's:\n  --json                print a line of JSON for each value\n";
-
 /// A value as JSON: numbers as such where JSON has them, everything else as text.
 pub fn value(atom: &Atom) -> Value {
     match atom {
@@ -80,7 +70,7 @@ impl std::fmt::Display for Line<'_> {
 
 /// A time as RFC 3339 has it, in UTC.
 pub fn timestamp(time: Timestamp) -> Value {
-    match jiff::Timestamp::new(time.sec, time.nsec) {
+    match jiff::Timestamp::from_nanosecond(time.as_nanos()) {
         Ok(time) => json!(time.to_string()),
         Err(_) => Value::Null,
     }

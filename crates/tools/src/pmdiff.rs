@@ -9,47 +9,41 @@ use std::process::Command;
 
 use regex_lite::Regex;
 
-use crate::options::Spec;
-use crate::source::VERSION;
+use serde_json::json;
 
-const USAGE: &str = "\
-Usage: pmdiff [options] archive1 [archive2]
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-Options:
-  -d, --keep            debug, keep intermediate files
-  -p N, --precision=N   number of digits to display after the decimal point
-  -q N, --threshold=N   change interesting threshold to be > N or < 1/N [N=2]
-  --skip-missing        do not report metrics missing between the archives
-  --skip-excluded       do not report the list of metrics being excluded
-  -S TIME, --start=TIME start of the time window
-  -T TIME, --finish=TIME
-                        end of the time window
-  -B TIME, --begin=TIME start time for second archive (optional)
-  -E TIME, --end=TIME   end time for second archive (optional)
-  -x REGEX              egrep(1) pattern of metric(s) to be excluded
-  -X FILE               file containing egrep(1) patterns to exclude
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-";
+const SKIP_MISSING: char = long_only(16);
+const SKIP_EXCLUDED: char = long_only(17);
 
-const LONG: &[(&str, char)] = &[
-    ("keep", 'd'),
-    ("precision", 'p'),
-    ("threshold", 'q'),
-    ("skip-missing", 'M'),
-    ("skip-excluded", 'N'),
-    ("start", 'S'),
-    ("finish", 'T'),
-    ("begin", 'B'),
-    ("end", 'E'),
-    ("timezone", 'Z'),
-    ("hostzone", 'z'),
-    ("debug", 'D'),
-    ("version", 'V'),
-    ("help", '?'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmdiff",
+    words: "[options] archive1 [archive2]",
+    rows: &[
+        OPTIONS,
+        flag('d', "keep", "debug, keep intermediate files"),
+        value('p', "precision", "N", "number of digits to display after the decimal point"),
+        value('q', "threshold", "N", "change interesting threshold to be > N or < 1/N [N=2]"),
+        flag(SKIP_MISSING, "skip-missing", "do not report metrics missing between the archives"),
+        flag(SKIP_EXCLUDED, "skip-excluded", "do not report the list of metrics being excluded"),
+        START,
+        FINISH,
+        value('B', "begin", "TIME", "start time for second archive (optional)"),
+        value('E', "end", "TIME", "end time for second archive (optional)"),
+        value('x', "", "REGEX", "egrep(1) pattern of metric(s) to be excluded"),
+        value('X', "", "FILE", "file containing egrep(1) patterns to exclude"),
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        JSON,
+    ],
+    words_end_options: false,
+    source_in_words: true,
+};
 
 /// The metric that differs between any two archives.
 const ALWAYS_EXCLUDED: &str = "^pmcd.pmlogger.port";
@@ -82,72 +76,50 @@ impl Side {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let spec = Spec {
-        tool: "pmdiff",
-        short: "B:dD:E:p:q:S:T:x:X:Z:zVMN?",
-        long: LONG,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    SPEC.run(|spec| compare(spec, args))
+}
+
+fn compare(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut precision, mut threshold) = (3usize, 2.0f64);
-    let (mut show_missing, mut show_excluded) = (true, true);
+    let (mut show_missing, mut show_excluded, mut json) = (true, true, false);
     let (mut first, mut second) = ((None, None), (None, None));
     let (mut zone, mut patterns) = (Vec::new(), Vec::new());
-    let refuse = |text: &str| {
-        eprint!("pmdiff: {text}\n{USAGE}");
-        Ok(1)
-    };
-    for (option, value) in parsed.options {
-        let text = value.clone().unwrap_or_default();
+    let words = spec.parse(args, &mut Source::default(), |option, value| {
+        let text = || Some(value.to_owned());
         match option {
-            'p' => match text.parse::<usize>() {
-                Ok(digits) => precision = digits.clamp(3, 12),
-                Err(_) => return refuse("-p requires a non-negative numeric argument"),
-            },
-            'q' => match text.parse::<f64>() {
+            'p' => {
+                let what = "-p requires a non-negative numeric argument";
+                precision = spec.number::<usize>(value, what)?.clamp(3, 12);
+            }
+            'q' => match value.parse::<f64>() {
                 Ok(ratio) if ratio > 0.0 => threshold = ratio,
-                _ => return refuse("-q requires a positive numeric argument"),
+                _ => return Err(spec.wrong("-q requires a positive numeric argument")),
             },
-            'M' => show_missing = false,
-            'N' => show_excluded = false,
-            'S' => first.0 = value,
-            'T' => first.1 = value,
-            'B' => second.0 = value,
-            'E' => second.1 = value,
-            'x' => patterns.push(text),
-            'X' => match std::fs::read_to_string(&text) {
+            JSON_ONLY => json = true,
+            SKIP_MISSING => show_missing = false,
+            SKIP_EXCLUDED => show_excluded = false,
+            'S' => first.0 = text(),
+            'T' => first.1 = text(),
+            'B' => second.0 = text(),
+            'E' => second.1 = text(),
+            'x' => patterns.push(value.to_owned()),
+            'X' => match std::fs::read_to_string(value) {
                 Ok(more) => patterns.extend(more.lines().map(str::to_owned)),
                 Err(error) => {
-                    eprintln!("pmdiff: {text}: {}", pcp::ErrorCode::from(&error));
-                    return Ok(1);
+                    let code = pcp::ErrorCode::from(&error);
+                    return Err(Refusal::Failed(format!("pmdiff: {value}: {code}\n")));
                 }
             },
-            'Z' => zone = vec!["-Z".to_owned(), text],
+            'Z' => zone = vec!["-Z".to_owned(), value.to_owned()],
             'z' => zone = vec!["-z".to_owned()],
-            'V' => {
-                println!("pmdiff version {VERSION}");
-                return Ok(0);
-            }
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
+            _ => return Ok(false),
         }
-    }
-    let (one, two) = match parsed.words.as_slice() {
+        Ok(true)
+    })?;
+    let (one, two) = match words.as_slice() {
         [one] => (one, one),
         [one, two] => (one, two),
-        _ => {
-            eprint!("{USAGE}");
-            return Ok(1);
-        }
+        _ => return Err(Refusal::Usage(String::new())),
     };
     // Without times of its own the second has those of the first.
     let sides = [
@@ -200,6 +172,21 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let (Some(before), Some(after)) = (averages.first(), averages.get(1)) else {
         return Ok(1);
     };
+    if json {
+        if show_missing {
+            for (side, own, other) in [(&sides[0], before, after), (&sides[1], after, before)] {
+                for name in other.keys().filter(|k| !own.contains_key(*k)) {
+                    out_of_json(name, json!({ "missing": side.archive }));
+                }
+            }
+        }
+        for (ratio, name, old, new) in changed(before, after, threshold) {
+            // A growth from nothing has no ratio.
+            let ratio = Some(ratio).filter(|ratio| ratio.is_finite());
+            out_of_json(name, json!({ "before": old, "after": new, "ratio": ratio }));
+        }
+        return Ok(0);
+    }
     if show_missing {
         for (side, own, other) in [(&sides[0], before, after), (&sides[1], after, before)] {
             let missing: Vec<&String> = other.keys().filter(|k| !own.contains_key(*k)).collect();
@@ -277,23 +264,7 @@ fn table(
         two.name()
     );
     let _ = writeln!(out, "{:>width$} {:>width$}", one.times(), two.times());
-    let mut rows = Vec::new();
-    for (name, old) in before {
-        let Some(new) = after.get(name) else { continue };
-        if *old == 0.0 && *new == 0.0 {
-            continue;
-        }
-        let ratio = if *old == 0.0 {
-            f64::INFINITY
-        } else {
-            new / old
-        };
-        if ratio >= threshold || ratio <= 1.0 / threshold {
-            rows.push((ratio, name, old, new));
-        }
-    }
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    for (ratio, name, old, new) in rows {
+    for (ratio, name, old, new) in changed(before, after, threshold) {
         let shown = if ratio == f64::INFINITY {
             "    |+|   ".to_owned()
         } else if ratio == 0.0 {
@@ -307,9 +278,47 @@ fn table(
         } else {
             format!("  {ratio:5.2}   ")
         };
-        let (old, new) = (column(*old, precision), column(*new, precision));
+        let (old, new) = (column(old, precision), column(new, precision));
         let _ = writeln!(out, "{old} {new}{shown}{name}");
     }
+}
+
+/// What differs by the threshold or more, the greatest growth first: the ratio, what it is of, and both averages.
+fn changed<'a>(
+    before: &'a BTreeMap<String, f64>,
+    after: &BTreeMap<String, f64>,
+    threshold: f64,
+) -> Vec<(f64, &'a String, f64, f64)> {
+    let mut rows = Vec::new();
+    for (name, old) in before {
+        let Some(new) = after.get(name) else { continue };
+        if *old == 0.0 && *new == 0.0 {
+            continue;
+        }
+        let ratio = if *old == 0.0 {
+            f64::INFINITY
+        } else {
+            new / old
+        };
+        if ratio >= threshold || ratio <= 1.0 / threshold {
+            rows.push((ratio, name, *old, *new));
+        }
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    rows
+}
+
+/// A line of JSON on a metric, and its instance if it has one.
+fn out_of_json(name: &str, more: serde_json::Value) {
+    let (metric, instance) = match name.split_once(" [\"") {
+        Some((metric, rest)) => (metric, rest.strip_suffix("\"]")),
+        None => (name, None),
+    };
+    let mut line = json!({ "metric": metric, "instance": instance });
+    if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
+        line.extend(more);
+    }
+    println!("{line}");
 }
 
 /// A number with as many digits as matter, its point where that of the others stands.

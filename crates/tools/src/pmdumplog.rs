@@ -1,5 +1,7 @@
 //! `pmdumplog`: what is in an archive, as text (pmdumplog(1)).
 
+mod index;
+mod metadata;
 mod raw;
 mod records;
 
@@ -9,74 +11,48 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pcp::archive::{Archive, IndexEntry, MetaRecord, Version, file};
-use pcp::pdu::TextKind;
-use pcp::timewindow::{TimeWindow, WindowSpec};
+use pcp::archive::{Archive, Version};
+use pcp::timewindow::TimeWindow;
 use pcp::timezone::Zone;
-use pcp::{
-    Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Semantics, Timestamp, Type,
-};
+use pcp::{ErrorCode, Pmid, Timestamp, Type};
 
-use crate::json;
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::overlapped::Overlapped;
-use crate::source::no_end;
+use crate::source::{Source, no_end};
 
-const USAGE: &str = "\
-Usage: pmdumplog [options] [archive [metricname ...]]
-
-Options:
-  -a, --all             dump everything
-  -d, --descs           dump metric descriptions
-  -e, --labelsets       dump all metric label metadata
-  -h, --helptext        dump all metric help text
-  -I, --on-disk-insts   dump on-disk instance domain descriptions
-  -i, --insts           dump instance domain descriptions
-  -L                    more verbose form of archive label dump
-  -l, --label           dump the archive label
-  -M, --markrecs        report <mark> records
-  -m, --metrics         dump values of the metrics (default)
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -r, --reverse         process archive in reverse chronological order
-  -S TIME, --start=TIME start of the time window
-  -s, --sizes           report size of data records in archive
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t                    dump the temporal index
-  -v FILE               verbose hex dump of a physical file in raw format
-  -x                    include date, usec (-xx) and Epoch (-xxx) in reported timestamps
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmdumplog",
-    short: "aD:dehIiLlMmn:rS:sT:tv:xZ:z?",
-    long: &[
-        ("all", 'a'),
-        ("descs", 'd'),
-        ("labelsets", 'e'),
-        ("helptext", 'h'),
-        ("on-disk-insts", 'I'),
-        ("insts", 'i'),
-        ("label", 'l'),
-        ("markrecs", 'M'),
-        ("metrics", 'm'),
-        ("namespace", 'n'),
-        ("reverse", 'r'),
-        ("start", 'S'),
-        ("sizes", 's'),
-        ("finish", 'T'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("help", '?'),
-        ("debug", 'D'),
-        json::LONG,
+    words: "[options] [archive [metricname ...]]",
+    rows: &[
+        OPTIONS,
+        flag('a', "all", "dump everything"),
+        flag('d', "descs", "dump metric descriptions"),
+        flag('e', "labelsets", "dump all metric label metadata"),
+        flag('h', "helptext", "dump all metric help text"),
+        flag('I', "on-disk-insts", "dump on-disk instance domain descriptions"),
+        flag('i', "insts", "dump instance domain descriptions"),
+        flag('L', "", "more verbose form of archive label dump"),
+        flag('l', "label", "dump the archive label"),
+        flag('M', "markrecs", "report <mark> records"),
+        flag('m', "metrics", "dump values of the metrics (default)"),
+        NAMESPACE,
+        flag('r', "reverse", "process archive in reverse chronological order"),
+        START,
+        flag('s', "sizes", "report size of data records in archive"),
+        FINISH,
+        flag('t', "", "dump the temporal index"),
+        value('v', "", "FILE", "verbose hex dump of a physical file in raw format"),
+        flag('x', "", "include date, usec (-xx) and Epoch (-xxx) in reported timestamps"),
+        TIMEZONE,
+        HOST_ZONE,
+        long_flag('V', "version", "display version number and exit"),
+        HELP,
+        JSON,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 #[derive(Default)]
@@ -102,19 +78,15 @@ struct Wanted {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
+    SPEC.run(|spec| dump(spec, args))
+}
+
+fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut out = Overlapped::stdout()?;
-    let parsed = match SPEC.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
     let mut wanted = Wanted::default();
-    let (mut zone, mut host_zone, mut pmns) = (None, false, None);
     let mut physical = None;
-    let mut window = WindowSpec::default();
-    for (option, value) in parsed.options {
+    let mut source = Source::default();
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'a' => {
                 wanted.descs = true;
@@ -140,25 +112,13 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'r' => wanted.reverse = true,
             's' => wanted.sizes = true,
             't' => wanted.index = true,
-            'S' => window.start = value,
-            'T' => window.finish = value,
-            'n' => pmns = value,
             'x' => wanted.dates += 1,
-            'Z' => zone = value,
-            'z' => host_zone = true,
-            'D' => {}
-            json::OPTION => wanted.json = true,
-            'v' => physical = value,
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            other => {
-                eprintln!("pmdumplog: option -{other} is not available");
-                return Ok(1);
-            }
+            JSON_ONLY => wanted.json = true,
+            'v' => physical = Some(value.to_owned()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     if let Some(path) = physical {
         let status = raw::dump(&mut out, &path)?;
         out.flush()?;
@@ -174,46 +134,33 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     if !anything {
         wanted.values = true;
     }
-    let Some((name, metrics)) = parsed.words.split_first() else {
-        eprint!("{USAGE}");
-        return Ok(1);
+    let Some((name, metrics)) = words.split_first() else {
+        return Err(Refusal::Usage(String::new()));
     };
-    let archive = match Archive::open(Path::new(name)) {
-        Ok(archive) => archive,
-        Err(error) => {
-            eprintln!(
-                "pmdumplog: Cannot open archive \"{name}\": {}",
-                error.code()
-            );
-            return Ok(1);
-        }
-    };
-    let zone = if host_zone {
-        writeln!(
-            out,
-            "Note: timezone set to local timezone of host \"{}\" from archive\n",
-            archive.label.hostname
-        )?;
-        Zone::new(&archive.label.timezone.to_str())
-    } else if let Some(name) = zone {
-        writeln!(out, "Note: timezone set to \"TZ={name}\"\n")?;
-        Zone::new(&name)
-    } else {
-        Zone::local()
-    };
+    let archive = Archive::open(Path::new(name)).map_err(|error| {
+        let code = error.code();
+        format!("pmdumplog: Cannot open archive \"{name}\": {code}\n")
+    })?;
+    let (zone, note) = source.archive_zone(&archive.label);
+    out.write_all(note.as_bytes())?;
     let end = archive.end().unwrap_or_else(|error| {
         eprint!("{}", no_end("pmdumplog", Some(name), error.code()));
         Timestamp::MAX
     });
-    let window = match window.window(archive.label.start, end, &zone) {
+    let window = source.window.window(archive.label.start, end, &zone);
+    let window = match window {
         Ok(window) => window,
         Err(error) => {
             out.flush()?;
-            eprintln!("pmdumplog: invalid time window.\n{error}\n");
-            return Ok(1);
+            return Err(Refusal::Failed(format!(
+                "pmdumplog: invalid time window.\n{error}\n\n"
+            )));
         }
     };
-    let loaded = match pmns.map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path)) {
+    let loaded = match source
+        .pmns
+        .map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path))
+    {
         None => None,
         Some((Ok(names), _)) => Some(names),
         Some((Err(error), path)) => {
@@ -284,30 +231,6 @@ struct Dump<'a, W: Write> {
     known_heads: HashMap<Pmid, Rc<str>>,
     /// The line that is being made.
     line: Vec<u8>,
-}
-
-/// Levels of labels from the widest to the narrowest.
-const LABEL_LEVELS: [u32; 6] = [1, 2, 8, 16, 4, 32];
-
-/// A label's flags in words.
-fn label_flags(flags: u8) -> String {
-    let names = [
-        (1, "context"),
-        (2, "domain"),
-        (4, "indom"),
-        (8, "cluster"),
-        (16, "pmid"),
-        (32, "instances"),
-        (64, "compound"),
-        (128, "optional"),
-    ];
-    let set = names.iter().filter(|(bit, _)| flags & bit != 0);
-    set.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
-}
-
-/// A count and its noun, in the plural unless it is one.
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 pub(crate) fn type_name(ty: Type) -> String {
@@ -397,322 +320,5 @@ impl<W: Write> Dump<'_, W> {
             0 => self.zone.clock(time, self.digits),
             _ => self.zone.date(time, self.digits),
         }
-    }
-
-    fn label(&mut self) -> io::Result<()> {
-        let label = &self.archive.label;
-        let out = &mut *self.out;
-        writeln!(
-            out,
-            "Log Label (Log Format Version {})",
-            label.version as u32
-        )?;
-        write!(out, "Performance metrics from host ")?;
-        out.write_all(&label.hostname)?;
-        writeln!(
-            out,
-            "\n    commencing {}",
-            self.zone.date(label.start, self.digits)
-        )?;
-        match self.archive.end() {
-            Ok(end) => writeln!(out, "    ending     {}", self.zone.date(end, self.digits))?,
-            Err(_) => writeln!(out, "    ending     UNKNOWN")?,
-        }
-        if self.wanted.verbose_label {
-            writeln!(out, "Archive timezone: {}", label.timezone)?;
-            if !label.zoneinfo.is_empty() {
-                writeln!(out, "Archive zoneinfo: {}", label.zoneinfo)?;
-            }
-            writeln!(out, "PID for pmlogger: {}", label.pid)?;
-        }
-        Ok(())
-    }
-
-    fn descs(&mut self) -> io::Result<()> {
-        writeln!(self.out, "\nDescriptions for Metrics in the Log ...")?;
-        let archive = self.archive.clone();
-        for (_, desc) in archive.meta.descs.iter() {
-            self.desc(desc)?;
-        }
-        Ok(())
-    }
-
-    fn desc(&mut self, desc: &Desc) -> io::Result<()> {
-        let sem = match desc.sem {
-            Semantics::Other(raw) => format!("??? ({raw})"),
-            sem => sem.to_string(),
-        };
-        let units = desc.units.to_string();
-        let units = if units.is_empty() { "none" } else { &units };
-        let names = self.names(desc.pmid);
-        writeln!(self.out, "PMID: {} ({names})", desc.pmid)?;
-        if desc.ty == Type::NoSupport {
-            return writeln!(self.out, "    Data Type: Not Supported");
-        }
-        writeln!(
-            self.out,
-            "    Data Type: {}  InDom: {} 0x{:x}",
-            type_name(desc.ty),
-            desc.indom,
-            desc.indom.0
-        )?;
-        writeln!(self.out, "    Semantics: {sem}  Units: {units}")
-    }
-
-    fn instances(&mut self, instances: &[Instance]) -> io::Result<()> {
-        for instance in instances {
-            write!(self.out, "   {} or \"", instance.inst)?;
-            self.out.write_all(&instance.name)?;
-            self.out.write_all(b"\"\n")?;
-        }
-        Ok(())
-    }
-
-    fn indoms(&mut self) -> io::Result<()> {
-        writeln!(self.out, "\nInstance Domains in the Log ...")?;
-        let archive = self.archive.clone();
-        for (indom, entries) in archive.meta.indoms.iter() {
-            writeln!(self.out, "InDom: {}", InDom(indom))?;
-            for entry in entries {
-                let stamp = self.stamp(entry.time);
-                writeln!(self.out, "{stamp} {} instances", entry.instances.len())?;
-                self.instances(&entry.instances)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn indoms_on_disk(&mut self) -> io::Result<()> {
-        writeln!(self.out, "\nInstance Domains on-disk ...")?;
-        let archive = self.archive.clone();
-        for (_, record) in &archive.meta.records {
-            match record {
-                MetaRecord::Indom {
-                    time,
-                    indom,
-                    instances,
-                } => {
-                    let stamp = self.stamp(*time);
-                    writeln!(
-                        self.out,
-                        "{stamp} InDom: {indom} {} instances",
-                        instances.len()
-                    )?;
-                    self.instances(instances)?;
-                }
-                MetaRecord::IndomDelta {
-                    time,
-                    indom,
-                    changes,
-                } => {
-                    let stamp = self.stamp(*time);
-                    writeln!(
-                        self.out,
-                        "{stamp} Delta InDom: {indom} {} instances",
-                        changes.len()
-                    )?;
-                    for (inst, name) in changes {
-                        match name {
-                            Some(name) => {
-                                write!(self.out, "   add {inst} or \"")?;
-                                self.out.write_all(name)?;
-                                self.out.write_all(b"\"\n")?;
-                            }
-                            None => writeln!(self.out, "   del {inst}")?,
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// All labels by time, within a time from the widest level to the narrowest.
-    fn labels(&mut self) -> io::Result<()> {
-        writeln!(self.out, "\nMetric Labels in the Log ...")?;
-        let archive = self.archive.clone();
-        let mut last = None;
-        let mut all: Vec<(Timestamp, u32, u32, &[LabelSet])> = Vec::new();
-        for ((level, ident), history) in &archive.meta.labels {
-            for (time, sets) in history {
-                all.push((*time, *level, *ident, sets));
-            }
-        }
-        // The level of clusters has a bit below that of items, and that of domains one below that of instance domains.
-        let rank = |level: u32| LABEL_LEVELS.iter().position(|l| *l == level);
-        all.sort_by_key(|(time, level, ident, _)| (*time, rank(*level), *ident));
-        for (time, level, ident, sets) in all {
-            if last != Some(time) {
-                last = Some(time);
-                let stamp = self.stamp(time);
-                writeln!(self.out, "{stamp}")?;
-            }
-            for set in sets {
-                let of = match LabelLevel::from_raw(level) {
-                    Some(LabelLevel::Context) => "Context".to_owned(),
-                    Some(LabelLevel::Domain) => format!("Domain {ident}"),
-                    Some(LabelLevel::Cluster) => {
-                        let pmid = Pmid(ident);
-                        format!("Cluster {}.{}", pmid.domain(), pmid.cluster())
-                    }
-                    Some(LabelLevel::Item) => format!("PMID {}", Pmid(ident)),
-                    Some(LabelLevel::InDom) => format!("InDom {}", InDom(ident)),
-                    _ => format!("InDom {}[{}]", InDom(ident), set.inst),
-                };
-                write!(self.out, "    {of} labels ({} bytes): ", set.json.len())?;
-                self.out.write_all(&set.json)?;
-                self.out.write_all(b"\n")?;
-                for (number, label) in set.labels.iter().enumerate() {
-                    writeln!(
-                        self.out,
-                        "        [{number}] name({},{}) : value({},{}) [{}]",
-                        label.name,
-                        label.name_len,
-                        label.value,
-                        label.value_len,
-                        label_flags(label.flags.0)
-                    )?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn texts(&mut self) -> io::Result<()> {
-        writeln!(self.out, "\nMetric Help Text in the Log ...")?;
-        let archive = self.archive.clone();
-        let mut idents: Vec<(bool, u32)> = Vec::new();
-        for (kind, ident) in archive.meta.texts.keys() {
-            let entry = (TextKind(*kind).is_indom(), *ident);
-            if !idents.contains(&entry) {
-                idents.push(entry);
-            }
-        }
-        idents.sort_unstable();
-        for (is_indom, ident) in idents {
-            let (title, one, full) = if is_indom {
-                let title = format!("InDom: {}", InDom(ident));
-                (title, TextKind::INDOM_ONELINE, TextKind::INDOM_HELP)
-            } else {
-                let title = format!("PMID: {}", Pmid(ident));
-                (title, TextKind::METRIC_ONELINE, TextKind::METRIC_HELP)
-            };
-            if let Some(text) = archive.meta.texts.get(&(one.0, ident)) {
-                write!(self.out, "{title} [")?;
-                self.out.write_all(text)?;
-                self.out.write_all(b"]\n")?;
-            }
-            if let Some(text) = archive.meta.texts.get(&(full.0, ident)) {
-                writeln!(self.out, "{title}")?;
-                self.out.write_all(text)?;
-                self.out.write_all(b"\n")?;
-            }
-        }
-        Ok(())
-    }
-
-    fn index(&mut self) -> io::Result<()> {
-        writeln!(self.out, "\nTemporal Index")?;
-        let tabs = if self.wanted.dates > 0 {
-            "\t\t\t\t"
-        } else {
-            "\t\t"
-        };
-        // Times with nanoseconds are a column longer.
-        let more = if self.archive.label.version == Version::V3 {
-            "\t"
-        } else {
-            ""
-        };
-        writeln!(self.out, "{more}{tabs}Log Vol    end(meta)     end(log)")?;
-        let archive = self.archive.clone();
-        // Compressed files are as long as what is in them.
-        let length = |path: &std::path::PathBuf| {
-            let compressed = path
-                .extension()
-                .is_some_and(|e| matches!(e.to_str(), Some("xz" | "gz" | "bz2" | "zst" | "lzma")));
-            if compressed {
-                return file::read(path)
-                    .ok()
-                    .and_then(|c| i64::try_from(c.len()).ok());
-            }
-            let length = std::fs::metadata(path).ok()?.len();
-            i64::try_from(length).ok()
-        };
-        let meta_end = archive.files.meta.as_ref().and_then(length);
-        let mut known: HashMap<i32, Option<i64>> = HashMap::new();
-        let volumes = &archive.files.volumes;
-        let mut volume_end = |volume: i32| {
-            let end = || volumes.get(&volume).and_then(length);
-            *known.entry(volume).or_insert_with(end)
-        };
-        let mut before = None;
-        for entry in &archive.index {
-            let stamp = self.stamp(entry.time);
-            writeln!(
-                self.out,
-                "{stamp}\t   {:4}  {:11}  {:11}",
-                entry.volume, entry.meta, entry.log
-            )?;
-            self.index_entry(entry, before, meta_end, &mut volume_end)?;
-            before = Some(entry);
-        }
-        Ok(())
-    }
-
-    /// What is wrong with an entry of the index, below it.
-    fn index_entry(
-        &mut self,
-        entry: &IndexEntry,
-        before: Option<&IndexEntry>,
-        meta_end: Option<i64>,
-        volume_end: &mut dyn FnMut(i32) -> Option<i64>,
-    ) -> io::Result<()> {
-        let volume = volume_end(entry.volume);
-        let (sec, nsec) = (entry.time.sec, entry.time.nsec);
-        let mut said = Vec::new();
-        if volume.is_none() {
-            said.push(format!(
-                "Warning: file missing for log volume {}",
-                entry.volume
-            ));
-        }
-        if sec < 0 || nsec < 0 || i64::from(nsec) >= pcp::NSEC_PER_SEC {
-            said.push(format!(
-                "Error: illegal timestamp value ({sec} sec, {nsec} nsec)"
-            ));
-        }
-        if let Some(end) = meta_end.filter(|end| entry.meta > *end) {
-            said.push(format!(
-                "Error: offset to meta file past end of file ({end})"
-            ));
-        }
-        if let Some(end) = volume.filter(|end| entry.log > *end) {
-            said.push(format!(
-                "Error: offset to log file past end of file ({end})"
-            ));
-        }
-        if let Some(before) = before {
-            if entry.time < before.time {
-                let (from, to) = (self.stamp(before.time), self.stamp(entry.time));
-                said.push(format!(
-                    "Error: timestamp went backwards in time {from} -> {to}"
-                ));
-            }
-            if entry.volume < before.volume {
-                said.push("Error: volume number decreased".to_owned());
-            }
-            if entry.volume == before.volume && entry.meta < before.meta {
-                said.push("Error: offset to meta file decreased".to_owned());
-            }
-            if entry.volume == before.volume && entry.log < before.log {
-                said.push("Error: offset to log file decreased".to_owned());
-            }
-        }
-        for line in said {
-            writeln!(self.out, "\t\t{line}")?;
-        }
-        Ok(())
     }
 }

@@ -13,116 +13,65 @@ use pcp::{Context, Timestamp};
 use self::layout::Layout;
 use self::source_metrics::{Shown, Sources};
 use crate::json;
-use crate::options::{Parsed, Spec};
-use crate::source::{self, Refusal, Source, VERSION};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmdumptext [options] [metrics ...]
-
-General options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -S TIME, --start=TIME start of the time window
-  -s N, --samples=N     terminate after this many samples
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sampling interval
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-
-Reporting options:
-  -c FILE, --config=FILE
-                        read list of metrics from FILE
-  -C, --check           exit before dumping any values
-  -d CHAR, --delimiter=CHAR
-                        character separating each column
-  -f FMT, --time-format=FMT
-                        time format string
-  -F, --fixed           print fixed width values
-  -G, --scientific      print values in scientific format if shorter
-  -H, --headers         show all headers
-  -i, --interactive     format columns for interactive use
-  -l, --source          show source of metrics
-  -m, --metrics         show metric names
-  -M                    show complete metrics names
-  -N                    show normalizing factor
-  -o, --offset          prefix timestamp with offset in seconds
-  -P N, --precision=N   floating point precision [default 3]
-  -R N, --repeat=N      repeat the header after every N samples
-  -r, --raw             output raw values, no rate conversion
-  -U STR, --unavailable=STR
-                        unavailable value string [default \"?\"]
-  -u, --units           show metric units
-  -w N, --width=N       set column width
-  -X, --extended        show complete metrics names (extended form)
-";
-
-const LONG: &[(&str, char)] = &[
-    ("config", 'c'),
-    ("check", 'C'),
-    ("delimiter", 'd'),
-    ("time-format", 'f'),
-    ("fixed", 'F'),
-    ("scientific", 'G'),
-    ("headers", 'H'),
-    ("interactive", 'i'),
-    ("source", 'l'),
-    ("metrics", 'm'),
-    ("offset", 'o'),
-    ("precision", 'P'),
-    ("repeat", 'R'),
-    ("raw", 'r'),
-    ("unavailable", 'U'),
-    ("units", 'u'),
-    ("width", 'w'),
-    ("extended", 'X'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmdumptext",
+    words: "[options] [metrics ...]",
+    rows: &[
+        GENERAL,
+        ALIGN,
+        ARCHIVE,
+        HOST,
+        NAMESPACE,
+        ORIGIN,
+        START,
+        SAMPLES,
+        FINISH,
+        INTERVAL,
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        REPORTING,
+        value('c', "config", "FILE", "read list of metrics from FILE"),
+        flag('C', "check", "exit before dumping any values"),
+        value('d', "delimiter", "CHAR", "character separating each column"),
+        value('f', "time-format", "FMT", "time format string"),
+        flag('F', "fixed", "print fixed width values"),
+        flag('G', "scientific", "print values in scientific format if shorter"),
+        flag('H', "headers", "show all headers"),
+        flag('i', "interactive", "format columns for interactive use"),
+        flag('l', "source", "show source of metrics"),
+        flag('m', "metrics", "show metric names"),
+        flag('M', "", "show complete metrics names"),
+        flag('N', "", "show normalizing factor"),
+        flag('o', "offset", "prefix timestamp with offset in seconds"),
+        value('P', "precision", "N", "floating point precision [default 3]"),
+        value('R', "repeat", "N", "repeat the header after every N samples"),
+        flag('r', "raw", "output raw values, no rate conversion"),
+        value('U', "unavailable", "STR", "unavailable value string [default \"?\"]"),
+        flag('u', "units", "show metric units"),
+        value('w', "width", "N", "set column width"),
+        flag('X', "extended", "show complete metrics names (extended form)"),
+        JSON,
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG, &[json::LONG]].concat();
-    let spec = Spec {
-        tool: "pmdumptext",
-        short: "A:a:c:Cd:D:f:FGh:Hilmn:NMoO:P:R:rs:S:t:T:uU:Vw:XzZ:?",
-        long: &long,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
-    for (option, _) in &parsed.options {
-        match option {
-            'V' => {
-                eprintln!("pmdumptext version {VERSION}");
-                return Ok(0);
-            }
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
-        }
-    }
-    match Request::new(&parsed).and_then(|request| request.open(&parsed.words)) {
-        Ok(dump) => dump.run(),
-        Err(refusal) => Ok(refusal.report(USAGE)),
-    }
+    SPEC.run(|spec| {
+        let (request, words) = Request::new(spec, args)?;
+        Ok(request.open(spec, &words)?.run()?)
+    })
 }
 
 #[derive(Default)]
@@ -135,26 +84,27 @@ struct Request {
 }
 
 impl Request {
-    fn new(parsed: &Parsed) -> Result<Request, Refusal> {
+    fn new(spec: &Spec, args: Vec<String>) -> Result<(Request, Vec<String>), Refusal> {
         let mut request = Request::default();
-        let wrong = |what: &str| Refusal::Usage(format!("pmdumptext: {what}\n"));
-        for (option, value) in &parsed.options {
-            let text = value.as_deref().unwrap_or("");
+        let mut source = Source::default();
+        let mut given = Vec::new();
+        let words = spec.parse(args, &mut source, |option, text| {
+            given.push(option);
             let number = || {
                 let what = format!("-{option} requires a positive numeric argument");
-                text.parse::<usize>().map_err(|_| wrong(&what))
+                spec.number::<usize>(text, &what)
             };
             let layout = &mut request.layout;
             match option {
-                'c' => request.config = value.clone(),
+                'c' => request.config = Some(text.to_owned()),
                 'C' => request.check = true,
-                &json::OPTION => request.json = true,
+                JSON_ONLY => request.json = true,
                 'd' => {
                     let mut characters = text.chars();
                     match (characters.next(), characters.next()) {
                         (Some(c), None) => layout.delimiter = c,
                         (Some('\\'), Some('t')) => layout.delimiter = '\t',
-                        _ => return Err(wrong("a delimiter is a single character")),
+                        _ => return Err(spec.wrong("delimiter must be one character")),
                     }
                 }
                 'f' => layout.time_format = text.to_owned(),
@@ -181,20 +131,28 @@ impl Request {
                 'X' => {
                     layout.interactive = true;
                     layout.list = true;
-                    layout.numbers = true;
+                    layout.extended = true;
                 }
-                letter => {
-                    request
-                        .source
-                        .option("pmdumptext", *letter, value.as_deref())?;
-                }
+                _ => return Ok(false),
             }
+            Ok(true)
+        })?;
+        let layout = &request.layout;
+        let set = |option: char| given.contains(&option);
+        let conflict = [
+            (layout.fixed && layout.scientific, "-F and -G"),
+            (set('i') && layout.scientific, "-i and -G"),
+            (set('P') && set('w'), "-P and -w"),
+            (set('i') && set('P'), "-i and -P"),
+        ];
+        if let Some((_, options)) = conflict.iter().find(|(is, _)| *is) {
+            return Err(spec.wrong(format!("{options} may not be used together")));
         }
-        request.source.check("pmdumptext")?;
-        Ok(request)
+        request.source = source;
+        Ok((request, words))
     }
 
-    fn open(self, words: &[String]) -> Result<Dump, Refusal> {
+    fn open(self, spec: &Spec, words: &[String]) -> Result<Dump, Refusal> {
         let mut wanted: Vec<(String, f64)> = words.iter().map(|w| (w.clone(), 0.0)).collect();
         if wanted.is_empty() {
             let text = match &self.config {
@@ -207,9 +165,7 @@ impl Request {
             let text = text.map_err(|error| {
                 let path = self.config.as_deref().unwrap_or("stdin");
                 let code = pcp::ErrorCode::from(&error);
-                Refusal::Failed(format!(
-                    "pmdumptext: Unable to open config file \"{path}\": {code}\n"
-                ))
+                Refusal::Failed(format!("pmdumptext: Unable to open {path}: {code}\n"))
             })?;
             for line in text.lines().map(str::trim) {
                 if line.is_empty() || line.starts_with('#') {
@@ -224,7 +180,8 @@ impl Request {
                 }
             }
         }
-        let sources = Sources::open(&self.source, &wanted, self.layout.raw)?;
+        let mut sources = Sources::open(spec, &self.source, &wanted, self.layout.raw)?;
+        sources.shares = self.layout.interactive;
         Ok(Dump {
             source: self.source,
             layout: self.layout,
@@ -277,7 +234,11 @@ impl Dump {
         let mut samples = self.source.samples.filter(|n| *n > 0).map(i128::from);
         let within = samples_between(window.origin, window.end, step);
         if archive {
-            samples = Some(samples.map_or(within, |n| n.min(within)));
+            // What begins behind the end has as many samples as are asked for.
+            samples = match samples {
+                Some(n) if within <= 0 && self.source.window.finish.is_none() => Some(n),
+                samples => Some(samples.map_or(within, |n| n.min(within))),
+            };
         } else if samples.is_none() && self.source.window.finish.is_some() {
             samples = Some(within);
         }
@@ -287,7 +248,8 @@ impl Dump {
             }
         }
         if !self.json {
-            self.layout.header(&mut out, &self.sources, window.origin)?;
+            self.layout
+                .header(&mut out, &self.sources, window.origin, false)?;
         }
         if self.check {
             return out.flush().map(|()| 0);
@@ -317,7 +279,7 @@ impl Dump {
             let repeat = i128::try_from(self.layout.repeat).unwrap_or(0);
             if repeat > 0 && done % repeat == 0 {
                 out.write_all(b"\n")?;
-                self.layout.header(&mut out, &self.sources, time)?;
+                self.layout.header(&mut out, &self.sources, time, true)?;
             }
         }
         out.flush()?;

@@ -4,13 +4,22 @@ use std::io::{self, Write};
 
 use pcp::ErrorCode;
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 
-const USAGE: &str = "\
-Usage: pmerr [options] [code]
-
-  -l, --list   causes all known error codes to be listed
-";
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmerr",
+    words: "[options] [code]",
+    rows: &[
+        text("\n"),
+        text("  -l, --list   causes all known error codes to be listed\n"),
+        flag('l', "list", ""),
+        flag('?', "help", ""),
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// The codes in the order in which PCP lists them.
 const ORDER: [i32; 66] = [
@@ -28,51 +37,28 @@ const ORDER: [i32; 66] = [
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    // Codes are negative numbers, which look like options.
-    let is_code = |word: &String| {
-        word.strip_prefix('-')
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    };
-    let (codes, options): (Vec<String>, Vec<String>) = args
-        .into_iter()
-        .partition(|word| is_code(word) || !word.starts_with('-'));
-    let spec = Spec {
-        tool: "pmerr",
-        short: "lD:?",
-        long: &[("list", 'l'), ("debug", 'D'), ("help", '?')],
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(options) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
+    SPEC.run(|_| explain(args))
+}
+
+fn explain(args: Vec<String>) -> Result<u8, Refusal> {
+    // Only the first word may be an option: codes are negative numbers, decimal or not.
+    let first = args.first().and_then(|word| word.strip_prefix('-'));
+    let mut out = io::stdout().lock();
+    match first.filter(|rest| !rest.starts_with(|c: char| c.is_ascii_hexdigit())) {
+        Some("l" | "-list") => {
+            writeln!(out, "  Code  Symbolic Name          Message")?;
+            for code in ORDER.map(ErrorCode) {
+                let name = format!("PM_ERR_{}", code.name().unwrap_or("???"));
+                writeln!(out, "{:6}  {name:<22} {code}", code.0)?;
+            }
+            // As PCP ends when it lists.
             return Ok(1);
         }
-    };
-    let mut out = io::stdout().lock();
-    for (option, _) in parsed.options {
-        match option {
-            'l' => {
-                writeln!(out, "  Code  Symbolic Name          Message")?;
-                for code in ORDER.map(ErrorCode) {
-                    let name = format!("PM_ERR_{}", code.name().unwrap_or("???"));
-                    writeln!(out, "{:6}  {name:<22} {code}", code.0)?;
-                }
-                // As PCP ends when it lists.
-                return Ok(1);
-            }
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
-        }
+        Some("?" | "-help") => return Err(Refusal::Help),
+        Some(other) => return Err(Refusal::Usage(format!("Illegal option -- {other}\n"))),
+        None => {}
     }
-    if codes.is_empty() {
-        eprint!("{USAGE}");
-        return Ok(1);
-    }
-    for word in &codes {
+    for word in &args {
         let Some(mut code) = decode(word) else {
             writeln!(
                 out,

@@ -15,71 +15,52 @@ use pcp::{
 };
 use sha1::{Digest, Sha1};
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::pmdumplog::type_name;
 use crate::pmprobe::values_of;
-use crate::source::{self, Source, VERSION};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pminfo [options] [metricname | pmid | indom]...
-
-General options:
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  --container=NAME      specify an individual container to be queried
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -N FILE, --uniqnames=FILE
-                        like -n but only one name allowed for each PMID
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-
-Protocol options:
-  -b N, --batch=N       fetch N metrics at a time for -f and -v [128]
-  -d, --desc            get and print metric description
-  -f, --fetch           fetch and print values for all instances
-  -F, --fetchall        fetch and print values for non-enumerable indoms
-  -I, --fullindom       print InDom in verbose format
-  -l, --labels          print InDom, metric and instance labels
-  -m, --pmid            print PMID
-  -M, --fullpmid        print PMID in verbose format
-  -s, --series          print source, metric, instance series identifiers
-  -t, --oneline         get and display (terse) oneline text
-  -T, --helptext        get and display (verbose) help text
-
-Metrics options:
-  -c FILE, --derived=FILE
-                        load derived metric definitions from FILE(s)
-  -x, --events          unpack and report on any fetched event records
-  -v, --verify          verify mode, be quiet and only report errors
-";
-
-const LONG: &[(&str, char)] = &[
-    ("uniqnames", 'N'),
-    ("batch", 'b'),
-    ("derived", 'c'),
-    ("desc", 'd'),
-    ("fetch", 'f'),
-    ("fetchall", 'F'),
-    ("fullindom", 'I'),
-    ("labels", 'l'),
-    ("pmid", 'm'),
-    ("fullpmid", 'M'),
-    ("oneline", 't'),
-    ("helptext", 'T'),
-    ("verify", 'v'),
-    ("series", 's'),
-    ("events", 'x'),
-    crate::json::LONG,
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pminfo",
+    words: "[options] [metricname | pmid | indom]...",
+    rows: &[
+        GENERAL,
+        ARCHIVE,
+        HOST,
+        CONTAINER,
+        LOCAL,
+        SPEC_LOCAL,
+        NAMESPACE,
+        value('N', "uniqnames", "FILE", "like -n but only one name allowed for each PMID"),
+        ORIGIN,
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        section("Protocol options"),
+        value('b', "batch", "N", "fetch N metrics at a time for -f and -v [128]"),
+        flag('d', "desc", "get and print metric description"),
+        flag('f', "fetch", "fetch and print values for all instances"),
+        flag('F', "fetchall", "fetch and print values for non-enumerable indoms"),
+        flag('I', "fullindom", "print InDom in verbose format"),
+        flag('l', "labels", "print InDom, metric and instance labels"),
+        flag('m', "pmid", "print PMID"),
+        flag('M', "fullpmid", "print PMID in verbose format"),
+        flag('s', "series", "print source, metric, instance series identifiers"),
+        flag('t', "oneline", "get and display (terse) oneline text"),
+        flag('T', "helptext", "get and display (verbose) help text"),
+        section("Metrics options"),
+        value('c', "derived", "FILE", "load derived metric definitions from FILE(s)"),
+        flag('x', "events", "unpack and report on any fetched event records"),
+        flag('C', "", ""),
+        flag('v', "verify", "verify mode, be quiet and only report errors"),
+        JSON,
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 #[derive(Default)]
 struct Wanted {
@@ -102,72 +83,48 @@ struct Wanted {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    // Its -t and -T are help texts, not times.
-    let common = source::LONG
-        .iter()
-        .filter(|(_, c)| !"stST".contains(*c) && *c != source::DERIVED);
-    let long: Vec<(&str, char)> = common.chain(LONG).copied().collect();
-    let spec = Spec {
-        tool: "pminfo",
-        short: "a:b:c:D:dfFh:IK:lLmMN:n:O:stTvVxzZ:?\u{1}",
-        long: &long,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    SPEC.run(|spec| info(spec, args))
+}
+
+fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut wanted = Wanted::default();
     let mut batch = 128usize;
+    let mut names_file = None;
     let mut source = Source::default();
-    for (option, value) in parsed.options {
-        match (option, value) {
-            ('d', _) => wanted.desc = true,
-            ('f' | 'F', _) => wanted.values = true,
-            ('s', _) => wanted.series = true,
-            ('x', _) => {
+    let words = spec.parse(args, &mut source, |option, value| {
+        match option {
+            'd' => wanted.desc = true,
+            'f' | 'F' => wanted.values = true,
+            's' => wanted.series = true,
+            'x' => {
                 wanted.values = true;
                 wanted.events = true;
             }
-            ('I', _) => {
+            'I' => {
                 wanted.full_indom = true;
                 wanted.desc = true;
             }
-            ('l', _) => wanted.labels = true,
-            ('m', _) => wanted.pmid = true,
-            ('M', _) => {
+            'l' => wanted.labels = true,
+            'm' => wanted.pmid = true,
+            'M' => {
                 wanted.pmid = true;
                 wanted.full_pmid = true;
             }
-            ('t', _) => wanted.oneline = true,
-            ('T', _) => wanted.help = true,
-            ('v', _) => wanted.verify = true,
-            (crate::json::OPTION, _) => wanted.json = true,
-            ('V', _) => {
-                println!("pminfo version {VERSION}");
-                return Ok(0);
+            't' => wanted.oneline = true,
+            'T' => wanted.help = true,
+            'v' => wanted.verify = true,
+            JSON_ONLY => wanted.json = true,
+            'N' => names_file = Some(value.to_owned()),
+            'b' => {
+                batch = spec
+                    .number::<usize>(value, "-b requires numeric argument")?
+                    .max(1)
             }
-            ('N', Some(path)) => source.pmns = Some(path),
-            ('b', Some(number)) => match number.parse::<usize>() {
-                Ok(number) => batch = number.max(1),
-                Err(_) => {
-                    eprint!("pminfo: -b requires numeric argument\n{USAGE}");
-                    return Ok(1);
-                }
-            },
-            (letter, value) => match source.option("pminfo", letter, value.as_deref()) {
-                Ok(true) => {}
-                Ok(false) => {
-                    eprint!("{USAGE}");
-                    return Ok(1);
-                }
-                Err(refusal) => return Ok(refusal.report(USAGE)),
-            },
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
+    source.pmns = names_file.or(source.pmns);
     if wanted.verify {
         wanted = Wanted {
             verify: true,
@@ -176,11 +133,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             ..Wanted::default()
         };
     }
-    let opened = source.check("pminfo").and_then(|()| source.open("pminfo"));
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(refusal) => return Ok(refusal.report(USAGE)),
-    };
+    let opened = source.open(spec)?;
     if let Some(note) = &opened.note {
         println!("{note}");
     }
@@ -195,10 +148,10 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut status = 0;
     let mut names = Vec::new();
-    let roots = if parsed.words.is_empty() {
+    let roots = if words.is_empty() {
         vec![String::new()]
     } else {
-        parsed.words
+        words
     };
     let mut numbers = Vec::new();
     for root in roots {
@@ -221,7 +174,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             labels: wanted.labels,
         };
         return match json::report(&mut out, &mut context, &names, &asked) {
-            Ok(()) => out.flush().map(|()| status),
+            Ok(()) => Ok(out.flush().map(|()| status)?),
             Err(error) => {
                 eprintln!("pminfo: {}", error.code());
                 Ok(1)
@@ -255,7 +208,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             report.out.flush()?;
             match error {
                 pcp::Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Err(error);
+                    return Err(error.into());
                 }
                 error => eprintln!("pminfo: {}", error.code()),
             }

@@ -5,34 +5,28 @@ use std::io::{self, Read, Write};
 
 use pcp::ErrorCode;
 
-use crate::options::Spec;
-use crate::source::VERSION;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmjson [options]
-
-Reporting options:
-  -i FILE, --in=FILE    read input from named FILE
-  -o FILE, --out=FILE   write output to named FILE
-  -m, --minimal         report JSON with optional whitespace removed
-  -p, --pretty          report neatly formatted JSON
-  -q, --quiet           quiet mode, parse only, do not write to stdout
-  -y, --yaml            parse JSON input, report a YAML style of output
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-";
-
-const LONG: &[(&str, char)] = &[
-    ("in", 'i'),
-    ("out", 'o'),
-    ("minimal", 'm'),
-    ("pretty", 'p'),
-    ("quiet", 'q'),
-    ("yaml", 'y'),
-    ("debug", 'D'),
-    ("version", 'V'),
-    ("help", '?'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmjson",
+    words: "[options]",
+    rows: &[
+        REPORTING,
+        value('i', "in", "FILE", "read input from named FILE"),
+        value('o', "out", "FILE", "write output to named FILE"),
+        flag('m', "minimal", "report JSON with optional whitespace removed"),
+        flag('p', "pretty", "report neatly formatted JSON"),
+        flag('q', "quiet", "quiet mode, parse only, do not write to stdout"),
+        flag('y', "yaml", "parse JSON input, report a YAML style of output"),
+        SHOW_VERSION,
+        HELP,
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// How deep values may stand in each other.
 const DEPTH: usize = 256;
@@ -54,42 +48,25 @@ enum Style {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let spec = Spec {
-        tool: "pmjson",
-        short: "D:i:o:mpqyV?",
-        long: LONG,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) if parsed.words.is_empty() => parsed,
-        Ok(_) => {
-            eprint!("{USAGE}");
-            return Ok(1);
-        }
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    SPEC.run(|spec| lay_out(spec, args))
+}
+
+fn lay_out(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut input, mut output, mut style) = (None, None, Style::Pretty);
-    for (option, value) in parsed.options {
+    let words = spec.parse(args, &mut Source::default(), |option, value| {
         match option {
-            'i' => input = value,
-            'o' => output = value,
+            'i' => input = Some(value.to_owned()),
+            'o' => output = Some(value.to_owned()),
             'm' => style = Style::Minimal,
             'p' => style = Style::Pretty,
             'q' => style = Style::Quiet,
             'y' => style = Style::Yaml,
-            'V' => {
-                println!("pmjson version {VERSION}");
-                return Ok(0);
-            }
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
+            _ => return Ok(false),
         }
+        Ok(true)
+    })?;
+    if !words.is_empty() {
+        return Err(Refusal::Usage(String::new()));
     }
     let mut text = Vec::new();
     let read = match &input {

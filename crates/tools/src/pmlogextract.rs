@@ -8,56 +8,39 @@ use std::sync::Arc;
 use pcp::archive::{
     Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, MetaRecord, Version, encode_data,
 };
-use pcp::timewindow::WindowSpec;
 use pcp::timezone::Zone;
 use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
 
 use crate::logconfig::{self, Selection};
 use crate::logmerge::LogWriter;
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::progress::Progress;
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmlogextract [options] input-archive output-archive
-
-Options:
-  -c FILE, --config=FILE
-                        file to load configuration from
-  -d, --desperate       desperate, save output after fatal error
-  -f, --first           use timezone from first archive [default is last]
-  -m, --mark            ignore prologue/epilogue records and <mark> between archives
-  -S TIME, --start=TIME start of the time window
-  -s NUM, --samples=NUM terminate after NUM log records have been written
-  -T TIME, --finish=TIME
-                        end of the time window
-  -V VERSION, --outputversion=VERSION
-                        output archive version
-  -v SAMPLES            switch log volumes after this many samples
-  -w                    ignore day/month/year
-  -x                    skip metrics with mismatched metadata
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmlogextract",
-    short: "c:D:dfmS:s:T:V:v:wxZ:z?",
-    long: &[
-        ("config", 'c'),
-        ("debug", 'D'),
-        ("desperate", 'd'),
-        ("first", 'f'),
-        ("mark", 'm'),
-        ("start", 'S'),
-        ("samples", 's'),
-        ("finish", 'T'),
-        ("outputversion", 'V'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("help", '?'),
+    words: "[options] input-archive output-archive",
+    rows: &[
+        OPTIONS,
+        value('c', "config", "FILE", "file to load configuration from"),
+        flag('d', "desperate", "desperate, save output after fatal error"),
+        flag('f', "first", "use timezone from first archive [default is last]"),
+        flag('m', "mark", "ignore prologue/epilogue records and <mark> between archives"),
+        START,
+        value('s', "samples", "NUM", "terminate after NUM log records have been written"),
+        FINISH,
+        value('V', "outputversion", "VERSION", "output archive version"),
+        value('v', "", "SAMPLES", "switch log volumes after this many samples"),
+        flag('w', "", "ignore day/month/year"),
+        flag('x', "", "skip metrics with mismatched metadata"),
+        TIMEZONE,
+        HOST_ZONE,
+        HELP,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 /// How long after an archive's last record the mark stands.
@@ -103,88 +86,69 @@ struct Input {
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     let mut note = String::new();
-    let done = extract(args, &mut note);
-    if let Err(message) = &done {
-        eprint!("{message}");
-    }
+    let done = SPEC.run(|spec| extract(spec, args, &mut note));
     // Behind all messages, as what is buffered for a file comes out last.
     print!("{note}");
-    Ok(u8::from(done.is_err()))
+    done
 }
 
-fn number(option: char, value: Option<&str>) -> Result<u64, String> {
-    value
-        .and_then(|v| v.parse().ok())
-        .ok_or_else(|| format!("pmlogextract: Error: -{option} requires numeric argument\n{USAGE}"))
-}
-
-fn extract(args: Vec<String>, note: &mut String) -> Result<(), String> {
-    let parsed = SPEC.parse(args)?;
+fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refusal> {
     let mut wanted = Wanted::default();
-    let mut window = WindowSpec::default();
-    let (mut zone, mut host_zone) = (None, false);
-    for (option, value) in parsed.options {
+    let mut source = Source::default();
+    let words = spec.parse(args, &mut source, |option, value| {
+        let numeric = format!("-{option} requires numeric argument");
         match option {
-            'c' => wanted.config = value,
-            'D' => {}
+            'c' if std::path::Path::new(value).exists() => wanted.config = Some(value.to_owned()),
+            'c' => return Err(spec.wrong(format!("{value} - invalid file"))),
             'd' => wanted.desperate = true,
             'f' => wanted.first_zone = true,
             'm' => wanted.always_mark = true,
-            'S' => window.start = value,
-            's' => wanted.samples = number('s', value.as_deref())?,
-            'T' => window.finish = value,
+            's' => wanted.samples = spec.number(value, &numeric)?,
             'V' => {
-                wanted.version = Some(match value.as_deref() {
-                    Some("2") => Version::V2,
-                    Some("3") => Version::V3,
-                    _ => {
-                        return Err(format!(
-                            "pmlogextract: Error: unsupported version number \"{}\"\n{USAGE}",
-                            value.unwrap_or_default()
-                        ));
+                wanted.version = Some(match value.parse() {
+                    Ok(2) => Version::V2,
+                    Ok(3) => Version::V3,
+                    Ok(_) => return Err(spec.wrong("-V value must be 2 or 3")),
+                    Err(_) => {
+                        let what =
+                            "-V requires numeric argument\npmlogextract: -V value must be 2 or 3";
+                        return Err(spec.wrong(what));
                     }
                 });
             }
-            'v' => wanted.volume_samples = number('v', value.as_deref())?,
+            'v' => wanted.volume_samples = spec.number(value, &numeric)?,
             'w' => wanted.daily = true,
             'x' => wanted.skip_mismatched = true,
-            'Z' => zone = value,
-            'z' => host_zone = true,
-            _ => return Err(USAGE.to_owned()),
+            _ => return Ok(false),
         }
+        Ok(true)
+    })?;
+    if wanted.daily && (source.window.start.is_none() || source.window.finish.is_none()) {
+        eprintln!(
+            "pmlogextract: Warning: -w flag requires that both -S and -T are specified.\nIgnoring -w flag."
+        );
+        wanted.daily = false;
     }
-    let Some((output, names)) = parsed.words.split_last().filter(|(_, n)| !n.is_empty()) else {
-        return Err(format!(
-            "pmlogextract: Error: insufficient arguments\n{USAGE}"
-        ));
+    let Some((output, names)) = words.split_last().filter(|(_, n)| !n.is_empty()) else {
+        return Err(spec.wrong("Error: insufficient arguments"));
     };
     let mut inputs = open(names)?;
     if inputs.is_empty() {
-        return Err(
-            "pmlogextract: Warning: all input archive(s) are empty, no output archive created\n"
-                .to_owned(),
-        );
+        let what =
+            "pmlogextract: Warning: all input archive(s) are empty, no output archive created\n";
+        return Err(Refusal::Failed(what.to_owned()));
     }
     let label = output_label(&inputs, &wanted)?;
-    let zone = if host_zone {
-        *note = format!(
-            "Note: timezone set to local timezone of host \"{}\" from archive\n\n",
-            label.hostname
-        );
-        Zone::new(&label.timezone.to_str())
-    } else if let Some(name) = zone {
-        *note = format!("Note: timezone set to \"TZ={name}\"\n\n");
-        Zone::new(&name)
-    } else {
-        Zone::local()
-    };
+    let (zone, said) = source.archive_zone(&label);
+    *note = said;
     let first = inputs.iter().map(|i| i.archive.label.start).min();
     let last = inputs
         .iter()
         .filter_map(|i| i.archive.end().ok())
         .max()
         .unwrap_or(Timestamp::MAX);
-    let window = window
+    let window = source
+        .window
         .window(first.unwrap_or_default(), last, &zone)
         .map_err(|error| format!("pmlogextract: Error: invalid time window.\n{error}\n\n"))?;
     let skipped = check_metadata(&inputs, &wanted, output)?;
@@ -209,19 +173,21 @@ fn extract(args: Vec<String>, note: &mut String) -> Result<(), String> {
     match (done, merge.writer.take()) {
         (Ok(()), Some(writer)) => writer
             .finish()
-            .map_err(|error| failed(&ErrorCode::from(&error))),
-        (Ok(()), None) => Err(format!(
+            .map(|_| 0)
+            .map_err(|error| failed(&ErrorCode::from(&error)).into()),
+        (Ok(()), None) => Err(Refusal::Failed(format!(
             "pmlogextract: Warning: no qualifying records found.\nArchive \"{output}\" not created.\n"
-        )),
+        ))),
         (Err(message), writer) => {
             if let Some(writer) = writer {
                 if wanted.desperate {
                     let _ = writer.finish();
-                    return Err(message);
+                    return Err(Refusal::Failed(message));
                 }
                 writer.files.abandon();
             }
-            Err(format!("{message}Archive \"{output}\" not created.\n"))
+            let what = format!("{message}Archive \"{output}\" not created.\n");
+            Err(Refusal::Failed(what))
         }
     }
 }

@@ -8,38 +8,28 @@ use pcp::archive::{Archive, Label, VOLUME_INDEX, VOLUME_META, Version};
 use pcp::timezone::Zone;
 use pcp::{ErrorCode, Text};
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmloglabel [options] archive
-
-Options:
-  -h HOSTNAME, --host=HOSTNAME
-                        set the hostname for all files in archive
-  -l, --label           dump the archive label
-  -L                    more verbose form of label dump
-  -p PID, --pid=PID     set the logger process ID field for all files in archive
-  -s                    write the label sentinel values for all files in archive
-  -v, --verbose         run in verbose mode, reporting on each stage of checking
-  -V NUM, --version=NUM write magic and version numbers for all files in archive
-  -Z TZ, --timezone=TZ  set the timezone for all files in archive
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmloglabel",
-    short: "D:h:lLp:svV:Z:?",
-    long: &[
-        ("debug", 'D'),
-        ("host", 'h'),
-        ("label", 'l'),
-        ("pid", 'p'),
-        ("verbose", 'v'),
-        ("version", 'V'),
-        ("timezone", 'Z'),
-        ("help", '?'),
+    words: "[options] archive",
+    rows: &[
+        OPTIONS,
+        value('h', "host", "HOSTNAME", "set the hostname for all files in archive"),
+        flag('l', "label", "dump the archive label"),
+        flag('L', "", "more verbose form of label dump"),
+        value('p', "pid", "PID", "set the logger process ID field for all files in archive"),
+        flag('s', "", "write the label sentinel values for all files in archive"),
+        flag('v', "verbose", "run in verbose mode, reporting on each stage of checking"),
+        value('V', "version", "NUM", "write magic and version numbers for all files in archive"),
+        value('Z', "timezone", "TZ", "set the timezone for all files in archive"),
+        HELP,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 /// Status bits (pmloglabel(1), DIAGNOSTICS).
@@ -60,56 +50,38 @@ struct Part {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let parsed = match SPEC.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(USAGE_ERROR);
-        }
-    };
+    SPEC.run(|spec| label(spec, args))
+}
+
+fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut dump, mut full, mut verbose, mut sentinels) = (false, false, false, false);
     let (mut host, mut pid, mut version, mut zone) = (None, None, None, None);
-    for (option, value) in parsed.options {
-        let value = value.unwrap_or_default();
+    let mut source = Source::default();
+    let take = |option, value: &str| {
         match option {
-            'D' => {}
-            'h' => host = Some(value),
+            'h' => host = Some(value.to_owned()),
             'l' => dump = true,
-            'L' => {
-                dump = true;
-                full = true;
-            }
-            'p' => match value.parse::<i32>() {
-                Ok(number) if number > 0 => pid = Some(number),
-                _ => {
-                    eprint!("pmloglabel: -p requires a numeric argument\n{USAGE}");
-                    return Ok(USAGE_ERROR);
-                }
-            },
+            'L' => (dump, full) = (true, true),
+            'p' => pid = Some(value.parse().unwrap_or(0)),
             's' => sentinels = true,
             'v' => verbose = true,
-            'V' => match value.parse::<u32>() {
+            'V' => match value.parse() {
                 Ok(2) => version = Some(Version::V2),
                 Ok(3) => version = Some(Version::V3),
-                Ok(_) => {
-                    eprint!("pmloglabel: unknown version number ({value})\n{USAGE}");
-                    return Ok(USAGE_ERROR);
-                }
-                Err(_) => {
-                    eprint!("pmloglabel: -V requires a numeric argument\n{USAGE}");
-                    return Ok(USAGE_ERROR);
-                }
+                _ => return Err(spec.wrong(format!("unknown version number ({value})"))),
             },
-            'Z' => zone = Some(value),
-            _ => {
-                eprint!("{USAGE}");
-                return Ok(USAGE_ERROR);
-            }
+            'Z' => zone = Some(value.to_owned()),
+            _ => return Ok(false),
         }
-    }
-    let [name] = parsed.words.as_slice() else {
-        eprint!("pmloglabel: insufficient arguments\n{USAGE}");
-        return Ok(USAGE_ERROR);
+        Ok(true)
+    };
+    let insufficient = || spec.wrong("insufficient arguments");
+    let words = spec.parse_and_check(args, &mut source, take, |words| match words {
+        [_] => Ok(()),
+        _ => Err(insufficient()),
+    })?;
+    let [name] = words.as_slice() else {
+        return Err(insufficient());
     };
     let rewrite =
         host.is_some() || pid.is_some() || version.is_some() || zone.is_some() || sentinels;

@@ -7,49 +7,36 @@ use pcp::archive::{
     ArchiveContext, ArchiveMode, ArchiveSet, ArchiveWriter, Label, MetaRecord, SetCursor,
     encode_data,
 };
-use pcp::timewindow::{TimeWindow, WindowSpec, interval, samples_between};
-use pcp::timezone::Zone;
+use pcp::timewindow::{TimeWindow, interval, samples_between};
 use pcp::{
     Atom, Desc, Error, ErrorCode, InDom, Instance, Pmid, Semantics, Timestamp, Type, ValueSet,
 };
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::pmdumplog::type_name;
 use crate::pmlogextract::create;
 use crate::progress::Progress;
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmlogreduce [options] input-archive output-archive
-
-Options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -S TIME, --start=TIME start of the time window
-  -s N, --samples=N     terminate after this many samples
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sample output interval [default 10min]
-  -v NUM                switch log volumes after this many samples
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmlogreduce",
-    short: "A:D:S:s:T:t:v:Z:z?",
-    long: &[
-        ("align", 'A'),
-        ("debug", 'D'),
-        ("start", 'S'),
-        ("samples", 's'),
-        ("finish", 'T'),
-        ("interval", 't'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("help", '?'),
+    words: "[options] input-archive output-archive",
+    rows: &[
+        OPTIONS,
+        ALIGN,
+        START,
+        SAMPLES,
+        FINISH,
+        value('t', "interval", "DELTA", "sample output interval [default 10min]"),
+        value('v', "", "NUM", "switch log volumes after this many samples"),
+        TIMEZONE,
+        HOST_ZONE,
+        HELP,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 /// The interval unless `-t` says another.
@@ -63,13 +50,7 @@ const INDEX_EVERY: i64 = 100_000;
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    match reduce(args) {
-        Ok(()) => Ok(0),
-        Err(message) => {
-            eprint!("{message}");
-            Ok(1)
-        }
-    }
+    SPEC.run(|spec| reduce(spec, args))
 }
 
 struct Metric {
@@ -78,56 +59,35 @@ struct Metric {
     out: Desc,
 }
 
-fn reduce(args: Vec<String>) -> Result<(), String> {
-    let parsed = SPEC.parse(args)?;
-    let mut window = WindowSpec::default();
+fn reduce(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
+    let mut source = Source::default();
     let (mut step, mut samples, mut every) = (INTERVAL, None, 0u64);
-    let (mut zone, mut host_zone, mut trace) = (None, false, false);
-    let numeric =
-        |option: char| format!("pmlogreduce: -{option} requires numeric argument\n{USAGE}");
-    for (option, value) in parsed.options {
-        let text = value.clone().unwrap_or_default();
+    let words = spec.parse(args, &mut source, |option, value| {
+        let numeric = format!("-{option} requires numeric argument");
         match option {
-            'A' => window.align = value,
-            'D' => trace = text.split(',').any(|w| w == "appl0"),
-            'S' => window.start = value,
-            's' => samples = Some(text.parse::<i128>().map_err(|_| numeric('s'))?),
-            'T' => window.finish = value,
+            's' => samples = Some(spec.number::<u64>(value, &numeric)?.into()),
             't' => {
-                step = interval(&text).map_err(|error| {
-                    format!("pmlogreduce: illegal -t argument\n{error}\n\n{USAGE}")
-                })?;
+                step = interval(value).map_err(|error| Refusal::Usage(format!("{error}\n")))?;
             }
-            'v' => every = text.parse().map_err(|_| numeric('v'))?,
-            'Z' => zone = value,
-            'z' => host_zone = true,
-            _ => return Err(USAGE.to_owned()),
+            'v' => every = spec.number(value, &numeric)?,
+            _ => return Ok(false),
         }
-    }
-    let [input, output] = parsed.words.as_slice() else {
-        return Err(USAGE.to_owned());
+        Ok(true)
+    })?;
+    let trace = pcp::debug::on(pcp::debug::Flag::Appl0);
+    let [input, output, ..] = words.as_slice() else {
+        return Err(spec.wrong("Error: insufficient arguments"));
     };
     let set = ArchiveSet::open(input).map_err(|error| {
         format!(
-            "pmlogreduce: Cannot open archive \"{input}\": {}\n",
+            "pmlogreduce: Error: cannot open archive \"{input}\" (ctx_a): {}\n",
             error.code()
         )
     })?;
     let label = set.label().clone();
-    let mut note = String::new();
-    let zone = if host_zone {
-        note = format!(
-            "Note: timezone set to local timezone of host \"{}\" from archive\n\n",
-            label.hostname
-        );
-        Zone::new(&label.timezone.to_str())
-    } else if let Some(name) = zone {
-        note = format!("Note: timezone set to \"TZ={name}\"\n\n");
-        Zone::new(&name)
-    } else {
-        Zone::local()
-    };
-    let window = window
+    let (zone, note) = source.archive_zone(&label);
+    let window = source
+        .window
         .window(label.start, set.end(), &zone)
         .map_err(|error| format!("pmlogreduce: invalid time window.\n{error}\n\n"))?;
     if trace {
@@ -142,7 +102,7 @@ fn reduce(args: Vec<String>) -> Result<(), String> {
     let (meta, end) = reducer.out.offsets();
     if let Err(message) = done {
         reducer.out.abandon();
-        return Err(message);
+        return Err(message.into());
     }
     let last = reducer.last;
     reducer
@@ -151,7 +111,7 @@ fn reduce(args: Vec<String>) -> Result<(), String> {
         .and_then(|()| reducer.out.flush())
         .map_err(|e| failed(&e))?;
     print!("{note}");
-    Ok(())
+    Ok(0)
 }
 
 fn failed(error: &io::Error) -> String {

@@ -10,46 +10,34 @@ use std::path::Path;
 use pcp::ErrorCode;
 use pcp::archive::{Archive, Version};
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::rewrite_rules::Parser;
+use crate::source::Source;
 use rewriter::Rewriter;
 use summary::summary;
 
-const USAGE: &str = "\
-Usage: pmlogrewrite [options] input-archive [output-archive]
-
-Options:
-  -c PATH, --config=PATH
-                        file or directory to load rules from
-  -C, --check           parse config file(s) and quit (verbose warnings also)
-  -d, --desperate       desperate, save output archive even after error
-  -i                    rewrite in place, input-archive will be over-written
-  -q, --quick           quick mode, no output if no change
-  -s, --scale           do scale conversion
-  -v, --verbose         increased diagnostic verbosity
-  -V N, --version=N     output archive in version N [2/3] format
-  -w, --warnings        emit warnings [default is silence]
-  -?, --help            show this usage message and exit
-
-output-archive is required unless -i is specified
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmlogrewrite",
-    short: "c:CdD:iqsvV:w?",
-    long: &[
-        ("config", 'c'),
-        ("check", 'C'),
-        ("desperate", 'd'),
-        ("debug", 'D'),
-        ("quick", 'q'),
-        ("scale", 's'),
-        ("verbose", 'v'),
-        ("version", 'V'),
-        ("warnings", 'w'),
-        ("help", '?'),
+    words: "[options] input-archive [output-archive]",
+    rows: &[
+        OPTIONS,
+        value('c', "config", "PATH", "file or directory to load rules from"),
+        flag('C', "check", "parse config file(s) and quit (verbose warnings also)"),
+        flag('d', "desperate", "desperate, save output archive even after error"),
+        flag('i', "", "rewrite in place, input-archive will be over-written"),
+        flag('q', "quick", "quick mode, no output if no change"),
+        flag('s', "scale", "do scale conversion"),
+        flag('v', "verbose", "increased diagnostic verbosity"),
+        value('V', "version", "N", "output archive in version N [2/3] format"),
+        flag('w', "warnings", "emit warnings [default is silence]"),
+        HELP,
+        text("\n"),
+        text("output-archive is required unless -i is specified\n"),
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -57,13 +45,7 @@ const SPEC: Spec = Spec {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    match rewrite(args) {
-        Ok(()) => Ok(0),
-        Err(message) => {
-            eprint!("{message}");
-            Ok(1)
-        }
-    }
+    SPEC.run(|spec| rewrite(spec, args))
 }
 
 fn configs(path: &str) -> Result<Vec<(String, String)>, String> {
@@ -93,45 +75,45 @@ fn configs(path: &str) -> Result<Vec<(String, String)>, String> {
     Ok(found)
 }
 
-fn rewrite(args: Vec<String>) -> Result<(), String> {
-    let parsed = SPEC.parse(args)?;
+fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut check, mut desperate, mut in_place, mut quick) = (false, false, false, false);
     let (mut scale, mut verbose, mut warnings, mut version) = (false, false, false, None);
     let mut paths = Vec::new();
-    for (option, value) in parsed.options {
+    let words = spec.parse(args, &mut Source::default(), |option, value| {
         match option {
-            'c' => paths.extend(value),
-            'C' => {
-                check = true;
-                verbose = true;
-                warnings = true;
+            'c' => {
+                if let Err(error) = std::fs::metadata(value) {
+                    let code = ErrorCode::from(&error);
+                    return Err(spec.wrong(format!("stat({value}) failed: {code}")));
+                }
+                paths.push(value.to_owned());
             }
+            'C' => (check, verbose, warnings) = (true, true, true),
             'd' => desperate = true,
-            'D' => {}
             'i' => in_place = true,
             'q' => quick = true,
             's' => scale = true,
             'v' => verbose = true,
             'V' => {
-                version = Some(match value.as_deref() {
-                    Some("2") => Version::V2,
-                    Some("3") => Version::V3,
-                    other => {
-                        return Err(format!(
-                            "pmlogrewrite: Error: unsupported version ({}) requested\n{USAGE}",
-                            other.unwrap_or("")
-                        ));
+                version = Some(match value {
+                    "2" => Version::V2,
+                    "3" => Version::V3,
+                    _ => {
+                        let number = value.parse().unwrap_or(0i32);
+                        let what = format!("Error: unsupported version ({number}) requested");
+                        return Err(spec.wrong(what));
                     }
                 });
             }
             'w' => warnings = true,
-            _ => return Err(USAGE.to_owned()),
+            _ => return Ok(false),
         }
-    }
-    let (input, output) = match parsed.words.as_slice() {
+        Ok(true)
+    })?;
+    let (input, output) = match words.as_slice() {
         [input] if in_place || check => (input.clone(), input.clone()),
         [input, output] if !in_place => (input.clone(), output.clone()),
-        _ => return Err(USAGE.to_owned()),
+        _ => return Err(Refusal::Usage(String::new())),
     };
     let archive = Archive::open(Path::new(&input)).map_err(|error| {
         format!(
@@ -141,9 +123,9 @@ fn rewrite(args: Vec<String>) -> Result<(), String> {
     })?;
     let version = version.unwrap_or(archive.label.version);
     if version < archive.label.version {
-        return Err(format!(
+        return Err(Refusal::Failed(format!(
             "pmlogrewrite: Error: cannot create a v2 archive from v3 ({input})\n"
-        ));
+        )));
     }
     let mut parser = Parser::new(&archive, version, warnings, scale);
     for path in &paths {
@@ -164,7 +146,7 @@ fn rewrite(args: Vec<String>) -> Result<(), String> {
         eprintln!("Done, no rewriting required");
     }
     if check || unchanged {
-        return Ok(());
+        return Ok(0);
     }
     let base = if in_place {
         let base = archive.files.base.display();
@@ -181,22 +163,22 @@ fn rewrite(args: Vec<String>) -> Result<(), String> {
                 true => String::new(),
                 false => format!("Archive \"{output}\" not created.\n"),
             };
-            return Err(message + &said);
+            return Err(Refusal::Failed(message + &said));
         }
         let rest = match failure.input {
             true => "The last record, and the remainder of this file will not be processed.\n",
             false => "",
         };
         rewriter.finish()?;
-        return Err(format!(
+        return Err(Refusal::Failed(format!(
             "{message}{rest}Archive \"{output}\" creation truncated.\n"
-        ));
+        )));
     }
     let last = rewriter.finish()?;
     if in_place {
         replace(&archive, &base, archive.first_volume(), last)?;
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Puts the new files in the place of the old ones.

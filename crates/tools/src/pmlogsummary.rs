@@ -1,83 +1,59 @@
 //! `pmlogsummary`: averages and extremes of what archives hold (pmlogsummary(1)).
 
+mod average;
+mod report;
+
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 use pcp::archive::{ArchiveSet, SetCursor};
 use pcp::pmns::Pmns;
-use pcp::timewindow::{TimeWindow, WindowSpec};
+use pcp::timewindow::TimeWindow;
 use pcp::timezone::Zone;
-use pcp::{
-    Atom, Desc, ErrorCode, Fetched, INST_NULL, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type,
-    Units,
-};
+use pcp::{Atom, ErrorCode, Fetched, INST_NULL, Pmid, Semantics, Text, Timestamp};
 
-use crate::json;
-use crate::options::Spec;
+use self::average::Metric;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::progress::Progress;
-use crate::source::VERSION;
-use crate::source::no_end;
+use crate::source::{Source, no_end};
 
-const USAGE: &str = "\
-Usage: pmlogsummary [options] archive [metricname ...]
-
-Options:
-  -a, --all             print all information (equivalent to -blmMy)
-  -b                    print both stochastic and time averages for counter metrics
-  -B N, --bins=N        print value distribution across a number of bins
-  -f                    print using \"spreadsheet\" format (tab delimited fields)
-  -F                    print using \"spreadsheet\" format (comma separated values)
-  -H, --header          print one-line header at start showing each column
-  -i, --mintime         also print timestamp for minimum value
-  -I, --maxtime         also print timestamp for maximum value
-  -l, --label           also print the archive label and time window
-  -m, --minimum         also print minimum value
-  -M, --maximum         also print maximum value
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -N                    suppress warnings from individual archive fetches (default)
-  -p N, --precision=N   number of digits to display after the decimal point
-  -s, --sum             only print the sum of all values of each metric
-  -S TIME, --start=TIME start of the time window
-  -T TIME, --finish=TIME
-                        end of the time window
-  -v, --verbose         verbose, enable warnings from individual archive fetches
-  -x                    print only stochastic averages for counter metrics
-  -y, --samples         print sample count for each metric
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-";
-
+#[rustfmt::skip]
 const SPEC: Spec = Spec {
     tool: "pmlogsummary",
-    short: "abB:D:fFHiIlmMn:Np:sS:T:vVxyzZ:?",
-    long: &[
-        ("all", 'a'),
-        ("bins", 'B'),
-        ("debug", 'D'),
-        ("header", 'H'),
-        ("mintime", 'i'),
-        ("maxtime", 'I'),
-        ("label", 'l'),
-        ("minimum", 'm'),
-        ("maximum", 'M'),
-        ("namespace", 'n'),
-        ("precision", 'p'),
-        ("sum", 's'),
-        ("start", 'S'),
-        ("finish", 'T'),
-        ("verbose", 'v'),
-        ("version", 'V'),
-        ("samples", 'y'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("help", '?'),
-        json::LONG,
+    words: "[options] archive [metricname ...]",
+    rows: &[
+        OPTIONS,
+        flag('a', "all", "print all information (equivalent to -blmMy)"),
+        flag('b', "", "print both stochastic and time averages for counter metrics"),
+        value('B', "bins", "N", "print value distribution across a number of bins"),
+        flag('f', "", "print using \"spreadsheet\" format (tab delimited fields)"),
+        flag('F', "", "print using \"spreadsheet\" format (comma separated values)"),
+        flag('H', "header", "print one-line header at start showing each column"),
+        flag('i', "mintime", "also print timestamp for minimum value"),
+        flag('I', "maxtime", "also print timestamp for maximum value"),
+        flag('l', "label", "also print the archive label and time window"),
+        flag('m', "minimum", "also print minimum value"),
+        flag('M', "maximum", "also print maximum value"),
+        NAMESPACE,
+        flag('N', "", "suppress warnings from individual archive fetches (default)"),
+        value('p', "precision", "N", "number of digits to display after the decimal point"),
+        flag('r', "", ""),
+        flag('s', "sum", "only print the sum of all values of each metric"),
+        START,
+        FINISH,
+        flag('v', "verbose", "verbose, enable warnings from individual archive fetches"),
+        flag('x', "", "print only stochastic averages for counter metrics"),
+        flag('y', "samples", "print sample count for each metric"),
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        JSON,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: true,
 };
 
 /// A day: longer spans have dates in their times.
@@ -103,60 +79,15 @@ struct Wanted {
     json: bool,
 }
 
-/// What is known of one instance.
-struct Average {
-    inst: i32,
-    last: f64,
-    first_time: Timestamp,
-    last_time: Timestamp,
-    marked: bool,
-    sum: f64,
-    /// The values added up; of counters what they grew by, in their own units.
-    total: f64,
-    area: f64,
-    span: f64,
-    /// How many values the sum is of: what is discrete counts once more where it ends.
-    summed: u64,
-    count: u64,
-    min: (f64, Timestamp),
-    max: (f64, Timestamp),
-    bins: Vec<u64>,
-}
-
-impl Average {
-    /// Over the samples.
-    fn stochastic(&self) -> f64 {
-        self.sum / self.summed.max(1) as f64
-    }
-
-    /// Over time.
-    fn mean(&self) -> f64 {
-        if self.span > 0.0 {
-            self.area / self.span
-        } else {
-            0.0
-        }
-    }
-}
-
-struct Metric {
-    desc: Desc,
-    instances: Vec<Average>,
-    by_inst: HashMap<i32, usize>,
-}
-
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let parsed = match SPEC.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    SPEC.run(|spec| summarise(spec, args))
+}
+
+fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut wanted = Wanted {
         stochastic: false,
         time: true,
@@ -174,9 +105,8 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         verbose: false,
         json: false,
     };
-    let mut window = WindowSpec::default();
-    let (mut zone, mut host_zone, mut pmns) = (None, false, None);
-    for (option, value) in parsed.options {
+    let mut source = Source::default();
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'a' => {
                 wanted.stochastic = true;
@@ -192,13 +122,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 wanted.time = true;
                 wanted.sum = false;
             }
-            'B' => match value.as_deref().and_then(|v| v.parse().ok()) {
-                Some(bins) => wanted.bins = bins,
-                None => {
-                    eprint!("pmlogsummary: -B requires positive numeric argument\n{USAGE}");
-                    return Ok(1);
-                }
-            },
+            'B' => wanted.bins = spec.number(value, "-B requires positive numeric argument")?,
             'f' => wanted.delimiter = '\t',
             'F' => wanted.delimiter = ',',
             'H' => wanted.header = true,
@@ -207,16 +131,9 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             'l' => wanted.label = true,
             'm' => wanted.min = true,
             'M' => wanted.max = true,
-            'n' => pmns = value,
-            'N' | 'D' => {}
-            json::OPTION => wanted.json = true,
-            'p' => match value.as_deref().and_then(|v| v.parse().ok()) {
-                Some(precision) => wanted.precision = precision,
-                None => {
-                    eprint!("pmlogsummary: -p requires positive numeric argument\n{USAGE}");
-                    return Ok(1);
-                }
-            },
+            'N' | 'r' => {}
+            JSON_ONLY => wanted.json = true,
+            'p' => wanted.precision = spec.number(value, "-p requires numeric argument")?,
             's' => {
                 // Only the sum, and what later options add.
                 wanted.sum = true;
@@ -227,54 +144,28 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 wanted.max = false;
                 wanted.count = false;
             }
-            'S' => window.start = value,
-            'T' => window.finish = value,
             'v' => wanted.verbose = true,
-            'V' => {
-                println!("pmlogsummary version {VERSION}");
-                return Ok(0);
-            }
             'x' => {
                 wanted.stochastic = true;
                 wanted.time = false;
                 wanted.sum = false;
             }
             'y' => wanted.count = true,
-            'Z' => zone = value,
-            'z' => host_zone = true,
-            _ => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
+            _ => return Ok(false),
         }
-    }
-    let Some((name, metrics)) = parsed.words.split_first() else {
-        eprint!("pmlogsummary: no archive specified\n{USAGE}");
-        return Ok(1);
+        Ok(true)
+    })?;
+    let Some((name, metrics)) = words.split_first() else {
+        return Err(Refusal::Usage("Error: no archive specified\n\n".to_owned()));
     };
-    let set = match ArchiveSet::open(name) {
-        Ok(set) => set,
-        Err(error) => {
-            let code = error.code();
-            eprintln!("pmlogsummary: Cannot open archive \"{name}\": {code}");
-            return Ok(1);
-        }
-    };
+    let set = ArchiveSet::open(name).map_err(|error| {
+        let code = error.code();
+        format!("pmlogsummary: Cannot open archive \"{name}\": {code}\n")
+    })?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let label = set.label();
-    let zone = if host_zone {
-        writeln!(
-            out,
-            "Note: timezone set to local timezone of host \"{}\" from archive\n",
-            label.hostname
-        )?;
-        Zone::new(&label.timezone.to_str())
-    } else if let Some(zone) = zone {
-        writeln!(out, "Note: timezone set to \"TZ={zone}\"\n")?;
-        Zone::new(&zone)
-    } else {
-        Zone::local()
-    };
+    let (zone, note) = source.archive_zone(label);
+    out.write_all(note.as_bytes())?;
     let end = match set.archives().last().map(pcp::archive::Archive::end) {
         Some(Err(error)) => {
             eprint!("{}", no_end("pmlogsummary", Some(name), error.code()));
@@ -282,15 +173,12 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         }
         _ => set.end(),
     };
-    let window = match window.window(label.start, end, &zone) {
-        Ok(window) => window,
-        Err(error) => {
-            eprintln!("pmlogsummary: invalid time window.\n{error}\n");
-            return Ok(1);
-        }
-    };
+    let window = source
+        .window
+        .window(label.start, end, &zone)
+        .map_err(|error| format!("pmlogsummary: invalid time window.\n{error}\n\n"))?;
     let loaded;
-    let names: &Pmns = match pmns {
+    let names: &Pmns = match &source.pmns {
         None => &set.meta().names,
         Some(path) => match Pmns::load(path.as_ref()) {
             Ok(names) => {
@@ -361,133 +249,6 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     Ok(status)
 }
 
-impl Metric {
-    fn new(desc: Desc) -> Metric {
-        Metric {
-            desc,
-            instances: Vec::new(),
-            by_inst: HashMap::new(),
-        }
-    }
-
-    fn scale(&self) -> f64 {
-        if self.desc.sem != Semantics::Counter || self.desc.units.dim_time != 1 {
-            return 1.0;
-        }
-        let second = Units::new(0, 1, 0, 0, TIME_SEC, 0);
-        let own = Units::new(0, 1, 0, 0, self.desc.units.scale_time, 0);
-        own.conversion(second).unwrap_or(1.0)
-    }
-
-    fn units(&self, rates: bool) -> String {
-        let mut units = self.desc.units;
-        if rates && self.desc.sem == Semantics::Counter {
-            if units.dim_time == 0 {
-                units.scale_time = TIME_SEC;
-            }
-            units.dim_time -= 1;
-        }
-        let text = units.to_string();
-        match text.trim_start() {
-            "" => "none".to_owned(),
-            text => text.to_owned(),
-        }
-    }
-
-    fn take(&mut self, inst: i32, value: f64, time: Timestamp, bins: usize) {
-        let scale = self.scale();
-        let counter = self.desc.sem == Semantics::Counter;
-        let ty = self.desc.ty;
-        let fresh = !self.by_inst.contains_key(&inst);
-        let at = *self.by_inst.entry(inst).or_insert(self.instances.len());
-        if fresh {
-            self.instances.push(Average {
-                inst,
-                last: value,
-                first_time: time,
-                last_time: time,
-                marked: false,
-                sum: 0.0,
-                total: 0.0,
-                area: 0.0,
-                span: 0.0,
-                summed: 0,
-                count: 0,
-                min: (f64::INFINITY, time),
-                max: (f64::NEG_INFINITY, time),
-                bins: Vec::new(),
-            });
-        }
-        let Some(average) = self.instances.get_mut(at) else {
-            return;
-        };
-        let elapsed = (time - average.last_time).as_secs_f64();
-        let first = fresh || average.marked;
-        average.marked = false;
-        let last = average.last;
-        average.last = value;
-        average.last_time = time;
-        let sample = if counter {
-            if first || elapsed <= 0.0 {
-                return;
-            }
-            let mut delta = value - last;
-            if delta < 0.0 {
-                if std::env::var_os("PCP_COUNTER_WRAP").is_none() {
-                    return;
-                }
-                delta += match ty {
-                    Type::I32 | Type::U32 => 4_294_967_296.0,
-                    _ => 18_446_744_073_709_551_616.0,
-                };
-            }
-            let rate = delta * scale / elapsed;
-            if bins == 0 {
-                average.area += delta * scale;
-                average.span += elapsed;
-                average.total += delta;
-            }
-            rate
-        } else {
-            if !first && bins == 0 {
-                average.area += last * elapsed;
-                average.span += elapsed;
-            }
-            if bins == 0 {
-                average.total += value;
-            }
-            value
-        };
-        if bins > 0 {
-            let width = (average.max.0 - average.min.0) / bins as f64;
-            let (mut number, mut bound) = (0, average.min.0 + width);
-            while sample > bound && number + 1 < bins {
-                number += 1;
-                bound += width;
-            }
-            if let Some(bin) = average.bins.get_mut(number) {
-                *bin += 1;
-            }
-            return;
-        }
-        // The extremes of a counter begin with its first rate at the time of its first value.
-        let time = if counter && average.count == 0 {
-            average.first_time
-        } else {
-            time
-        };
-        average.sum += sample;
-        average.summed += 1;
-        average.count += 1;
-        if sample < average.min.0 {
-            average.min = (sample, time);
-        }
-        if sample > average.max.0 {
-            average.max = (sample, time);
-        }
-    }
-}
-
 struct Summary {
     wanted: Wanted,
     zone: Zone,
@@ -499,41 +260,6 @@ struct Summary {
 }
 
 impl Summary {
-    fn label(&self, out: &mut impl Write) -> io::Result<()> {
-        let label = self.set.label();
-        writeln!(
-            out,
-            "Log Label (Log Format Version {})",
-            label.version as u32
-        )?;
-        out.write_all(b"Performance metrics from host ")?;
-        out.write_all(&label.hostname)?;
-        let date = |t| self.zone.date(t, 3);
-        writeln!(out, "\n  commencing {}", date(self.window.start))?;
-        writeln!(out, "  ending     {}", date(self.window.end))
-    }
-
-    fn header(&self, out: &mut impl Write) -> io::Result<()> {
-        let w = &self.wanted;
-        let mut columns = vec!["metric".to_owned()];
-        let mut add = |on: bool, name: &str| {
-            if on {
-                columns.push(name.to_owned());
-            }
-        };
-        add(w.sum, "sum");
-        add(w.stochastic, "stochastic_average");
-        add(w.time, "time_average");
-        add(w.min, "minimum");
-        add(w.mintime, "minimum_time");
-        add(w.max, "maximum");
-        add(w.maxtime, "maximum_time");
-        add(w.count, "count");
-        add(w.bins > 0, "bins");
-        add(true, "units");
-        writeln!(out, "{}", columns.join(&w.delimiter.to_string()))
-    }
-
     /// Goes through the window once: for the averages, and again for the bins.
     fn pass(&mut self, binning: bool) -> u8 {
         let bins = if binning { self.wanted.bins } else { 0 };
@@ -648,128 +374,6 @@ impl Summary {
                     }
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn when(&self, time: Timestamp) -> String {
-        if self.window.end.sec - self.window.start.sec > DAY {
-            format!("'{}'", self.zone.date(time, 3))
-        } else {
-            self.zone.clock(time, 3)
-        }
-    }
-
-    /// A metric's instances as lines of JSON: the value is the average over time.
-    fn lines(&self, out: &mut impl Write, name: &Text, metric: &Metric) -> io::Result<()> {
-        let instances = self.set.meta().all_instances(metric.desc.indom);
-        let instances = instances.unwrap_or_default().into_iter();
-        let known: HashMap<i32, Text> = instances.map(|i| (i.inst, i.name)).collect();
-        let units = match metric.units(true) {
-            none if none == "none" => String::new(),
-            units => units,
-        };
-        for average in &metric.instances {
-            let enough = average.count > 0;
-            let singular = average.inst == INST_NULL && metric.desc.indom.is_null();
-            let number = json::number;
-            let line = json::Line {
-                time: average.last_time,
-                metric: &name.to_str(),
-                instance: match singular {
-                    true => None,
-                    false => json::instance(known.get(&average.inst), average.inst),
-                },
-                value: match enough {
-                    true => Ok(number(average.mean())),
-                    false => Err(ErrorCode::VALUE),
-                },
-                units: units.clone(),
-                more: match enough {
-                    true => vec![
-                        ("since", json::timestamp(average.first_time)),
-                        ("stochastic", number(average.stochastic())),
-                        ("minimum", number(average.min.0)),
-                        ("mintime", json::timestamp(average.min.1)),
-                        ("maximum", number(average.max.0)),
-                        ("maxtime", json::timestamp(average.max.1)),
-                        ("sum", number(average.total)),
-                        ("samples", average.count.into()),
-                    ],
-                    false => Vec::new(),
-                },
-            };
-            writeln!(out, "{line}")?;
-        }
-        Ok(())
-    }
-
-    fn metric(&self, out: &mut impl Write, name: &Text, metric: &Metric) -> io::Result<()> {
-        let w = &self.wanted;
-        let d = w.delimiter;
-        let units = metric.units(!w.sum);
-        let number = |v: f64| pcp::cformat::f(v, w.precision);
-        let whole = (self.window.end - self.window.start).as_secs_f64();
-        let instances = self.set.meta().all_instances(metric.desc.indom);
-        let instances = instances.unwrap_or_default().into_iter();
-        let known: HashMap<i32, Text> = instances.map(|i| (i.inst, i.name)).collect();
-        for average in &metric.instances {
-            let enough = average.count > 0;
-            let covered = (average.last_time - average.first_time).as_secs_f64();
-            let partly = metric.desc.sem == Semantics::Counter && covered < COVERED * whole;
-            if !enough || (partly && !w.sum) {
-                out.write_all(b"*")?;
-            }
-            out.write_all(name)?;
-            write!(out, "{d}")?;
-            if average.inst != INST_NULL || !metric.desc.indom.is_null() {
-                match known.get(&average.inst) {
-                    Some(name) => {
-                        out.write_all(b"[\"")?;
-                        out.write_all(name)?;
-                        out.write_all(b"\"]")?;
-                    }
-                    None => write!(out, "[{}]", average.inst)?,
-                }
-            }
-            if !enough {
-                writeln!(out, "{d}- insufficient archive data.")?;
-                continue;
-            }
-            if w.sum {
-                write!(out, "{d}{}", number(average.total))?;
-            }
-            if w.stochastic {
-                write!(out, "{d}{}", number(average.stochastic()))?;
-            }
-            if w.time {
-                write!(out, "{d}{}", number(average.mean()))?;
-            }
-            if w.min {
-                write!(out, "{d}{}", number(average.min.0))?;
-            }
-            if w.mintime {
-                write!(out, "{d}{}", self.when(average.min.1))?;
-            }
-            if w.max {
-                write!(out, "{d}{}", number(average.max.0))?;
-            }
-            if w.maxtime {
-                write!(out, "{d}{}", self.when(average.max.1))?;
-            }
-            if w.count {
-                write!(out, "{d}{}", average.count)?;
-            }
-            let width = (average.max.0 - average.min.0) / w.bins.max(1) as f64;
-            for (index, count) in average.bins.iter().enumerate() {
-                if width == 0.0 && index > 0 {
-                    write!(out, "{d}[]{d}{count}")?;
-                    continue;
-                }
-                let top = average.min.0 + width * (index + 1) as f64;
-                write!(out, "{d}[<={}]{d}{count}", number(top))?;
-            }
-            writeln!(out, "{d}{units}")?;
         }
         Ok(())
     }

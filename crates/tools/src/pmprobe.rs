@@ -1,55 +1,49 @@
 //! `pmprobe`: which metrics have values, and how many (pmprobe(1)).
 
 use std::io::{self, BufWriter, Write};
+use std::num::NonZero;
 
 use pcp::archive::ArchiveMode;
 use pcp::{Atom, Context, Error, ErrorCode, InDom, Pmid, Text, Timestamp, ValueSet};
 
 use crate::json;
-use crate::options::Spec;
-use crate::source::{self, Source};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmprobe [options] [metricname ...]
-
-General options:
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  --container=NAME      specify an individual container to be queried
-  --derived=FILE        load derived metric definitions from FILE(s)
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -d, --version         display version number and exit
-  -?, --help            show this usage message and exit
-
-Protocol options:
-  -b N, --batch=N       fetch at most N metrics at a time [128]
-
-Reporting options:
-  -f, --force           report all pmGetIndom or pmGetInDomArchive instances
-  -F, --faster          assume given metric names are PMNS leaf nodes
-  -I, --external        list external instance names
-  -i, --internal        list internal instance numbers
-  -V, --verbose         report PDU operations (verbose)
-  -v, --values          list metric values
-";
-
-const LONG: &[(&str, char)] = &[
-    ("batch", 'b'),
-    ("force", 'f'),
-    ("faster", 'F'),
-    ("external", 'I'),
-    ("internal", 'i'),
-    ("values", 'v'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmprobe",
+    words: "[options] [metricname ...]",
+    rows: &[
+        GENERAL,
+        ARCHIVE,
+        HOST,
+        CONTAINER,
+        DERIVED,
+        LOCAL,
+        SPEC_LOCAL,
+        NAMESPACE,
+        ORIGIN,
+        TIMEZONE,
+        HOST_ZONE,
+        long_flag('d', "version", "display version number and exit"),
+        HELP,
+        section("Protocol options"),
+        value('b', "batch", "N", "fetch at most N metrics at a time [128]"),
+        REPORTING,
+        flag('e', "", ""),
+        flag('f', "force", "report all pmGetIndom or pmGetInDomArchive instances"),
+        flag('F', "faster", "assume given metric names are PMNS leaf nodes"),
+        flag('I', "external", "list external instance names"),
+        flag('i', "internal", "list internal instance numbers"),
+        flag('V', "verbose", "report PDU operations (verbose)"),
+        flag('v', "values", "list metric values"),
+        JSON,
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 #[derive(Default)]
 struct Wanted {
@@ -66,77 +60,47 @@ struct Wanted {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG, &[json::LONG]].concat();
-    let spec = Spec {
-        tool: "pmprobe",
-        short: "a:b:dD:fFh:IiK:Ln:O:vVzZ:?",
-        long: &long,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    SPEC.run(|spec| probe(spec, args))
+}
+
+fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut wanted = Wanted::default();
     let mut source = Source::default();
     let mut batch = 128usize;
-    for (option, value) in &parsed.options {
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'f' => wanted.force = true,
             'F' => wanted.faster = true,
-            'V' => {}
-            &json::OPTION => wanted.json = true,
+            'V' | 'e' => {}
+            JSON_ONLY => wanted.json = true,
             'I' | 'i' if wanted.values => {
-                eprint!("pmprobe: at most one of -{option} and -v allowed\n{USAGE}");
-                return Ok(1);
+                return Err(spec.wrong(format!("at most one of -{option} and -v allowed")));
             }
             'I' => wanted.external = true,
             'i' => wanted.internal = true,
             'v' if wanted.internal || wanted.external => {
-                eprint!("pmprobe: at most one of -v and (-i or -I) allowed\n{USAGE}");
-                return Ok(1);
+                return Err(spec.wrong("at most one of -v and (-i or -I) allowed"));
             }
             'v' => wanted.values = true,
-            'd' => {
-                println!("pmprobe version {}", source::VERSION);
-                return Ok(0);
+            'b' => {
+                batch = spec
+                    .number::<NonZero<usize>>(value, "-b requires numeric argument")?
+                    .get()
             }
-            'b' => match value.as_deref().and_then(|v| v.parse().ok()) {
-                Some(number) if number > 0 => batch = number,
-                _ => {
-                    eprint!("pmprobe: -b requires numeric argument\n{USAGE}");
-                    return Ok(1);
-                }
-            },
-            letter => match source.option("pmprobe", *letter, value.as_deref()) {
-                Ok(true) => {}
-                Ok(false) => {
-                    eprint!("{USAGE}");
-                    return Ok(1);
-                }
-                Err(refusal) => return Ok(refusal.report(USAGE)),
-            },
+            _ => return Ok(false),
         }
-    }
-    let opened = source
-        .check("pmprobe")
-        .and_then(|()| source.open("pmprobe"));
-    let mut opened = match opened {
-        Ok(opened) => opened,
-        Err(refusal) => return Ok(refusal.report(USAGE)),
-    };
+        Ok(true)
+    })?;
+    let mut opened = source.open(spec)?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     if let Some(note) = &opened.note {
         writeln!(out, "{note}")?;
     }
     let mut names = Vec::new();
-    let roots = if parsed.words.is_empty() {
+    let roots = if words.is_empty() {
         vec![String::new()]
     } else {
-        parsed.words
+        words
     };
     for root in roots {
         if wanted.faster && !root.is_empty() {

@@ -6,58 +6,51 @@ use std::time::Duration;
 
 use pcp::archive::ArchiveMode;
 use pcp::timezone::Zone;
-use pcp::{Atom, Context, Desc, ErrorCode, Pmid, Semantics, Text, Timestamp, Type};
+use pcp::{
+    Atom, Context, Desc, Error, ErrorCode, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type,
+};
 
-use crate::options::Spec;
-use crate::source::{self, Opened, Refusal, Source, VERSION};
+use crate::json;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::{Opened, Source};
 
-const USAGE: &str = "\
-Usage: pmstat [options]
-
-General options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -g, --guimode         start in GUI mode with new time control
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -p N, --guiport=N     port for connection to existing time control
-  -S TIME, --start=TIME start of the time window
-  -s N, --samples=N     terminate after this many samples
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sampling interval
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-
-Alternate sources:
-  -H FILE, --hostsfile=FILE
-                        read metric source hosts from a file
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-
-Reporting options:
-  -l, --suffix          print last 7 charcters of the host name(s)
-  -P, --pause           pause between updates for archive replay
-  -x, --xcpu            extended CPU statistics reporting
-";
-
-const LONG: &[(&str, char)] = &[
-    ("guimode", 'g'),
-    ("guiport", 'p'),
-    ("hostsfile", 'H'),
-    ("suffix", 'l'),
-    ("pause", 'P'),
-    ("xcpu", 'x'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmstat",
+    words: "[options]",
+    rows: &[
+        GENERAL,
+        ALIGN,
+        ARCHIVE,
+        GUI_MODE,
+        HOST,
+        NAMESPACE,
+        ORIGIN,
+        GUI_PORT,
+        START,
+        SAMPLES,
+        FINISH,
+        INTERVAL,
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        section("Alternate sources"),
+        value('H', "hostsfile", "FILE", "read metric source hosts from a file"),
+        LOCAL,
+        REPORTING,
+        flag('l', "suffix", "print last 7 charcters of the host name(s)"),
+        flag('P', "pause", "pause between updates for archive replay"),
+        flag('x', "xcpu", "extended CPU statistics reporting"),
+        JSON,
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// Between lines, unless it is said.
-const INTERVAL: Timestamp = Timestamp { sec: 5, nsec: 0 };
+const EVERY: Timestamp = Timestamp { sec: 5, nsec: 0 };
 /// Lines between headings.
 const PAGE: u64 = 21;
 /// Characters of a host's name.
@@ -94,46 +87,25 @@ const METRICS: &[&str] = &[
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG].concat();
-    let spec = Spec {
-        tool: "pmstat",
-        short: "A:a:D:gh:H:K:lLn:O:p:PS:s:T:t:VxzZ:?",
-        long: &long,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
+    SPEC.run(|spec| {
+        let mut request = Request::default();
+        let mut source = Source::default();
+        let take = |letter, value: &str| request.option(letter, value);
+        spec.parse_and_check(args, &mut source, take, |words| match words {
+            [] => Ok(()),
+            _ => Err(spec.wrong("too many options")),
+        })?;
+        request.source = source;
+        if request.gui {
+            let what = "pmstat: time control by pmtime is not available\n";
+            return Err(Refusal::Failed(what.to_owned()));
         }
-    };
-    let mut request = Request::default();
-    for (option, value) in &parsed.options {
-        match (option, value.as_deref()) {
-            ('V', _) => {
-                eprintln!("pmstat version {VERSION}");
-                return Ok(0);
-            }
-            ('?', _) => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            (letter, value) => {
-                if let Err(refusal) = request.option(*letter, value) {
-                    return Ok(refusal.report(USAGE));
-                }
-            }
+        if request.pause && request.archives.is_empty() {
+            return Err(spec.wrong("-P can only be used with archives"));
         }
-    }
-    if !parsed.words.is_empty() {
-        eprint!("pmstat: too many options\n{USAGE}");
-        return Ok(1);
-    }
-    match request.open() {
-        Ok(hosts) => request.report(hosts),
-        Err(refusal) => Ok(refusal.report(USAGE)),
-    }
+        let hosts = request.open(spec)?;
+        Ok(request.report(hosts)?)
+    })
 }
 
 #[derive(Default)]
@@ -143,6 +115,8 @@ struct Request {
     hosts: Vec<String>,
     suffix: bool,
     pause: bool,
+    gui: bool,
+    json: bool,
     extended: bool,
 }
 
@@ -155,14 +129,22 @@ struct Host {
 }
 
 impl Request {
-    fn option(&mut self, letter: char, value: Option<&str>) -> Result<(), Refusal> {
-        let text = value.unwrap_or("");
+    fn option(&mut self, letter: char, value: &str) -> Result<bool, Refusal> {
         match letter {
-            'a' => self.archives.push(text.to_owned()),
-            'h' => self.hosts.push(text.to_owned()),
+            'a' => {
+                self.archives.push(value.to_owned());
+                return Ok(false);
+            }
+            'h' => {
+                self.hosts.push(value.to_owned());
+                return Ok(self.hosts.len() > 1);
+            }
             'H' => {
-                let list = std::fs::read_to_string(text).map_err(|error| {
-                    Refusal::Failed(format!("pmstat: {text}: {}\n", ErrorCode::from(&error)))
+                let list = std::fs::read_to_string(value).map_err(|error| {
+                    Refusal::Failed(format!(
+                        "pmstat: cannot open hosts file {value}: {}\n",
+                        ErrorCode::from(&error)
+                    ))
                 })?;
                 let names = list.lines().map(str::trim).filter(|l| !l.is_empty());
                 self.hosts.extend(names.map(str::to_owned));
@@ -170,24 +152,16 @@ impl Request {
             'l' => self.suffix = true,
             'P' => self.pause = true,
             'x' => self.extended = true,
-            'g' | 'p' => {
-                let what = "pmstat: time control by pmtime is not available\n";
-                return Err(Refusal::Failed(what.to_owned()));
-            }
-            letter => {
-                self.source.option("pmstat", letter, value)?;
-            }
+            JSON_ONLY => self.json = true,
+            'g' => self.gui = true,
+            'p' => {}
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Opens all sources; those that can't be opened are reported and left out.
-    fn open(&self) -> Result<Vec<Host>, Refusal> {
-        if !self.archives.is_empty() && !self.hosts.is_empty() {
-            let what = "pmstat: only one host or archive allowed\n";
-            return Err(Refusal::Usage(what.to_owned()));
-        }
-        self.source.check("pmstat")?;
+    fn open(&self, spec: &Spec) -> Result<Vec<Host>, Refusal> {
         let mut sources: Vec<Source> = Vec::new();
         let names = self.archives.iter().map(|a| (Some(a), None));
         let names = names.chain(self.hosts.iter().map(|h| (None, Some(h))));
@@ -203,7 +177,7 @@ impl Request {
         }
         let mut hosts = Vec::new();
         for source in sources {
-            match Host::open(&source) {
+            match Host::open(spec, &source) {
                 Ok(host) => hosts.push(host),
                 Err(what) => eprintln!("pmstat: {what}"),
             }
@@ -224,18 +198,19 @@ impl Request {
         let zone = first.opened.zone.clone();
         let window = first.opened.window;
         let archive = matches!(first.opened.context, Context::Archive(_));
-        if let Some(note) = &first.opened.note {
+        if let Some(note) = first.opened.note.as_ref().filter(|_| !self.json) {
             writeln!(out, "{note}")?;
         }
         let interval = self
             .source
             .interval
             .filter(|t| *t > Timestamp::ZERO)
-            .unwrap_or(INTERVAL);
+            .unwrap_or(EVERY);
         let mut samples = self.source.samples.filter(|n| *n > 0);
         let span = (window.end - window.origin).as_nanos();
-        if samples.is_none() && self.source.window.finish.is_some() {
-            samples = u64::try_from(span / interval.as_nanos()).ok();
+        if self.source.window.finish.is_some() {
+            let within = u64::try_from(span / interval.as_nanos()).ok();
+            samples = samples.max(within);
         }
         let mut start = if archive {
             window.origin
@@ -256,7 +231,7 @@ impl Request {
         let mut due = Timestamp::now();
         let mut done = 0;
         while samples.is_none_or(|n| done < n) {
-            if done % PAGE == 0 {
+            if done % PAGE == 0 && !self.json {
                 self.heading(&mut out, &hosts, start, &zone)?;
             }
             if pause {
@@ -268,17 +243,19 @@ impl Request {
             start = start + interval;
             let several = hosts.len() > 1;
             for host in &mut hosts {
-                if several {
+                if several && !self.json {
                     write!(out, "{:<NODE$}", node(&host.name, self.suffix))?;
                 }
                 match host.fetch() {
+                    Ok(values) if self.json => host.lines(&mut out, &values)?,
+                    Err(Missing::NoData | Missing::Lost) if self.json => {}
                     Ok(values) => writeln!(out, "{}", self.line(&values, several))?,
                     Err(Missing::NoData) => writeln!(out, " No data in the archive")?,
                     Err(Missing::Lost) => writeln!(out, " Fetch failed. Reconnecting ...")?,
                     Err(Missing::Failed(code)) => {
                         writeln!(out, " pmFetchGroup: {code}")?;
                         out.flush()?;
-                        return Ok(0);
+                        return Ok(1);
                     }
                 }
             }
@@ -369,7 +346,8 @@ impl Request {
             sum(cpu("idle"), cpu("wait.total"))
         };
         let wait = cpu("wait.total").filter(|_| self.extended);
-        let parts = [user, system, idle, wait, cpu("steal")];
+        let steal = cpu("steal").or(Some(0.0));
+        let parts = [user, system, idle, wait, steal];
         let total: f64 = parts.iter().flatten().sum();
         let shown = if self.extended { 5 } else { 3 };
         for part in parts.into_iter().take(shown) {
@@ -426,17 +404,16 @@ fn thousands(value: f64) -> String {
 }
 
 impl Host {
-    fn open(source: &Source) -> Result<Host, String> {
+    fn open(spec: &Spec, source: &Source) -> Result<Host, String> {
         let place = source.archives.clone().or_else(|| source.host.clone());
-        let mut opened =
-            source
-                .open("pmstat")
-                .map_err(|refusal| match (refusal, source.context()) {
-                    (_, Err(error)) => format!("Cannot create fetchgroup: {}", error.code()),
-                    (Refusal::Usage(text) | Refusal::Failed(text), Ok(_)) => {
-                        text.trim_start_matches("pmstat: ").trim_end().to_owned()
-                    }
-                })?;
+        let opened = source.open(spec);
+        let mut opened = opened.map_err(|refusal| match (refusal, source.context()) {
+            (_, Err(error)) => format!("Cannot create fetchgroup: {}", error.code()),
+            (refusal, Ok(_)) => {
+                let text = refusal.text();
+                text.trim_start_matches("pmstat: ").trim_end().to_owned()
+            }
+        })?;
         let names: Vec<Text> = METRICS.iter().map(|n| Text::from(*n)).collect();
         let found = opened
             .context
@@ -462,16 +439,46 @@ impl Host {
         })
     }
 
+    /// Values as lines of JSON, with the host that they are of.
+    fn lines(&self, out: &mut dyn Write, values: &HashMap<&'static str, f64>) -> io::Result<()> {
+        let time = self.before.as_ref().map_or_else(Timestamp::now, |b| b.0);
+        for metric in METRICS {
+            let (Some(value), Some(desc)) = (values.get(metric), self.metrics.get(metric)) else {
+                continue;
+            };
+            let mut units = desc.units;
+            if *metric == "swap.used" {
+                // Kilobytes, as they are shown.
+                units.scale_space = 1;
+            }
+            if desc.sem == Semantics::Counter {
+                units.dim_time -= 1;
+                if units.dim_time == -1 {
+                    units.scale_time = TIME_SEC;
+                }
+            }
+            let line = json::Line {
+                time,
+                metric,
+                instance: (!desc.indom.is_null()).then(|| "1 minute".to_owned()),
+                value: Ok(json::number(*value)),
+                units: units.to_string(),
+                more: vec![("host", self.name.as_str().into())],
+            };
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+
     /// Values of now, counters as rates since the fetch before.
     fn fetch(&mut self) -> Result<HashMap<&'static str, f64>, Missing> {
         let pmids: Vec<Pmid> = self.metrics.values().map(|d| d.pmid).collect();
-        let early = match &self.opened.context {
-            Context::Archive(archive) => archive.origin() < archive.label().start,
-            Context::Host(_) => false,
-        };
         let fetched = match self.opened.context.fetch(&pmids) {
             Ok(fetched) => fetched,
-            Err(_) if early => return Err(Missing::NoData),
+            // Where the first sample is aligned to a second PCP's pmstat gives up.
+            Err(Error::Code(ErrorCode::EOL)) if self.opened.window.origin.nsec != 0 => {
+                return Err(Missing::NoData);
+            }
             Err(error) => {
                 let Context::Host(host) = &mut self.opened.context else {
                     return Err(Missing::Failed(error.code()));

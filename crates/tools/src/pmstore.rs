@@ -7,101 +7,61 @@ use pcp::{
     ValueSet, print_value,
 };
 
-use crate::options::Spec;
-use crate::source::{self, Source};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
-const USAGE: &str = "\
-Usage: pmstore [options] metricname value
-
-General options:
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-
-Value options:
-  -F, --fetch           perform pmFetch after pmStore to confirm value
-  -f, --force           store the value even if there is no current value set
-  -i INSTS, --insts=INSTS
-                        restrict store to comma-separated list of instances
-";
-
-const LONG: &[(&str, char)] = &[
-    ("debug", 'D'),
-    ("host", 'h'),
-    ("local-PMDA", 'L'),
-    ("spec-local", 'K'),
-    ("namespace", 'n'),
-    ("version", 'V'),
-    ("help", '?'),
-    ("fetch", 'F'),
-    ("force", 'f'),
-    ("insts", 'i'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmstore",
+    words: "[options] metricname value",
+    rows: &[
+        GENERAL,
+        HOST,
+        LOCAL,
+        SPEC_LOCAL,
+        NAMESPACE,
+        SHOW_VERSION,
+        HELP,
+        section("Value options"),
+        flag('F', "fetch", "perform pmFetch after pmStore to confirm value"),
+        flag('f', "force", "store the value even if there is no current value set"),
+        value('i', "insts", "INSTS", "restrict store to comma-separated list of instances"),
+    ],
+    words_end_options: true,
+    source_in_words: false,
+};
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let spec = Spec {
-        tool: "pmstore",
-        short: "+D:fFh:i:K:Ln:V?",
-        long: LONG,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
+    SPEC.run(|spec| store(spec, args))
+}
+
+fn store(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut source = Source::default();
     let mut request = Request::default();
-    for (option, value) in &parsed.options {
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'f' => request.force = true,
             'F' => request.confirm = true,
             'i' => {
-                let value = value.as_deref().unwrap_or("");
                 let names = value.split(|c: char| c == ',' || c.is_whitespace());
                 let names = names.filter(|n| !n.is_empty()).map(str::to_owned);
                 request.instances.extend(names);
             }
-            'V' => {
-                eprintln!("pmstore version {}", source::VERSION);
-                return Ok(0);
-            }
-            'h' if source.host.is_some() => {
-                let again = value.as_deref().unwrap_or("");
-                eprint!("pmstore: too many hosts requested: {again}\n{USAGE}");
-                return Ok(1);
-            }
-            letter => match source.option("pmstore", *letter, value.as_deref()) {
-                Ok(true) => {}
-                Ok(false) => {
-                    eprint!("{USAGE}");
-                    return Ok(1);
-                }
-                Err(refusal) => return Ok(refusal.report(USAGE)),
-            },
+            _ => return Ok(false),
         }
-    }
-    let [name, value] = parsed.words.as_slice() else {
-        eprint!("{USAGE}");
-        return Ok(1);
+        Ok(true)
+    })?;
+    let [name, value] = words.as_slice() else {
+        return Err(Refusal::Usage(String::new()));
     };
     request.name.clone_from(name);
     request.value.clone_from(value);
-    let mut opened = match source.open("pmstore") {
-        Ok(opened) => opened,
-        Err(refusal) => return Ok(refusal.report(USAGE)),
-    };
+    let mut opened = source.open(spec)?;
     match request.carry_out(&mut opened.context) {
         Ok(lines) => {
             io::stdout().lock().write_all(&lines)?;

@@ -16,58 +16,48 @@ use pcp::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::options::Spec;
-use crate::source::{self, Opened, Refusal, Source, VERSION};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::{Opened, Source};
 use screen::{Key, Screen};
 use view::{Layout, Reading, Row};
 
-const USAGE: &str = "\
-Usage: pmtop [options] [metricname[instance,...] ...]
-
-Shows metrics, or all below a name, live on a terminal, with a line of their past: counters as rates, times as shares.
-Without names: load, processors, memory, disks and network. Keys: q quits, space pauses, arrows and pages scroll.
-
-General options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -S TIME, --start=TIME start of the time window
-  -s N, --samples=N     terminate after this many samples, as plain text
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sampling interval [default 1 second]
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-  --container=NAME      specify an individual container to be queried
-  --derived=FILE        load derived metric definitions from FILE(s)
-
-Reporting options:
-  -d, --delay           delay, pause between updates for archive replay
-  -i INST, --instances=INST
-                        comma-separated metrics instance list
-  -j, --json            a JSON object for each sample, one in a line
-  -p, --plain           plain text, also on a terminal
-  -r, --raw             output raw counter values (no rate conversion)
-";
-
-const LONG: &[(&str, char)] = &[
-    ("delay", 'd'),
-    ("instances", 'i'),
-    ("json", 'j'),
-    ("plain", 'p'),
-    ("raw", 'r'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmtop",
+    words: "[options] [metricname[instance,...] ...]",
+    rows: &[
+        text("\n"),
+        text("Shows metrics, or all below a name, live on a terminal, with a line of their past: counters as rates, times as shares.\n"),
+        text("Without names: load, processors, memory, disks and network. Keys: q quits, space pauses, arrows and pages scroll.\n"),
+        GENERAL,
+        ALIGN,
+        ARCHIVE,
+        HOST,
+        NAMESPACE,
+        ORIGIN,
+        START,
+        value('s', "samples", "N", "terminate after this many samples, as plain text"),
+        FINISH,
+        value('t', "interval", "DELTA", "sampling interval [default 1 second]"),
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        SPEC_LOCAL,
+        LOCAL,
+        CONTAINER,
+        DERIVED,
+        REPORTING,
+        flag('d', "delay", "delay, pause between updates for archive replay"),
+        value('i', "instances", "INST", "comma-separated metrics instance list"),
+        flag('j', "json", "a JSON object for each sample, one in a line"),
+        flag('p', "plain", "plain text, also on a terminal"),
+        flag('r', "raw", "output raw counter values (no rate conversion)"),
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// What is shown when nothing is asked for; what a source does not have is left out.
 const DEFAULT: &[&str] = &[
@@ -91,25 +81,7 @@ const DEFAULT: &[&str] = &[
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG].concat();
-    let spec = Spec {
-        tool: "pmtop",
-        short: "a:A:dD:h:i:jK:Ln:O:prs:S:t:T:VzZ:?",
-        long: &long,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
-    match Pmtop::new(parsed) {
-        Ok(Some(mut pmtop)) => pmtop.run(),
-        Ok(None) => Ok(0),
-        Err(refusal) => Ok(refusal.report(USAGE)),
-    }
+    SPEC.run(|spec| Ok(Pmtop::new(spec, args)?.run()?))
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -195,32 +167,25 @@ fn names(list: &str) -> Vec<String> {
 }
 
 impl Pmtop {
-    fn new(parsed: crate::options::Parsed) -> Result<Option<Pmtop>, Refusal> {
+    fn new(spec: &Spec, args: Vec<String>) -> Result<Pmtop, Refusal> {
         let mut source = Source::default();
         let (mut form, mut delay, mut raw, mut wanted) =
             (Form::default(), false, false, Vec::new());
-        for (option, value) in &parsed.options {
+        let words = spec.parse(args, &mut source, |option, value| {
             match option {
                 'd' => delay = true,
-                'i' => wanted.extend(names(value.as_deref().unwrap_or(""))),
+                'i' => wanted.extend(names(value)),
                 'j' => form = Form::Json,
                 'p' if form != Form::Json => form = Form::Plain,
                 'p' => {}
                 'r' => raw = true,
-                'V' => {
-                    eprintln!("pmtop version {VERSION}");
-                    return Ok(None);
-                }
-                '?' => return Err(Refusal::Usage(String::new())),
-                letter => {
-                    source.option("pmtop", *letter, value.as_deref())?;
-                }
+                _ => return Ok(false),
             }
-        }
-        source.check("pmtop")?;
-        let source = source.with_environment("pmtop")?;
-        let mut opened = source.open("pmtop")?;
-        let metrics = metrics(&mut opened.context, &parsed.words, &wanted, raw)?;
+            Ok(true)
+        })?;
+        let source = source.with_environment(spec)?;
+        let mut opened = source.open(spec)?;
+        let metrics = metrics(&mut opened.context, &words, &wanted, raw)?;
         if form == Form::Screen && (source.samples.is_some() || !io::stdout().is_terminal()) {
             form = Form::Plain;
         }
@@ -236,7 +201,7 @@ impl Pmtop {
                 opened.window.origin,
             );
         }
-        Ok(Some(Pmtop {
+        Ok(Pmtop {
             opened,
             metrics,
             form,
@@ -248,7 +213,7 @@ impl Pmtop {
             places: HashMap::new(),
             before: HashMap::new(),
             last: None,
-        }))
+        })
     }
 
     fn is_archive(&self) -> bool {

@@ -1,5 +1,7 @@
 //! `pmval`: the values of one metric over time (pmval(1)).
 
+mod table;
+
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
@@ -10,66 +12,50 @@ use pcp::{
     Text, Timestamp, Type, Units,
 };
 
-use crate::json;
-use crate::options::Spec;
-use crate::source::{self, Opened, Refusal, Source, VERSION};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::{Opened, Source};
 
-const USAGE: &str = "\
-Usage: pmval [options] metricname
-
-General options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -g, --guimode         start in GUI mode with new time control
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -p N, --guiport=N     port for connection to existing time control
-  -S TIME, --start=TIME start of the time window
-  -s N, --samples=N     terminate after this many samples
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sampling interval
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-  --container=NAME      specify an individual container to be queried
-  --derived=FILE        load derived metric definitions from FILE(s)
-
-Reporting options:
-  -d, --delay           delay, pause between updates for archive replay
-  -f N, --precision=N   fixed output format with N digits precision
-  -i INST, --instances=INST
-                        comma-separated metrics instance list
-  -r, --raw             output raw counter values (no rate conversion)
-  -U FILE, --nointerp=FILE
-                        non-interpolated fetching; ignores interval
-  -v, --verbose         increase diagnostic output
-  -w N, --width=N       set the width of each column of output
-  -x VALUE, --filter=VALUE
-                        store to the metric before fetching (filter)
-  -X, --timestamp       include date and microseconds in reported timestamps
-";
-
-const LONG: &[(&str, char)] = &[
-    ("delay", 'd'),
-    ("precision", 'f'),
-    ("instances", 'i'),
-    ("raw", 'r'),
-    ("nointerp", 'U'),
-    ("verbose", 'v'),
-    ("width", 'w'),
-    ("filter", 'x'),
-    ("timestamp", 'X'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmval",
+    words: "[options] metricname",
+    rows: &[
+        GENERAL,
+        ALIGN,
+        ARCHIVE,
+        GUI_MODE,
+        HOST,
+        NAMESPACE,
+        ORIGIN,
+        GUI_PORT,
+        START,
+        SAMPLES,
+        FINISH,
+        INTERVAL,
+        TIMEZONE,
+        HOST_ZONE,
+        SHOW_VERSION,
+        HELP,
+        SPEC_LOCAL,
+        LOCAL,
+        CONTAINER,
+        DERIVED,
+        REPORTING,
+        flag('d', "delay", "delay, pause between updates for archive replay"),
+        value('f', "precision", "N", "fixed output format with N digits precision"),
+        value('i', "instances", "INST", "comma-separated metrics instance list"),
+        flag('r', "raw", "output raw counter values (no rate conversion)"),
+        value('U', "nointerp", "FILE", "non-interpolated fetching; ignores interval"),
+        flag('v', "verbose", "increase diagnostic output"),
+        value('w', "width", "N", "set the width of each column of output"),
+        value('x', "filter", "VALUE", "store to the metric before fetching (filter)"),
+        flag('X', "timestamp", "include date and microseconds in reported timestamps"),
+        JSON,
+    ],
+    words_end_options: false,
+    source_in_words: true,
+};
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
@@ -84,27 +70,14 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run_as(tool: &'static str, args: Vec<String>) -> io::Result<u8> {
-    let long = [source::LONG, LONG, &[json::LONG]].concat();
-    let usage = USAGE.replace("pmval", tool);
-    let spec = Spec {
-        tool,
-        short: "a:A:dD:f:gh:i:K:Ln:O:p:rs:S:t:T:U:vVw:x:XzZ:?",
-        long: &long,
-        usage: &usage,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
-    match Pmval::new(tool, parsed) {
-        Ok(Some(pmval)) if pmval.has_events() => pmval.events(),
-        Ok(Some(mut pmval)) => pmval.run(),
-        Ok(None) => Ok(0),
-        Err(refusal) => Ok(refusal.report(&usage)),
-    }
+    let spec = Spec { tool, ..SPEC };
+    spec.run(|spec| {
+        let mut pmval = Pmval::new(spec, args)?;
+        Ok(match pmval.has_events() {
+            true => pmval.events()?,
+            false => pmval.run()?,
+        })
+    })
 }
 
 struct Pmval {
@@ -171,69 +144,45 @@ fn metric_spec(text: &str) -> (Option<(char, &str)>, &str, Option<&str>) {
 }
 
 impl Pmval {
-    fn new(tool: &'static str, parsed: crate::options::Parsed) -> Result<Option<Pmval>, Refusal> {
+    fn new(spec: &Spec, args: Vec<String>) -> Result<Pmval, Refusal> {
+        let tool = spec.tool;
         let mut source = Source::default();
-        let (mut recorded, mut raw, mut delay, mut dates) = (false, false, false, 0);
+        let (mut recorded, mut raw, mut delay, mut dates) = (None, false, false, 0);
         let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
         let mut filter = None;
         let (mut gui, mut port, mut json) = (false, false, false);
-        let number = |option: char, value: &Option<String>| {
-            let number = value.as_deref().and_then(|v| v.parse::<usize>().ok());
-            number.ok_or_else(|| {
-                Refusal::Usage(format!("{tool}: -{option} requires +ve numeric argument\n"))
-            })
-        };
-        for (option, value) in &parsed.options {
+        let words = spec.parse(args, &mut source, |option, value| {
+            let numeric = format!("-{option} requires +ve numeric argument");
             match option {
                 'd' => delay = true,
-                'f' => precision = Some(number('f', value)?),
-                'w' => width = Some(number('w', value)?),
-                'i' => wanted.extend(instance_list(value.as_deref().unwrap_or(""))),
+                'f' => precision = Some(spec.number::<usize>(value, &numeric)?),
+                'w' => width = Some(spec.number::<usize>(value, &numeric)?),
+                'i' => wanted.extend(instance_list(value)),
                 'r' => raw = true,
-                'U' => {
-                    recorded = true;
-                    source.archives = None;
-                    source.option(tool, 'a', value.as_deref())?;
-                }
+                'U' => recorded = Some(value.to_owned()),
                 'v' => {}
-                &json::OPTION => json = true,
-                'x' => filter = value.clone(),
+                JSON_ONLY => json = true,
+                'x' => filter = Some(value.to_owned()),
                 'g' => gui = true,
                 'p' => port = true,
-                'h' if source.host.is_some() => {
-                    let again = value.as_deref().unwrap_or("");
-                    return Err(Refusal::Usage(format!(
-                        "{tool}: too many hosts requested: {again}\n"
-                    )));
-                }
                 'X' => dates += 1,
-                'V' => {
-                    eprintln!("{tool} version {VERSION}");
-                    return Ok(None);
-                }
-                '?' => return Err(Refusal::Usage(String::new())),
-                letter => {
-                    if !source.option(tool, *letter, value.as_deref())? {
-                        return Err(Refusal::Failed(format!(
-                            "{tool}: option -{letter} is not available\n"
-                        )));
-                    }
-                }
+                _ => return Ok(false),
             }
+            Ok(true)
+        })?;
+        if recorded.is_some() {
+            source.archives.clone_from(&recorded);
+            source.check(spec)?;
         }
-        source.check(tool)?;
         if gui && port {
-            return Err(Refusal::Usage(format!(
-                "{tool}: at most one of -g and -p allowed\n"
-            )));
+            return Err(spec.wrong("at most one of -g and -p allowed"));
         }
-        let [word] = parsed.words.as_slice() else {
-            let what = if parsed.words.is_empty() {
-                "no metricname specified"
-            } else {
-                "too many arguments"
-            };
-            return Err(Refusal::Usage(format!("{tool}: error - {what}\n")));
+        let [word] = words.as_slice() else {
+            let few = words.is_empty();
+            return Err(spec.wrong(match few {
+                true => "error - no metricname specified",
+                false => "error - too many arguments",
+            }));
         };
         let (place, name, instances) = metric_spec(word);
         if name.is_empty() {
@@ -251,17 +200,15 @@ impl Pmval {
         if let Some((letter, place)) = place {
             let (archive, host) = (source.archives.is_some(), source.host.is_some());
             if letter == 'a' && host || letter == 'h' && archive {
-                return Err(Refusal::Usage(format!(
-                    "{tool}: only one host or archive allowed\n"
-                )));
+                return Err(spec.wrong("only one host or archive allowed"));
             }
-            source.option(tool, letter, Some(place))?;
+            source.option(spec, letter, place)?;
         }
         if let Some(instances) = instances {
             wanted.extend(instance_list(instances));
         }
-        let source = source.with_environment(tool)?;
-        let mut opened = source.open(tool)?;
+        let source = source.with_environment(spec)?;
+        let mut opened = source.open(spec)?;
         if let Some(note) = opened.note.as_ref().filter(|_| !json) {
             println!("{note}");
         }
@@ -319,7 +266,13 @@ impl Pmval {
             Type::Float => 13,
             _ => 21,
         };
-        Ok(Some(Pmval {
+        let width = width.unwrap_or(own_width);
+        if let Some(digits) = precision.filter(|digits| digits + 1 >= width) {
+            return Err(Refusal::Failed(format!(
+                "{tool}: -f {digits} too large for column width {width}\n"
+            )));
+        }
+        Ok(Pmval {
             tool,
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
             archive_name: source.archives.clone().unwrap_or_default(),
@@ -327,18 +280,18 @@ impl Pmval {
             desc,
             instances,
             named: false,
-            recorded,
+            recorded: recorded.is_some(),
             raw: !rate,
             delay,
             precision,
-            width: width.unwrap_or(own_width),
+            width,
             dates,
             json,
             pmid,
             scale,
             opened,
             source,
-        }))
+        })
     }
 
     fn heading(&mut self, samples: Option<i128>, step: Timestamp) -> io::Result<()> {
@@ -548,251 +501,6 @@ impl Pmval {
             instances: self.instances,
         }
         .run()
-    }
-
-    fn numbers(&self, values: &[InstanceValue]) -> HashMap<i32, f64> {
-        let number = |v: &InstanceValue| {
-            let atom = Atom::extract(&v.value, self.desc.ty).ok()?;
-            Some((v.inst, atom.as_f64()?))
-        };
-        values.iter().filter_map(number).collect()
-    }
-
-    /// Values of an archive have their times; those of a host are of now.
-    fn has_times(&self) -> bool {
-        matches!(self.opened.context, Context::Archive(_))
-    }
-
-    fn no_values(&mut self) -> io::Result<()> {
-        let indent = if self.has_times() { "  " } else { "" };
-        writeln!(self.out, "{indent}No values available")
-    }
-
-    fn stamp(&mut self, time: Timestamp) -> io::Result<()> {
-        if !self.has_times() {
-            return Ok(());
-        }
-        let zone = &self.opened.zone;
-        let text = match self.dates {
-            0 => zone.clock(time, 3),
-            1 => zone.date(time, 6),
-            _ => zone.date(time, 9),
-        };
-        self.out.write_all(text.as_bytes())
-    }
-
-    fn labels(&mut self) -> io::Result<()> {
-        if !std::mem::replace(&mut self.named, true)
-            && self.instances.iter().any(|i| i.name.len() > self.width)
-        {
-            for (number, instance) in self.instances.iter().enumerate() {
-                write!(self.out, "full label for instance[{number}]: ")?;
-                self.out.write_all(&instance.name)?;
-                self.out.write_all(b"\n")?;
-            }
-        }
-        self.out.write_all(b"\n")?;
-        let stamp = match self.dates {
-            _ if !self.has_times() => 0,
-            0 => 12,
-            1 => 31,
-            _ => 34,
-        };
-        write!(self.out, "{:stamp$}", "")?;
-        let width = self.width;
-        // The names of rates stand over the digits before the point.
-        let inner = width.saturating_sub(3);
-        let long = self.instances.iter().any(|i| i.name.len() > inner);
-        let inner = if self.raw || self.precision.is_some() || long {
-            width
-        } else {
-            inner
-        };
-        for instance in &self.instances {
-            let name = instance.name.to_str();
-            let shown: String = name.chars().take(width).collect();
-            let text = format!("{shown:>inner$}");
-            write!(self.out, "{text:<width$} ")?;
-        }
-        self.out.write_all(b"\n")
-    }
-
-    fn row(&mut self, values: &[InstanceValue]) -> io::Result<()> {
-        if self.desc.indom.is_null() {
-            if let Some(value) = values.first() {
-                self.value(value)?;
-            }
-            return self.out.write_all(b"\n");
-        }
-        for number in 0..self.instances.len() {
-            let inst = self.instances.get(number).map(|i| i.inst);
-            match values.iter().find(|v| Some(v.inst) == inst) {
-                Some(value) => self.value(value)?,
-                None => write!(self.out, "{:>width$}", "?", width = self.width)?,
-            }
-            self.out.write_all(b" ")?;
-        }
-        self.out.write_all(b"\n")
-    }
-
-    /// Speaks of values of instances that no column is for, and looks for those anew. False when there are any.
-    fn unknown(&mut self, values: &[InstanceValue]) -> io::Result<bool> {
-        if self.desc.indom.is_null() {
-            return Ok(true);
-        }
-        let mut known = true;
-        for value in values {
-            if self.instances.iter().any(|i| i.inst == value.inst) {
-                continue;
-            }
-            known = false;
-            self.out.write_all(b"Warning: value=")?;
-            self.out
-                .write_all(&pcp::print_value(&value.value, self.desc.ty, 1))?;
-            writeln!(self.out, ", but instance={} is unknown", value.inst)?;
-        }
-        if !known && let Ok(now) = self.opened.context.instances(self.desc.indom) {
-            self.instances = now;
-        }
-        Ok(known)
-    }
-
-    fn value(&mut self, value: &InstanceValue) -> io::Result<()> {
-        match Atom::extract(&value.value, self.desc.ty) {
-            Ok(Atom::Float(v)) => self.real(v.into()),
-            Ok(Atom::Double(v)) => self.real(v),
-            _ => {
-                let text = pcp::print_value(&value.value, self.desc.ty, self.width);
-                self.out.write_all(&text)
-            }
-        }
-    }
-
-    /// What a counter grew by in a second. One that went back began anew, unless the environment says that it went around.
-    fn rate(&self, then: f64, now: f64, elapsed: f64) -> Option<f64> {
-        let wrap = match self.desc.ty {
-            _ if std::env::var_os("PCP_COUNTER_WRAP").is_none() => 0.0,
-            Type::I32 | Type::U32 => 4_294_967_296.0,
-            Type::I64 | Type::U64 => 18_446_744_073_709_551_616.0,
-            _ => 0.0,
-        };
-        let mut delta = now - then;
-        if delta < 0.0 {
-            delta += wrap;
-        }
-        Some(delta / elapsed * self.scale)
-    }
-
-    fn line(
-        &mut self,
-        time: Timestamp,
-        inst: Option<i32>,
-        value: Result<serde_json::Value, ErrorCode>,
-    ) -> io::Result<()> {
-        let named = |inst: i32| {
-            let known = self.instances.iter().find(|i| i.inst == inst);
-            json::instance(known.map(|i| &i.name), inst)
-        };
-        let mut units = self.desc.units;
-        if !self.raw {
-            units.dim_time -= 1;
-            if units.dim_time == -1 {
-                units.scale_time = TIME_SEC;
-            }
-        }
-        let line = json::Line {
-            time,
-            metric: &self.name,
-            instance: inst.filter(|_| !self.desc.indom.is_null()).and_then(named),
-            value,
-            units: units.to_string(),
-            more: Vec::new(),
-        };
-        writeln!(self.out, "{line}")
-    }
-
-    fn lines(&mut self, time: Timestamp, values: &[InstanceValue]) -> io::Result<()> {
-        for value in values {
-            let atom = Atom::extract(&value.value, self.desc.ty);
-            self.line(time, Some(value.inst), atom.map(|atom| json::value(&atom)))?;
-        }
-        Ok(())
-    }
-
-    fn rate_lines(
-        &mut self,
-        time: Timestamp,
-        before: &HashMap<i32, f64>,
-        now: &HashMap<i32, f64>,
-        elapsed: f64,
-    ) -> io::Result<()> {
-        let mut insts: Vec<i32> = now.keys().copied().collect();
-        insts.sort_unstable();
-        for inst in insts {
-            let rate = |inst: i32| self.rate(*before.get(&inst)?, *now.get(&inst)?, elapsed);
-            // A counter that went back says nothing of the time between.
-            let value = match rate(inst).filter(|rate| *rate >= 0.0) {
-                Some(rate) => Ok(json::number(rate)),
-                None => Err(ErrorCode::VALUE),
-            };
-            self.line(time, Some(inst), value)?;
-        }
-        Ok(())
-    }
-
-    fn rates(
-        &mut self,
-        before: &HashMap<i32, f64>,
-        now: &HashMap<i32, f64>,
-        elapsed: f64,
-    ) -> io::Result<()> {
-        let rate = |inst: i32| self.rate(*before.get(&inst)?, *now.get(&inst)?, elapsed);
-        if self.desc.indom.is_null() {
-            match now.keys().next().and_then(|inst| rate(*inst)) {
-                Some(rate) => self.real(rate)?,
-                None => write!(self.out, "{:>width$}", "?", width = self.width)?,
-            }
-            return self.out.write_all(b"\n");
-        }
-        let found: Vec<Option<f64>> = self.instances.iter().map(|i| rate(i.inst)).collect();
-        for rate in found {
-            match rate {
-                Some(rate) => self.real(rate)?,
-                None => write!(self.out, "{:>width$}", "?", width = self.width)?,
-            }
-            self.out.write_all(b" ")?;
-        }
-        self.out.write_all(b"\n")
-    }
-
-    /// A number with about four digits, its point in one column (the table in pmval(1)).
-    fn real(&mut self, value: f64) -> io::Result<()> {
-        let text = if value < 0.0 && !self.raw {
-            "!".to_owned()
-        } else if let Some(precision) = self.precision {
-            pcp::cformat::f(value, precision)
-        } else if value < 0.0 {
-            pcp::cformat::e(value, 3).to_ascii_uppercase()
-        } else if value == 0.0 {
-            "0.0   ".to_owned()
-        } else if value < 0.1 {
-            pcp::cformat::e(value, 3).to_ascii_uppercase()
-        } else if value <= 0.9999 {
-            pcp::cformat::f(value, 4)
-        } else if value < 9.999 {
-            format!("{} ", pcp::cformat::f(value, 3))
-        } else if value < 99.99 {
-            format!("{}  ", pcp::cformat::f(value, 2))
-        } else if value < 999.9 {
-            format!("{}   ", pcp::cformat::f(value, 1))
-        } else if value < 9999.0 {
-            format!("{}.    ", pcp::cformat::f(value, 0))
-        } else if value.is_nan() {
-            "nan.    ".to_owned()
-        } else {
-            pcp::cformat::e(value, 3).to_ascii_uppercase()
-        };
-        write!(self.out, "{text:>width$}", width = self.width)
     }
 }
 

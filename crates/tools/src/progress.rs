@@ -56,11 +56,17 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.said {
-            // The line is the next message's again.
+impl Progress {
+    /// Takes back what was said, so that the line is a message's; the next time says it again.
+    pub fn erase(&mut self) {
+        if std::mem::take(&mut self.said) {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.erase();
     }
 }

@@ -1,40 +1,16 @@
 //! Where a tool's metrics come from and which time it looks at: the options that PCP's tools have in common (PCPIntro(1)).
 
-use pcp::archive::ArchiveContext;
+use pcp::archive::{ArchiveContext, Label};
 use pcp::derived::DerivedMetrics;
 use pcp::timewindow::{TimeWindow, WindowSpec, interval};
 use pcp::timezone::Zone;
 use pcp::{Context, ErrorCode, Timestamp};
 
+use crate::options::rows::{CONTAINER_ONLY, DERIVED_ONLY};
+use crate::options::{Refusal, Spec};
+
 /// The version of Performance Co-Pilot whose tools these are, for `--version`.
 pub const VERSION: &str = "6.0.3";
-
-/// The long names of the common options.
-pub const LONG: &[(&str, char)] = &[
-    ("align", 'A'),
-    ("archive", 'a'),
-    ("debug", 'D'),
-    ("host", 'h'),
-    ("spec-local", 'K'),
-    ("local-PMDA", 'L'),
-    ("namespace", 'n'),
-    ("origin", 'O'),
-    ("start", 'S'),
-    ("samples", 's'),
-    ("finish", 'T'),
-    ("interval", 't'),
-    ("timezone", 'Z'),
-    ("hostzone", 'z'),
-    ("version", 'V'),
-    ("help", '?'),
-    ("container", CONTAINER),
-    ("derived", DERIVED),
-];
-
-/// Stands for `--container`, which has no short name.
-pub const CONTAINER: char = '\u{e000}';
-/// Stands for `--derived` where it has no short name.
-pub const DERIVED: char = '\u{e001}';
 
 /// What the common options said.
 #[derive(Clone, Default, Debug)]
@@ -67,25 +43,6 @@ pub struct Source {
     pub traced: bool,
 }
 
-/// Why a command line is refused.
-pub enum Refusal {
-    /// What is wrong with an option; the usage follows.
-    Usage(String),
-    /// What went wrong.
-    Failed(String),
-}
-
-impl Refusal {
-    /// Prints it to standard error and returns the exit status.
-    pub fn report(&self, usage: &str) -> u8 {
-        match self {
-            Refusal::Usage(text) => eprint!("{text}{usage}"),
-            Refusal::Failed(text) => eprint!("{text}"),
-        }
-        1
-    }
-}
-
 /// A context with its time window and zone.
 pub struct Opened {
     /// The context, at the window's origin.
@@ -101,22 +58,27 @@ pub struct Opened {
 }
 
 impl Source {
-    /// Takes a common option in; false when it is none.
+    /// Takes a common option in. Others are nothing to it.
     ///
     /// # Errors
     /// Why its value is refused.
-    pub fn option(
-        &mut self,
-        tool: &str,
-        letter: char,
-        value: Option<&str>,
-    ) -> Result<bool, Refusal> {
-        let text = || Some(value.unwrap_or("").to_owned());
+    pub fn option(&mut self, spec: &Spec, letter: char, value: &str) -> Result<(), Refusal> {
+        let text = || Some(value.to_owned());
+        let two_zones = || match spec.tool {
+            "pmlogextract" | "pmlogreduce" => spec.wrong("at most one of -Z and/or -z allowed"),
+            _ => spec.wrong("at most one of -Z and -z allowed"),
+        };
         match letter {
             'a' => {
                 self.archives = Some(match self.archives.take() {
-                    Some(before) => format!("{before},{}", value.unwrap_or("")),
-                    None => value.unwrap_or("").to_owned(),
+                    Some(before) => format!("{before},{value}"),
+                    None => value.to_owned(),
+                });
+            }
+            'h' if self.host.is_some() => {
+                return Err(match spec.tool {
+                    "pmdumptext" => spec.wrong("only one host may be specified"),
+                    _ => spec.wrong(format!("too many hosts requested: {value}")),
                 });
             }
             'h' => self.host = text(),
@@ -124,59 +86,78 @@ impl Source {
             'T' => self.window.finish = text(),
             'O' => self.window.origin = text(),
             'A' => self.window.align = text(),
+            'Z' if self.host_zone => return Err(two_zones()),
             'Z' => self.zone = text(),
+            'z' if self.zone.is_some() => return Err(two_zones()),
             'z' => self.host_zone = true,
-            'n' => self.pmns = text(),
-            CONTAINER => self.container = text(),
-            'c' | DERIVED => self.derived.extend(value.map(str::to_owned)),
+            'n' => {
+                self.pmns = text();
+                self.names(spec.tool)?;
+            }
+            CONTAINER_ONLY => self.container = text(),
+            'c' => self.derived.push(value.to_owned()),
+            DERIVED_ONLY => {
+                if let Err(error) = std::fs::File::open(value) {
+                    let code = ErrorCode::from(&error);
+                    return Err(spec.wrong(format!("pmLoadDerivedConfig failed: {code}")));
+                }
+                self.derived.push(value.to_owned());
+            }
             'D' => self.traced |= self.derived.is_empty(),
             'L' => self.local = true,
             'K' => {
-                let text = value.unwrap_or("");
-                let operation = text.split(',').next().unwrap_or("");
-                if !["add", "del", "clear"].contains(&operation) {
-                    return Err(Refusal::Usage(format!(
-                        "{tool}: pmSpecLocalPMDA failed: bad op in spec\n"
-                    )));
+                let failed = |what| spec.wrong(format!("pmSpecLocalPMDA failed: {what} in spec"));
+                match value.split_once(',') {
+                    Some(("add" | "del", "")) => return Err(failed("missing domain")),
+                    Some(("add" | "del" | "clear", _)) => {}
+                    None if value == "clear" => {}
+                    _ => return Err(failed("bad op")),
                 }
-                self.agents.push(text.to_owned());
+                self.agents.push(value.to_owned());
             }
             's' => {
-                let number = value.and_then(|v| v.trim_start().parse().ok());
-                let Some(number) = number else {
-                    return Err(Refusal::Usage(format!(
-                        "{tool}: -s requires a positive numeric argument\n"
-                    )));
-                };
-                self.samples = Some(number);
+                let what = "-s requires a positive numeric argument";
+                self.samples = Some(spec.number(value, what)?);
             }
-            't' => match interval(value.unwrap_or("")) {
-                Ok(time) => self.interval = Some(time),
-                Err(error) => {
-                    return Err(Refusal::Usage(format!(
-                        "{tool}: -t argument not in pmParseHighResInterval(3) format:\n{error}\n\n"
-                    )));
-                }
-            },
-            _ => return Ok(false),
+            't' => {
+                let step = interval(value).map_err(|error| {
+                    let call = match spec.tool {
+                        "pmie" | "pmdumptext" | "pmstat" => "pmParseInterval",
+                        _ => "pmParseHighResInterval",
+                    };
+                    spec.wrong(format!("-t argument not in {call}(3) format:\n{error}\n"))
+                })?;
+                self.interval = Some(step);
+            }
+            _ => {}
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Checks that the options go together.
     ///
     /// # Errors
     /// Why they do not.
-    pub fn check(&self, tool: &str) -> Result<(), Refusal> {
+    pub fn check(&mut self, spec: &Spec) -> Result<(), Refusal> {
         if self.archives.is_some() && self.host.is_some() {
-            return Err(Refusal::Usage(format!(
-                "{tool}: only one host or archive allowed\n"
-            )));
+            return Err(spec.wrong("only one host or archive allowed"));
         }
-        if self.zone.is_some() && self.host_zone {
-            return Err(Refusal::Usage(format!(
-                "{tool}: at most one of -Z and -z allowed\n"
-            )));
+        if spec.source_in_words {
+            return Ok(());
+        }
+        let named = self.archives.is_some() || self.host.is_some() || self.local;
+        if self.host_zone && !named {
+            return Err(spec.wrong("use of timezone from metric source requires a source"));
+        }
+        if self.window.origin.is_some() && !named {
+            // What the host's own logger wrote.
+            let folder = pcp::config("PCP_ARCHIVE_DIR").unwrap_or_default();
+            let host = nix::unistd::gethostname().unwrap_or_default();
+            self.archives = Some(format!("{folder}/{}", host.to_string_lossy()));
+        }
+        let timed = self.window.start.is_some() || self.window.align.is_some();
+        if timed && self.archives.is_none() && spec.tool != "pmtop" && spec.tool != "pmrep" {
+            return Err(spec.wrong("time window options are supported for archives only"));
         }
         Ok(())
     }
@@ -185,16 +166,16 @@ impl Source {
     ///
     /// # Errors
     /// The message for standard error.
-    pub fn open(&self, tool: &str) -> Result<Opened, Refusal> {
-        let filled = self.with_environment(tool)?;
-        filled.open_as_it_is(tool)
+    pub fn open(&self, spec: &Spec) -> Result<Opened, Refusal> {
+        let filled = self.with_environment(spec)?;
+        filled.open_as_it_is(spec.tool)
     }
 
     /// With what the environment says where options say nothing, as pcp(1) passes its own on (pmGetOptions(3)).
     ///
     /// # Errors
     /// Why a value is refused.
-    pub fn with_environment(&self, tool: &str) -> Result<Source, Refusal> {
+    pub fn with_environment(&self, spec: &Spec) -> Result<Source, Refusal> {
         let mut filled = self.clone();
         let trace = |name: &str, value: &str| {
             if pcp::debug::on(pcp::debug::Flag::Config) {
@@ -207,7 +188,7 @@ impl Source {
         let mut from = |letter: char, name: &str, free: bool| -> Result<(), Refusal> {
             if free && let Ok(value) = std::env::var(name) {
                 trace(name, &value);
-                filled.option(tool, letter, Some(&value))?;
+                filled.option(spec, letter, &value)?;
             }
             Ok(())
         };
@@ -324,6 +305,11 @@ impl Source {
 
     /// The context, and the name that a live host was asked for.
     fn context_unnamed(&self) -> pcp::Result<(Context, String)> {
+        if self.local {
+            let hostname = nix::unistd::gethostname().unwrap_or_default();
+            let context = crate::local::open(&self.agents, self.pmns.as_deref())?;
+            return Ok((context, hostname.to_string_lossy().into_owned()));
+        }
         if let Some(names) = &self.archives {
             if names.is_empty() {
                 return Err(ErrorCode::LOGFILE.into());
@@ -331,11 +317,6 @@ impl Source {
             let archive = ArchiveContext::open(names)?;
             let hostname = archive.label().hostname.to_string();
             return Ok((Context::Archive(Box::new(archive)), hostname));
-        }
-        if self.local {
-            let hostname = nix::unistd::gethostname().unwrap_or_default();
-            let context = crate::local::open(&self.agents, self.pmns.as_deref())?;
-            return Ok((context, hostname.to_string_lossy().into_owned()));
         }
         let host = self.host.as_deref().unwrap_or("local:");
         if host.is_empty() {
@@ -346,6 +327,23 @@ impl Source {
             None => Context::host(host)?,
         };
         Ok((context, host.to_owned()))
+    }
+
+    /// The zone that an archive's times are shown in, and what is to be said of it ahead of all output.
+    pub fn archive_zone(&self, label: &Label) -> (Zone, String) {
+        if self.host_zone {
+            let host = &label.hostname;
+            let note =
+                format!("Note: timezone set to local timezone of host \"{host}\" from archive\n\n");
+            return (Zone::new(&label.timezone.to_str()), note);
+        }
+        match &self.zone {
+            Some(name) => (
+                Zone::new(name),
+                format!("Note: timezone set to \"TZ={name}\"\n\n"),
+            ),
+            None => (Zone::local(), String::new()),
+        }
     }
 
     /// The zone that times are shown in.

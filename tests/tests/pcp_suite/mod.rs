@@ -1,5 +1,7 @@
 //! Debian's own tools beside ours, on the archives of PCP's test suite.
 
+#![allow(dead_code, reason = "each file of tests takes what it needs")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -42,4 +44,18 @@ pub fn ours(tool: &str, args: &[&str]) -> Outcome {
     let mut command = Command::new(spile_path());
     command.arg(tool);
     in_suite(command, args)
+}
+
+/// Both tools say the same.
+pub fn same(tool: &str, args: &[&str]) {
+    let (theirs, own) = (debian(tool, args), ours(tool, args));
+    assert_eq!(own.stdout, theirs.stdout, "{tool} {args:?}");
+    assert_eq!(own.status, theirs.status, "{tool} {args:?}: {}", own.stderr);
+}
+
+/// Both tools say the same on both streams.
+pub fn same_words(tool: &str, args: &[&str]) {
+    let (theirs, own) = (debian(tool, args), ours(tool, args));
+    assert_eq!(own.stderr, theirs.stderr, "{tool} {args:?}");
+    same(tool, args);
 }

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use pcp::archive::{Archive, Cursor, DataRecord, InstanceNames, encode_data};
+use pcp::timezone::Zone;
 use pcp::{
     Atom, Desc, ErrorCode, EventArray, Fetched, InstanceValue, Pmid, Timestamp, Type, Value,
     ValueSet,
 };
 
-use super::{Dump, plural};
+use super::Dump;
+use super::metadata::plural;
 use crate::json;
 use crate::progress::Progress;
 
@@ -71,7 +73,10 @@ impl<W: Write> Dump<'_, W> {
             match fetched {
                 Ok(Some((fetched, record))) => {
                     if pcp::debug::on(pcp::debug::Flag::Pdu) {
-                        eprint!("{}", pcp::dump_record(&self.archive, &fetched));
+                        eprint!(
+                            "{}",
+                            pcp::dump_record(&self.archive, &fetched, &Zone::local())
+                        );
                     }
                     self.record(&fetched, &record)?;
                 }

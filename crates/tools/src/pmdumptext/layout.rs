@@ -32,8 +32,8 @@ pub struct Layout {
     pub show_units: bool,
     /// `-M`, `-X`.
     pub list: bool,
-    /// Numbers over the columns, `-X`.
-    pub numbers: bool,
+    /// Its form for people, `-X`.
+    pub extended: bool,
     /// `-o`.
     pub offset: bool,
     /// `-P`.
@@ -61,7 +61,7 @@ impl Default for Layout {
             show_normal: false,
             show_units: false,
             list: false,
-            numbers: false,
+            extended: false,
             offset: false,
             precision: 3,
             repeat: 0,
@@ -114,23 +114,21 @@ fn brief(units: Units) -> String {
 }
 
 /// A unit in words.
-fn words(units: Units) -> String {
-    let text = units.to_string();
-    if text.is_empty() {
-        return "none".to_owned();
+fn words(text: &str) -> String {
+    match text.strip_suffix("/ sec") {
+        Some(above) => format!("{} / second", above.trim_end()),
+        None if text.is_empty() => "none".to_owned(),
+        None => text.to_owned(),
     }
-    let word = |w: &str| {
-        match w {
-            "sec" => "second",
-            "millisec" => "millisecond",
-            "microsec" => "microsecond",
-            "nanosec" => "nanosecond",
-            other => return other.to_owned(),
-        }
-        .to_owned()
-    };
-    let words: Vec<String> = text.split(' ').map(word).collect();
-    words.join(" ")
+}
+
+/// Seconds in three digits, or as many as it takes.
+fn offset(seconds: f64) -> String {
+    match seconds {
+        s if s < 9.995 => format!("{s:.2}"),
+        s if s < 99.95 => format!("{s:.1}"),
+        s => format!("{s:.0}"),
+    }
 }
 
 fn last(text: &str, width: usize) -> String {
@@ -151,7 +149,19 @@ fn full_name(column: &Column) -> String {
 
 impl Layout {
     fn width(&self) -> Option<usize> {
-        self.width.or(self.interactive.then_some(WIDTH))
+        self.interactive.then(|| self.width.unwrap_or(0).max(WIDTH))
+    }
+
+    /// The width of what stands over numbers that are not for people.
+    fn number_width(&self) -> usize {
+        let beside = if self.scientific { 1 } else { 2 };
+        self.width.unwrap_or(self.precision + beside)
+    }
+
+    /// Digits behind the point: what is not for people has no columns to fill, and a width says how many digits fit.
+    fn precision(&self) -> usize {
+        let of_width = self.width.map(|width| width.saturating_sub(2));
+        of_width.unwrap_or(self.precision.max(2))
     }
 
     fn timestamp(&self, sources: &Sources, time: Timestamp) -> String {
@@ -165,33 +175,33 @@ impl Layout {
         writeln!(out, "{}", all.join(&delimiter))
     }
 
-    /// Writes what stands over the values.
+    /// Writes what stands over the values; the list of metrics again only in its extended form.
     pub fn header(
         &self,
         out: &mut dyn Write,
         sources: &Sources,
         time: Timestamp,
+        again: bool,
     ) -> io::Result<()> {
         let columns = &sources.columns;
-        if self.list {
-            let digits = columns.len().to_string().len().max(2);
+        if self.list && (self.extended || !again) {
             for (number, column) in columns.iter().enumerate() {
                 let source = if self.show_source {
                     sources.source_of(column).0
                 } else {
                     ""
                 };
-                writeln!(
-                    out,
-                    "[{:digits$}] {source}{}",
-                    number + 1,
-                    full_name(column)
-                )?;
+                writeln!(out, "[{:2}] {source}{}", number + 1, full_name(column))?;
             }
             out.write_all(b"\n")?;
         }
         let timed = !self.time_format.is_empty();
-        let stamp = self.timestamp(sources, time).chars().count();
+        let offset = match self.offset {
+            // PCP's reckons it from a time of zero.
+            true => format!("{:.2}", -sources.begin.as_secs_f64()).len() + 1,
+            false => 0,
+        };
+        let stamp = self.timestamp(sources, time).chars().count() + offset;
         let cells = |text: &dyn Fn(&Column) -> String| -> Vec<String> {
             let cells = columns.iter().map(text);
             match self.width() {
@@ -201,7 +211,14 @@ impl Layout {
         };
         if !self.interactive {
             let head = |text: &'static str| timed.then_some(text);
-            if self.show_metric || (self.show_source && !self.list) {
+            if self.list {
+                let width = self.number_width();
+                let numbers: Vec<String> = (1..=columns.len())
+                    .map(|n| format!("{n:>width$}"))
+                    .collect();
+                self.line(out, head(""), &numbers)?;
+            }
+            if self.show_metric || self.show_source {
                 let names = cells(&|c| {
                     let source = if self.show_source {
                         sources.source_of(c).0
@@ -213,17 +230,24 @@ impl Layout {
                 self.line(out, head("Time"), &names)?;
             }
             if self.show_normal {
-                let normals = cells(&|c| cformat::f(c.normal, self.precision));
-                self.line(out, head("?"), &normals)?;
+                let normals = cells(&|c| match self.fixed {
+                    true => fixed(c.normal),
+                    false if self.scientific => {
+                        let width = self.number_width();
+                        format!("{:>width$}", cformat::g(c.normal, self.precision()))
+                    }
+                    false => cformat::f(c.normal, self.precision()),
+                });
+                self.line(out, timed.then_some(self.unavailable.as_str()), &normals)?;
             }
             if self.show_units {
-                self.line(out, head("none"), &cells(&|c| words(c.units())))?;
+                self.line(out, head("none"), &cells(&|c| words(&c.rate_words())))?;
             }
             return Ok(());
         }
         let width = self.width().unwrap_or(WIDTH);
         let mut rows: Vec<(&str, Vec<String>)> = Vec::new();
-        if self.numbers {
+        if self.list {
             let numbers = (1..=columns.len()).map(|n| format!("{n:>width$}"));
             rows.push(("Column", numbers.collect()));
         }
@@ -238,13 +262,27 @@ impl Layout {
                     .as_ref()
                     .map_or("n/a".to_owned(), |i| i.name.to_string())
             };
-            rows.push(("Inst", cells(&|c| first(&inst(c), width))));
+            if columns.iter().any(|c| c.instance.is_some()) {
+                rows.push(("Inst", cells(&|c| first(&inst(c), width))));
+            }
         }
         if self.show_normal {
             rows.push(("Normal", cells(&|c| fixed(c.normal))));
         }
         if self.show_units {
-            rows.push(("Units", cells(&|c| first(&brief(c.units()), width))));
+            rows.push((
+                "Units",
+                cells(&|c| {
+                    first(
+                        &if c.is_share() {
+                            "util".to_owned()
+                        } else {
+                            brief(c.units())
+                        },
+                        width,
+                    )
+                }),
+            ));
         }
         for (name, cells) in rows {
             let head = format!("{name:>stamp$}");
@@ -264,11 +302,15 @@ impl Layout {
                 // People read bytes, whatever the metric counts in.
                 let scale = i32::from(column.desc.units.scale_space)
                     * i32::from(column.desc.units.dim_space);
-                fixed(value * 1024f64.powi(scale))
+                fixed(if self.raw {
+                    *value
+                } else {
+                    value * 1024f64.powi(scale)
+                })
             }
             Some(Shown::Number(value)) if self.fixed => fixed(*value),
-            Some(Shown::Number(value)) if self.scientific => cformat::g(*value, self.precision),
-            Some(Shown::Number(value)) => cformat::f(*value, self.precision),
+            Some(Shown::Number(value)) if self.scientific => cformat::g(*value, self.precision()),
+            Some(Shown::Number(value)) => cformat::f(*value, self.precision()),
         };
         match self.width() {
             Some(width) => format!("{text:>width$}"),
@@ -281,7 +323,7 @@ impl Layout {
         let mut head = Vec::new();
         if !self.time_format.is_empty() {
             if self.offset {
-                head.push((time - sources.begin).sec.to_string());
+                head.push(offset((time - sources.begin).as_secs_f64()));
             }
             head.push(self.timestamp(sources, time));
         }

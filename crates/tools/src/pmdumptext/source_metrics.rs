@@ -7,7 +7,8 @@ use pcp::{
     Units,
 };
 
-use crate::source::{Opened, Refusal, Source};
+use crate::options::{Refusal, Spec};
+use crate::source::{Opened, Source};
 
 /// A value as it is shown.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,10 +38,27 @@ pub struct Column {
 }
 
 impl Column {
+    /// The unit of what is shown where people do not read it: times per second are no shares there.
+    pub fn rate_words(&self) -> String {
+        match self.is_share() {
+            true => format!("{} / sec", self.desc.units),
+            false => self.units().to_string(),
+        }
+    }
+
+    /// Whether it is time per second.
+    pub fn is_share(&self) -> bool {
+        let units = self.desc.units;
+        self.desc.sem == Semantics::Counter
+            && units.dim_time == 1
+            && units.dim_space == 0
+            && units.dim_count == 0
+    }
+
     /// The unit of what is shown.
     pub fn units(&self) -> Units {
         let mut units = self.desc.units;
-        if self.rate {
+        if self.desc.sem == Semantics::Counter {
             units.dim_time -= 1;
             if units.dim_time == -1 {
                 units.scale_time = TIME_SEC;
@@ -59,6 +77,8 @@ struct Place {
 /// The contexts, and the columns over them.
 pub struct Sources {
     places: Vec<Place>,
+    /// Times per second are shown as shares.
+    pub shares: bool,
     /// What is shown.
     pub columns: Vec<Column>,
     /// The time window of the first source.
@@ -121,7 +141,12 @@ impl Sources {
     ///
     /// # Errors
     /// When nothing is left.
-    pub fn open(source: &Source, wanted: &[(String, f64)], raw: bool) -> Result<Sources, Refusal> {
+    pub fn open(
+        spec: &Spec,
+        source: &Source,
+        wanted: &[(String, f64)],
+        raw: bool,
+    ) -> Result<Sources, Refusal> {
         let mut places: Vec<Place> = Vec::new();
         let mut columns = Vec::new();
         let mut ignored = false;
@@ -159,15 +184,19 @@ impl Sources {
                         host: (letter == 'h').then(|| name.clone()),
                         ..source.clone()
                     };
-                    let opened = match own.open("pmdumptext") {
+                    let opened = match own.open(spec) {
                         Ok(opened) => opened,
-                        Err(refusal) if places.is_empty() => return Err(refusal),
-                        Err(Refusal::Usage(text) | Refusal::Failed(text)) => {
-                            complain(
-                                text.trim_end()
-                                    .trim_start_matches("pmdumptext: ")
-                                    .to_owned(),
-                            );
+                        Err(refusal) if places.is_empty() => {
+                            let said = refusal.text();
+                            let code = said.rsplit_once(": ").map_or("", |(_, code)| code);
+                            return Err(Refusal::Failed(format!(
+                                "pmdumptext: Error: {name}: {code}"
+                            )));
+                        }
+                        Err(refusal) => {
+                            let text = refusal.text();
+                            let said = text.trim_end().trim_start_matches("pmdumptext: ");
+                            complain(said.to_owned());
                             continue;
                         }
                     };
@@ -178,18 +207,24 @@ impl Sources {
             let Some(place) = places.get_mut(context) else {
                 continue;
             };
-            let found = columns_of(&mut place.opened.context, context, &parts, *normal, raw);
+            let found = columns_of(
+                &mut place.opened.context,
+                (context, &place.label),
+                &parts,
+                *normal,
+                raw,
+            );
             match found {
                 Ok(found) => columns.extend(found),
                 Err(what) => complain(what),
             }
         }
-        if ignored {
+        if ignored && !columns.is_empty() {
             eprintln!("pmdumptext: Warning: Some metrics ignored, continuing with valid metrics");
         }
         let (Some(first), false) = (places.first(), columns.is_empty()) else {
             return Err(Refusal::Failed(
-                "\npmdumptext: no valid metrics, exiting.\n".to_owned(),
+                "pmdumptext: no valid metrics, exiting.\n".to_owned(),
             ));
         };
         let begin = match &first.opened.context {
@@ -201,6 +236,7 @@ impl Sources {
             zone: first.opened.zone.clone(),
             begin,
             places,
+            shares: false,
             columns,
         })
     }
@@ -238,7 +274,8 @@ impl Sources {
             if context == 0
                 && let Some(fetched) = &fetched
             {
-                time = fetched.time;
+                // Between records it may be told in seconds and a billion nanoseconds.
+                time = Timestamp::from_nanos(fetched.time.as_nanos());
             }
             for column in self.columns.iter_mut().filter(|c| c.context == context) {
                 let inst = column.instance.as_ref().map_or(INST_NULL, |i| i.inst);
@@ -250,7 +287,7 @@ impl Sources {
                         .find(|v| v.inst == inst || column.instance.is_none())?;
                     Some((f.time, Atom::extract(&found.value, column.desc.ty).ok()?))
                 });
-                column.take(value);
+                column.take(value, self.shares);
             }
         }
         time
@@ -258,7 +295,7 @@ impl Sources {
 }
 
 impl Column {
-    fn take(&mut self, value: Option<(Timestamp, Atom)>) {
+    fn take(&mut self, value: Option<(Timestamp, Atom)>, shares: bool) {
         let before = self.before.take();
         self.value = None;
         let Some((time, atom)) = value else {
@@ -278,14 +315,15 @@ impl Column {
             };
             let elapsed = (time - then).as_secs_f64();
             let mut delta = number - last;
-            if delta < 0.0 && matches!(self.desc.ty, Type::I32 | Type::U32) {
+            let wraps = std::env::var_os("PCP_COUNTER_WRAP").is_some();
+            if delta < 0.0 && wraps && matches!(self.desc.ty, Type::I32 | Type::U32) {
                 delta += 4_294_967_296.0;
             }
             if elapsed <= 0.0 || delta < 0.0 {
                 return;
             }
             number = delta / elapsed;
-            if self.desc.units.dim_time == 1 {
+            if shares && self.desc.units.dim_time == 1 {
                 // The share of time that was spent.
                 let own = Units::new(0, 1, 0, 0, self.desc.units.scale_time, 0);
                 number *= own
@@ -302,7 +340,7 @@ impl Column {
 
 fn columns_of(
     context: &mut Context,
-    number: usize,
+    (number, source): (usize, &str),
     parts: &Parts,
     normal: f64,
     raw: bool,
@@ -340,7 +378,9 @@ fn columns_of(
             Context::Archive(archive) => archive.all_instances(desc.indom),
             host => host.instances(desc.indom),
         };
-        let all = all.map_err(failed)?;
+        // The label of a source has its slash or colon.
+        let unlisted = |e: pcp::Error| format!("{source}{leaf}: {}", e.code());
+        let all = all.map_err(unlisted)?;
         if parts.instances.is_empty() {
             all.into_iter().for_each(|i| column(Some(i)));
             continue;

@@ -15,91 +15,60 @@ mod stats;
 use std::io::{self, Read};
 
 use pcp::pmns::Pmns;
-use pcp::timewindow::{WindowSpec, interval};
+use pcp::timewindow::WindowSpec;
 use pcp::timezone::Zone;
 use pcp::{ErrorCode, Timestamp};
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 use ast::{Body, Statement};
 use parser::Parser;
 use run::{Engine, Verbosity};
 use source::Sources;
 use stats::Stats;
 
-const USAGE: &str = "\
-Usage: pmie [options] [filename ...]
-
-General options:
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -S TIME, --start=TIME start of the time window
-  -T TIME, --finish=TIME
-                        end of the time window
-  -t DELTA, --interval=DELTA
-                        sampling interval
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -?, --help            show this usage message and exit
-
-Runtime options:
-  -C, --check           parse configuration and exit
-  -c FILE, --config=FILE
-                        configuration file
-  -d, --interact        interactive debugging mode
-  -P, --primary         execute as primary inference engine
-  -f, --foreground      run in the foreground, not as a daemon
-  -F, --systemd         systemd mode - notify service manager (if any) when started and ready
-  -j FILE               stomp protocol (JMS) file
-  -l FILE, --logfile=FILE
-                        send status and error messages to FILE
-  -U USER, --username=USER
-                        run as named USER in daemon mode [default pcp]
-
-Reporting options:
-  -b, --buffer          one line buffered output stream, stdout on stderr
-  -e, --timestamp       force timestamps to be reported with -V, -v or -W
-  -q, --quiet           quiet mode, default diagnostics suppressed
-  -v                    verbose mode, expression values printed
-  -V, --verbose         verbose mode, annotated expression values printed
-  -W                    verbose mode, satisfying expression values printed
-  -X, --secret-applet   run in secret applet mode (thin client)
-  -x, --secret-agent    run in secret agent mode (summary PMDA)
-";
-
-const LONG: &[(&str, char)] = &[
-    ("align", 'A'),
-    ("archive", 'a'),
-    ("buffer", 'b'),
-    ("check", 'C'),
-    ("config", 'c'),
-    ("debug", 'D'),
-    ("interact", 'd'),
-    ("timestamp", 'e'),
-    ("foreground", 'f'),
-    ("systemd", 'F'),
-    ("host", 'h'),
-    ("logfile", 'l'),
-    ("namespace", 'n'),
-    ("origin", 'O'),
-    ("primary", 'P'),
-    ("quiet", 'q'),
-    ("start", 'S'),
-    ("finish", 'T'),
-    ("interval", 't'),
-    ("username", 'U'),
-    ("verbose", 'V'),
-    ("secret-agent", 'x'),
-    ("secret-applet", 'X'),
-    ("timezone", 'Z'),
-    ("hostzone", 'z'),
-    ("help", '?'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmie",
+    words: "[options] [filename ...]",
+    rows: &[
+        GENERAL,
+        ALIGN,
+        ARCHIVE,
+        HOST,
+        NAMESPACE,
+        ORIGIN,
+        START,
+        FINISH,
+        INTERVAL,
+        TIMEZONE,
+        HOST_ZONE,
+        HELP,
+        section("Runtime options"),
+        flag('C', "check", "parse configuration and exit"),
+        value('c', "config", "FILE", "configuration file"),
+        flag('d', "interact", "interactive debugging mode"),
+        flag('P', "primary", "execute as primary inference engine"),
+        flag('f', "foreground", "run in the foreground, not as a daemon"),
+        flag('F', "systemd", "systemd mode - notify service manager (if any) when started and ready"),
+        value('j', "", "FILE", "stomp protocol (JMS) file"),
+        value('l', "logfile", "FILE", "send status and error messages to FILE"),
+        value('U', "username", "USER", "run as named USER in daemon mode [default pcp]"),
+        REPORTING,
+        flag('b', "buffer", "one line buffered output stream, stdout on stderr"),
+        flag('e', "timestamp", "force timestamps to be reported with -V, -v or -W"),
+        flag('H', "", ""),
+        flag('q', "quiet", "quiet mode, default diagnostics suppressed"),
+        flag('v', "", "verbose mode, expression values printed"),
+        flag('V', "verbose", "verbose mode, annotated expression values printed"),
+        flag('W', "", "verbose mode, satisfying expression values printed"),
+        flag('X', "secret-applet", "run in secret applet mode (thin client)"),
+        flag('x', "secret-agent", "run in secret agent mode (summary PMDA)"),
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// What the command line says.
 #[derive(Default)]
@@ -137,44 +106,24 @@ fn quiet(kind: &str, text: &str) {
     }
 }
 
-fn options(args: Vec<String>) -> Result<Options, String> {
-    let spec = Spec {
-        tool: "pmie",
-        short: "A:a:bCc:D:deFfh:j:l:n:O:PqS:T:t:U:vVWXxZ:z?",
-        long: LONG,
-        usage: USAGE,
-    };
-    let usage = |text: &str| format!("pmie: {text}\n{USAGE}");
-    let parsed = spec.parse(args)?;
+fn options(spec: &Spec, args: Vec<String>) -> Result<Options, Refusal> {
     let mut options = Options::default();
-    for (option, value) in parsed.options {
-        let text = value.clone().unwrap_or_default();
+    let mut source = Source::default();
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
-            'a' => options.archives.push(text),
-            'A' => options.window.align = value,
-            'O' => options.window.origin = value,
-            'S' => options.window.start = value,
-            'T' => options.window.finish = value,
+            'a' => {
+                options.archives.push(value.to_owned());
+                return Ok(false);
+            }
             'b' => options.buffered = true,
             'C' => options.check = true,
-            'c' => options.files.push(text),
+            'c' => options.files.push(value.to_owned()),
             'd' => options.interact = true,
             'e' => options.stamped = true,
             'f' | 'F' => options.foreground = true,
-            'h' => options.host = value,
-            'j' => options.stomp = value,
-            'l' => options.log = value,
-            'n' => options.namespace = value,
+            'j' => options.stomp = Some(value.to_owned()),
+            'l' => options.log = Some(value.to_owned()),
             'q' => options.quiet = true,
-            't' => match interval(&text) {
-                Ok(delta) if delta > Timestamp::ZERO => options.delta = Some(delta),
-                Ok(_) => return Err(usage("illegal -t argument")),
-                Err(error) => {
-                    return Err(usage(&format!(
-                        "-t argument not in pmParseHighResInterval(3) format:\n{error}\n"
-                    )));
-                }
-            },
             'v' | 'V' | 'W' => {
                 let verbosity = match option {
                     'v' => Verbosity::Values,
@@ -182,23 +131,31 @@ fn options(args: Vec<String>) -> Result<Options, String> {
                     _ => Verbosity::Satisfying,
                 };
                 if options.verbosity != Verbosity::Silent && options.verbosity != verbosity {
-                    return Err(usage("at most one of -v, -V and -W allowed"));
+                    return Err(spec.wrong("at most one of -v, -V and -W allowed"));
                 }
                 options.verbosity = verbosity;
             }
             'x' | 'X' => {
-                return Err(format!("pmie: option -{option} is not available\n"));
+                let what = format!("pmie: option -{option} is not available\n");
+                return Err(Refusal::Failed(what));
             }
-            'Z' => options.zone = value,
-            'z' => options.host_zone = true,
-            '?' => return Err(USAGE.to_owned()),
-            _ => {}
+            _ => return Ok(false),
         }
+        Ok(true)
+    })?;
+    options.files.extend(words);
+    if source
+        .interval
+        .is_some_and(|delta| delta <= Timestamp::ZERO)
+    {
+        return Err(spec.wrong("illegal -t argument"));
     }
-    options.files.extend(parsed.words);
-    if options.zone.is_some() && options.host_zone {
-        return Err(usage("at most one of -Z and -z allowed"));
-    }
+    options.delta = source.interval;
+    options.host = source.host;
+    options.window = source.window;
+    options.namespace = source.pmns;
+    options.zone = source.zone;
+    options.host_zone = source.host_zone;
     Ok(options)
 }
 
@@ -207,34 +164,29 @@ fn options(args: Vec<String>) -> Result<Options, String> {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let parsed = match options(args) {
-        Ok(options) => options,
-        Err(text) => {
-            eprint!("{text}");
-            return Ok(1);
+    SPEC.run(|spec| {
+        let options = options(spec, args)?;
+        if let Some(log) = &options.log {
+            begin_log(&options, log)?;
         }
-    };
-    if let Some(log) = &parsed.log
-        && let Err(text) = begin_log(&parsed, log)
-    {
-        eprint!("{text}");
-        return Ok(1);
-    }
+        Ok(watch(&options))
+    })
+}
+
+/// Evaluates the rules until there is nothing more to do. Returns the exit status.
+fn watch(parsed: &Options) -> u8 {
     let logged = parsed.log.is_some();
     if !parsed.interact && !parsed.check {
         watch_signals(logged);
     }
-    let status = match start(&parsed) {
-        Ok(status) => status,
-        Err(text) => {
-            eprint!("{text}");
-            1
-        }
-    };
+    let status = start(parsed).unwrap_or_else(|text| {
+        eprint!("{text}");
+        1
+    });
     if logged {
         end_log();
     }
-    Ok(status)
+    status
 }
 
 /// Puts standard error, and standard output with `-b`, into the log, and says there who this is.
@@ -314,12 +266,19 @@ fn read(file: Option<&str>) -> Result<(String, String), String> {
             String::from_utf8_lossy(&text).into_owned(),
         ));
     };
-    match std::fs::read(path) {
-        Ok(text) => Ok((path.to_owned(), String::from_utf8_lossy(&text).into_owned())),
-        Err(error) => Err(format!(
-            "pmie: cannot open configuration file \"{path}\"\nReason: {}\n",
-            ErrorCode::from(&error)
-        )),
+    // Names may be of the folder that PCP installs rules in.
+    let folder = pcp::config("PCP_VAR_DIR").unwrap_or_default();
+    let installed = format!("{folder}/config/pmie/{path}");
+    let read = |path: &str| Some((path.to_owned(), std::fs::read(path).ok()?));
+    match read(path).or_else(|| read(&installed)) {
+        Some((path, text)) => Ok((path, String::from_utf8_lossy(&text).into_owned())),
+        None => {
+            let code =
+                std::fs::File::open(path).map_or_else(|e| ErrorCode::from(&e), |_| ErrorCode(-5));
+            Err(format!(
+                "pmie: cannot access config file as either {path} or {installed}: {code}\n"
+            ))
+        }
     }
 }
 
@@ -390,7 +349,7 @@ fn start(options: &Options) -> Result<u8, String> {
     if let Some(name) = &options.zone {
         zone = Zone::new(name);
     }
-    pcp::dump_times_in(zone.clone());
+    sources.trace_times_in(zone.clone());
     eprint!("{}", sources.take_said());
     let window = options
         .window

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use pcp::archive::ArchiveContext;
 use pcp::derived::DerivedMetrics;
+use pcp::timezone::Zone;
 use pcp::{
     Atom, Context, Desc, Error, Instance, Pmid, Semantics, Text, Timestamp, Type, Units, Value,
     instance_name_matches,
@@ -50,6 +51,8 @@ pub struct Sources {
     derived: DerivedMetrics,
     names: Option<pcp::pmns::Pmns>,
     tool_log: fn(&str, &str),
+    /// The zone of times in traces, the local one without any.
+    trace_zone: Option<Zone>,
     said: String,
     /// What makes it impossible to go on.
     pub fatal: Option<String>,
@@ -72,6 +75,7 @@ impl Sources {
             derived,
             names,
             tool_log,
+            trace_zone: None,
             said: said.concat(),
             fatal: None,
         }
@@ -128,6 +132,11 @@ impl Sources {
             });
         }
         span.ok_or_else(|| "pmie: no archive\n".to_owned())
+    }
+
+    /// Shows times of what was fetched in a zone.
+    pub fn trace_times_in(&mut self, zone: Zone) {
+        self.trace_zone = Some(zone);
     }
 
     fn derive(&mut self, context: &mut Context) {
@@ -446,7 +455,7 @@ impl Sources {
                     pmids.push(desc.pmid);
                 }
             }
-            let fetched = host.fetch(&pmids, time);
+            let fetched = host.fetch(&pmids, time, self.trace_zone.as_ref());
             if let Some(problem) = host.take_loss(&fetched) {
                 (self.tool_log)("Info", &problem);
             }
@@ -511,7 +520,12 @@ impl Host {
         true
     }
 
-    fn fetch(&mut self, pmids: &[Pmid], time: Timestamp) -> Result<pcp::Fetched, Error> {
+    fn fetch(
+        &mut self,
+        pmids: &[Pmid],
+        time: Timestamp,
+        zone: Option<&Zone>,
+    ) -> Result<pcp::Fetched, Error> {
         let Some(context) = &mut self.context else {
             return Err(pcp::ErrorCode::NOTCONN.into());
         };
@@ -525,7 +539,7 @@ impl Host {
             // Searches go on where they were, so that marks on the way are seen.
             archive.step_to(time);
         }
-        context.fetch(pmids)
+        context.fetch_traced_in(pmids, zone)
     }
 
     /// Forgets a connection that was lost; what to say of it.

@@ -6,41 +6,33 @@ mod session;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use crate::options::Spec;
-use crate::source::VERSION;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::{Source, VERSION};
 use link::Target;
 use session::{Clock, Session};
 
-const USAGE: &str = "\
-Usage: pmlc [options] [pid]
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmlc",
+    words: "[options] [pid]",
+    rows: &[
+        OPTIONS,
+        flag('e', "echo", "echo input"),
+        value('h', "host", "HOST", "connect to pmlogger using host specification"),
+        flag('i', "interactive", "be interactive and prompt"),
+        NAMESPACE,
+        flag('P', "primary", "connect to primary pmlogger"),
+        value('p', "port", "N", "connect to pmlogger on this TCP/IP port"),
+        TIMEZONE,
+        flag('z', "logzone", "set reporting timezone to local time for pmlogger"),
+        HELP,
+    ],
+    words_end_options: false,
+    source_in_words: true,
+};
 
-Options:
-  -e, --echo            echo input
-  -h HOST, --host=HOST  connect to pmlogger using host specification
-  -i, --interactive     be interactive and prompt
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -P, --primary         connect to primary pmlogger
-  -p N, --port=N        connect to pmlogger on this TCP/IP port
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --logzone         set reporting timezone to local time for pmlogger
-  -?, --help            show this usage message and exit
-";
-
-const LONG: &[(&str, char)] = &[
-    ("echo", 'e'),
-    ("host", 'h'),
-    ("interactive", 'i'),
-    ("namespace", 'n'),
-    ("primary", 'P'),
-    ("port", 'p'),
-    ("timezone", 'Z'),
-    ("logzone", 'z'),
-    ("debug", 'D'),
-    ("help", '?'),
-];
-
-const HELP: &str = "\
+const COMMANDS: &str = "\
 pmlc commands
 
   show loggers [@<host>]             display <pid>s of running pmloggers
@@ -70,77 +62,49 @@ pmlc commands
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let spec = Spec {
-        tool: "pmlc",
-        short: "D:eh:in:Pp:zZ:?",
-        long: LONG,
-        usage: USAGE,
-    };
-    let parsed = match spec.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
-        }
-    };
-    let refuse = |text: &str| {
-        eprint!("pmlc: {text}\n{USAGE}");
-        Ok(1)
-    };
+    SPEC.run(|spec| control(spec, args))
+}
+
+fn control(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut echo, mut interactive) = (false, io::stdin().is_terminal());
-    let (mut host, mut target, mut names) = (None, None, None);
-    let mut clock = Clock::Local;
-    for (option, value) in parsed.options {
+    let mut target = None;
+    let mut source = Source::default();
+    let one_target = || spec.wrong("at most one of -P, -p, unix socket, or PID may be specified");
+    let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'e' => echo = true,
-            'h' => host = value,
             'i' => interactive = true,
-            'n' => names = value,
             'P' if target.is_none() => target = Some(Target::Primary),
             'p' if target.is_none() => {
-                let port = value.as_deref().and_then(|v| v.parse().ok());
-                let Some(port) = port.filter(|p| *p > 0) else {
-                    return refuse("port numbers must be positive");
-                };
-                target = Some(Target::Port(port));
+                let port = value.parse().ok().filter(|p| *p > 0);
+                let wrong = || spec.wrong("port must be numeric and greater than 0");
+                target = Some(Target::Port(port.ok_or_else(wrong)?));
             }
-            'P' | 'p' => return refuse("at most one of -P and -p and a pid may be specified"),
-            'z' if clock == Clock::Local => clock = Clock::Logger,
-            'Z' if clock == Clock::Local => clock = Clock::Zone(value.unwrap_or_default()),
-            'z' | 'Z' => return refuse("at most one of -Z and/or -z allowed"),
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
+            'P' | 'p' => return Err(one_target()),
+            _ => return Ok(false),
         }
-    }
-    match parsed.words.as_slice() {
+        Ok(true)
+    })?;
+    let host = source.host;
+    let clock = match source.zone {
+        Some(zone) => Clock::Zone(zone),
+        None if source.host_zone => Clock::Logger,
+        None => Clock::Local,
+    };
+    match words.as_slice() {
         [] => {}
+        [_] if target.is_some() => return Err(one_target()),
         [pid] => {
-            if target.is_some() {
-                return refuse("at most one of -P and -p and a pid may be specified");
-            }
-            let Some(pid) = pid.parse().ok().filter(|pid| *pid > 0) else {
-                return refuse("process identifiers must be positive numbers");
-            };
-            target = Some(Target::Pid(pid));
+            let pid = pid.parse().ok().filter(|pid| *pid > 0);
+            let wrong = || spec.wrong("PID must be a numeric process ID and greater than 0");
+            target = Some(Target::Pid(pid.ok_or_else(wrong)?));
         }
-        _ => {
-            eprint!("{USAGE}");
-            return Ok(1);
-        }
+        _ => return Err(Refusal::Usage(String::new())),
     }
     if host.is_some() && target.is_none() {
-        return refuse("-h may not be used without -P or -p or a pid");
+        return Err(spec.wrong("-h may not be used without -P or -p or a socket path or a PID"));
     }
-    let mut session = match Session::new(clock, names.as_deref()) {
-        Ok(session) => session,
-        Err(text) => {
-            eprint!("{text}");
-            return Ok(1);
-        }
-    };
+    let mut session = Session::new(clock, source.pmns.as_deref())?;
     if let Some(target) = target {
         session.connect(&target, host.as_deref(), true)?;
     }
@@ -151,7 +115,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
 /// Reads and does commands until there are no more.
 fn converse(session: &mut Session, echo: bool, interactive: bool) -> io::Result<()> {
     if interactive {
-        print!("Performance Co-Pilot Logger Control (pmlc), Version {VERSION}\n\n{HELP}");
+        print!("Performance Co-Pilot Logger Control (pmlc), Version {VERSION}\n\n{COMMANDS}");
     }
     let mut input = io::stdin().lock();
     let mut reader = command::Reader::default();

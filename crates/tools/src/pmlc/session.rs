@@ -15,7 +15,7 @@ use pcp::{
     instance_name_matches,
 };
 
-use super::HELP;
+use super::COMMANDS;
 use super::command::{Command, InstanceSpec, MetricSpec, Wanted};
 use super::link::{HERE, Link, Target, loggers};
 
@@ -161,7 +161,7 @@ impl Session {
             Command::Sleep(milliseconds) => {
                 std::thread::sleep(Duration::from_millis(milliseconds));
             }
-            Command::Help => print!("{HELP}"),
+            Command::Help => print!("{COMMANDS}"),
             Command::Quit => {
                 println!("Goodbye");
                 return Ok(false);

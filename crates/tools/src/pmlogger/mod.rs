@@ -21,79 +21,52 @@ use pcp::pmns::Pmns;
 use pcp::timewindow::interval;
 use pcp::{Context, Error, ErrorCode, Timestamp};
 
-use crate::options::Spec;
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
 use crate::preprocess::preprocess;
+use crate::source::Source;
 use config::Config;
 pub(crate) use config::unit as time_unit;
 pub(crate) use control::socket_path;
 use limits::Limit;
 use log::Log;
 
-const USAGE: &str = "\
-Usage: pmlogger [options] archive
-
-Options:
-  -c FILE, --config=FILE
-                        file to load configuration from
-  -C, --check           parse configuration and exit
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -H LABELHOST, --labelhost=LABELHOST
-                        override the hostname written into the label
-  -I VERSION, --pmlc-ipc-version=VERSION
-                        set IPC version for pmlc port [defaily LOG_PDU_VERSION]
-  -l FILE, --log=FILE   redirect diagnostics and trace output
-  -L, --linger          run even if not primary logger instance and nothing to log
-  -m MSG, --note=MSG    descriptive note to be added to the port map file
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -o, --local-PMDA      metrics sourced without connecting to pmcd
-  -n FILE, --namespace=FILE
-                        use an alternative PMNS
-  -N, --notify          notify service manager (if any) when started and ready
-  -p PID, --PID=PID     Log specified metric for the lifetime of the pid
-  -P, --primary         execute as primary logger instance
-  -r, --report          report record sizes and archive growth rate
-  -s SIZE, --size=SIZE  terminate after endsize has been accumulated
-  -t DELTA, --interval=DELTA
-                        default logging interval [default 60.0 seconds]
-  -T TIME, --finish=TIME
-                        end of the time window
-  -u                    output is unbuffered [default now, so -u is a no-op]
-  -U USER, --username=USER
-                        in daemon mode, run as named user [default pcp]
-  -v SIZE, --volsize=SIZE
-                        switch log volumes after size has been accumulated
-  -V NUM, --version=NUM version for archive (default and only version is 2)
-  -x FD                 control file descriptor for running from pmRecordControl(3)
-  -y                    set timezone for times to local time rather than from PMCD host
-  -?, --help            show this usage message and exit
-";
-
-const LONG: &[(&str, char)] = &[
-    ("config", 'c'),
-    ("check", 'C'),
-    ("debug", 'D'),
-    ("host", 'h'),
-    ("labelhost", 'H'),
-    ("pmlc-ipc-version", 'I'),
-    ("log", 'l'),
-    ("linger", 'L'),
-    ("note", 'm'),
-    ("spec-local", 'K'),
-    ("local-PMDA", 'o'),
-    ("namespace", 'n'),
-    ("notify", 'N'),
-    ("PID", 'p'),
-    ("primary", 'P'),
-    ("report", 'r'),
-    ("size", 's'),
-    ("interval", 't'),
-    ("finish", 'T'),
-    ("username", 'U'),
-    ("volsize", 'v'),
-    ("version", 'V'),
-    ("help", '?'),
-];
+#[rustfmt::skip]
+const SPEC: Spec = Spec {
+    tool: "pmlogger",
+    words: "[options] archive",
+    rows: &[
+        OPTIONS,
+        value('c', "config", "FILE", "file to load configuration from"),
+        flag('C', "check", "parse configuration and exit"),
+        HOST,
+        value('H', "labelhost", "LABELHOST", "override the hostname written into the label"),
+        value('I', "pmlc-ipc-version", "VERSION", "set IPC version for pmlc port [defaily LOG_PDU_VERSION]"),
+        value('l', "log", "FILE", "redirect diagnostics and trace output"),
+        flag('L', "linger", "run even if not primary logger instance and nothing to log"),
+        value('m', "note", "MSG", "descriptive note to be added to the port map file"),
+        SPEC_LOCAL,
+        flag('o', "local-PMDA", "metrics sourced without connecting to pmcd"),
+        NAMESPACE,
+        flag('N', "notify", "notify service manager (if any) when started and ready"),
+        value('p', "PID", "PID", "Log specified metric for the lifetime of the pid"),
+        flag('P', "primary", "execute as primary logger instance"),
+        flag('r', "report", "report record sizes and archive growth rate"),
+        value('s', "size", "SIZE", "terminate after endsize has been accumulated"),
+        value('t', "interval", "DELTA", "default logging interval [default 60.0 seconds]"),
+        FINISH,
+        flag('u', "", "output is unbuffered [default now, so -u is a no-op]"),
+        value('U', "username", "USER", "in daemon mode, run as named user [default pcp]"),
+        value('v', "volsize", "SIZE", "switch log volumes after size has been accumulated"),
+        value('V', "version", "NUM", "version for archive (default and only version is 2)"),
+        flag('f', "", ""),
+        value('x', "", "FD", "control file descriptor for running from pmRecordControl(3)"),
+        flag('y', "", "set timezone for times to local time rather than from PMCD host"),
+        HELP,
+    ],
+    words_end_options: false,
+    source_in_words: false,
+};
 
 /// The note of a logger that executed itself anew.
 const REEXEC: &str = "reexec";
@@ -109,6 +82,7 @@ struct Options {
     linger: bool,
     note: Option<String>,
     local: bool,
+    agents: Vec<String>,
     namespace: Option<String>,
     notify: bool,
     watched: Option<i32>,
@@ -136,15 +110,7 @@ fn is_lost(error: &Error) -> bool {
 }
 
 impl Options {
-    fn new(args: &[String]) -> Result<Options, String> {
-        let spec = Spec {
-            tool: "pmlogger",
-            short: "c:CD:h:H:I:l:K:Lm:Nn:op:Prs:T:t:uU:v:V:x:y?",
-            long: LONG,
-            usage: USAGE,
-        };
-        let usage = |text: &str| format!("pmlogger: {text}\n{USAGE}");
-        let parsed = spec.parse(args.iter().cloned())?;
+    fn new(spec: &Spec, args: &[String]) -> Result<Options, Refusal> {
         let mut options = Options {
             config: None,
             check: false,
@@ -155,6 +121,7 @@ impl Options {
             linger: false,
             note: None,
             local: false,
+            agents: Vec::new(),
             namespace: None,
             notify: false,
             watched: None,
@@ -171,88 +138,85 @@ impl Options {
             archive: String::new(),
             words: args.to_vec(),
         };
-        for (option, value) in parsed.options {
-            let text = value.clone().unwrap_or_default();
+        let mut source = Source::default();
+        let words = spec.parse(args.iter().cloned(), &mut source, |option, value| {
+            let text = || Some(value.to_owned());
+            let limit = |of: &str| {
+                let what = format!("illegal size argument '{value}' for {of} size");
+                value.parse::<Limit>().map_err(|()| spec.wrong(what))
+            };
             match option {
-                'c' => options.config = value,
+                'c' => options.config = text(),
                 'C' => options.check = true,
-                'h' => options.host = value,
-                'H' => options.label_host = value,
+                'h' => options.host = text(),
+                'H' => options.label_host = text(),
                 'I' => {
-                    options.control_version = match text.parse() {
-                        Ok(version @ (2 | 3)) => version,
+                    let what = format!("non-numeric pmlc IPC version ({value})");
+                    options.control_version = match spec.number(value, &what)? {
+                        version @ (2 | 3) => version,
                         _ => {
-                            return Err(usage(&format!(
-                                "-I requires a version of 2 or 3, not {text}"
-                            )));
+                            let what = format!("-I requires a version of 2 or 3, not {value}");
+                            return Err(spec.wrong(what));
                         }
                     };
                 }
-                'l' => options.log = text,
+                'l' => options.log = value.to_owned(),
                 'L' => options.linger = true,
-                'm' => options.note = value,
+                'm' => options.note = text(),
                 'o' => options.local = true,
-                'n' => options.namespace = value,
+                'n' => options.namespace = text(),
                 'N' => options.notify = true,
                 'p' => {
-                    let pid = text.parse::<i32>().ok();
-                    let alive =
-                        pid.filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists());
+                    let what = format!("invalid process identifier ({value})");
+                    let pid = spec.number::<i32>(value, &what)?;
+                    let alive = Some(pid)
+                        .filter(|pid| *pid > 0 && Path::new(&format!("/proc/{pid}")).exists());
                     if alive.is_none() {
-                        return Err(usage(&format!("PID error - no such process ({text})")));
+                        let what = format!("PID error - no such process ({value})");
+                        return Err(spec.wrong(what));
                     }
                     options.watched = alive;
                 }
                 'P' => options.primary = true,
                 'r' => options.report = true,
-                's' => {
-                    let limit = text.parse();
-                    options.exit_limit = Some(limit.map_err(|()| {
-                        usage(&format!("illegal size argument '{text}' for exit size"))
-                    })?);
-                }
+                's' => options.exit_limit = Some(limit("exit")?),
                 't' => {
-                    let delta = interval(&text)
-                        .map_err(|error| usage(&format!("illegal -t argument\n{error}")))?;
+                    let delta = interval(value)
+                        .map_err(|error| spec.wrong(format!("illegal -t argument\n{error}")))?;
                     options.delta = u32::try_from(delta.as_nanos() / 1_000_000).unwrap_or(u32::MAX);
                 }
-                'T' => options.finish = value,
-                'U' => options.user = value,
-                'v' => {
-                    let limit = text.parse();
-                    options.volume_limit = Some(limit.map_err(|()| {
-                        usage(&format!("illegal size argument '{text}' for volume size"))
-                    })?);
-                }
+                'T' => options.finish = text(),
+                'U' => options.user = text(),
+                'v' => options.volume_limit = Some(limit("volume")?),
                 'V' => {
-                    options.version = match text.as_str() {
+                    options.version = match value {
                         "2" => Version::V2,
                         "3" => Version::V3,
-                        _ => return Err(usage("-V requires a version number of 2 or 3")),
+                        _ => return Err(spec.wrong("-V requires a version number of 2 or 3")),
                     };
                 }
                 'x' => {
-                    let fd = text.parse().ok().filter(|fd| *fd >= 0);
-                    options.recording = Some(
-                        fd.ok_or_else(|| usage("-x requires a non-negative numeric argument"))?,
-                    );
+                    let what = "-x requires a non-negative numeric argument";
+                    let fd = value.parse().ok().filter(|fd| *fd >= 0);
+                    options.recording = Some(fd.ok_or_else(|| spec.wrong(what))?);
                 }
                 'y' => options.local_zone = true,
-                '?' => return Err(USAGE.to_owned()),
-                _ => {}
+                _ => return Ok(false),
             }
-        }
+            Ok(true)
+        })?;
+        options.agents = source.agents;
         if options.primary && options.host.is_some() {
-            return Err(usage(
+            return Err(spec.wrong(
                 "-P and -h are mutually exclusive; use -P only when running\n\
                  pmlogger on the same (local) host as the PMCD to which it connects.",
             ));
         }
-        match parsed.words.as_slice() {
+        match words.as_slice() {
             [archive] => options.archive = expand_date(archive),
             [] if options.check => {}
-            [] => return Err(usage("insufficient arguments")),
-            _ => return Err(usage("too many arguments")),
+            [] => return Err(spec.wrong("insufficient arguments")),
+            _ => return Err(spec.wrong("too many arguments")),
         }
         Ok(options)
     }
@@ -286,12 +250,13 @@ fn expand_date(name: &str) -> String {
 /// # Errors
 /// None: a log that cannot be written has nobody to complain to.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let options = match Options::new(&args) {
-        Ok(options) => options,
-        Err(text) => {
-            eprint!("{text}");
-            return Ok(1);
-        }
+    let mut parsed = None;
+    let status = SPEC.run(|spec| {
+        parsed = Some(Options::new(spec, &args)?);
+        Ok(0)
+    })?;
+    let Some(options) = parsed else {
+        return Ok(status);
     };
     let mut log = if options.check {
         Log::on_error("pmlogger")
@@ -367,20 +332,19 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     if let Some(user) = &options.user {
         become_user(user)?;
     }
-    if options.local {
-        return Err(
-            "pmlogger: Cannot make standalone local connection: agents that are shared objects are not supported\n"
-                .to_owned(),
-        );
-    }
     let (file, text) = read_config(options)?;
     let host = options.host.as_deref().unwrap_or("local:");
-    let mut context = Context::host(host).map_err(|error| {
-        format!(
-            "pmlogger: Cannot connect to PMCD on host \"{host}\": {}\n",
-            error.code()
-        )
-    })?;
+    let mut context = match options.local {
+        true => crate::local::open(&options.agents, options.namespace.as_deref()).map_err(|e| {
+            (
+                "Cannot make standalone connection on localhost".to_owned(),
+                e,
+            )
+        }),
+        false => Context::host(host)
+            .map_err(|e| (format!("Cannot connect to PMCD on host \"{host}\""), e)),
+    }
+    .map_err(|(what, error)| format!("pmlogger: {what}: {}\n", error.code()))?;
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
     context

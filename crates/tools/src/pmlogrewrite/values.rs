@@ -1,6 +1,7 @@
 //! Values by the rules: which of them stay, and what they become.
 
 use pcp::archive::{DataRecord, encode_data};
+use pcp::timezone::Zone;
 use pcp::{
     Atom, Block, Desc, ErrorCode, Fetched, INST_NULL, InDom, InstanceValue, Timestamp, Type, Value,
     ValueSet, dump_values, print_value,
@@ -39,7 +40,8 @@ impl Rewriter {
                     sets.push(ValueSet::new(pmid, Vec::new()));
                     sets.extend(left);
                     let at = record.time;
-                    let dump = dump_values(&self.archive, &Fetched { time: at, sets });
+                    let dump =
+                        dump_values(&self.archive, &Fetched { time: at, sets }, &Zone::local());
                     return Err(message + &dump);
                 }
             }

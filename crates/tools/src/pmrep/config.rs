@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::metricspec::MetricSpec;
 use super::settings::{Settings, is_setting};
-use crate::source::Refusal;
+use crate::options::Refusal;
 
 /// A section's keys and values, in order.
 type Section = Vec<(String, String)>;

@@ -3,7 +3,7 @@
 use fancy_regex::Regex;
 use pcp::Text;
 
-use crate::source::Refusal;
+use crate::options::Refusal;
 
 /// Patterns that names are held against.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use pcp::{
 use super::instances::Filter;
 use super::metricspec::{MetricSpec, short_label};
 use super::settings::Settings;
-use crate::source::Refusal;
+use crate::options::Refusal;
 
 /// The narrowest column.
 const NARROWEST: usize = 3;

@@ -28,11 +28,12 @@ use self::metric::Metric;
 use self::metricspec::MetricSpec;
 use self::overall::Overall;
 use self::report::Report;
-use self::sampler::Sampler;
+use self::sampler::{Sample, Sampler, Shown};
 use self::schedule::Schedule;
-use self::settings::{NamesChange, OPTIONS, Settings, Target, USAGE};
-use crate::options::Parsed;
-use crate::source::{Refusal, VERSION};
+use self::settings::{NamesChange, SPEC, Settings, Target};
+use crate::json;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
 /// The bit that pmcd sets when names change (`PMCD_NAMES_CHANGE`).
 const NAMES_CHANGED: i32 = 16;
@@ -43,36 +44,18 @@ const NAMES_CHANGED: i32 = 16;
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     let words = args.clone();
-    let parsed = match OPTIONS.parse(args) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("{message}");
-            return Ok(1);
+    SPEC.run(|spec| {
+        let mut given = Vec::new();
+        let metrics = spec.parse(args, &mut Source::default(), |option, value| {
+            given.push((option, value.to_owned()));
+            Ok(true)
+        })?;
+        let request = prepare(spec, &given, &metrics)?;
+        if request.settings.daemonize {
+            return Ok(crate::background::start("pmrep", &words, "--daemonize")?);
         }
-    };
-    for (option, _) in &parsed.options {
-        match option {
-            'V' => {
-                eprintln!("pmrep version {VERSION}");
-                return Ok(0);
-            }
-            '?' => {
-                eprint!("{USAGE}");
-                return Ok(1);
-            }
-            _ => {}
-        }
-    }
-    match prepare(parsed) {
-        Ok(request) if request.settings.daemonize => {
-            crate::background::start("pmrep", &words, "--daemonize")
-        }
-        Ok(request) => match request.open() {
-            Ok(mut pmrep) => pmrep.run(),
-            Err(refusal) => Ok(refusal.report(USAGE)),
-        },
-        Err(refusal) => Ok(refusal.report(USAGE)),
-    }
+        Ok(request.open()?.run()?)
+    })
 }
 
 /// What is asked for.
@@ -82,21 +65,21 @@ struct Request {
     derived: DerivedMetrics,
 }
 
-fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
-    let path = parsed.options.iter().rev().find(|(o, _)| *o == 'c');
-    let config = Config::read(path.and_then(|(_, v)| v.as_deref()))?;
+fn prepare(spec: &Spec, given: &[(char, String)], words: &[String]) -> Result<Request, Refusal> {
+    let path = given.iter().rev().find(|(o, _)| *o == 'c');
+    let config = Config::read(path.map(|(_, path)| path.as_str()))?;
     let mut settings = Settings::default();
     config.apply_options(&mut settings)?;
-    for word in &parsed.words {
+    for word in words {
         if let Some(set) = word.strip_prefix(':') {
             config.apply_set(set, &mut settings)?;
         }
     }
     let configured = (settings.source.archives.take(), settings.source.host.take());
     let instances = std::mem::take(&mut settings.instances);
-    for (option, value) in &parsed.options {
+    for (option, value) in given {
         if *option != 'c' {
-            settings.option(*option, value.as_deref())?;
+            settings.option(*option, value)?;
         }
     }
     if settings.instances.is_empty() {
@@ -105,7 +88,7 @@ fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
     if settings.source.archives.is_none() && settings.source.host.is_none() {
         (settings.source.archives, settings.source.host) = configured;
     }
-    settings.source.check("pmrep")?;
+    settings.source.check(spec)?;
     let failed = |what: &str| Refusal::Failed(format!("{what}\n"));
     if settings.target == Target::Archive {
         let Some(file) = &settings.file else {
@@ -134,7 +117,7 @@ fn prepare(parsed: Parsed) -> Result<Request, Refusal> {
     if settings.globals {
         specs.extend(config.globals()?);
     }
-    for word in &parsed.words {
+    for word in words {
         match word.strip_prefix(':') {
             Some(set) => specs.extend(config.set(set)?),
             None => specs.push(MetricSpec::compact(word)),
@@ -234,12 +217,6 @@ fn definitions_of(text: &str) -> Vec<String> {
 impl Request {
     fn open(self) -> Result<Pmrep, Refusal> {
         let settings = self.settings;
-        if settings.local {
-            return Err(Refusal::Failed(
-                "pmrep: local contexts need shared objects of PCP's own library; use -h or -a\n"
-                    .to_owned(),
-            ));
-        }
         let source = &settings.source;
         let (mut context, host) = source.context().map_err(|error| {
             let code = error.code();
@@ -282,6 +259,32 @@ impl Request {
     }
 }
 
+/// A sample's values as lines of JSON.
+fn json_lines(out: &mut dyn Write, metrics: &[Metric], sample: &Sample) -> io::Result<()> {
+    for (metric, values) in metrics.iter().zip(&sample.values) {
+        for (inst, shown) in values {
+            let value = match shown {
+                Shown::Whole(value) => match i64::try_from(*value) {
+                    Ok(value) => value.into(),
+                    Err(_) => json::number(*value as f64),
+                },
+                Shown::Real(value) => json::number(*value),
+                Shown::Text(text) => text.as_str().into(),
+            };
+            let line = json::Line {
+                time: sample.time,
+                metric: &metric.name,
+                instance: (!metric.is_flat()).then(|| metric.instance_name(*inst)),
+                value: Ok(value),
+                units: metric.unit.clone(),
+                more: Vec::new(),
+            };
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
 struct Pmrep {
     settings: Settings,
     specs: Vec<MetricSpec>,
@@ -298,6 +301,7 @@ enum Output<'a> {
     Csv(Csv<'a>),
     Archive(Box<ArchiveOutput<'a>>),
     Overall(Overall<'a>),
+    Json,
 }
 
 impl Pmrep {
@@ -320,13 +324,14 @@ impl Pmrep {
             },
             None => Box::new(BufWriter::with_capacity(1 << 16, io::stdout().lock())),
         };
-        if settings.extended_header {
+        if settings.extended_header && !settings.json {
             self.extended_header(&mut *out)?;
         }
         let mut output = match settings.target {
             _ if settings.overall_rank || settings.overall_rank_alt => {
                 Output::Overall(Overall::new(settings, &self.metrics))
             }
+            Target::Stdout if settings.json => Output::Json,
             Target::Stdout => {
                 let mut report = Report::new(settings, &self.zone);
                 report.begin(&mut *out, &self.metrics, self.schedule.origin)?;
@@ -412,6 +417,7 @@ impl Pmrep {
             let written = match &mut output {
                 Output::Report(report) => report.sample(&mut *out, metrics, &sample),
                 Output::Csv(csv) => csv.sample(&mut *out, metrics, &sample),
+                Output::Json => json_lines(&mut *out, metrics, &sample),
                 Output::Archive(archive) => {
                     archive.sample(metrics, &sample, &fetched, &mut self.context)
                 }
@@ -428,7 +434,7 @@ impl Pmrep {
         match output {
             Output::Archive(archive) => archive.end()?,
             Output::Overall(overall) => overall.end(&mut *out, &self.metrics)?,
-            Output::Report(_) | Output::Csv(_) => {}
+            Output::Report(_) | Output::Csv(_) | Output::Json => {}
         }
         out.flush()?;
         Ok(status)

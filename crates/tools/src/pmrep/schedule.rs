@@ -9,7 +9,7 @@ use pcp::{Context, Timestamp};
 
 use super::format;
 use super::settings::Settings;
-use crate::source::Refusal;
+use crate::options::Refusal;
 
 /// The samples of a report.
 pub struct Schedule {

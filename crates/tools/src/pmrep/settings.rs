@@ -1,189 +1,102 @@
 //! The command line of pmrep(1) and the settings of pmrep.conf(5), which are the same things under two names.
 
 use pcp::Timestamp;
-use pcp::timewindow::interval;
 
-use crate::options::Spec;
-use crate::source::{Refusal, Source};
+use crate::options::rows::*;
+use crate::options::{Refusal, Spec};
+use crate::source::Source;
 
 /// The usage text.
-pub const USAGE: &str = "\
-Usage: pmrep [option...] metricspec [...]
+/// `--daemonize`.
+const DAEMONIZE: char = long_only(16);
+/// `--no-inst-info`.
+const NO_INST_INFO: char = long_only(17);
+/// `--archive-folio`.
+const FOLIO: char = long_only(18);
+/// `--include-texts`.
+const INCLUDE_TEXTS: char = long_only(19);
 
-General options:
-  -a FILE, --archive=FILE
-                        metrics source is a PCP log archive
-  --archive-folio=FILE  read metric source archives from a folio
-  --container=NAME      specify an individual container to be queried
-  -h HOST, --host=HOST  metrics source is PMCD on host
-  -L, --local-PMDA      metrics source is local connection to a PMDA
-  -K SPEC, --spec-local=SPEC
-                        optional additional PMDA spec for local connection
-  -c FILE, --config=FILE
-                        config file path
-  -C, --check           check config and metrics and exit
-  -o OUTPUT, --output=OUTPUT
-                        output target: archive, csv, stdout (default)
-  -F OUTFILE, --output-file=OUTFILE
-                        output file
-  -e FILE|DFNT, --derived=FILE|DFNT
-                        derived metrics definitions
-  --daemonize           daemonize on startup
-  -V, --version         display version number and exit
-  -?, --help            show this usage message and exit
-
-Reporting options:
-  -H, --no-header       omit headers
-  -U, --no-unit-info    omit unit info from headers
-  --no-inst-info        omit instance info from headers
-  -G, --no-globals      omit global metrics
-  -p, --timestamps      print timestamps
-  -A TIME, --align=TIME align sample times on natural boundaries
-  -S TIME, --start=TIME start of the time window
-  -T TIME, --finish=TIME
-                        end of the time window
-  -O TIME, --origin=TIME
-                        initial sample time within the time window
-  -s N, --samples=N     terminate after this many samples
-  -t DELTA, --interval=DELTA
-                        sampling interval
-  -Z TZ, --timezone=TZ  set reporting timezone
-  -z, --hostzone        set reporting timezone to local time of metrics source
-  -d, --delay           delay, pause between updates for archive replay
-  -r, --raw             output raw counter values (no rate conversion)
-  -R, --raw-prefer      prefer output raw counter values (no rate conversion)
-  -I, --ignore-incompat ignore incompatible instances (default: abort)
-  -5, --ignore-unknown  ignore unknown metrics (default: abort)
-  -i STR, --instances=STR
-                        instances to report (default: all current)
-  -j, --live-filter     perform instance live filtering
-  -J COUNT, --rank=COUNT
-                        limit results to COUNT highest/lowest valued instances
-  -2, --overall-rank    report overall ranking from archive
-  -3, --overall-rank-alt
-                        report overall ranking from archive in pmrep format
-  -4 ACTION, --names-change=ACTION
-                        update/ignore/abort on PMNS changes (default: ignore)
-  -8 LIMIT, --limit-filter=LIMIT
-                        default limit for value filtering
-  -9 LIMIT, --limit-filter-force=LIMIT
-                        forced limit for value filtering
-  -n, --invert-filter   perform ranking before live filtering
-  -N METRIC, --predicate=METRIC
-                        set predicate filter reference metric
-  -6 METRIC, --sort-metric=METRIC
-                        set sort reference metric for colxrow output
-  -v, --omit-flat       omit single-valued metrics
-  -m, --include-labels  include metric label info
-  --include-texts       include metric help texts in archive output
-  -X STR, --colxrow=STR swap stdout columns and rows using STR as header label
-  -w N, --width=N       default column width
-  -W N, --width-force=N forced column width
-  -P N, --precision=N   prefer N digits after decimal separator (default: 3)
-  -0 N, --precision-force=N
-                        force N digits after decimal separator
-  -l STR, --delimiter=STR
-                        delimiter to separate csv/stdout columns
-  -k, --extended-csv    write extended CSV
-  -x, --extended-header display extended header
-  -7, --fixed-header    fixed header and dynamic instances with colxrow output
-  -E N, --repeat-header=N
-                        repeat stdout headers every N lines
-  -1, --dynamic-header  update header dynamically on metric/instance changes
-  -g, --separate-header write separated header before metrics
-  -f STR, --timestamp-format=STR
-                        strftime string for timestamp format
-  -u, --no-interpol     disable interpolation mode with archives
-  -q SCALE, --count-scale=SCALE
-                        default count unit
-  -Q SCALE, --count-scale-force=SCALE
-                        forced count unit
-  -b SCALE, --space-scale=SCALE
-                        default space unit
-  -B SCALE, --space-scale-force=SCALE
-                        forced space unit
-  -y SCALE, --time-scale=SCALE
-                        default time unit
-  -Y SCALE, --time-scale-force=SCALE
-                        forced time unit
-";
-
-/// The command line's options.
-pub const OPTIONS: Spec<'static> = Spec {
+/// What the tool takes.
+#[rustfmt::skip]
+pub const SPEC: Spec = Spec {
     tool: "pmrep",
-    short: "a:h:LK:c:Co:F:e:D:V?HUGpA:S:T:O:s:t:rRI5i:jJ:234:8:9:nN:6:vmX:W:w:P:0:l:kxE:1gf:uq:b:y:Q:B:Y:7dzZ:\u{1}\u{2}\u{3}:\u{4}\u{5}:",
-    long: &[
-        ("archive", 'a'),
-        ("archive-folio", '\u{3}'),
-        ("container", '\u{5}'),
-        ("host", 'h'),
-        ("local-PMDA", 'L'),
-        ("spec-local", 'K'),
-        ("config", 'c'),
-        ("check", 'C'),
-        ("output", 'o'),
-        ("output-file", 'F'),
-        ("derived", 'e'),
-        ("daemonize", '\u{1}'),
-        ("debug", 'D'),
-        ("version", 'V'),
-        ("help", '?'),
-        ("no-header", 'H'),
-        ("no-unit-info", 'U'),
-        ("no-inst-info", '\u{2}'),
-        ("no-globals", 'G'),
-        ("timestamps", 'p'),
-        ("align", 'A'),
-        ("start", 'S'),
-        ("finish", 'T'),
-        ("origin", 'O'),
-        ("samples", 's'),
-        ("interval", 't'),
-        ("timezone", 'Z'),
-        ("hostzone", 'z'),
-        ("delay", 'd'),
-        ("raw", 'r'),
-        ("raw-prefer", 'R'),
-        ("ignore-incompat", 'I'),
-        ("ignore-unknown", '5'),
-        ("instances", 'i'),
-        ("live-filter", 'j'),
-        ("rank", 'J'),
-        ("overall-rank", '2'),
-        ("overall-rank-alt", '3'),
-        ("names-change", '4'),
-        ("limit-filter", '8'),
-        ("limit-filter-force", '9'),
-        ("invert-filter", 'n'),
-        ("predicate", 'N'),
-        ("sort-metric", '6'),
-        ("omit-flat", 'v'),
-        ("include-labels", 'm'),
-        ("include-texts", '\u{4}'),
-        ("colxrow", 'X'),
-        ("width", 'w'),
-        ("width-force", 'W'),
-        ("precision", 'P'),
-        ("precision-force", '0'),
-        ("delimiter", 'l'),
-        ("extended-csv", 'k'),
-        ("extended-header", 'x'),
-        ("fixed-header", '7'),
-        ("repeat-header", 'E'),
-        ("dynamic-header", '1'),
-        ("separate-header", 'g'),
-        ("timestamp-format", 'f'),
-        ("no-interpol", 'u'),
-        ("count-scale", 'q'),
-        ("count-scale-force", 'Q'),
-        ("space-scale", 'b'),
-        ("space-scale-force", 'B'),
-        ("time-scale", 'y'),
-        ("time-scale-force", 'Y'),
+    words: "[option...] metricspec [...]",
+    rows: &[
+        GENERAL,
+        ARCHIVE,
+        value(FOLIO, "archive-folio", "FILE", "read metric source archives from a folio"),
+        CONTAINER,
+        HOST,
+        LOCAL,
+        SPEC_LOCAL,
+        value('c', "config", "FILE", "config file path"),
+        flag('C', "check", "check config and metrics and exit"),
+        value('o', "output", "OUTPUT", "output target: archive, csv, stdout (default)"),
+        value('F', "output-file", "OUTFILE", "output file"),
+        value('e', "derived", "FILE|DFNT", "derived metrics definitions"),
+        flag(DAEMONIZE, "daemonize", "daemonize on startup"),
+        SHOW_VERSION,
+        HELP,
+        REPORTING,
+        flag('H', "no-header", "omit headers"),
+        flag('U', "no-unit-info", "omit unit info from headers"),
+        flag(NO_INST_INFO, "no-inst-info", "omit instance info from headers"),
+        flag('G', "no-globals", "omit global metrics"),
+        flag('p', "timestamps", "print timestamps"),
+        ALIGN,
+        START,
+        FINISH,
+        ORIGIN,
+        SAMPLES,
+        INTERVAL,
+        TIMEZONE,
+        HOST_ZONE,
+        flag('d', "delay", "delay, pause between updates for archive replay"),
+        flag('r', "raw", "output raw counter values (no rate conversion)"),
+        flag('R', "raw-prefer", "prefer output raw counter values (no rate conversion)"),
+        flag('I', "ignore-incompat", "ignore incompatible instances (default: abort)"),
+        flag('5', "ignore-unknown", "ignore unknown metrics (default: abort)"),
+        value('i', "instances", "STR", "instances to report (default: all current)"),
+        flag('j', "live-filter", "perform instance live filtering"),
+        value('J', "rank", "COUNT", "limit results to COUNT highest/lowest valued instances"),
+        flag('2', "overall-rank", "report overall ranking from archive"),
+        flag('3', "overall-rank-alt", "report overall ranking from archive in pmrep format"),
+        value('4', "names-change", "ACTION", "update/ignore/abort on PMNS changes (default: ignore)"),
+        value('8', "limit-filter", "LIMIT", "default limit for value filtering"),
+        value('9', "limit-filter-force", "LIMIT", "forced limit for value filtering"),
+        flag('n', "invert-filter", "perform ranking before live filtering"),
+        value('N', "predicate", "METRIC", "set predicate filter reference metric"),
+        value('6', "sort-metric", "METRIC", "set sort reference metric for colxrow output"),
+        flag('v', "omit-flat", "omit single-valued metrics"),
+        flag('m', "include-labels", "include metric label info"),
+        flag(INCLUDE_TEXTS, "include-texts", "include metric help texts in archive output"),
+        value('X', "colxrow", "STR", "swap stdout columns and rows using STR as header label"),
+        value('w', "width", "N", "default column width"),
+        value('W', "width-force", "N", "forced column width"),
+        value('P', "precision", "N", "prefer N digits after decimal separator (default: 3)"),
+        value('0', "precision-force", "N", "force N digits after decimal separator"),
+        value('l', "delimiter", "STR", "delimiter to separate csv/stdout columns"),
+        flag('k', "extended-csv", "write extended CSV"),
+        flag('x', "extended-header", "display extended header"),
+        flag('7', "fixed-header", "fixed header and dynamic instances with colxrow output"),
+        value('E', "repeat-header", "N", "repeat stdout headers every N lines"),
+        flag('1', "dynamic-header", "update header dynamically on metric/instance changes"),
+        flag('g', "separate-header", "write separated header before metrics"),
+        value('f', "timestamp-format", "STR", "strftime string for timestamp format"),
+        flag('u', "no-interpol", "disable interpolation mode with archives"),
+        value('q', "count-scale", "SCALE", "default count unit"),
+        value('Q', "count-scale-force", "SCALE", "forced count unit"),
+        value('b', "space-scale", "SCALE", "default space unit"),
+        value('B', "space-scale-force", "SCALE", "forced space unit"),
+        value('y', "time-scale", "SCALE", "default time unit"),
+        value('Y', "time-scale-force", "SCALE", "forced time unit"),
+        JSON,
     ],
-    usage: USAGE,
+    words_end_options: false,
+    source_in_words: false,
 };
 
+/// The command line's options.
 /// Where the report goes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Target {
@@ -225,10 +138,10 @@ pub enum Repeat {
 pub struct Settings {
     /// Context, time window and zone.
     pub source: Source,
-    /// `-L`.
-    pub local: bool,
     /// `-o`.
     pub target: Target,
+    /// `--json`: lines of JSON in the place of a report.
+    pub json: bool,
     /// `-F`.
     pub file: Option<String>,
     /// `-C`.
@@ -323,8 +236,8 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             source: Source::default(),
-            local: false,
             target: Target::Stdout,
+            json: false,
             file: None,
             check: false,
             derived: Vec::new(),
@@ -378,9 +291,9 @@ const NAMES: &[(char, &str)] = &[
     ('o', "output"),
     ('K', "speclocal"),
     ('e', "derived"),
-    ('\u{1}', "daemonize"),
+    (DAEMONIZE, "daemonize"),
     ('H', "!header"),
-    ('\u{2}', "!instinfo"),
+    (NO_INST_INFO, "!instinfo"),
     ('U', "!unitinfo"),
     ('G', "!globals"),
     ('p', "timestamp"),
@@ -404,7 +317,7 @@ const NAMES: &[(char, &str)] = &[
     ('6', "sort_metric"),
     ('v', "omit_flat"),
     ('m', "include_labels"),
-    ('\u{4}', "include_texts"),
+    (INCLUDE_TEXTS, "include_texts"),
     ('X', "colxrow"),
     ('w', "width"),
     ('W', "width_force"),
@@ -482,7 +395,7 @@ impl Settings {
                 self.source.archives = None;
                 self.source.host = None;
                 if value == "@" {
-                    self.local = true;
+                    self.source.local = true;
                 } else if value.contains('/') {
                     self.source.archives = Some(value.to_owned());
                 } else {
@@ -519,20 +432,20 @@ impl Settings {
         if let Some(switch) = self.switch(*letter) {
             *switch = yes;
             debug_assert!(
-                name.starts_with('!') == matches!(letter, 'H' | 'U' | 'G' | 'u' | '\u{2}')
+                name.starts_with('!') == matches!(*letter, 'H' | 'U' | 'G' | 'u' | NO_INST_INFO)
             );
             return Ok(());
         }
-        self.option(*letter, Some(value))
+        self.option(*letter, value)
     }
 
     fn switch(&mut self, letter: char) -> Option<&mut bool> {
         Some(match letter {
             'C' => &mut self.check,
-            '\u{1}' => &mut self.daemonize,
+            DAEMONIZE => &mut self.daemonize,
             'H' => &mut self.header,
             'U' => &mut self.unit_info,
-            '\u{2}' => &mut self.inst_info,
+            NO_INST_INFO => &mut self.inst_info,
             'G' => &mut self.globals,
             'p' => &mut self.timestamps,
             'd' => &mut self.delay,
@@ -546,14 +459,15 @@ impl Settings {
             'n' => &mut self.invert_filter,
             'v' => &mut self.omit_flat,
             'm' => &mut self.labels,
-            '\u{4}' => &mut self.texts,
+            INCLUDE_TEXTS => &mut self.texts,
             'k' => &mut self.extended_csv,
             'x' => &mut self.extended_header,
             '7' => &mut self.fixed_header,
             '1' => &mut self.dynamic_header,
             'g' => &mut self.separate_header,
             'u' => &mut self.interpolate,
-            'L' => &mut self.local,
+            'L' => &mut self.source.local,
+            JSON_ONLY => &mut self.json,
             _ => return None,
         })
     }
@@ -562,12 +476,11 @@ impl Settings {
     ///
     /// # Errors
     /// What is wrong with its value.
-    pub fn option(&mut self, letter: char, value: Option<&str>) -> Result<(), Refusal> {
+    pub fn option(&mut self, letter: char, text: &str) -> Result<(), Refusal> {
         if let Some(switch) = self.switch(letter) {
-            *switch = !matches!(letter, 'H' | 'U' | 'G' | 'u' | '\u{2}');
+            *switch = !matches!(letter, 'H' | 'U' | 'G' | 'u' | NO_INST_INFO);
             return Ok(());
         }
-        let text = value.unwrap_or("");
         let owned = || Some(text.to_owned());
         let failed = |what: &str| {
             let name = name_of(letter);
@@ -635,33 +548,26 @@ impl Settings {
             'B' => self.scales_force[1] = owned(),
             'Y' => self.scales_force[2] = owned(),
             's' => {
-                let number = text.trim().parse::<u64>().map_err(|_| {
-                    Refusal::Usage("pmrep: -s requires a positive numeric argument\n".to_owned())
-                })?;
-                self.source.samples = (number > 0).then_some(number);
+                self.source.option(&SPEC, 's', text)?;
+                self.source.samples = self.source.samples.filter(|n| *n > 0);
             }
             't' => {
-                let step = interval(text).map_err(|error| {
-                    Refusal::Usage(format!(
-                        "pmrep: -t argument not in pmParseHighResInterval(3) format:\n{error}\n\n"
-                    ))
-                })?;
-                if step <= Timestamp::ZERO {
+                self.source.option(&SPEC, 't', text)?;
+                if self.source.interval.is_some_and(|t| t <= Timestamp::ZERO) {
                     return Err(Refusal::Failed(
                         "Interval must be greater than 0.\n".to_owned(),
                     ));
                 }
-                self.source.interval = Some(step);
             }
-            '\u{3}' => {
+            FOLIO => {
                 let folio = std::fs::read_to_string(text).map_err(|error| {
                     Refusal::Failed(format!("{text}: {}\n", pcp::ErrorCode::from(&error)))
                 })?;
                 for archive in folio_archives(&folio) {
-                    self.source.option("pmrep", 'a', Some(&archive))?;
+                    self.source.option(&SPEC, 'a', &archive)?;
                 }
             }
-            '\u{5}' => {
+            CONTAINER_ONLY => {
                 let host = self
                     .source
                     .host
@@ -671,7 +577,7 @@ impl Settings {
                 self.source.host = Some(format!("{host}{separator}container={text}"));
             }
             letter => {
-                self.source.option("pmrep", letter, value)?;
+                self.source.option(&SPEC, letter, text)?;
             }
         }
         Ok(())
@@ -722,10 +628,10 @@ mod tests {
         settings.set("header", "no").ok().expect("a switch");
         settings.set("timestamp", "yes").ok().expect("a switch");
         settings.set("repeat_header", "auto").ok().expect("a word");
-        settings.option('U', None).ok().expect("a switch");
+        settings.option('U', "").ok().expect("a switch");
         assert!(!settings.header && settings.timestamps && !settings.unit_info);
         assert_eq!(settings.repeat, Repeat::Auto);
-        let refused = settings.option('P', Some("2x")).err();
+        let refused = settings.option('P', "2x").err();
         assert!(matches!(refused, Some(Refusal::Failed(text))
             if text == "Error while reading option precision: Non-negative integer expected.\n"));
     }

@@ -1,0 +1,478 @@
+//! Dates and times as people write them (pmParseTimeWindow(3)).
+
+use super::{TimeError, wrong};
+use crate::timestamp::Timestamp;
+use crate::timezone::{Civil, Zone};
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+const DAYS: [&str; 7] = [
+    "sunday",
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+];
+
+fn named(word: &str, names: &[&str]) -> Option<u8> {
+    let word = word.to_ascii_lowercase();
+    let found = names
+        .iter()
+        .position(|n| word.len() >= 3 && n.starts_with(&word))?;
+    u8::try_from(found).ok()
+}
+
+/// What a date says, of which anything may be missing.
+#[derive(Clone, Copy, Default)]
+struct Fields {
+    year: Option<i64>,
+    month: Option<u8>,
+    day: Option<u8>,
+    time: Option<(u8, u8, u8, i32)>,
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or("")
+    }
+
+    fn spaces(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    fn word(&self) -> &'a str {
+        let rest = self.rest();
+        let end = rest
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(rest.len());
+        rest.get(..end).unwrap_or("")
+    }
+
+    fn digits(&self) -> &'a str {
+        let rest = self.rest();
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        rest.get(..end).unwrap_or("")
+    }
+
+    /// `HH:MM[:SS[.FRACTION]][am|pm]`
+    fn clock(&mut self) -> Option<(u8, u8, u8, i32)> {
+        let start = self.at;
+        let found = self.clock_inner();
+        if found.is_none() {
+            self.at = start;
+        }
+        found
+    }
+
+    fn clock_inner(&mut self) -> Option<(u8, u8, u8, i32)> {
+        let mut hour: u8 = self.digits().parse().ok().filter(|h| *h < 24)?;
+        self.at += self.digits().len();
+        self.at += self.rest().strip_prefix(':').map(|_| 1)?;
+        let minute: u8 = self.digits().parse().ok().filter(|m| *m < 60)?;
+        self.at += self.digits().len();
+        let (mut second, mut nsec) = (0u8, 0);
+        if self.rest().starts_with(':') {
+            self.at += 1;
+            second = self.digits().parse().ok().filter(|s| *s < 62)?;
+            self.at += self.digits().len();
+            if self.rest().starts_with('.') {
+                self.at += 1;
+                let digits = self.digits();
+                nsec = (format!("0.{digits}0").parse::<f64>().ok()? * 1e9).round() as i32;
+                self.at += digits.len();
+            }
+        }
+        let before = self.at;
+        self.spaces();
+        match self.word().to_ascii_lowercase().as_str() {
+            "am" => {
+                self.at += 2;
+                hour %= 12;
+            }
+            "pm" => {
+                self.at += 2;
+                hour = hour % 12 + 12;
+            }
+            _ => self.at = before,
+        }
+        Some((hour, minute, second, nsec))
+    }
+}
+
+/// `[[Day] Month [DD]] [HH:MM[:SS]] [YYYY]`
+fn calendar(text: &str) -> Result<Fields, usize> {
+    let mut scan = Scanner { text, at: 0 };
+    let mut fields = Fields::default();
+    scan.spaces();
+    if named(scan.word(), &DAYS).is_some() {
+        let day = scan.at;
+        scan.at += scan.word().len();
+        scan.spaces();
+        if named(scan.word(), &MONTHS).is_none() {
+            return Err(day);
+        }
+    }
+    if let Some(month) = named(scan.word(), &MONTHS) {
+        fields.month = Some(month + 1);
+        scan.at += scan.word().len();
+        scan.spaces();
+        let digits = scan.digits();
+        let after = scan.rest().get(digits.len()..).unwrap_or("");
+        if digits.len() <= 2
+            && !after.starts_with(':')
+            && let Ok(day) = digits.parse::<u8>()
+        {
+            if !(1..=31).contains(&day) {
+                return Err(scan.at);
+            }
+            fields.day = Some(day);
+            scan.at += digits.len();
+        }
+    }
+    scan.spaces();
+    fields.time = scan.clock();
+    scan.spaces();
+    let digits = scan.digits();
+    if digits.len() == 4 {
+        fields.year = digits.parse().ok();
+        scan.at += 4;
+        scan.spaces();
+        if fields.time.is_none() {
+            fields.time = scan.clock();
+            scan.spaces();
+        }
+    }
+    let empty = fields.month.is_none() && fields.time.is_none();
+    if !scan.rest().is_empty() || empty {
+        let at = if empty && fields.year.is_some() && scan.rest().is_empty() {
+            0
+        } else {
+            scan.at
+        };
+        return Err(at);
+    }
+    Ok(fields)
+}
+
+fn days_of(civil: Civil) -> i64 {
+    let noon = Civil {
+        hour: 0,
+        minute: 0,
+        second: 0,
+        ..civil
+    };
+    Zone::new("UTC").seconds(noon).div_euclid(86_400)
+}
+
+fn date_of_days(days: i64) -> Civil {
+    Zone::new("UTC").civil(days * 86_400)
+}
+
+fn zone_offset(word: &str) -> Option<i64> {
+    let hours = match word.to_ascii_lowercase().as_str() {
+        "utc" | "gmt" | "z" | "wet" => 0,
+        "est" => -5,
+        "edt" | "ast" => -4,
+        "cst" => -6,
+        "cdt" => -5,
+        "mst" => -7,
+        "mdt" => -6,
+        "pst" => -8,
+        "pdt" => -7,
+        "cet" | "bst" => 1,
+        "cest" | "eet" => 2,
+        "jst" => 9,
+        "aest" => 10,
+        "aedt" => 11,
+        _ => return None,
+    };
+    Some(hours * 3600)
+}
+
+/// The looser forms: numeric dates, weekdays, relative times and zones; what they leave open is taken from today.
+fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Timestamp> {
+    let now = Timestamp::now();
+    let mut scan = Scanner { text, at: 0 };
+    let mut fields = Fields::default();
+    let (mut weekday, mut offset) = (None, None);
+    let (mut seconds, mut months, mut days) = (0i64, 0i64, 0i64);
+    let (mut relative, mut signed, mut ago) = (false, false, false);
+    let mut named_day = None;
+    let mut pending: Option<i64> = None;
+    loop {
+        scan.at += scan.rest().len()
+            - scan
+                .rest()
+                .trim_start_matches(|c: char| c.is_whitespace() || c == ',')
+                .len();
+        if scan.rest().is_empty() {
+            break;
+        }
+        if let Some(time) = scan.clock() {
+            fields.time = Some(time);
+            continue;
+        }
+        let (sign, skip) = match scan.rest().chars().next()? {
+            '+' => (Some(1), 1),
+            '-' => (Some(-1), 1),
+            _ => (None, 0),
+        };
+        let mut ahead = Scanner {
+            text,
+            at: scan.at + skip,
+        };
+        let digits = ahead.digits();
+        if !digits.is_empty() {
+            let number: i64 = digits.parse().ok()?;
+            ahead.at += digits.len();
+            if let Some(sign) = sign {
+                if digits.len() == 4 && fields.time.is_some() && ahead.word().is_empty() {
+                    offset = Some(sign * (number / 100 * 3600 + number % 100 * 60));
+                    scan.at = ahead.at;
+                    continue;
+                }
+                pending = Some(sign * number);
+                signed = true;
+                scan.at = ahead.at;
+                continue;
+            }
+            let mut parts = vec![number];
+            let separator = ahead
+                .rest()
+                .chars()
+                .next()
+                .filter(|c| matches!(c, '-' | '/'));
+            if let Some(separator) = separator {
+                while parts.len() < 3 && ahead.rest().starts_with(separator) {
+                    ahead.at += 1;
+                    let digits = ahead.digits();
+                    parts.push(digits.parse().ok()?);
+                    ahead.at += digits.len();
+                }
+                let year = |y: i64| match y {
+                    0..=68 => y + 2000,
+                    69..=99 => y + 1900,
+                    y => y,
+                };
+                let (y, m, d) = match (separator, parts.as_slice()) {
+                    ('-', [y, m, d]) => (Some(year(*y)), *m, *d),
+                    ('/', [m, d, y]) => (Some(year(*y)), *m, *d),
+                    ('/', [m, d]) => (None, *m, *d),
+                    _ => return None,
+                };
+                if !(1..=12).contains(&m) || !(1..=31).contains(&d) {
+                    return None;
+                }
+                (fields.year, fields.month, fields.day) =
+                    (y, u8::try_from(m).ok(), u8::try_from(d).ok());
+                scan.at = ahead.at;
+                continue;
+            }
+            ahead.spaces();
+            if let Some(month) = named(ahead.word(), &MONTHS) {
+                fields.day = Some(u8::try_from(number).ok().filter(|d| (1..=31).contains(d))?);
+                fields.month = Some(month + 1);
+                ahead.at += ahead.word().len();
+                ahead.spaces();
+                if ahead.digits().len() == 4 {
+                    fields.year = ahead.digits().parse().ok();
+                    ahead.at += 4;
+                }
+                scan.at = ahead.at;
+                continue;
+            }
+            let half = ahead.word().to_ascii_lowercase();
+            if half == "am" || half == "pm" {
+                let hour = u8::try_from(number % 12).ok()?;
+                fields.time = Some((hour + if half == "pm" { 12 } else { 0 }, 0, 0, 0));
+                scan.at = ahead.at + 2;
+                continue;
+            }
+            if !ahead.word().is_empty() {
+                pending = Some(number);
+                scan.at += digits.len();
+                continue;
+            }
+            match digits.len() {
+                8 => {
+                    fields.year = Some(number / 10_000);
+                    fields.month = u8::try_from(number / 100 % 100).ok();
+                    fields.day = u8::try_from(number % 100).ok();
+                }
+                4 if fields.month.is_some() => fields.year = Some(number),
+                1 | 2 if number < 24 => {
+                    fields.time = Some((u8::try_from(number).ok()?, 0, 0, 0));
+                }
+                4 if number / 100 < 24 && number % 100 < 60 => {
+                    let hour = u8::try_from(number / 100).ok()?;
+                    fields.time = Some((hour, u8::try_from(number % 100).ok()?, 0, 0));
+                }
+                _ => return None,
+            }
+            scan.at += digits.len();
+            continue;
+        }
+        let word = scan.word();
+        if word.is_empty() {
+            return None;
+        }
+        scan.at += word.len();
+        let lower = word.to_ascii_lowercase();
+        let singular = lower.strip_suffix('s').unwrap_or(&lower);
+        let count = pending;
+        let mut unit = |seconds_each: i64, months_each: i64, days_each: i64| {
+            let count = count.unwrap_or(1);
+            seconds += count.saturating_mul(seconds_each);
+            months += count.saturating_mul(months_each);
+            days += count.saturating_mul(days_each);
+            relative = true;
+            pending = None;
+        };
+        match lower.as_str() {
+            "now" => named_day = Some(None),
+            "today" => named_day = Some(Some(0)),
+            "tomorrow" => named_day = Some(Some(1)),
+            "yesterday" => named_day = Some(Some(-1)),
+            "ago" => ago = true,
+            "this" => pending = Some(0),
+            "last" => pending = Some(-1),
+            "next" => pending = Some(1),
+            _ => match singular {
+                "year" => unit(0, 12, 0),
+                "month" => unit(0, 1, 0),
+                "fortnight" => unit(0, 0, 14),
+                "week" => unit(0, 0, 7),
+                "day" => unit(0, 0, 1),
+                "hour" => unit(3600, 0, 0),
+                "minute" | "min" => unit(60, 0, 0),
+                "second" | "sec" => unit(1, 0, 0),
+                _ => {
+                    if let Some(day) = named(word, &DAYS) {
+                        weekday = Some((day, pending.take().unwrap_or(0)));
+                    } else if let Some(month) = named(word, &MONTHS) {
+                        fields.month = Some(month + 1);
+                        scan.spaces();
+                        if let Ok(day) = scan.digits().parse::<u8>()
+                            && (1..=31).contains(&day)
+                        {
+                            fields.day = Some(day);
+                            scan.at += scan.digits().len();
+                        }
+                    } else {
+                        offset = Some(zone_offset(word)?);
+                    }
+                }
+            },
+        }
+    }
+    if pending.is_some() {
+        return None;
+    }
+    if ago {
+        (seconds, months, days) = (-seconds, -months, -days);
+    }
+    let base = match (relative, ago, signed) {
+        (true, true, _) => end,
+        (true, false, false) => start,
+        _ => now,
+    };
+    let mut civil = zone.civil(base.sec);
+    let mut nsec = base.nsec;
+    let dated = fields.month.is_some() || weekday.is_some() || matches!(named_day, Some(Some(_)));
+    if let Some(month) = fields.month {
+        civil.month = month;
+        civil.day = fields.day.unwrap_or(1);
+        civil.year = fields.year.unwrap_or(civil.year);
+    }
+    if let Some((hour, minute, second, fraction)) = fields.time {
+        (civil.hour, civil.minute, civil.second, nsec) = (hour, minute, second, fraction);
+    } else if dated {
+        (civil.hour, civil.minute, civil.second, nsec) = (0, 0, 0, 0);
+    }
+    let months_now = civil.year * 12 + i64::from(civil.month) - 1 + months;
+    civil.year = months_now.div_euclid(12);
+    civil.month = u8::try_from(months_now.rem_euclid(12)).ok()? + 1;
+    let mut day = days_of(civil) + days + named_day.flatten().unwrap_or(0);
+    if let Some((wanted, which)) = weekday {
+        let current = (day + 4).rem_euclid(7);
+        let forward = (i64::from(wanted) - current).rem_euclid(7);
+        day += match which {
+            n if n > 0 && forward > 0 => forward + 7 * (n - 1).max(0) + 7,
+            n if n > 0 => 7 * n,
+            n if n < 0 => forward - 7,
+            _ => forward,
+        };
+    }
+    let date = date_of_days(day);
+    let civil = Civil {
+        hour: civil.hour,
+        minute: civil.minute,
+        second: civil.second,
+        ..date
+    };
+    let sec = match offset {
+        Some(offset) => Zone::new("UTC").seconds(civil) - offset,
+        None => zone.seconds(civil),
+    };
+    Some(Timestamp::new(sec + seconds, nsec))
+}
+
+/// A date and time; what is missing in front is taken from `reference`, advanced by a day for an hour that is earlier.
+pub(super) fn date(
+    text: &str,
+    reference: Timestamp,
+    start: Timestamp,
+    end: Timestamp,
+    zone: &Zone,
+) -> Result<Timestamp, TimeError> {
+    let fields = match calendar(text) {
+        Ok(fields) => fields,
+        Err(at) => return loose(text, start, end, zone).ok_or_else(|| wrong(text, at)),
+    };
+    let from = zone.civil(reference.sec);
+    let (hour, minute, second, nsec) = fields.time.unwrap_or((0, 0, 0, 0));
+    let mut civil = Civil {
+        year: fields.year.unwrap_or(from.year),
+        month: fields.month.unwrap_or(from.month),
+        day: fields
+            .day
+            .unwrap_or(if fields.month.is_some() { 1 } else { from.day }),
+        hour,
+        minute,
+        second,
+        weekday: 0,
+    };
+    if fields.month.is_none() && fields.year.is_none() && hour < from.hour {
+        civil = Civil {
+            hour,
+            minute,
+            second,
+            ..date_of_days(days_of(civil) + 1)
+        };
+    }
+    if fields.month.is_some() && fields.year.is_none() && civil.month < from.month {
+        civil.year += 1;
+    }
+    Ok(Timestamp::new(zone.seconds(civil), nsec))
+}

@@ -1,0 +1,119 @@
+//! pmie on archives beside Debian's.
+
+mod pcp_suite;
+
+use std::process::Command;
+
+use pcp_suite::{debian, in_suite, ours, peer, same};
+use spile_tests::Scratch;
+
+/// Expressions, rules and actions over archives, in all styles of output.
+#[test]
+fn rules_are_those_of_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie");
+    let rules = scratch.write(
+        "rules",
+        r#"
+disk.dev.total #dks1d1 #rad4d2 @0..2;
+busy = disk.dev.total > 1;
+all_inst disk.dev.total > 0; count_inst disk.dev.total > 1; min_inst disk.dev.total;
+avg_sample disk.dev.total #dks1d1 @0..2; 5 %_inst disk.dev.total > 0;
+match_inst "dks5" disk.dev.total > 0;
+kernel.all.cpu.user * 2 - 1 / 4; rate instant kernel.all.cpu.user;
+rising kernel.all.cpu.user > 0.017 && mem.freemem > 1 Mbyte;
+limit = 10 count / sec; m = "disk.dev.total";
+some_inst $m > $limit -> print "a" " %i:%v" " @%h %c" & shell "echo %v";
+kernel.all.cpu.user > 0.01 -> print 5 sec "held %v" | syslog "not reached";
+rising some_inst disk.dev.total > 10 -> alarm "up" " %i";
+some_inst (disk.dev.total > 1 && disk.dev.total < 10) -> print "between" " %i=%v";
+ruleset kernel.all.cpu.user > 0.019 -> print "one %v"
+else kernel.all.cpu.user > 0.017 -> print "two %v"
+unknown -> print "unknown" otherwise -> print "otherwise";
+delta = 5 sec; $minute; kernel.all.load;
+part = "all.load"; kernel.$part; ker$'part'x > 0;
+no.such.metric > 0 || kernel.all.cpu.user > 0; no.such.metric > 0 && kernel.all.cpu.user > 0;
+twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
+"#,
+    );
+    let rules = rules.to_str().expect("a path in UTF-8");
+    let source = [
+        "-z",
+        "-q",
+        "-a",
+        "archives/babylon.pmview_v2",
+        "-t",
+        "3",
+        "-T",
+        "+20",
+        "-c",
+        rules,
+    ];
+    for style in ["-v", "-V", "-W"] {
+        same("pmie", &[&source[..], &[style]].concat());
+    }
+    let hosts = scratch.write(
+        "hosts",
+        "sampledso.colour :vm00 :vm01; max_host sampledso.colour :vm00 :vm01 #'red';\n\
+         some_host (sampledso.colour :vm00 :vm01 #red > 0) -> print \"x\" \" @%h %v\";\n",
+    );
+    let hosts = hosts.to_str().expect("a path in UTF-8");
+    let source = [
+        "-Z",
+        "EST5",
+        "-q",
+        "-v",
+        "-t",
+        "2",
+        "-a",
+        "archives/multi-vm00",
+        "-a",
+        "archives/multi-vm01",
+    ];
+    same("pmie", &[&source[..], &["-c", hosts]].concat());
+    // What is wrong is said on standard error.
+    for text in [
+        "kernel.all.cpu.user > ;",
+        "disk.dev.total > 400 -> print \"x\";",
+        "nosuch > 1;",
+    ] {
+        let wrong = scratch.write("wrong", text);
+        let wrong = wrong.to_str().expect("a path in UTF-8");
+        let args = ["-q", "-a", "archives/babylon.pmview_v2", "-c", wrong];
+        assert_eq!(
+            ours("pmie", &args).stderr,
+            debian("pmie", &args).stderr,
+            "{text}"
+        );
+    }
+}
+
+/// What `l` lists in the dialogue of `pmie -d`.
+#[test]
+fn rules_are_listed_as_by_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie-list");
+    let rules = scratch.write(
+        "rules",
+        r#"
+a = hinv.ncpu;
+c = some_inst (disk.dev.total > 10 count/sec) && ! hinv.ncpu == 4;
+d = 100 * kernel.all.load @0..2;
+f = some_inst match_inst "sd.*" disk.dev.total > 10 -> print "hi %v" & shell "true";
+g = rising (hinv.ncpu > 2) || falling (hinv.ncpu < 3 Kbyte);
+h = 30 %_inst disk.dev.total > 0 -> alarm 10 min "foo" "bar";
+i = ruleset hinv.ncpu > 1 -> print "x" else hinv.ncpu > 2 -> print "y" otherwise -> print "z";
+j = rate hinv.ncpu > -3;
+k = hinv.ncpu * 3 + 2 / hinv.ncpu - 1;
+"#,
+    );
+    let dialogue = format!("printf 'f {}\nl\nl k\nl nosuch\nq\n' | ", rules.display());
+    let listed = |program: &str| {
+        let mut command = Command::new("sh");
+        command.env_remove("PCP_DERIVED_CONFIG");
+        let shell = format!("{dialogue} {program} -d -a archives/20201109");
+        in_suite(command, &["-c", &shell]).ok().stdout
+    };
+    let theirs = listed(&peer().join("usr/bin/pmie").display().to_string());
+    assert!(theirs.contains("rule \"nosuch\" not defined"), "{theirs}");
+    let own = listed(&format!("{} pmie", spile_tests::spile_path().display()));
+    assert_eq!(own, theirs);
+}
