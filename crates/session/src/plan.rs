@@ -1,14 +1,14 @@
 //! What a session is going to do: every probe point understood and resolved, every handler compiled. A plan grows
 //! while the session runs: points are resolved in each further program and library that turns up.
 
-use crate::message::semantic;
+use crate::message::{mention, semantic};
 use crate::options::Options;
 use crate::probe_point::{CodePlace, Kind, Program as ProgramName, spell, understand};
 use crate::programs::Files;
 use crate::resolve::{Candidate, ResolveError, Scope, Site};
 use crate::timing::Timed;
 use crate::tracee::Placement;
-use crate::variables::{ModuleResolver, SharedInfo, SiteResolver};
+use crate::variables::{Homes, ModuleResolver, SharedInfo, SiteResolver};
 use codegen::{Builder, CodegenError, Compiled, Context, HandlerId, SiteText};
 use inject::FileIdentity;
 use script::diagnostic::{Diagnostic, Severity};
@@ -56,6 +56,8 @@ pub struct Plan<'p> {
     points: Vec<Point<'p>>,
     builder: Builder<'p>,
     files: Files,
+    /// Where probes are from which others have types.
+    homes: Homes,
     /// The program of `-c` or `-x`.
     target: Option<FileIdentity>,
     /// Points behind a sufficient one (`!`) that was found.
@@ -253,6 +255,7 @@ pub fn compile<'p>(
         points: Vec::new(),
         builder,
         files: Files::default(),
+        homes: Homes::default(),
         target: target.and_then(|t| Some(t.candidates.first()?.identity)),
         dropped: HashSet::new(),
         found: HashMap::new(),
@@ -261,6 +264,7 @@ pub fn compile<'p>(
         told_full: false,
     };
     let mut judgement = Judgement::new(program);
+    plan.homes = homes(program, &points, target, &mut plan.files);
     for (index, point) in points.iter().enumerate() {
         plan.add(index, point, options, target, &mut judgement);
     }
@@ -291,9 +295,38 @@ pub fn compile<'p>(
     if !errors.is_empty() {
         return Err(errors);
     }
+    for span in plan.builder.bad_variables() {
+        let place = mention(&program.sources, span);
+        let text = format!(
+            "Bad $context variable being substituted with literal 0: {}",
+            place.describe(&program.sources)
+        );
+        if !plan.warnings.contains(&text) {
+            plan.warnings.push(text);
+        }
+    }
     plan.compiled = plan.builder.finish();
     plan.is_behind = false;
     Ok(plan)
+}
+
+/// A place of each probe that other probes have types from.
+fn homes(
+    program: &ir::Program,
+    points: &[Point<'_>],
+    target: Option<&Arc<Scope>>,
+    files: &mut Files,
+) -> Homes {
+    let places = program.type_homes.iter().filter_map(|&probe| {
+        let mut own = points.iter().filter(|point| point.probe == probe);
+        own.find_map(|point| {
+            // A point that is not found is told of where it is looked for.
+            let sites = resolve_kind(&point.kind, &point.point.point, target, files).ok()?;
+            let site = sites.into_iter().next()?;
+            Some((probe, site.variables, site.address))
+        })
+    });
+    places.collect()
 }
 
 /// What is wrong with the script's points.
@@ -326,6 +359,17 @@ impl<'p> Judgement<'p> {
     fn statement(&self, point: &Point<'_>) -> Span {
         let probe = self.program.probes.get(point.probe);
         probe.map_or_else(Default::default, |probe| probe.span)
+    }
+
+    /// Takes note of a handler that can't be compiled.
+    fn refuse(&mut self, error: CodegenError) {
+        self.errors
+            .push(semantic(self.sources, error.message, error.span));
+        // As stap has it, whose types are settled afterwards.
+        let untyped = error
+            .whole
+            .map(|span| semantic(self.sources, "unresolved type ", span));
+        self.errors.extend(untyped);
     }
 
     fn errors(mut self) -> Vec<Diagnostic> {
@@ -370,9 +414,13 @@ impl<'p> Plan<'p> {
                 return;
             }
             if let Err(error) = self.add_tracer(point) {
-                let error = semantic(sources, error.message, error.span);
-                judgement.errors.push(error);
+                judgement.refuse(error);
             }
+            return;
+        }
+        if no_target && point.kind.is_everywhere() && options.pass < 5 {
+            // In whatever process there will be.
+            judgement.matched.insert(point.probe);
             return;
         }
         let found = self.files.resolve(&point.kind, &point.point.point, target);
@@ -398,8 +446,7 @@ impl<'p> Plan<'p> {
                 Ok(()) => {}
                 Err(_) if optional => {}
                 Err(error) => {
-                    let error = semantic(sources, error.message, error.span);
-                    judgement.errors.push(error);
+                    judgement.refuse(error);
                     return;
                 }
             }
@@ -471,6 +518,7 @@ impl<'p> Plan<'p> {
             let key = (index, program, module.identity);
             let resolver =
                 SiteResolver::new(&site.variables, site.address, SharedInfo::clone(info))
+                    .with_homes(&self.homes)
                     .called_from(&site.callers);
             let handler =
                 self.builder
@@ -510,9 +558,10 @@ impl<'p> Plan<'p> {
         } else {
             Context::Tracer
         };
+        let resolver = ModuleResolver::new(&self.homes);
         let handler = self
             .builder
-            .handler(point.probe, point.index, context, &ModuleResolver)?;
+            .handler(point.probe, point.index, context, &resolver)?;
         let text = SiteText {
             pp,
             pn,
