@@ -6,11 +6,11 @@ use std::fmt::Write;
 use crate::span::{FileId, SourceMap, Span};
 use crate::token::{Token, TokenKind};
 
-/// Colours of the terminal, as stap uses them: errors, warnings, places, tokens.
-const ERROR: &str = "01;31";
-const WARNING: &str = "00;33";
-const PLACE: &str = "00;34";
-const TOKEN: &str = "01";
+// Colours of the terminal: the defaults of stap(1), SYSTEMTAP_COLORS.
+pub(crate) const ERROR: &str = "01;31";
+pub(crate) const WARNING: &str = "00;33";
+pub(crate) const PLACE: &str = "00;34";
+pub(crate) const TOKEN: &str = "01";
 
 /// Macro invocations that a message tells at most.
 const EXPANSIONS: usize = 16;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use crate::diagnostic::{Diagnostic, Mention, Severity};
+use crate::diagnostic::{Diagnostic, ERROR, Mention, PLACE, Severity, TOKEN, WARNING};
 use crate::span::{FileId, SourceMap};
 
 /// The text for standard error. Ends with stap's `Pass 2: analysis failed.` when there is an error.
@@ -48,17 +48,16 @@ pub fn render_pass(
             3 => "Pass 3: translation failed.",
             _ => "Pass 2: analysis failed.",
         };
-        let _ = writeln!(
-            out,
-            "{}  [man error::pass{pass}]",
-            paint(what, "01;31", color)
-        );
+        let _ = writeln!(out, "{}  [man error::pass{pass}]", what);
     }
     for (n, what) in [(suppressed[1], "error"), (suppressed[0], "warning")] {
         if n > 0 {
+            let count = format!("Number of similar {what} messages suppressed: {n}.");
+            let shade = if what == "error" { ERROR } else { WARNING };
             let _ = writeln!(
                 out,
-                "Number of similar {what} messages suppressed: {n}.\nRerun with -v to see them."
+                "{}\nRerun with -v to see them.",
+                paint(&count, shade, color)
             );
         }
     }
@@ -94,9 +93,9 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn diagnostic(&mut self, d: &Diagnostic) {
         let (label, shade, indent) = match d.severity {
-            Severity::Warning => ("WARNING:", "34", " source: "),
-            Severity::ParseError => ("parse error:", "01;31", "        source: "),
-            Severity::SemanticError => ("semantic error:", "01;31", "        source: "),
+            Severity::Warning => ("WARNING:", WARNING, " source: "),
+            Severity::ParseError => ("parse error:", ERROR, "        source: "),
+            Severity::SemanticError => ("semantic error:", ERROR, "        source: "),
         };
         self.out.push_str(&paint(label, shade, self.color));
         let _ = write!(self.out, " {}", d.message);
@@ -136,6 +135,11 @@ impl Writer<'_> {
             }
         }
         self.file = Some(token.span.file);
+        if self.color
+            && let Some((head, place)) = text.rsplit_once(" at ")
+        {
+            text = format!("{head} at {}", paint(place, PLACE, true));
+        }
         let _ = writeln!(self.out, "{text}");
         let file = self.sources.file(token.span.file);
         let (line, column) = self.sources.line_column(token.span.file, token.span.start);
@@ -145,7 +149,15 @@ impl Writer<'_> {
             .take(column - 1)
             .map(|b| if b == b'\t' { '\t' } else { ' ' })
             .collect();
-        let caret = paint("^", "01;32", self.color);
+        let caret = paint("^", TOKEN, self.color);
+        let shown = match shown.get(column - 1..column - 1 + token.text.len()) {
+            Some(word) if self.color && word == token.text => {
+                let (before, rest) = shown.split_at(column - 1);
+                let painted = paint(word, TOKEN, true);
+                format!("{before}{painted}{}", &rest[word.len()..])
+            }
+            _ => shown.to_string(),
+        };
         let _ = writeln!(
             self.out,
             "{indent}{shown}\n{}{blanks}{caret}",

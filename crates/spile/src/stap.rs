@@ -217,11 +217,12 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         ),
         (None, None) => Target::None,
     };
+    let rotate = arguments.rotate.as_deref().map(rotation).transpose()?;
     let options = Options {
         limits: limits(arguments)?,
         target,
         output: arguments.output.clone(),
-        rotate: arguments.rotate.as_deref().map(rotation).transpose()?,
+        rotate: rotate.filter(|(size, _)| *size > 0),
         timeout: timeout(arguments.timeout.as_deref())?,
         verbose: verbose[2].max(verbose[3]).max(verbose[4]),
         warnings: !arguments.no_warnings,
@@ -312,7 +313,8 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
         ));
     }
     monitor_interval(arguments)?;
-    if arguments.rotate.is_some() && arguments.output.is_none() && !arguments.flight {
+    let runs = last_pass(arguments).is_ok_and(|pass| pass == 5);
+    if arguments.rotate.is_some() && arguments.output.is_none() && !arguments.flight && runs {
         return Err(Refusal::Usage(
             "The -S option needs a file to write to (-o).".into(),
         ));
@@ -326,15 +328,52 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
         )));
     }
     let valid = |name: &str| {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         !name.is_empty() && name.bytes().all(plain)
     };
     if let Some(name) = arguments.module.as_deref().map(module_name)
         && !valid(name)
     {
-        return Err(Refusal::Usage(format!(
-            "Invalid module name '{name}' (should be composed of the characters a-z, 0-9 and _)."
+        return Err(Refusal::Error(mismatch("-m", name, MODULE)));
+    }
+    if listing && arguments.pass.is_some() {
+        return Err(Refusal::Usage(
+            "Cannot specify -p with -l/-L/--dump-* switches.".into(),
+        ));
+    }
+    check_kept(arguments)
+}
+
+/// The words that options take which have little or no effect here: as for stap they have to make sense.
+fn check_kept(arguments: &Arguments) -> Result<(), Refusal> {
+    let when = arguments.kept.prologue_searching.as_deref();
+    if let Some(when) = when.filter(|w| !["always", "auto", "never"].contains(w)) {
+        return Err(Refusal::Plain(format!(
+            "Invalid argument '{when}' for --prologue-searching."
         )));
+    }
+    let inert = &arguments.inert;
+    let pid = inert.target_namespaces.as_deref();
+    if pid.is_some_and(|pid| !pid.parse().is_ok_and(|pid: i32| pid > 0)) {
+        return Err(Refusal::Plain(
+            "Invalid process ID number for target namespaces.".into(),
+        ));
+    }
+    let download = inert.download_debuginfo.as_deref();
+    let known = |word: &str| ["yes", "no", "ask"].contains(&word) || word.parse::<u32>().is_ok();
+    if let Some(word) = download.filter(|word| !known(word)) {
+        return Err(Refusal::Error(format!(
+            "{word} is not a valid value. Use 'yes', 'no', 'ask' or a timeout value."
+        )));
+    }
+    if let Some(root) = arguments.sysroot.as_deref().filter(|root| !root.is_dir()) {
+        return Err(Refusal::Error(format!(
+            "{} is an invalid directory for --sysroot",
+            root.display()
+        )));
+    }
+    if !inert.sysenv.is_empty() && arguments.sysroot.is_none() {
+        return Err(Refusal::Error("--sysenv must follow --sysroot".into()));
     }
     Ok(())
 }
@@ -350,10 +389,11 @@ fn monitor_interval(arguments: &Arguments) -> Result<Option<Duration>, Refusal> 
     }
 }
 
-/// What stap wants `-D`, `-G` and `-S` to look like.
+/// What stap wants `-D`, `-G`, `-S` and `-m` to look like.
 const DEFINITION: &str = "^[a-z_][a-z_0-9]*(=-?[a-z_0-9]+)?$";
 const INITIAL_VALUE: &str = "^[a-z_][a-z0-9_]*=[a-z0-9_.-]+$";
 const ROTATION: &str = "^[0-9]+(,[0-9]+)?$";
+const MODULE: &str = "^[a-z0-9_]+$";
 
 /// An argument that does not look like that.
 fn mismatch(option: &str, word: &str, pattern: &str) -> String {
@@ -380,14 +420,19 @@ fn module_name(name: &str) -> &str {
 fn set_resource_limits(arguments: &Arguments) -> Result<(), Refusal> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limits = [
-        (arguments.rlimit_as, Resource::As, "as"),
-        (arguments.rlimit_cpu, Resource::Cpu, "cpu"),
-        (arguments.rlimit_nproc, Resource::Nproc, "nproc"),
-        (arguments.rlimit_stack, Resource::Stack, "stack"),
-        (arguments.rlimit_fsize, Resource::Fsize, "fsize"),
+        (&arguments.rlimit_as, Resource::As, "as"),
+        (&arguments.rlimit_cpu, Resource::Cpu, "cpu"),
+        (&arguments.rlimit_nproc, Resource::Nproc, "nproc"),
+        (&arguments.rlimit_stack, Resource::Stack, "stack"),
+        (&arguments.rlimit_fsize, Resource::Fsize, "fsize"),
     ];
     for (value, resource, name) in limits {
         let Some(value) = value else { continue };
+        let value = value.parse().map_err(|_| {
+            Refusal::Plain(format!(
+                "Unable to convert rlimit-{name} resource limit '{value}'."
+            ))
+        })?;
         let limit = Rlimit {
             current: Some(value),
             maximum: getrlimit(resource).maximum,
@@ -456,6 +501,7 @@ fn report(
 ) -> Option<u8> {
     let sources = &compilation.sources;
     let diagnostics = &compilation.diagnostics;
+    let listing = arguments.list.is_some() || arguments.list_variables.is_some();
     if compilation.failed_pass() == Some(1) {
         let name = if !arguments.script.is_empty() {
             "<input>"
@@ -463,18 +509,25 @@ fn report(
             arguments.rest.first().map_or("<input>", String::as_str)
         };
         let verbose = verbose > 0;
-        complain(&render_parse_failure(
+        let mut text = render_parse_failure(
             diagnostics,
             sources,
             name,
             (compilation.empty, compilation.stripped),
             verbose,
             color,
-        ));
+        );
+        if listing {
+            // stap does not speak of passes then.
+            let shown = text
+                .lines()
+                .filter(|l| !l.contains("Pass 1: parse failed."));
+            text = shown.map(|line| format!("{line}\n")).collect();
+        }
+        complain(&text);
         return Some(1);
     }
     // stap -l says nothing of what it does not find.
-    let listing = arguments.list.is_some() || arguments.list_variables.is_some();
     if verbose > 0 || !listing {
         complain(&messages::render_pass(
             diagnostics,
@@ -529,6 +582,9 @@ fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>
             let text = std::fs::read(path).map_err(|e| match e.kind() {
                 ErrorKind::NotFound => Refusal::Plain(format!(
                     "Input file '{file}' is missing.\nPass 1: parse failed.  [man error::pass1]"
+                )),
+                ErrorKind::IsADirectory => Refusal::Plain(format!(
+                    "Input file '{file}' is empty.\nPass 1: parse failed.  [man error::pass1]"
                 )),
                 _ => Refusal::Error(format!("cannot read script '{file}': {e}")),
             })?;
@@ -594,7 +650,7 @@ fn rotation(text: &str) -> Result<(u64, Option<u32>), String> {
         None => (text, Some(None)),
     };
     match (size.parse::<u64>(), keep) {
-        (Ok(size), Some(keep)) if size > 0 => Ok((size, keep)),
+        (Ok(size), Some(keep)) => Ok((size, keep)),
         _ => Err(mismatch("-S", text, ROTATION)),
     }
 }
