@@ -235,3 +235,34 @@ fn bad_variables_are_told_of() {
     );
     assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
 }
+
+/// Every point has to be there, whatever the others of its probe are; of several that are sufficient the first that is
+/// there is taken, in aliases, too.
+#[test]
+fn points_are_missing_one_by_one() {
+    let scratch = Scratch::new("missing-points");
+    let missing = [
+        "probe PROG.function(\"nope*\"), VISIT { println(1) }",
+        "probe VISIT, PROG.mark(\"nope*\") { println(1) }",
+        "probe PROG.{function(\"nope*\"),function(\"main\")} { println(1) }",
+        "probe foo = PROG.function(\"nope*\"), VISIT { } probe foo { println(1) }",
+    ];
+    let program = scratch.compile("list.c", LIST, &["-g", "-O0"]);
+    let process = format!("process(\"{}\")", program.display());
+    for script in missing {
+        let outcome = answer(&scratch, &["-p2"], &script.replace("PROG", &process));
+        assert_eq!(outcome.status, Some(1), "{script}");
+        assert!(
+            outcome
+                .stderr
+                .contains("semantic error: while resolving probe point: identifier 'process' at")
+                && outcome.stderr.contains("semantic error: no match"),
+            "{script}\n{}",
+            outcome.stderr
+        );
+    }
+    let script =
+        "probe foo = PROG.function(\"nope\")!, VISIT!, SECOND { } probe foo { println(ppfunc()) }";
+    let outcome = answer(&scratch, &["-w"], &script.replace("PROG", &process)).ok();
+    assert_eq!(outcome.stdout, "visit\n", "{}", outcome.stderr);
+}

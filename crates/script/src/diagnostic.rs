@@ -416,12 +416,13 @@ pub fn render_parse_failure(
             let _ = writeln!(out, "{n} parse errors.");
         }
     }
-    let failed = paint("Pass 1: parse failed.", ERROR, color);
-    let _ = writeln!(out, "{failed}  [man error::pass1]");
+    out.push_str("Pass 1: parse failed.  [man error::pass1]\n");
     if suppressed > 0 {
+        let count = format!("Number of similar error messages suppressed: {suppressed}.");
         let _ = writeln!(
             out,
-            "Number of similar error messages suppressed: {suppressed}.\nRerun with -v to see them."
+            "{}\nRerun with -v to see them.",
+            paint(&count, ERROR, color)
         );
     }
     out

@@ -177,6 +177,7 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
     let nowhere = matches!(
         error,
         ResolveError::NoMatch { .. }
+            | ResolveError::NoLibrary { .. }
             | ResolveError::NoProcess(_)
             | ResolveError::NoProgram(_)
             | ResolveError::NoTarget
@@ -282,7 +283,7 @@ pub fn compile<'p>(
     let nothing =
         any && judgement.matched.is_empty() && points.iter().all(|p| p.kind.is_in_process());
     plan.points = points;
-    let mut errors = judgement.errors();
+    let mut errors = judgement.errors;
     errors.extend(plan.missing_of_elided(program, target)?);
     if nothing && errors.is_empty() {
         // Every point was one that may be missing.
@@ -334,13 +335,11 @@ struct Judgement<'p> {
     sources: &'p SourceMap,
     errors: Vec<Diagnostic>,
     program: &'p ir::Program,
-    /// The place of a `probe` with a sufficient point (`!`) that matched: its later points are left out, into however
-    /// many handlers aliases split them.
-    satisfied: Option<Span>,
+    /// The places of a `probe` with a sufficient point (`!`) that matched, and of the aliases that led to it: the later
+    /// points there are left out, into however many handlers aliases split them.
+    satisfied: Option<Vec<Span>>,
     /// Probes of which a point was found.
     matched: HashSet<usize>,
-    /// Patterns that matched nothing: an error unless another point of the same probe was found.
-    unmatched: Vec<(usize, Diagnostic)>,
 }
 
 impl<'p> Judgement<'p> {
@@ -351,14 +350,14 @@ impl<'p> Judgement<'p> {
             errors: Vec::new(),
             satisfied: None,
             matched: HashSet::new(),
-            unmatched: Vec::new(),
         }
     }
 
-    /// The `probe` that a point was written in.
-    fn statement(&self, point: &Point<'_>) -> Span {
-        let probe = self.program.probes.get(point.probe);
-        probe.map_or_else(Default::default, |probe| probe.span)
+    /// The `probe` that a point was written in, and by which names.
+    fn statement(&self, point: &Point<'_>) -> Vec<Span> {
+        let probe = self.program.probes.get(point.probe).map(|probe| probe.span);
+        let names = point.point.via.iter().map(|name| name.span);
+        probe.into_iter().chain(names).collect()
     }
 
     /// Takes note of a handler that can't be compiled.
@@ -370,14 +369,6 @@ impl<'p> Judgement<'p> {
             .whole
             .map(|span| semantic(self.sources, "unresolved type ", span));
         self.errors.extend(untyped);
-    }
-
-    fn errors(mut self) -> Vec<Diagnostic> {
-        let matched = &self.matched;
-        let unmatched = self.unmatched.into_iter();
-        let errors = unmatched.filter(|(probe, _)| !matched.contains(probe));
-        self.errors.extend(errors.map(|(_, error)| error));
-        self.errors
     }
 }
 
@@ -391,7 +382,7 @@ impl<'p> Plan<'p> {
         judgement: &mut Judgement<'_>,
     ) {
         let statement = judgement.statement(point);
-        if judgement.satisfied == Some(statement) {
+        if judgement.satisfied.as_ref() == Some(&statement) {
             self.dropped.insert(index);
             return;
         }
@@ -427,12 +418,6 @@ impl<'p> Plan<'p> {
         let found = match found {
             Ok(found) => found,
             Err(_) if optional => return,
-            Err(error) if is_pattern(&point.kind) && error != ResolveError::NoTarget => {
-                let errors = point_errors(sources, point, &error).into_iter();
-                let told = errors.map(|error| (point.probe, error));
-                judgement.unmatched.extend(told);
-                return;
-            }
             Err(error) => {
                 judgement
                     .errors
@@ -474,16 +459,11 @@ impl<'p> Plan<'p> {
                 Err(_) if wanted.optional || wanted.sufficient => {}
                 Err(error) => {
                     let told = point_errors(&program.sources, point, &error);
-                    if is_pattern(&point.kind) {
-                        let told = told.into_iter().map(|error| (point.probe, error));
-                        judgement.unmatched.extend(told);
-                    } else {
-                        judgement.errors.extend(told);
-                    }
+                    judgement.errors.extend(told);
                 }
             }
         }
-        Ok(judgement.errors())
+        Ok(judgement.errors)
     }
 
     /// Compiles what a point means in a scope, and files it under the scope's modules.

@@ -183,9 +183,10 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         return Ok(status);
     }
     if stop == 1 {
-        for file in &compilation.files {
-            say(&print_pass1(file, &compilation.sources));
-        }
+        let texts = compilation.files.iter();
+        let texts = texts.map(|file| print_pass1(file, &compilation.sources));
+        let texts: Vec<String> = texts.collect();
+        say(&joined(&texts));
         return Ok(0);
     }
     let Some(program) = compilation.program.as_ref() else {
@@ -257,6 +258,18 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         return Ok(0);
     }
     session::run(program, &options).map_err(|error| Refusal::Error(error.to_string()))
+}
+
+/// The normal forms of several scripts, below one headline.
+fn joined(texts: &[String]) -> String {
+    let mut out = texts.first().cloned().unwrap_or_default();
+    for text in texts.iter().skip(1) {
+        let body = text.split_once('\n').map_or("", |(_, body)| body);
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+        out.push_str(body);
+    }
+    out
 }
 
 /// What can't be done, or makes no sense together.
@@ -335,6 +348,18 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
         && !valid(name)
     {
         return Err(Refusal::Error(mismatch("-m", name, MODULE)));
+    }
+    let kinds = [
+        arguments.list.is_some(),
+        arguments.list_variables.is_some(),
+        arguments.dump_probe_types,
+        arguments.dump_probe_aliases,
+        arguments.dump_functions,
+    ];
+    if kinds.into_iter().filter(|asked| *asked).count() > 1 {
+        return Err(Refusal::Error(
+            "only one of the -l/-L/--dump-* switches may be specified".into(),
+        ));
     }
     if listing && arguments.pass.is_some() {
         return Err(Refusal::Usage(
@@ -591,8 +616,8 @@ fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>
             add(file, String::from_utf8_lossy(&text).into_owned());
         }
     }
-    for extra in &arguments.extra {
-        add("<input>", format!("{extra}\n"));
+    for (number, extra) in arguments.extra.iter().enumerate() {
+        add(&format!("<input{}>", number + 1), format!("{extra}\n"));
     }
     Ok((sources, users, rest.to_vec()))
 }

@@ -324,14 +324,16 @@ impl<'a, 'b> Code<'a, 'b> {
             .variables()
             .unwrap_or_default()
             .into_iter()
-            .map(|v| format!("${}", v.name))
+            .map(|v| v.name)
             .collect();
         if known.is_empty()
             && let Some(scopes) = &self.scopes
         {
             let globals = self.info.globals_near(scopes);
-            known.extend(globals.iter().take(5).map(|g| format!("${g}")));
+            known.extend(globals.iter().take(5).map(|g| (*g).to_string()));
         }
+        let known = symbols::suggest::similar(name, known.iter().map(String::as_str), usize::MAX);
+        let known: Vec<String> = known.iter().map(|name| format!("${name}")).collect();
         format!(
             "unable to find local '{name}', [man error::dwarf] near pc {} in {} {} (alternatives: {})",
             self.spelling.pc,

@@ -3,6 +3,7 @@
 use super::place::{self, Place, Spelling, add, binary};
 use codegen::{Term, TermOperator, Unresolved, Variable};
 use script::ir::{ExprKind, TargetStep};
+use symbols::suggest;
 use symbols::{
     DebugInfo, Member, MemberOffset, MemberRole, Scopes, Type, TypeId, TypeKind, ValueClass,
 };
@@ -121,6 +122,7 @@ impl Lens<'_, '_> {
         }
         let mut known = Vec::new();
         self.member_names(&record, NESTING_LIMIT, &mut known)?;
+        let known = suggest::similar(name, known.iter().map(String::as_str), usize::MAX);
         let place = match (&record.name, &record.declared) {
             (None, Some((file, line))) => format!(" ({file}:{line})"),
             _ => String::new(),
