@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use crate::diagnostic::{Diagnostic, ERROR, Mention, PLACE, Severity, TOKEN, WARNING};
+use crate::colors::{Colors, Part};
+use crate::diagnostic::{Diagnostic, Mention, Severity};
 use crate::span::{FileId, SourceMap};
 
 /// The text for standard error. Ends with stap's `Pass 2: analysis failed.` when there is an error.
@@ -12,7 +13,7 @@ pub fn render(
     diagnostics: &[Diagnostic],
     sources: &SourceMap,
     verbose: bool,
-    color: bool,
+    color: impl Into<Colors>,
 ) -> String {
     render_pass(diagnostics, sources, 2, verbose, color)
 }
@@ -23,8 +24,9 @@ pub fn render_pass(
     sources: &SourceMap,
     pass: u8,
     verbose: bool,
-    color: bool,
+    color: impl Into<Colors>,
 ) -> String {
+    let color = color.into();
     let mut out = String::new();
     let mut writer = Writer {
         out: &mut out,
@@ -53,11 +55,15 @@ pub fn render_pass(
     for (n, what) in [(suppressed[1], "error"), (suppressed[0], "warning")] {
         if n > 0 {
             let count = format!("Number of similar {what} messages suppressed: {n}.");
-            let shade = if what == "error" { ERROR } else { WARNING };
+            let shade = if what == "error" {
+                Part::Error
+            } else {
+                Part::Warning
+            };
             let _ = writeln!(
                 out,
                 "{}\nRerun with -v to see them.",
-                paint(&count, shade, color)
+                color.paint(&count, shade)
             );
         }
     }
@@ -85,7 +91,7 @@ fn kind(d: &Diagnostic) -> &str {
 struct Writer<'a> {
     out: &'a mut String,
     sources: &'a SourceMap,
-    color: bool,
+    color: Colors,
     /// The text that was named last.
     file: Option<FileId>,
 }
@@ -93,11 +99,11 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn diagnostic(&mut self, d: &Diagnostic) {
         let (label, shade, indent) = match d.severity {
-            Severity::Warning => ("WARNING:", WARNING, " source: "),
-            Severity::ParseError => ("parse error:", ERROR, "        source: "),
-            Severity::SemanticError => ("semantic error:", ERROR, "        source: "),
+            Severity::Warning => ("WARNING:", Part::Warning, " source: "),
+            Severity::ParseError => ("parse error:", Part::Error, "        source: "),
+            Severity::SemanticError => ("semantic error:", Part::Error, "        source: "),
         };
-        self.out.push_str(&paint(label, shade, self.color));
+        self.out.push_str(&self.color.paint(label, shade));
         let _ = write!(self.out, " {}", d.message);
         if let Some(similar) = &d.suggestion {
             let _ = write!(self.out, " (similar: {similar})");
@@ -135,10 +141,8 @@ impl Writer<'_> {
             }
         }
         self.file = Some(token.span.file);
-        if self.color
-            && let Some((head, place)) = text.rsplit_once(" at ")
-        {
-            text = format!("{head} at {}", paint(place, PLACE, true));
+        if let Some((head, place)) = text.rsplit_once(" at ") {
+            text = format!("{head} at {}", self.color.paint(place, Part::Source));
         }
         let _ = writeln!(self.out, "{text}");
         let file = self.sources.file(token.span.file);
@@ -149,11 +153,11 @@ impl Writer<'_> {
             .take(column - 1)
             .map(|b| if b == b'\t' { '\t' } else { ' ' })
             .collect();
-        let caret = paint("^", TOKEN, self.color);
+        let caret = self.color.paint("^", Part::Caret);
         let shown = match shown.get(column - 1..column - 1 + token.text.len()) {
-            Some(word) if self.color && word == token.text => {
+            Some(word) if word == token.text => {
                 let (before, rest) = shown.split_at(column - 1);
-                let painted = paint(word, TOKEN, true);
+                let painted = self.color.paint(word, Part::Token);
                 format!("{before}{painted}{}", &rest[word.len()..])
             }
             _ => shown.to_string(),
@@ -163,12 +167,5 @@ impl Writer<'_> {
             "{indent}{shown}\n{}{blanks}{caret}",
             " ".repeat(indent.len())
         );
-    }
-}
-
-fn paint(text: &str, shade: &str, color: bool) -> String {
-    match color {
-        true => format!("\x1b[{shade}m\x1b[K{text}\x1b[m\x1b[K"),
-        false => text.to_string(),
     }
 }

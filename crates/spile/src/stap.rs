@@ -8,6 +8,7 @@ mod interactive;
 
 use crate::debug_files::{self, CacheUse};
 use arguments::{Arguments, TRY, Words};
+use script::colors::Colors;
 use script::compile::{Compilation, CompileOptions, compile};
 use script::diagnostic::render_parse_failure;
 use script::messages;
@@ -148,11 +149,11 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     if arguments.interactive {
         return Ok(interactive::run(arguments)?);
     }
-    let color = match arguments.color.as_deref() {
+    let color = colors(match arguments.color.as_deref() {
         Some("always") => true,
         Some("never") => false,
         _ => std::io::stderr().is_terminal(),
-    };
+    });
     let listing = arguments.list.is_some() || arguments.list_variables.is_some();
     let stop = last_pass(arguments)?;
     let verbose = verbosity(arguments)?;
@@ -270,6 +271,14 @@ fn joined(texts: &[String]) -> String {
         out.push_str(body);
     }
     out
+}
+
+/// What messages are coloured with: SYSTEMTAP_COLORS says what, which shows none where it is wrong (stap(1)).
+fn colors(wanted: bool) -> Colors {
+    match std::env::var("SYSTEMTAP_COLORS") {
+        Ok(text) if wanted => Colors::parse(&text).unwrap_or_default(),
+        _ => wanted.into(),
+    }
 }
 
 /// What can't be done, or makes no sense together.
@@ -522,7 +531,7 @@ fn report(
     compilation: &Compilation,
     arguments: &Arguments,
     verbose: u8,
-    color: bool,
+    color: Colors,
 ) -> Option<u8> {
     let sources = &compilation.sources;
     let diagnostics = &compilation.diagnostics;
