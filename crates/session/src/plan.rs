@@ -356,7 +356,10 @@ impl<'p> Judgement<'p> {
     /// The `probe` that a point was written in, and by which names.
     fn statement(&self, point: &Point<'_>) -> Vec<Span> {
         let probe = self.program.probes.get(point.probe).map(|probe| probe.span);
+        // A point without aliases is its own name.
+        let own = point.point.point.span;
         let names = point.point.via.iter().map(|name| name.span);
+        let names = names.filter(|span| *span != own);
         probe.into_iter().chain(names).collect()
     }
 

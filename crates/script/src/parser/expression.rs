@@ -305,8 +305,9 @@ impl Parser<'_> {
             steps.append(&mut more);
             *address_of = address.is_some();
         } else if address.is_some() || !more.is_empty() {
-            // Messages are about the first operator.
-            let operator = operator.filter(|_| !more.is_empty());
+            // Messages are about the first operator in the text.
+            let ampersand = address.as_ref().map(|token| token.span);
+            let operator = ampersand.or(operator.filter(|_| !more.is_empty()));
             value = Expr {
                 span: operator.unwrap_or(value.span),
                 kind: ExprKind::Autocast {

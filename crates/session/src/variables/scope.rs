@@ -4,7 +4,7 @@ use super::place::{Place, Spelling};
 use super::pretty::{self, Entry};
 use super::returned;
 use super::value::{BIT_FIELD, Lens, Value, address};
-use super::{SiteVariables, enumerators, modules, plain};
+use super::{SiteVariables, enumerators, modules, plain, value};
 use crate::resolve::similar_text;
 use codegen::{Resolution, Term, Unresolved};
 use script::ir::{ExprKind, Target, TargetBase, TargetStep};
@@ -31,6 +31,8 @@ pub(super) struct Code<'a, 'b> {
     scopes: Option<Scopes<'b>>,
     spelling: Spelling<'a>,
     function: &'a str,
+    /// Where the function's entry is among the debugging information.
+    entry: u64,
     file: Option<&'a str>,
     /// Only types are asked for: what has no place here still has one.
     typing: Cell<bool>,
@@ -42,16 +44,18 @@ impl<'a, 'b> Code<'a, 'b> {
         variables: &'a SiteVariables,
         address: ImageAddr,
     ) -> Result<Code<'a, 'b>, String> {
-        let (scopes, function, file) = match variables.place() {
+        let (scopes, function, entry, file) = match variables.place() {
             Some((function, blocks)) => {
                 let scopes = match blocks {
                     true => info.scopes_within(address, function.entity()),
                     false => info.scopes_of(address, function.entity()),
                 };
                 let scopes = scopes.map_err(|e| e.to_string())?;
-                (scopes, &*function.name, function.decl_file.as_deref())
+                let entry = function.entity().section_offset();
+                let file = function.decl_file.as_deref();
+                (scopes, &*function.name, entry, file)
             }
-            None => (None, "", None),
+            None => (None, "", 0, None),
         };
         Ok(Code {
             info,
@@ -63,6 +67,7 @@ impl<'a, 'b> Code<'a, 'b> {
                 elsewhere: false,
             },
             function,
+            entry,
             file,
             typing: Cell::new(false),
         })
@@ -182,16 +187,18 @@ impl<'a, 'b> Code<'a, 'b> {
         if target.address_of {
             return address(&value)
                 .map(Resolution::Variable)
-                .map_err(|why| match why == BIT_FIELD {
+                .map_err(|why| match why == BIT_FIELD || why == value::NO_ADDRESS {
                     true => why,
                     false => format!("cannot take the address of '{}': {why}", spelled(target)),
                 })
                 .map_err(Unresolved::from);
         }
         let read = lens.read(&value).map(Resolution::Variable);
+        // What is too wide is not the operator's fault, to stap.
+        let last = target.steps.len().checked_sub(1);
         read.map_err(|message| Unresolved {
+            step: last.filter(|_| message != value::TOO_WIDE),
             message,
-            step: target.steps.len().checked_sub(1),
         })
     }
 
@@ -332,10 +339,13 @@ impl<'a, 'b> Code<'a, 'b> {
             let globals = self.info.globals_near(scopes);
             known.extend(globals.iter().take(5).map(|g| (*g).to_string()));
         }
-        let known = symbols::suggest::similar(name, known.iter().map(String::as_str), usize::MAX);
+        let known = symbols::suggest::similar(name, known.iter().map(String::as_str), SIMILAR);
         let known: Vec<String> = known.iter().map(|name| format!("${name}")).collect();
+        // The last parenthesis is stap's.
         format!(
-            "unable to find local '{name}', [man error::dwarf] near pc {} in {} {} (alternatives: {})",
+            "unable to find local '{name}', [man error::dwarf] dieoffset {:#x} in {}, near pc {} in {} {} (alternatives: {}))",
+            self.entry,
+            self.spelling.binary.path().display(),
             self.spelling.pc,
             self.function,
             self.file.unwrap_or("?"),
@@ -519,6 +529,7 @@ fn ask_modules<T>(
                     elsewhere: true,
                 },
                 function: "",
+                entry: 0,
                 file: None,
                 typing: Cell::new(false),
             };

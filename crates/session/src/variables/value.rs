@@ -422,14 +422,14 @@ impl Lens<'_, '_> {
                 ValueClass::Enum { size, signed } => (*size, *signed),
                 ValueClass::Bool => (1, false),
                 ValueClass::Pointer => (8, false),
-                ValueClass::Other => return Err("cannot process >64-bit values".into()),
+                ValueClass::Other => return Err(TOO_WIDE.into()),
             },
             TypeKind::Pointer { .. } => (8, false),
             // The bits of a floating-point number, for fp_to_string() and its kin.
             TypeKind::OtherNumber => match described.size {
                 Some(4) => (4, false),
                 Some(8) => (8, false),
-                _ => return Err("cannot process >64-bit values".into()),
+                _ => return Err(TOO_WIDE.into()),
             },
             TypeKind::Record { members, .. } => {
                 let first = members.iter().filter_map(|m| m.name.as_deref()).min();
@@ -474,10 +474,16 @@ impl Lens<'_, '_> {
 /// What stap says of `&` before a bit-field.
 pub(crate) const BIT_FIELD: &str = "cannot take the address of a bit field";
 
+/// What it says of `&` before something that is not in memory.
+pub(crate) const NO_ADDRESS: &str = "cannot take address of object in register";
+
+/// What it says of numbers that handlers have no room for.
+pub(crate) const TOO_WIDE: &str = "cannot process >64-bit values";
+
 /// The address of a value.
 pub(crate) fn address(value: &Value) -> Result<Variable, String> {
     let Place::Memory(address) = &value.place else {
-        return Err("it has no address: it is not in memory".into());
+        return Err(NO_ADDRESS.into());
     };
     if value.bits.is_some() {
         return Err(BIT_FIELD.into());
