@@ -410,3 +410,38 @@ fn passes_tell_what_they_did() {
         "{text}"
     );
 }
+
+/// SYSTEMTAP_COLORS (stap(1), --color), as Debian's stap heeds it.
+#[test]
+fn colours_are_those_that_the_environment_says() {
+    let shown = |colors: &str| {
+        let mut command = Command::new(spile_path());
+        command.env("SYSTEMTAP_COLORS", colors);
+        command.args([
+            "stap",
+            "--color=always",
+            "-p2",
+            "-e",
+            "probe begin{println(x)}",
+        ]);
+        let text = run(command).stderr;
+        text.lines().take(4).collect::<Vec<_>>().join("\n")
+    };
+    let painted = |code: &str, text: &str| format!("\x1b[{code}m\x1b[K{text}\x1b[m\x1b[K");
+    assert_eq!(
+        shown("error=01:source=02:caret=03:token=04:warning=05"),
+        format!(
+            "{} never-assigned local variable 'x': identifier 'x' at {}\n source: probe begin{{println({})}}\n{}{}\n{} unresolved type : identifier 'x' at {}",
+            painted("05", "WARNING:"),
+            painted("02", "<input>:1:21"),
+            painted("04", "x"),
+            " ".repeat(29),
+            painted("03", "^"),
+            painted("01", "semantic error:"),
+            painted("02", ":1:21"),
+        )
+    );
+    for wrong in ["", "foo", "error=xx", "error=01;31:"] {
+        assert!(!shown(wrong).contains('\x1b'), "{wrong}");
+    }
+}

@@ -41,7 +41,9 @@ fn examples_for_programs_are_accepted() {
             &[],
             &["gettimeofday_us()", "tid()", "@avg", &foo, &returned],
         ),
+        ("general/eventcount.stp", &[], &["process.begin"]),
         ("general/sizeof.stp", &[], &["struct pair", &path]),
+        ("general/sizeof_interactive.stp", &[], &[]),
         ("general/varwatch.stp", &[], &[&line, "$x"]),
         ("general/watchdog.stp", &[], &[&foo, &returned, "1000"]),
         (

@@ -25,7 +25,7 @@ fn returned_values_have_the_width_and_sign_of_their_type() {
     let script = r#"
         probe process.function("f8").return { println("f8 ", $return, " ", $$return, " ", @entry($x)) }
         probe process.function("u8").return { println("u8 ", $return) }
-        probe process.function("u32").return.maxactive(1) { println("u32 ", $return) }
+        probe process.function("u32").return { println("u32 ", $return) }
         probe process.function("f32").return { println("f32 ", $return, " ", is_return()) }"#;
     let outcome = stap(&["-w", "-e", script, "-c", &program]).ok();
     let mut lines: Vec<&str> = outcome.stdout.lines().collect();

@@ -65,7 +65,7 @@ fn a_member_that_is_not_there_is_named_with_those_that_are() {
     let script = r#"probe process.function("work") { println($n->in->nope) }"#;
     let outcome = stap(&["-e", script, "-c", &program.to_string_lossy()]);
     assert_ne!(outcome.status, Some(0));
-    let wanted = "unable to find member 'nope' for struct inner (alternatives: a, name, d)";
+    let wanted = "unable to find member 'nope' for struct inner (alternatives: name, a, d)";
     assert!(outcome.stderr.contains(wanted), "{}", outcome.stderr);
 }
 

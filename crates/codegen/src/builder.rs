@@ -22,6 +22,7 @@ use script::ir::{
     Body, Expr, ExprKind, GlobalId, LValue, Program, Stmt, StmtKind, Target, TargetBase,
     TargetStep, Type,
 };
+use script::span::Span;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -75,6 +76,7 @@ pub struct Builder<'p> {
     site_numbers: HashMap<SiteText, u32>,
     is_full: bool,
     saved_values: u64,
+    bad_variables: Vec<Span>,
 }
 
 impl<'p> Builder<'p> {
@@ -117,7 +119,13 @@ impl<'p> Builder<'p> {
             site_numbers: HashMap::new(),
             is_full: false,
             saved_values: 0,
+            bad_variables: Vec::new(),
         }
+    }
+
+    /// The variables that were taken for 0 since this was asked last (`--skip-badvars`).
+    pub fn bad_variables(&mut self) -> Vec<Span> {
+        std::mem::take(&mut self.bad_variables)
     }
 
     /// Whether sites were added whose texts, or numbers of their own, there was no room for.
@@ -139,6 +147,7 @@ impl<'p> Builder<'p> {
             return Err(CodegenError {
                 message: format!("no probe number {probe}"),
                 span: Default::default(),
+                whole: None,
             });
         };
         let point = probe_ir.points.get(point);
@@ -152,10 +161,12 @@ impl<'p> Builder<'p> {
             resolver,
             self.state.limits.skip_badvars,
         )?;
+        self.bad_variables.extend(reach.bad);
         let answers = Rc::new(reach.answers);
         let mut guard = resolver.guard().map_err(|message| CodegenError {
             message,
             span: point.map_or_else(Default::default, |p| p.point.span),
+            whole: None,
         })?;
         let key = Key {
             probe,
@@ -179,7 +190,8 @@ impl<'p> Builder<'p> {
                     return Err(CodegenError {
                         message: "a function called from a .return probe cannot name variables of the probed function: pass them as arguments".into(),
                         span,
-                    });
+ whole: None,
+ });
                 }
             }
             let string = self.state.limits.max_string;
@@ -223,6 +235,7 @@ impl<'p> Builder<'p> {
             return Err(CodegenError {
                 message: CodegenError::NO_ENTRY_VALUES.into(),
                 span,
+                whole: None,
             });
         };
         let mut uses = Uses::new(self.state.program);

@@ -10,6 +10,8 @@ pub struct CodegenError {
     pub message: String,
     /// Where in the script.
     pub span: Span,
+    /// The target expression that means nothing, if that is it.
+    pub whole: Option<Span>,
 }
 
 impl CodegenError {

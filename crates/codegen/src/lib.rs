@@ -34,7 +34,8 @@ pub use link::{
 pub use lower::FRAME_TABLE;
 pub use site::SiteText;
 pub use target::{
-    Access, Location, NoVariables, Resolution, Resolver, Select, Text, TextArg, Variable,
+    Access, Location, NoVariables, Resolution, Resolver, Select, Text, TextArg, Unresolved,
+    Variable,
 };
 pub use term::{CallerCase, Term, TermOperator};
 pub use tracer::{Element, GlobalValue, StatValue, TracerCode, Value};

@@ -2,10 +2,13 @@
 //! decides `@defined`, and with it which parts are dead, and whether an earlier handler can be shared.
 
 use crate::error::CodegenError;
-use crate::target::{Location, Resolution, Resolver, Variable};
+use crate::target::{Location, Resolution, Resolver, Unresolved, Variable};
 use crate::walk::{self, Visitor};
 use script::ast::{BinaryOp, UnaryOp};
-use script::ir::{Body, Expr, ExprKind, Function, FunctionId, Program, Stmt, StmtKind, Target};
+use script::ir::{
+    Body, Expr, ExprKind, Function, FunctionId, Program, Stmt, StmtKind, Target, TargetBase,
+};
+use script::span::Span;
 use std::collections::{HashMap, HashSet};
 
 /// What the target expressions of a handler mean, by address of the expression in the program.
@@ -61,9 +64,16 @@ pub(crate) struct Reach {
     pub answers: Answers,
     /// Functions that may be called.
     pub functions: HashSet<FunctionId>,
+    /// Variables that were not found, and are taken for 0.
+    pub bad: Vec<Span>,
 }
 
-/// Goes through a handler and the functions that it calls. With `lenient` what can't be found is 0.
+/// A variable of the program, which `--skip-badvars` is about.
+fn is_context(target: &Target) -> bool {
+    matches!(target.base, TargetBase::Variable(_))
+}
+
+/// Goes through a handler and the functions that it calls. With `lenient` variables that can't be found are 0.
 pub(crate) fn resolve(
     program: &Program,
     body: &Body,
@@ -112,15 +122,18 @@ impl<'p> Search<'p, '_> {
         self.known.insert(address, answer.is_ok());
         match answer {
             Ok(resolution) => self.reach.answers.list.push((address, Some(resolution))),
-            Err(_) if required && self.lenient => {
+            Err(_) if required && self.lenient && is_context(target) => {
+                self.reach.bad.push(target.span);
                 let zero = Variable::plain(Location::Constant(0), 8, true);
                 let zero = Some(Resolution::Variable(zero));
                 self.reach.answers.list.push((address, zero));
             }
-            Err(message) if required => {
+            Err(Unresolved { message, step }) if required => {
+                let operator = step.and_then(|step| *target.operators.get(step)?);
                 self.error.get_or_insert(CodegenError {
                     message,
-                    span: target.span,
+                    span: operator.unwrap_or(target.span),
+                    whole: Some(target.span),
                 });
             }
             Err(_) => self.reach.answers.list.push((address, None)),

@@ -284,6 +284,7 @@ impl<'p> State<'p> {
             .ok_or_else(|| CodegenError {
                 message: "too many constants".into(),
                 span,
+                whole: None,
             })
     }
 
@@ -297,6 +298,7 @@ impl<'p> State<'p> {
             script::regex::compile(pattern, self.captures).map_err(|e| CodegenError {
                 message: e.to_string(),
                 span,
+                whole: None,
             })?;
         let bytes: Vec<u8> = automaton
             .words()

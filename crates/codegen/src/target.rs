@@ -175,12 +175,42 @@ pub enum Resolution {
     MarkProvider,
 }
 
+/// Why a target expression means nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The text of stap's semantic error.
+    pub message: String,
+    /// The step of the expression that leads nowhere, if it is one of those.
+    pub step: Option<usize>,
+}
+
+impl From<String> for Unresolved {
+    fn from(message: String) -> Unresolved {
+        Unresolved {
+            message,
+            step: None,
+        }
+    }
+}
+
+impl From<&str> for Unresolved {
+    fn from(message: &str) -> Unresolved {
+        Unresolved::from(message.to_owned())
+    }
+}
+
+impl From<Unresolved> for String {
+    fn from(unresolved: Unresolved) -> String {
+        unresolved.message
+    }
+}
+
 /// Says what the target expressions of a handler mean at the site for which it is compiled.
 /// The same answers give the same handler, so sites share code.
 pub trait Resolver {
     /// The meaning of `target`, or why it has none (the text of stap's semantic error). Called in the order of the
     /// handler; also for `@defined`, where an error only makes it false.
-    fn resolve(&self, target: &ir::Target) -> Result<Resolution, String>;
+    fn resolve(&self, target: &ir::Target) -> Result<Resolution, Unresolved>;
 
     /// For a function's return: where its return address stands when the function is entered, at the place for which
     /// the other target expressions are resolved (`$return` and its kin are resolved at the exit): a register and what
@@ -203,7 +233,7 @@ pub trait Resolver {
 pub struct NoVariables;
 
 impl Resolver for NoVariables {
-    fn resolve(&self, _: &ir::Target) -> Result<Resolution, String> {
+    fn resolve(&self, _: &ir::Target) -> Result<Resolution, Unresolved> {
         Err("no target variables in this context".into())
     }
 }

@@ -337,10 +337,10 @@ pub struct PrintForm {
 /// A step from a target variable to a part of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetStep {
-    /// `->name`.
-    Member(Name),
-    /// `[e]`.
-    Index(Box<Expr>),
+    /// `->name`, and the operator's place.
+    Member(Name, Span),
+    /// `[e]`, and the place of the bracket.
+    Index(Box<Expr>, Span),
     /// `$` (depth 1) or `$$` (depth 2) at the end: pretty print.
     Pretty(u8),
 }

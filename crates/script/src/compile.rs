@@ -146,6 +146,9 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             false => program.map(crate::display::add_probes),
         };
         out.elaborated = analysis.elaborated;
+        if let Some(elaborated) = out.elaborated.as_mut().filter(|_| options.hide_globals) {
+            elaborated.hide_globals();
+        }
         out.translated = analysis.translated;
         out.diagnostics.extend(analysis.diagnostics);
     }

@@ -3,14 +3,9 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
+use crate::colors::{Colors, Part};
 use crate::span::{FileId, SourceMap, Span};
 use crate::token::{Token, TokenKind};
-
-/// Colours of the terminal, as stap uses them: errors, warnings, places, tokens.
-const ERROR: &str = "01;31";
-const WARNING: &str = "00;33";
-const PLACE: &str = "00;34";
-const TOKEN: &str = "01";
 
 /// Macro invocations that a message tells at most.
 const EXPANSIONS: usize = 16;
@@ -57,17 +52,17 @@ impl Mention {
 
     /// `identifier 'foo' at FILE:1:15`, as stap writes it.
     pub fn describe(&self, sources: &SourceMap) -> String {
-        self.describe_after(sources, None, false)
+        self.describe_after(sources, None, Colors::default())
     }
 
     /// The same without the file's name when that is `last`: stap does not repeat it.
-    fn describe_after(&self, sources: &SourceMap, last: Option<FileId>, color: bool) -> String {
+    fn describe_after(&self, sources: &SourceMap, last: Option<FileId>, color: Colors) -> String {
         let (line, column) = sources.line_column(self.span.file, self.span.start);
         let name = match last == Some(self.span.file) {
             true => "",
             false => &sources.file(self.span.file).name,
         };
-        let place = paint(&format!("{name}:{line}:{column}"), PLACE, color);
+        let place = color.paint(&format!("{name}:{line}:{column}"), Part::Source);
         match self.kind {
             TokenKind::Keyword | TokenKind::Embedded => format!("{} at {place}", self.kind.word()),
             _ => format!("{} '{}' at {place}", self.kind.word(), self.text),
@@ -159,9 +154,9 @@ impl Diagnostic {
     }
 
     /// The message in stap's format; errors are followed by an empty line.
-    pub fn render(&self, sources: &SourceMap, color: bool) -> String {
+    pub fn render(&self, sources: &SourceMap, color: impl Into<Colors>) -> String {
         let mut out = String::new();
-        self.render_after(&mut out, sources, &mut None, color);
+        self.render_after(&mut out, sources, &mut None, color.into());
         out
     }
 
@@ -170,14 +165,14 @@ impl Diagnostic {
         out: &mut String,
         sources: &SourceMap,
         last: &mut Option<FileId>,
-        color: bool,
+        color: Colors,
     ) {
         let (label, shade) = match self.severity {
-            Severity::ParseError => ("parse error:", ERROR),
-            Severity::SemanticError => ("semantic error:", ERROR),
-            Severity::Warning => ("WARNING:", WARNING),
+            Severity::ParseError => ("parse error:", Part::Error),
+            Severity::SemanticError => ("semantic error:", Part::Error),
+            Severity::Warning => ("WARNING:", Part::Warning),
         };
-        out.push_str(&paint(label, shade, color));
+        out.push_str(&color.paint(label, shade));
         out.push(' ');
         out.push_str(&self.message);
         if let Some(similar) = &self.suggestion {
@@ -202,7 +197,7 @@ impl Diagnostic {
         }
     }
 
-    fn render_parse(&self, out: &mut String, sources: &SourceMap, color: bool) {
+    fn render_parse(&self, out: &mut String, sources: &SourceMap, color: Colors) {
         const INDENT: &str = "     source: ";
         let Some(token) = &self.primary else {
             let _ = writeln!(out, "\n        saw: {} EOF", self.file_name);
@@ -227,7 +222,7 @@ impl Diagnostic {
         sources: &SourceMap,
         last: &mut Option<FileId>,
         indent: &str,
-        color: bool,
+        color: Colors,
     ) {
         for (joint, token) in [(": ", &self.primary), (" vs. ", &self.secondary)] {
             if let Some(token) = token {
@@ -248,7 +243,12 @@ impl Diagnostic {
 }
 
 /// Messages in turn, as stap writes them: a file's name is not repeated from one semantic message to the next.
-pub fn render_all(diagnostics: &[Diagnostic], sources: &SourceMap, color: bool) -> String {
+pub fn render_all(
+    diagnostics: &[Diagnostic],
+    sources: &SourceMap,
+    color: impl Into<Colors>,
+) -> String {
+    let color = color.into();
     let mut out = String::new();
     let mut last = None;
     for diagnostic in diagnostics {
@@ -257,14 +257,7 @@ pub fn render_all(diagnostics: &[Diagnostic], sources: &SourceMap, color: bool) 
     out
 }
 
-fn paint(text: &str, shade: &str, color: bool) -> String {
-    match color && !text.is_empty() {
-        true => format!("\x1b[{shade}m\x1b[K{text}\x1b[m\x1b[K"),
-        false => text.to_string(),
-    }
-}
-
-fn expansions(out: &mut String, sources: &SourceMap, token: &Mention, indent: &str, color: bool) {
+fn expansions(out: &mut String, sources: &SourceMap, token: &Mention, indent: &str, color: Colors) {
     for outer in &token.expansions {
         let _ = writeln!(
             out,
@@ -276,7 +269,7 @@ fn expansions(out: &mut String, sources: &SourceMap, token: &Mention, indent: &s
 }
 
 /// The line of a span, and a caret under its first byte. Tabs before it stay tabs so that the caret stands right.
-fn source_line(out: &mut String, sources: &SourceMap, span: Span, indent: &str, color: bool) {
+fn source_line(out: &mut String, sources: &SourceMap, span: Span, indent: &str, color: Colors) {
     let text = &sources.file(span.file).text;
     let from = (span.start as usize).min(text.len());
     let start = text.as_bytes()[..from]
@@ -296,7 +289,7 @@ fn source_line(out: &mut String, sources: &SourceMap, span: Span, indent: &str, 
         out,
         "{indent}{}{}{}",
         String::from_utf8_lossy(before),
-        paint(&String::from_utf8_lossy(token), TOKEN, color),
+        color.paint(&String::from_utf8_lossy(token), Part::Token),
         String::from_utf8_lossy(after)
     );
     let blanks: String = before
@@ -307,7 +300,7 @@ fn source_line(out: &mut String, sources: &SourceMap, span: Span, indent: &str, 
         out,
         "{}{blanks}{}",
         " ".repeat(indent.len()),
-        paint("^", TOKEN, color)
+        color.paint("^", Part::Caret)
     );
 }
 
@@ -383,8 +376,9 @@ pub fn render_parse_failure(
     name: &str,
     (empty, stripped): (bool, bool),
     verbose: bool,
-    color: bool,
+    color: impl Into<Colors>,
 ) -> String {
+    let color = color.into();
     let mut out = String::new();
     let mut seen = HashSet::new();
     let mut suppressed = 0;
@@ -416,12 +410,13 @@ pub fn render_parse_failure(
             let _ = writeln!(out, "{n} parse errors.");
         }
     }
-    let failed = paint("Pass 1: parse failed.", ERROR, color);
-    let _ = writeln!(out, "{failed}  [man error::pass1]");
+    out.push_str("Pass 1: parse failed.  [man error::pass1]\n");
     if suppressed > 0 {
+        let count = format!("Number of similar error messages suppressed: {suppressed}.");
         let _ = writeln!(
             out,
-            "Number of similar error messages suppressed: {suppressed}.\nRerun with -v to see them."
+            "{}\nRerun with -v to see them.",
+            color.paint(&count, Part::Error)
         );
     }
     out

@@ -2,6 +2,8 @@
 //! aliases and tapset functions pulled in. It knows nothing of processes or machine code; target variables stay as
 //! they were written and are resolved per probe site by whoever matches the probe points.
 
+use std::collections::BTreeSet;
+
 use crate::ast::{self, BinaryOp, Direction, HistOp, SortKey, StatOp, UnaryOp};
 use crate::format::Format;
 use crate::span::{SourceMap, Span};
@@ -40,6 +42,10 @@ pub struct Program {
     pub probes: Vec<Probe>,
     /// The points in processes of probes that were elided, probe by probe: as for stap they have to exist nonetheless.
     pub elided: Vec<Vec<ProbePoint>>,
+    /// Variables of programs may be written (`-g`).
+    pub guru: bool,
+    /// The probes at whose places others look for types ([`Source::home`]).
+    pub type_homes: BTreeSet<usize>,
     /// The texts that spans refer to.
     pub sources: SourceMap,
 }
@@ -286,6 +292,8 @@ pub struct Target {
     pub base: TargetBase,
     /// Members and indices after it.
     pub steps: Vec<TargetStep>,
+    /// The places of the steps' operators: `->`, `[`.
+    pub operators: Vec<Option<Span>>,
     /// `&` in front.
     pub address_of: bool,
     /// Its place.
@@ -301,12 +309,22 @@ pub enum TargetBase {
     AtVar(String, Option<String>),
     /// `@cast(e, "type", "module")`.
     Cast(Box<Expr>, String, Option<String>),
-    /// `e->…`, and the expression that the type of `e` comes from, which is not evaluated.
-    Autocast(Box<Expr>, Option<Box<Target>>),
+    /// `e->…`, and the expressions that the type of `e` comes from, which are not evaluated and have to agree.
+    Autocast(Box<Expr>, Vec<Source>),
     /// `@enum("NAME")`: the value of an enumerator.
     Enum(String),
     /// `@enumname(e, "type", "module")`, a string; without a type the operand's own is meant.
     EnumName(Box<Expr>, Option<String>, Option<String>),
+}
+
+/// An expression that a value has its type from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The expression.
+    pub target: Target,
+    /// The index of the probe at whose places it means something, where that is not the one it is used in. Only of what
+    /// stands outermost: sources of sources are at home where those are.
+    pub home: Option<usize>,
 }
 
 /// A step of a target expression.

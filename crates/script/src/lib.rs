@@ -2,6 +2,7 @@
 //! Knows nothing of processes, ELF or machine code.
 
 pub mod ast;
+pub mod colors;
 pub mod compile;
 pub mod diagnostic;
 pub mod display;

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
+use crate::colors::{Colors, Part};
 use crate::diagnostic::{Diagnostic, Mention, Severity};
 use crate::span::{FileId, SourceMap};
 
@@ -12,7 +13,7 @@ pub fn render(
     diagnostics: &[Diagnostic],
     sources: &SourceMap,
     verbose: bool,
-    color: bool,
+    color: impl Into<Colors>,
 ) -> String {
     render_pass(diagnostics, sources, 2, verbose, color)
 }
@@ -23,8 +24,9 @@ pub fn render_pass(
     sources: &SourceMap,
     pass: u8,
     verbose: bool,
-    color: bool,
+    color: impl Into<Colors>,
 ) -> String {
+    let color = color.into();
     let mut out = String::new();
     let mut writer = Writer {
         out: &mut out,
@@ -48,17 +50,20 @@ pub fn render_pass(
             3 => "Pass 3: translation failed.",
             _ => "Pass 2: analysis failed.",
         };
-        let _ = writeln!(
-            out,
-            "{}  [man error::pass{pass}]",
-            paint(what, "01;31", color)
-        );
+        let _ = writeln!(out, "{}  [man error::pass{pass}]", what);
     }
     for (n, what) in [(suppressed[1], "error"), (suppressed[0], "warning")] {
         if n > 0 {
+            let count = format!("Number of similar {what} messages suppressed: {n}.");
+            let shade = if what == "error" {
+                Part::Error
+            } else {
+                Part::Warning
+            };
             let _ = writeln!(
                 out,
-                "Number of similar {what} messages suppressed: {n}.\nRerun with -v to see them."
+                "{}\nRerun with -v to see them.",
+                color.paint(&count, shade)
             );
         }
     }
@@ -86,7 +91,7 @@ fn kind(d: &Diagnostic) -> &str {
 struct Writer<'a> {
     out: &'a mut String,
     sources: &'a SourceMap,
-    color: bool,
+    color: Colors,
     /// The text that was named last.
     file: Option<FileId>,
 }
@@ -94,11 +99,11 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn diagnostic(&mut self, d: &Diagnostic) {
         let (label, shade, indent) = match d.severity {
-            Severity::Warning => ("WARNING:", "34", " source: "),
-            Severity::ParseError => ("parse error:", "01;31", "        source: "),
-            Severity::SemanticError => ("semantic error:", "01;31", "        source: "),
+            Severity::Warning => ("WARNING:", Part::Warning, " source: "),
+            Severity::ParseError => ("parse error:", Part::Error, "        source: "),
+            Severity::SemanticError => ("semantic error:", Part::Error, "        source: "),
         };
-        self.out.push_str(&paint(label, shade, self.color));
+        self.out.push_str(&self.color.paint(label, shade));
         let _ = write!(self.out, " {}", d.message);
         if let Some(similar) = &d.suggestion {
             let _ = write!(self.out, " (similar: {similar})");
@@ -136,6 +141,9 @@ impl Writer<'_> {
             }
         }
         self.file = Some(token.span.file);
+        if let Some((head, place)) = text.rsplit_once(" at ") {
+            text = format!("{head} at {}", self.color.paint(place, Part::Source));
+        }
         let _ = writeln!(self.out, "{text}");
         let file = self.sources.file(token.span.file);
         let (line, column) = self.sources.line_column(token.span.file, token.span.start);
@@ -145,18 +153,19 @@ impl Writer<'_> {
             .take(column - 1)
             .map(|b| if b == b'\t' { '\t' } else { ' ' })
             .collect();
-        let caret = paint("^", "01;32", self.color);
+        let caret = self.color.paint("^", Part::Caret);
+        let shown = match shown.get(column - 1..column - 1 + token.text.len()) {
+            Some(word) if word == token.text => {
+                let (before, rest) = shown.split_at(column - 1);
+                let painted = self.color.paint(word, Part::Token);
+                format!("{before}{painted}{}", &rest[word.len()..])
+            }
+            _ => shown.to_string(),
+        };
         let _ = writeln!(
             self.out,
             "{indent}{shown}\n{}{blanks}{caret}",
             " ".repeat(indent.len())
         );
-    }
-}
-
-fn paint(text: &str, shade: &str, color: bool) -> String {
-    match color {
-        true => format!("\x1b[{shade}m\x1b[K{text}\x1b[m\x1b[K"),
-        false => text.to_string(),
     }
 }

@@ -361,10 +361,10 @@ fn ampersand(address_of: bool) -> &'static str {
 fn steps(out: &mut String, steps: &[TargetStep]) {
     for step in steps {
         match step {
-            TargetStep::Member(name) => {
+            TargetStep::Member(name, _) => {
                 let _ = write!(out, "->{}", name.text);
             }
-            TargetStep::Index(index) => {
+            TargetStep::Index(index, _) => {
                 out.push('[');
                 expr(out, index);
                 out.push(']');

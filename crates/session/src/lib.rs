@@ -10,6 +10,7 @@ mod discovery;
 mod drain;
 mod following;
 mod function_list;
+mod input;
 mod list;
 mod message;
 mod monitor;
@@ -179,7 +180,8 @@ pub fn elaborate(
     options: &Options,
     print: impl FnOnce(&mut dyn FnMut(&script::ast::ProbePoint) -> Option<Vec<String>>),
 ) -> Result<u8, SessionError> {
-    let tracee = run::hold_target(&options.target)?;
+    // Whoever only looks at a script has no need of a target, unless its points are there.
+    let tracee = run::hold_target(&options.target).unwrap_or_default();
     let scope = tracee.as_ref().map(tracee::Tracee::scope);
     if let Err(errors) = plan::compile(program, options, scope) {
         report(program, options, &errors);

@@ -1,6 +1,7 @@
 //! What a session is asked to do.
 
 use codegen::Limits;
+use script::colors::Colors;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub struct Options {
     /// False with `-w`.
     pub warnings: bool,
     /// Colour diagnostics.
-    pub color: bool,
+    pub color: Colors,
     /// The last pass to run, 1 to 5.
     pub pass: u8,
     /// `--suppress-handler-errors`: handlers that fail are skipped, and nothing is said.
@@ -63,7 +64,7 @@ impl Default for Options {
             timeout: None,
             verbose: 0,
             warnings: true,
-            color: false,
+            color: Colors::default(),
             pass: 5,
             suppress_errors: false,
             monitor: None,

@@ -1,14 +1,14 @@
 //! What a session is going to do: every probe point understood and resolved, every handler compiled. A plan grows
 //! while the session runs: points are resolved in each further program and library that turns up.
 
-use crate::message::semantic;
+use crate::message::{mention, semantic};
 use crate::options::Options;
 use crate::probe_point::{CodePlace, Kind, Program as ProgramName, spell, understand};
 use crate::programs::Files;
 use crate::resolve::{Candidate, ResolveError, Scope, Site};
 use crate::timing::Timed;
 use crate::tracee::Placement;
-use crate::variables::{ModuleResolver, SharedInfo, SiteResolver};
+use crate::variables::{Homes, ModuleResolver, SharedInfo, SiteResolver};
 use codegen::{Builder, CodegenError, Compiled, Context, HandlerId, SiteText};
 use inject::FileIdentity;
 use script::diagnostic::{Diagnostic, Severity};
@@ -56,6 +56,8 @@ pub struct Plan<'p> {
     points: Vec<Point<'p>>,
     builder: Builder<'p>,
     files: Files,
+    /// Where probes are from which others have types.
+    homes: Homes,
     /// The program of `-c` or `-x`.
     target: Option<FileIdentity>,
     /// Points behind a sufficient one (`!`) that was found.
@@ -175,6 +177,7 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
     let nowhere = matches!(
         error,
         ResolveError::NoMatch { .. }
+            | ResolveError::NoLibrary { .. }
             | ResolveError::NoProcess(_)
             | ResolveError::NoProgram(_)
             | ResolveError::NoTarget
@@ -253,6 +256,7 @@ pub fn compile<'p>(
         points: Vec::new(),
         builder,
         files: Files::default(),
+        homes: Homes::default(),
         target: target.and_then(|t| Some(t.candidates.first()?.identity)),
         dropped: HashSet::new(),
         found: HashMap::new(),
@@ -261,6 +265,7 @@ pub fn compile<'p>(
         told_full: false,
     };
     let mut judgement = Judgement::new(program);
+    plan.homes = homes(program, &points, target, &mut plan.files);
     for (index, point) in points.iter().enumerate() {
         plan.add(index, point, options, target, &mut judgement);
     }
@@ -278,7 +283,7 @@ pub fn compile<'p>(
     let nothing =
         any && judgement.matched.is_empty() && points.iter().all(|p| p.kind.is_in_process());
     plan.points = points;
-    let mut errors = judgement.errors();
+    let mut errors = judgement.errors;
     errors.extend(plan.missing_of_elided(program, target)?);
     if nothing && errors.is_empty() {
         // Every point was one that may be missing.
@@ -291,9 +296,38 @@ pub fn compile<'p>(
     if !errors.is_empty() {
         return Err(errors);
     }
+    for span in plan.builder.bad_variables() {
+        let place = mention(&program.sources, span);
+        let text = format!(
+            "Bad $context variable being substituted with literal 0: {}",
+            place.describe(&program.sources)
+        );
+        if !plan.warnings.contains(&text) {
+            plan.warnings.push(text);
+        }
+    }
     plan.compiled = plan.builder.finish();
     plan.is_behind = false;
     Ok(plan)
+}
+
+/// A place of each probe that other probes have types from.
+fn homes(
+    program: &ir::Program,
+    points: &[Point<'_>],
+    target: Option<&Arc<Scope>>,
+    files: &mut Files,
+) -> Homes {
+    let places = program.type_homes.iter().filter_map(|&probe| {
+        let mut own = points.iter().filter(|point| point.probe == probe);
+        own.find_map(|point| {
+            // A point that is not found is told of where it is looked for.
+            let sites = resolve_kind(&point.kind, &point.point.point, target, files).ok()?;
+            let site = sites.into_iter().next()?;
+            Some((probe, site.variables, site.address))
+        })
+    });
+    places.collect()
 }
 
 /// What is wrong with the script's points.
@@ -301,13 +335,11 @@ struct Judgement<'p> {
     sources: &'p SourceMap,
     errors: Vec<Diagnostic>,
     program: &'p ir::Program,
-    /// The place of a `probe` with a sufficient point (`!`) that matched: its later points are left out, into however
-    /// many handlers aliases split them.
-    satisfied: Option<Span>,
+    /// The places of a `probe` with a sufficient point (`!`) that matched, and of the aliases that led to it: the later
+    /// points there are left out, into however many handlers aliases split them.
+    satisfied: Option<Vec<Span>>,
     /// Probes of which a point was found.
     matched: HashSet<usize>,
-    /// Patterns that matched nothing: an error unless another point of the same probe was found.
-    unmatched: Vec<(usize, Diagnostic)>,
 }
 
 impl<'p> Judgement<'p> {
@@ -318,22 +350,28 @@ impl<'p> Judgement<'p> {
             errors: Vec::new(),
             satisfied: None,
             matched: HashSet::new(),
-            unmatched: Vec::new(),
         }
     }
 
-    /// The `probe` that a point was written in.
-    fn statement(&self, point: &Point<'_>) -> Span {
-        let probe = self.program.probes.get(point.probe);
-        probe.map_or_else(Default::default, |probe| probe.span)
+    /// The `probe` that a point was written in, and by which names.
+    fn statement(&self, point: &Point<'_>) -> Vec<Span> {
+        let probe = self.program.probes.get(point.probe).map(|probe| probe.span);
+        // A point without aliases is its own name.
+        let own = point.point.point.span;
+        let names = point.point.via.iter().map(|name| name.span);
+        let names = names.filter(|span| *span != own);
+        probe.into_iter().chain(names).collect()
     }
 
-    fn errors(mut self) -> Vec<Diagnostic> {
-        let matched = &self.matched;
-        let unmatched = self.unmatched.into_iter();
-        let errors = unmatched.filter(|(probe, _)| !matched.contains(probe));
-        self.errors.extend(errors.map(|(_, error)| error));
+    /// Takes note of a handler that can't be compiled.
+    fn refuse(&mut self, error: CodegenError) {
         self.errors
+            .push(semantic(self.sources, error.message, error.span));
+        // As stap has it, whose types are settled afterwards.
+        let untyped = error
+            .whole
+            .map(|span| semantic(self.sources, "unresolved type ", span));
+        self.errors.extend(untyped);
     }
 }
 
@@ -347,7 +385,7 @@ impl<'p> Plan<'p> {
         judgement: &mut Judgement<'_>,
     ) {
         let statement = judgement.statement(point);
-        if judgement.satisfied == Some(statement) {
+        if judgement.satisfied.as_ref() == Some(&statement) {
             self.dropped.insert(index);
             return;
         }
@@ -370,21 +408,19 @@ impl<'p> Plan<'p> {
                 return;
             }
             if let Err(error) = self.add_tracer(point) {
-                let error = semantic(sources, error.message, error.span);
-                judgement.errors.push(error);
+                judgement.refuse(error);
             }
+            return;
+        }
+        if no_target && point.kind.is_everywhere() && options.pass < 5 {
+            // In whatever process there will be.
+            judgement.matched.insert(point.probe);
             return;
         }
         let found = self.files.resolve(&point.kind, &point.point.point, target);
         let found = match found {
             Ok(found) => found,
             Err(_) if optional => return,
-            Err(error) if is_pattern(&point.kind) && error != ResolveError::NoTarget => {
-                let errors = point_errors(sources, point, &error).into_iter();
-                let told = errors.map(|error| (point.probe, error));
-                judgement.unmatched.extend(told);
-                return;
-            }
             Err(error) => {
                 judgement
                     .errors
@@ -398,8 +434,7 @@ impl<'p> Plan<'p> {
                 Ok(()) => {}
                 Err(_) if optional => {}
                 Err(error) => {
-                    let error = semantic(sources, error.message, error.span);
-                    judgement.errors.push(error);
+                    judgement.refuse(error);
                     return;
                 }
             }
@@ -427,16 +462,11 @@ impl<'p> Plan<'p> {
                 Err(_) if wanted.optional || wanted.sufficient => {}
                 Err(error) => {
                     let told = point_errors(&program.sources, point, &error);
-                    if is_pattern(&point.kind) {
-                        let told = told.into_iter().map(|error| (point.probe, error));
-                        judgement.unmatched.extend(told);
-                    } else {
-                        judgement.errors.extend(told);
-                    }
+                    judgement.errors.extend(told);
                 }
             }
         }
-        Ok(judgement.errors())
+        Ok(judgement.errors)
     }
 
     /// Compiles what a point means in a scope, and files it under the scope's modules.
@@ -471,6 +501,7 @@ impl<'p> Plan<'p> {
             let key = (index, program, module.identity);
             let resolver =
                 SiteResolver::new(&site.variables, site.address, SharedInfo::clone(info))
+                    .with_homes(&self.homes)
                     .called_from(&site.callers);
             let handler =
                 self.builder
@@ -510,9 +541,10 @@ impl<'p> Plan<'p> {
         } else {
             Context::Tracer
         };
+        let resolver = ModuleResolver::new(&self.homes);
         let handler = self
             .builder
-            .handler(point.probe, point.index, context, &ModuleResolver)?;
+            .handler(point.probe, point.index, context, &resolver)?;
         let text = SiteText {
             pp,
             pn,

@@ -107,6 +107,8 @@ pub enum Kind {
     Never,
     /// `monitor(N)`: what `--monitor` runs on request ([`script::monitor`]).
     Monitor(i64),
+    /// A byte has come from standard input; it is in the register of the first argument.
+    Input,
     /// `timer.…`.
     Timer(Period),
     /// `perf.type(N).config(M)…` and `timer.profile`: while a process runs, as often as its event says.
@@ -241,9 +243,10 @@ impl Kind {
             )
     }
 
-    /// True of what the kernel notices, with the thread's registers: the handler runs in the tracer on its behalf.
+    /// True of what the kernel notices, with the thread's registers: the handler runs in the tracer on its behalf. So does
+    /// that of an input, with what was read in a register.
     pub fn is_sampled(&self) -> bool {
-        matches!(self, Kind::Perf { .. } | Kind::Data { .. })
+        matches!(self, Kind::Perf { .. } | Kind::Data { .. } | Kind::Input)
     }
 }
 
@@ -303,6 +306,7 @@ pub fn understand(point: &ProbePoint) -> Result<Kind, Unsupported> {
         "error" => only(1, Kind::Error(order)),
         "never" => only(1, Kind::Never),
         "monitor" => only(1, Kind::Monitor(order)),
+        "__input" => only(1, Kind::Input),
         "timer" if word(1) == "profile" => profile(components).ok_or_else(|| unsupported(1)),
         "timer" => timer(components).ok_or_else(|| unsupported(1)),
         "perf" => perf(components).map_err(unsupported),
@@ -562,12 +566,6 @@ fn process(components: &[Component]) -> Result<Kind, usize> {
                     which,
                     returns: true,
                 },
-                // How many calls may be in progress at once: all of them, here.
-                ("maxactive", None, Some(returns @ Kind::Function { returns: true, .. }))
-                    if number(component).is_some() =>
-                {
-                    returns
-                }
                 (
                     word @ ("call" | "inline"),
                     None,

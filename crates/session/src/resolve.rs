@@ -92,12 +92,12 @@ pub enum ResolveError {
         similar: Vec<String>,
     },
     /// No library matches.
-    #[error("no library of {program} matches \"{library}\"")]
+    #[error("{}", no_library(.library, .similar))]
     NoLibrary {
-        /// The program.
-        program: String,
         /// The pattern.
         library: String,
+        /// Libraries that may have been meant.
+        similar: Vec<String>,
     },
     /// No program has such a path, or one that matches.
     #[error("{}", no_program(.0))]
@@ -149,6 +149,13 @@ fn no_program(path: &str) -> String {
     match Glob::has_wildcard(path) {
         true => format!("glob {path} error (3)"),
         false => format!("cannot find executable '{path}'"),
+    }
+}
+
+fn no_library(library: &str, similar: &[String]) -> String {
+    match Glob::has_wildcard(library) {
+        true => format!("glob {library} error (3)"),
+        false => format!("no match{}", similar_text("libraries", similar)),
     }
 }
 
@@ -293,12 +300,12 @@ impl Scope {
             .map(|(i, _)| i)
             .collect();
         if found.is_empty() {
-            let program = self
-                .program()
-                .map_or_else(String::new, |p| p.path.display().to_string());
+            let libraries = self.candidates.iter().filter(|c| c.is_library);
+            let paths: Vec<String> = libraries.map(|c| c.path.display().to_string()).collect();
+            let paths = paths.iter().map(String::as_str);
             return Err(ResolveError::NoLibrary {
-                program,
                 library: library.clone(),
+                similar: symbols::suggest::similar(library, paths, 5),
             });
         }
         Ok(found)
@@ -393,7 +400,7 @@ impl Scope {
                         return nearest("files", files);
                     }
                 }
-                for binary in binaries {
+                for binary in binaries.clone() {
                     if !Glob::has_wildcard(plain)
                         && binary
                             .functions()
@@ -405,7 +412,8 @@ impl Scope {
                     similar.extend(binary.similar_names(plain, 5));
                     similar.extend(binary.similar_dwarf_names(plain, 5));
                 }
-                nearest("functions", similar)
+                let names = similar.iter().map(String::as_str);
+                nearest("functions", symbols::suggest::similar(plain, names, 5))
             }
             _ => ResolveError::NoMatch {
                 what: "probe points",
@@ -432,6 +440,8 @@ pub fn find_executable(name: &str) -> Option<PathBuf> {
         std::env::split_paths(&path)
             .map(|dir| in_sysroot(&dir.join(name)))
             .find(|p| is_program(p))
+            // As stap, which takes the name for a path then.
+            .or_else(|| Some(in_sysroot(Path::new(name))).filter(|p| is_program(p)))
     };
     found.map(|p| p.canonicalize().unwrap_or(p))
 }

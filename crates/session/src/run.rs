@@ -4,6 +4,7 @@ use crate::arena::{self, Arena};
 use crate::commands::Commands;
 use crate::discovery::Discovery;
 use crate::drain::{Drain, Event};
+use crate::input::Input;
 use crate::monitor::{Monitor, Request};
 use crate::notices::Watched;
 use crate::options::{Options, Target};
@@ -72,7 +73,7 @@ struct Ready {
     started: bool,
     /// A process has something to tell.
     noticed: bool,
-    /// A key was pressed.
+    /// Something has come at standard input.
     typed: bool,
 }
 
@@ -138,6 +139,8 @@ pub struct Run<'a> {
     pub(crate) samplers: Samplers,
     commands: Commands,
     monitor: Option<Monitor>,
+    /// Where `input` probes read; gone when it has ended.
+    input: Option<Input>,
     pub(crate) reclaim: Reclaim,
     pub(crate) watched: Watched,
 }
@@ -189,6 +192,7 @@ impl<'a> Run<'a> {
             samplers: Samplers::default(),
             commands: Commands::default(),
             monitor: None,
+            input: None,
             reclaim: Reclaim::default(),
             watched: Watched::default(),
         })
@@ -200,6 +204,7 @@ impl<'a> Run<'a> {
             self.begin_monitor(interval)?;
         }
         self.make_samplers();
+        self.input = Input::wanted(&self.plan);
         self.run_handlers(|kind| match kind {
             Kind::Begin(order) => Some(*order),
             _ => None,
@@ -449,6 +454,29 @@ impl<'a> Run<'a> {
         requests.contains(&Request::Quit)
     }
 
+    /// Runs the `input` probes for what has come.
+    fn take_input(&mut self) {
+        let Some(input) = self.input.take() else {
+            return;
+        };
+        let Some(bytes) = Input::read() else {
+            return;
+        };
+        for byte in bytes {
+            for (handler, number) in input.probes() {
+                let result =
+                    self.tracer
+                        .run_sampled(handler, number, &Input::registers(byte), [0; 3]);
+                self.note_failure(result);
+                self.drain();
+                if self.ended().is_some() {
+                    return;
+                }
+            }
+        }
+        self.input = Some(input);
+    }
+
     /// Sends the signal that a handler asked for to its thread.
     fn raise(&mut self, process: u32, inner_pid: u32, tid: u32, signal: i32) {
         let tracee = self.tracees.values().find(|t| t.record() == process);
@@ -541,8 +569,11 @@ impl<'a> Run<'a> {
             if ready.signalled && self.signals.take() {
                 return Ok(Ending::Interrupted);
             }
-            if ready.typed && self.take_keys() {
+            if ready.typed && self.monitor.is_some() && self.take_keys() {
                 return Ok(Ending::Interrupted);
+            }
+            if ready.typed && self.monitor.is_none() {
+                self.take_input();
             }
             if ready.noticed {
                 self.take_notices();
@@ -591,7 +622,8 @@ impl<'a> Run<'a> {
         let noticed = self.watched.fd();
         fds.extend(noticed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(found.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let keyboard = self.monitor.as_ref().map(|_| rustix::stdio::stdin());
+        let is_read = self.monitor.is_some() || self.input.is_some();
+        let keyboard = is_read.then(rustix::stdio::stdin);
         fds.extend(keyboard.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(
             self.samplers

@@ -3,6 +3,7 @@
 
 mod containers;
 mod enumerators;
+mod homes;
 mod modules;
 mod place;
 mod pretty;
@@ -11,12 +12,14 @@ mod scope;
 mod system_calls;
 mod value;
 
+pub use homes::Homes;
+
 use crate::resolve::Around;
-use codegen::{Location, Resolution, Resolver, Term, Text, TextArg, Variable};
+use codegen::{Location, Resolution, Resolver, Term, Text, TextArg, Unresolved, Variable};
 use place::Spelling;
-use scope::Code;
+use scope::{Code, TypeKey};
 use script::format::{Conversion, ConversionKind, Extent, Flags, Part};
-use script::ir::{Target, TargetBase};
+use script::ir::{Target, TargetBase, TargetStep};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -114,15 +117,32 @@ const RSP: u8 = 4;
 /// The debugging information of one binary, opened when first needed and then shared by the sites in it.
 pub type SharedInfo<'a> = Rc<OnceCell<Option<DebugInfo<'a>>>>;
 
-/// What handlers that run in no program's code can say: types and enumerators of modules that they name.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ModuleResolver;
+/// What handlers that run in no program's code can say: types and enumerators of modules that they name, and types of
+/// what other handlers left in globals.
+#[derive(Clone, Debug, Default)]
+pub struct ModuleResolver {
+    homes: Homes,
+}
+
+impl ModuleResolver {
+    /// By the places of other probes.
+    pub fn new(homes: &Homes) -> ModuleResolver {
+        ModuleResolver {
+            homes: homes.clone(),
+        }
+    }
+}
 
 impl Resolver for ModuleResolver {
-    fn resolve(&self, target: &Target) -> Result<Resolution, String> {
+    fn resolve(&self, target: &Target) -> Result<Resolution, Unresolved> {
+        self.homes
+            .agree(target, None, |_| Err(NO_VARIABLES.into()))?;
         match scope::named_module(target) {
             Some(module) => scope::in_modules(target, module, None),
-            None => Err(NO_VARIABLES.into()),
+            None => match homes::home(target) {
+                Some(home) => self.homes.resolve(home, target),
+                None => Err(NO_VARIABLES.into()),
+            },
         }
     }
 }
@@ -140,6 +160,9 @@ pub struct SiteResolver<'a> {
     info: SharedInfo<'a>,
     /// Where calls return to that are meant, then those of the caller, and so on.
     callers: &'a [Vec<ImageAddr>],
+    homes: Homes,
+    /// It is asked on behalf of a handler in other code.
+    is_elsewhere: bool,
 }
 
 impl<'a> SiteResolver<'a> {
@@ -154,6 +177,16 @@ impl<'a> SiteResolver<'a> {
             address,
             info,
             callers: &[],
+            homes: Homes::default(),
+            is_elsewhere: false,
+        }
+    }
+
+    /// The same with types that come from the places of other probes.
+    pub fn with_homes(self, homes: &Homes) -> Self {
+        SiteResolver {
+            homes: homes.clone(),
+            ..self
         }
     }
 
@@ -181,11 +214,31 @@ impl<'a> SiteResolver<'a> {
 
     fn code(&self) -> Result<Code<'_, 'a>, String> {
         let info = self.info().ok_or("no debug information")?;
-        Code::new(info, self.variables, self.address)
+        let code = Code::new(info, self.variables, self.address)?;
+        Ok(match self.is_elsewhere {
+            true => code.elsewhere(),
+            false => code,
+        })
+    }
+
+    /// The type of an expression that stands in this place's handlers.
+    fn type_of(&self, source: &Target) -> Result<TypeKey, String> {
+        if let Some(module) = scope::named_module(source) {
+            return scope::type_in_modules(source, module, Some(self.variables.binary()));
+        }
+        match self.variables {
+            SiteVariables::Return { entry, .. } => {
+                let code = self.code()?.returning();
+                code.type_of(source).or_else(|_| {
+                    SiteResolver::new(entry, self.address, Rc::clone(&self.info)).type_of(source)
+                })
+            }
+            _ => self.code()?.type_of(source),
+        }
     }
 
     /// What expressions mean when a function returns.
-    fn at_return(&self, target: &Target) -> Result<Resolution, String> {
+    fn at_return(&self, target: &Target) -> Result<Resolution, Unresolved> {
         if let TargetBase::Variable(name) = &target.base
             && self.variables.place().is_none()
         {
@@ -199,8 +252,8 @@ impl<'a> SiteResolver<'a> {
                 true,
             );
             return match (target.address_of, target.steps.is_empty()) {
-                (true, _) => Err(format!("cannot take the address of '{name}'")),
-                (_, false) => Err(format!("the type of '{name}' is not known")),
+                (true, _) => Err(format!("cannot take the address of '{name}'").into()),
+                (_, false) => Err(format!("the type of '{name}' is not known").into()),
                 _ if name == "$$return" => Ok(Resolution::Text(listing(std::iter::once((
                     "return".to_owned(),
                     Some(value),
@@ -213,7 +266,15 @@ impl<'a> SiteResolver<'a> {
 }
 
 impl Resolver for SiteResolver<'_> {
-    fn resolve(&self, target: &Target) -> Result<Resolution, String> {
+    fn resolve(&self, target: &Target) -> Result<Resolution, Unresolved> {
+        addressable(target)?;
+        self.homes
+            .agree(target, Some(self), |source| self.type_of(source))?;
+        if !self.is_elsewhere
+            && let Some(home) = homes::home(target)
+        {
+            return self.homes.resolve(home, target);
+        }
         let at_return = matches!(self.variables, SiteVariables::Return { .. });
         let TargetBase::Variable(name) = &target.base else {
             return if at_return {
@@ -224,11 +285,12 @@ impl Resolver for SiteResolver<'_> {
         };
         match self.variables {
             SiteVariables::Mark { mark, .. } if target.steps.is_empty() => {
-                self.mark(mark, name, target.address_of)
+                Ok(self.mark(mark, name, target.address_of)?)
             }
             SiteVariables::Mark { .. } => Err(format!(
                 "'{name}' has no known type: use @cast({name}, \"type\", \"module\")"
-            )),
+            )
+            .into()),
             SiteVariables::Return { entry, .. } => match name.as_str() {
                 "$return" | "$$return" => self.at_return(target),
                 _ => SiteResolver::new(entry, self.address, Rc::clone(&self.info)).resolve(target),
@@ -239,16 +301,17 @@ impl Resolver for SiteResolver<'_> {
                 _ => Err(format!(
                     "unable to find local '{}' in {function}: no debug information",
                     plain(name)
-                )),
+                )
+                .into()),
             },
             SiteVariables::SystemCall { around, .. } => {
-                system_calls::resolve(*around, name, target)
+                Ok(system_calls::resolve(*around, name, target)?)
             }
             SiteVariables::Plt { .. } => match name.as_str() {
                 "$$name" => Ok(Resolution::MarkName),
-                _ => Err(format!(
-                    "unable to find plt variable '{name}' (alternatives: $$name)"
-                )),
+                _ => Err(
+                    format!("unable to find plt variable '{name}' (alternatives: $$name)").into(),
+                ),
             },
             SiteVariables::Function { .. } => self.code()?.resolve(target),
         }
@@ -324,6 +387,22 @@ fn returns_into(
         cases,
         otherwise: Some(0),
     })
+}
+
+/// Texts have no address.
+fn addressable(target: &Target) -> Result<(), String> {
+    let is_text = target
+        .steps
+        .iter()
+        .any(|s| matches!(s, TargetStep::Pretty(_)));
+    match &target.base {
+        _ if !target.address_of => Ok(()),
+        _ if is_text => Err("cannot take address of pretty-printed variable".into()),
+        TargetBase::Variable(name) if name.starts_with("$$") => {
+            Err("cannot take address of context variable".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn plain(name: &str) -> &str {

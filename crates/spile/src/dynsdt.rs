@@ -1,6 +1,7 @@
 //! `spile dynsdt COMMAND…`: every SDT mark that a program hits, with provider, name and arguments.
 
 use clap::Parser;
+use script::colors::Colors;
 use script::compile::{CompileOptions, compile};
 use script::messages;
 use script::span::{SourceFile, SourceMap};
@@ -58,7 +59,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
             ..CompileOptions::default()
         },
     );
-    let color = std::io::stderr().is_terminal();
+    let color = Colors::from(std::io::stderr().is_terminal());
     let Some(program) = compilation.program.as_ref() else {
         eprint!(
             "{}",

@@ -8,6 +8,7 @@ mod interactive;
 
 use crate::debug_files::{self, CacheUse};
 use arguments::{Arguments, TRY, Words};
+use script::colors::Colors;
 use script::compile::{Compilation, CompileOptions, compile};
 use script::diagnostic::render_parse_failure;
 use script::messages;
@@ -148,11 +149,11 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     if arguments.interactive {
         return Ok(interactive::run(arguments)?);
     }
-    let color = match arguments.color.as_deref() {
+    let color = colors(match arguments.color.as_deref() {
         Some("always") => true,
         Some("never") => false,
         _ => std::io::stderr().is_terminal(),
-    };
+    });
     let listing = arguments.list.is_some() || arguments.list_variables.is_some();
     let stop = last_pass(arguments)?;
     let verbose = verbosity(arguments)?;
@@ -183,9 +184,10 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         return Ok(status);
     }
     if stop == 1 {
-        for file in &compilation.files {
-            say(&print_pass1(file, &compilation.sources));
-        }
+        let texts = compilation.files.iter();
+        let texts = texts.map(|file| print_pass1(file, &compilation.sources));
+        let texts: Vec<String> = texts.collect();
+        say(&joined(&texts));
         return Ok(0);
     }
     let Some(program) = compilation.program.as_ref() else {
@@ -217,11 +219,12 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         ),
         (None, None) => Target::None,
     };
+    let rotate = arguments.rotate.as_deref().map(rotation).transpose()?;
     let options = Options {
         limits: limits(arguments)?,
         target,
         output: arguments.output.clone(),
-        rotate: arguments.rotate.as_deref().map(rotation).transpose()?,
+        rotate: rotate.filter(|(size, _)| *size > 0),
         timeout: timeout(arguments.timeout.as_deref())?,
         verbose: verbose[2].max(verbose[3]).max(verbose[4]),
         warnings: !arguments.no_warnings,
@@ -256,6 +259,26 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         return Ok(0);
     }
     session::run(program, &options).map_err(|error| Refusal::Error(error.to_string()))
+}
+
+/// The normal forms of several scripts, below one headline.
+fn joined(texts: &[String]) -> String {
+    let mut out = texts.first().cloned().unwrap_or_default();
+    for text in texts.iter().skip(1) {
+        let body = text.split_once('\n').map_or("", |(_, body)| body);
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+        out.push_str(body);
+    }
+    out
+}
+
+/// What messages are coloured with: SYSTEMTAP_COLORS says what, which shows none where it is wrong (stap(1)).
+fn colors(wanted: bool) -> Colors {
+    match std::env::var("SYSTEMTAP_COLORS") {
+        Ok(text) if wanted => Colors::parse(&text).unwrap_or_default(),
+        _ => wanted.into(),
+    }
 }
 
 /// What can't be done, or makes no sense together.
@@ -312,7 +335,8 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
         ));
     }
     monitor_interval(arguments)?;
-    if arguments.rotate.is_some() && arguments.output.is_none() && !arguments.flight {
+    let runs = last_pass(arguments).is_ok_and(|pass| pass == 5);
+    if arguments.rotate.is_some() && arguments.output.is_none() && !arguments.flight && runs {
         return Err(Refusal::Usage(
             "The -S option needs a file to write to (-o).".into(),
         ));
@@ -326,15 +350,64 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
         )));
     }
     let valid = |name: &str| {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         !name.is_empty() && name.bytes().all(plain)
     };
     if let Some(name) = arguments.module.as_deref().map(module_name)
         && !valid(name)
     {
-        return Err(Refusal::Usage(format!(
-            "Invalid module name '{name}' (should be composed of the characters a-z, 0-9 and _)."
+        return Err(Refusal::Error(mismatch("-m", name, MODULE)));
+    }
+    let kinds = [
+        arguments.list.is_some(),
+        arguments.list_variables.is_some(),
+        arguments.dump_probe_types,
+        arguments.dump_probe_aliases,
+        arguments.dump_functions,
+    ];
+    if kinds.into_iter().filter(|asked| *asked).count() > 1 {
+        return Err(Refusal::Error(
+            "only one of the -l/-L/--dump-* switches may be specified".into(),
+        ));
+    }
+    if listing && arguments.pass.is_some() {
+        return Err(Refusal::Usage(
+            "Cannot specify -p with -l/-L/--dump-* switches.".into(),
+        ));
+    }
+    check_kept(arguments)
+}
+
+/// The words that options take which have little or no effect here: as for stap they have to make sense.
+fn check_kept(arguments: &Arguments) -> Result<(), Refusal> {
+    let when = arguments.kept.prologue_searching.as_deref();
+    if let Some(when) = when.filter(|w| !["always", "auto", "never"].contains(w)) {
+        return Err(Refusal::Plain(format!(
+            "Invalid argument '{when}' for --prologue-searching."
         )));
+    }
+    let inert = &arguments.inert;
+    let pid = inert.target_namespaces.as_deref();
+    if pid.is_some_and(|pid| !pid.parse().is_ok_and(|pid: i32| pid > 0)) {
+        return Err(Refusal::Plain(
+            "Invalid process ID number for target namespaces.".into(),
+        ));
+    }
+    let download = inert.download_debuginfo.as_deref();
+    let known = |word: &str| ["yes", "no", "ask"].contains(&word) || word.parse::<u32>().is_ok();
+    if let Some(word) = download.filter(|word| !known(word)) {
+        return Err(Refusal::Error(format!(
+            "{word} is not a valid value. Use 'yes', 'no', 'ask' or a timeout value."
+        )));
+    }
+    if let Some(root) = arguments.sysroot.as_deref().filter(|root| !root.is_dir()) {
+        return Err(Refusal::Error(format!(
+            "{} is an invalid directory for --sysroot",
+            root.display()
+        )));
+    }
+    if !inert.sysenv.is_empty() && arguments.sysroot.is_none() {
+        return Err(Refusal::Error("--sysenv must follow --sysroot".into()));
     }
     Ok(())
 }
@@ -350,10 +423,11 @@ fn monitor_interval(arguments: &Arguments) -> Result<Option<Duration>, Refusal> 
     }
 }
 
-/// What stap wants `-D`, `-G` and `-S` to look like.
+/// What stap wants `-D`, `-G`, `-S` and `-m` to look like.
 const DEFINITION: &str = "^[a-z_][a-z_0-9]*(=-?[a-z_0-9]+)?$";
 const INITIAL_VALUE: &str = "^[a-z_][a-z0-9_]*=[a-z0-9_.-]+$";
 const ROTATION: &str = "^[0-9]+(,[0-9]+)?$";
+const MODULE: &str = "^[a-z0-9_]+$";
 
 /// An argument that does not look like that.
 fn mismatch(option: &str, word: &str, pattern: &str) -> String {
@@ -380,14 +454,19 @@ fn module_name(name: &str) -> &str {
 fn set_resource_limits(arguments: &Arguments) -> Result<(), Refusal> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limits = [
-        (arguments.rlimit_as, Resource::As, "as"),
-        (arguments.rlimit_cpu, Resource::Cpu, "cpu"),
-        (arguments.rlimit_nproc, Resource::Nproc, "nproc"),
-        (arguments.rlimit_stack, Resource::Stack, "stack"),
-        (arguments.rlimit_fsize, Resource::Fsize, "fsize"),
+        (&arguments.rlimit_as, Resource::As, "as"),
+        (&arguments.rlimit_cpu, Resource::Cpu, "cpu"),
+        (&arguments.rlimit_nproc, Resource::Nproc, "nproc"),
+        (&arguments.rlimit_stack, Resource::Stack, "stack"),
+        (&arguments.rlimit_fsize, Resource::Fsize, "fsize"),
     ];
     for (value, resource, name) in limits {
         let Some(value) = value else { continue };
+        let value = value.parse().map_err(|_| {
+            Refusal::Plain(format!(
+                "Unable to convert rlimit-{name} resource limit '{value}'."
+            ))
+        })?;
         let limit = Rlimit {
             current: Some(value),
             maximum: getrlimit(resource).maximum,
@@ -452,10 +531,11 @@ fn report(
     compilation: &Compilation,
     arguments: &Arguments,
     verbose: u8,
-    color: bool,
+    color: Colors,
 ) -> Option<u8> {
     let sources = &compilation.sources;
     let diagnostics = &compilation.diagnostics;
+    let listing = arguments.list.is_some() || arguments.list_variables.is_some();
     if compilation.failed_pass() == Some(1) {
         let name = if !arguments.script.is_empty() {
             "<input>"
@@ -463,18 +543,25 @@ fn report(
             arguments.rest.first().map_or("<input>", String::as_str)
         };
         let verbose = verbose > 0;
-        complain(&render_parse_failure(
+        let mut text = render_parse_failure(
             diagnostics,
             sources,
             name,
             (compilation.empty, compilation.stripped),
             verbose,
             color,
-        ));
+        );
+        if listing {
+            // stap does not speak of passes then.
+            let shown = text
+                .lines()
+                .filter(|l| !l.contains("Pass 1: parse failed."));
+            text = shown.map(|line| format!("{line}\n")).collect();
+        }
+        complain(&text);
         return Some(1);
     }
     // stap -l says nothing of what it does not find.
-    let listing = arguments.list.is_some() || arguments.list_variables.is_some();
     if verbose > 0 || !listing {
         complain(&messages::render_pass(
             diagnostics,
@@ -530,13 +617,16 @@ fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>
                 ErrorKind::NotFound => Refusal::Plain(format!(
                     "Input file '{file}' is missing.\nPass 1: parse failed.  [man error::pass1]"
                 )),
+                ErrorKind::IsADirectory => Refusal::Plain(format!(
+                    "Input file '{file}' is empty.\nPass 1: parse failed.  [man error::pass1]"
+                )),
                 _ => Refusal::Error(format!("cannot read script '{file}': {e}")),
             })?;
             add(file, String::from_utf8_lossy(&text).into_owned());
         }
     }
-    for extra in &arguments.extra {
-        add("<input>", format!("{extra}\n"));
+    for (number, extra) in arguments.extra.iter().enumerate() {
+        add(&format!("<input{}>", number + 1), format!("{extra}\n"));
     }
     Ok((sources, users, rest.to_vec()))
 }
@@ -594,7 +684,7 @@ fn rotation(text: &str) -> Result<(u64, Option<u32>), String> {
         None => (text, Some(None)),
     };
     match (size.parse::<u64>(), keep) {
-        (Ok(size), Some(keep)) if size > 0 => Ok((size, keep)),
+        (Ok(size), Some(keep)) => Ok((size, keep)),
         _ => Err(mismatch("-S", text, ROTATION)),
     }
 }

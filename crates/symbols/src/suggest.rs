@@ -1,76 +1,95 @@
-//! Names that somebody who misspelt one may have meant.
+//! Names that somebody who misspelt one may have meant, in the order in which stap tells them.
 
-/// The names nearest to `wanted` by edit distance, best first, at most `limit`, none further away than a third of the
-/// name's length (and at least two edits are forgiven).
+/// The names nearest to `wanted`, best first, at most `limit`; those equally near by their alphabet.
 pub fn similar<'a>(
     wanted: &str,
     names: impl Iterator<Item = &'a str>,
     limit: usize,
 ) -> Vec<String> {
-    let wanted: Vec<char> = wanted.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let furthest = furthest(&wanted);
-    let mut found: Vec<(usize, &str)> = names
-        .filter_map(|name| distance(&wanted, name, furthest).map(|d| (d, name)))
-        .collect();
-    found.sort_unstable();
-    found.dedup_by_key(|(_, name)| *name);
-    found.truncate(limit);
-    found.into_iter().map(|(_, name)| name.to_owned()).collect()
-}
-
-/// Whether a name is one that [`similar`] finds.
-pub fn is_near(wanted: &str, name: &str) -> bool {
-    let wanted: Vec<char> = wanted.chars().map(|c| c.to_ascii_lowercase()).collect();
-    distance(&wanted, name, furthest(&wanted)).is_some()
-}
-
-fn furthest(wanted: &[char]) -> usize {
-    (wanted.len() / 3).max(2)
-}
-
-/// Optimal string alignment distance (a swap of neighbours is one edit), letter case ignored; `None` beyond `furthest`.
-fn distance(wanted: &[char], name: &str, furthest: usize) -> Option<usize> {
-    let length = name.chars().count();
-    if length.abs_diff(wanted.len()) > furthest {
-        return None;
+    let mut best: Vec<(usize, &str)> = Vec::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        // What is added or left out costs something each.
+        let least = name.len().abs_diff(wanted.len());
+        let is_full = best.len() >= limit;
+        if is_full && best.last().is_none_or(|(worst, _)| least > *worst) {
+            continue;
+        }
+        let entry = (distance(wanted.as_bytes(), name.as_bytes()), name);
+        if let Err(at) = best.binary_search(&entry) {
+            best.insert(at, entry);
+            best.truncate(limit);
+        }
     }
-    let name: Vec<char> = name.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let mut before: Vec<usize> = Vec::new();
+    best.into_iter().map(|(_, name)| name.to_owned()).collect()
+}
+
+/// Whether a name is so near that it is worth to be looked at more closely, where there are very many.
+pub fn is_near(wanted: &str, name: &str) -> bool {
+    let furthest = 2 * (wanted.len() / 3).max(2);
+    name.len().abs_diff(wanted.len()) <= furthest
+        && distance(wanted.as_bytes(), name.as_bytes()) <= furthest
+}
+
+/// How far two names are from each other, as Debian's stap ranks them: an edit costs 2, what one of them has before the
+/// other begins 1.
+fn distance(wanted: &[u8], name: &[u8]) -> usize {
+    const EDIT: usize = 2;
     let mut row: Vec<usize> = (0..=name.len()).collect();
     for (i, w) in wanted.iter().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for (j, n) in name.iter().enumerate() {
-            let substituted = row[j] + usize::from(w != n);
-            let mut best = substituted.min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && *w == name[j - 1] && wanted[i - 1] == *n {
-                best = best.min(before[j - 1] + 1);
-            }
-            next.push(best);
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
         }
-        if next.iter().all(|d| *d > furthest) {
-            return None;
+        for (n, cell) in name.iter().zip(row.iter_mut().skip(1)) {
+            let above = *cell;
+            let here = match w == n {
+                true => diagonal,
+                false => EDIT + diagonal.min(above).min(left),
+            };
+            (diagonal, left, *cell) = (above, here, here);
         }
-        before = std::mem::replace(&mut row, next);
     }
-    row.last().copied().filter(|d| *d <= furthest)
+    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// As Debian's stap tells the members of a structure of these names (`stap -p2`).
     #[test]
-    fn nearest_first() {
-        let names = ["malloc", "calloc", "realloc", "free", "mallow"];
+    fn names_are_ranked_as_by_stap() {
+        let names = [
+            "value", "next", "name", "color", "numbers", "in", "pin", "u", "bits", "sbits", "c",
+            "d",
+        ];
+        for (wanted, ranked) in [
+            (
+                "nosuch",
+                "c d u in pin bits color name next sbits value numbers",
+            ),
+            (
+                "deep",
+                "c d u in next name pin bits value color numbers sbits",
+            ),
+            (
+                "nope",
+                "name c d u in next pin value bits color sbits numbers",
+            ),
+        ] {
+            assert_eq!(similar(wanted, names.into_iter(), 99).join(" "), ranked);
+        }
+        let functions = ["second", "main", "_fini", "visit", "_init"];
         assert_eq!(
-            similar("mallco", names.into_iter(), 3),
-            ["malloc", "calloc", "mallow"]
+            similar("nope", functions.into_iter(), 3),
+            ["_init", "main", "second"]
         );
-        assert_eq!(
-            similar("zzzzzzzz", names.into_iter(), 3),
-            Vec::<String>::new()
-        );
-        assert_eq!(similar("Free", names.into_iter(), 3), ["free"]);
+    }
+
+    #[test]
+    fn what_is_far_is_not_near() {
+        assert!(is_near("mallco", "malloc"));
+        assert!(!is_near("mallco", "pthread_create"));
     }
 }

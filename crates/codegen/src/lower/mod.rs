@@ -766,6 +766,7 @@ impl<'p> Lower<'_, 'p> {
         Err(CodegenError {
             message: message.into(),
             span,
+            whole: None,
         })
     }
 }

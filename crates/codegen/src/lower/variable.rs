@@ -297,6 +297,12 @@ impl<'p> Lower<'_, 'p> {
         value: Value,
         span: Span,
     ) -> Result<(), CodegenError> {
+        if !self.state.program.guru {
+            return self.error(
+                target.span,
+                "write to target variable not permitted; need stap -g",
+            );
+        }
         let answers = self.answers.clone();
         let Some(Resolution::Variable(variable)) = answers.get(target) else {
             return self.error(target.span, "target variable can't be written");

@@ -39,7 +39,7 @@ pub fn program_as(text: &str, unoptimized: bool) -> Program {
 pub struct Arguments;
 
 impl Resolver for Arguments {
-    fn resolve(&self, target: &Target) -> Result<Resolution, String> {
+    fn resolve(&self, target: &Target) -> Result<Resolution, codegen::Unresolved> {
         let TargetBase::Variable(name) = &target.base else {
             return Err("no such thing".into());
         };
@@ -80,7 +80,7 @@ impl Resolver for Arguments {
                     true,
                 )));
             }
-            _ => return Err(format!("unable to find local {name}")),
+            _ => return Err(format!("unable to find local {name}").into()),
         };
         Ok(Resolution::Variable(Variable::plain(
             Location::Register { number, shift: 0 },

@@ -113,8 +113,9 @@ impl Parser<'_> {
                 let declared = self.expect_number()?;
                 self.peek()?;
                 self.expect("]")?;
-                self.peek()?;
                 if !(1..=MAX_ARRAY_SIZE).contains(&declared) {
+                    // stap names no token here.
+                    self.last = None;
                     return Err(ParseError::saw("array size out of range"));
                 }
                 size = Some(declared);

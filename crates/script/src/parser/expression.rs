@@ -288,23 +288,28 @@ impl Parser<'_> {
         };
         // `(&$x)`, of which no more is the target.
         let own = own.filter(|(_, address_of)| !**address_of);
-        let pretty = own.is_some();
         let mut more = Vec::new();
         // `$name$` was taken apart with its name; nothing can follow the pretty printing.
         let closed = own
             .as_ref()
             .is_some_and(|(steps, _)| matches!(steps.last(), Some(TargetStep::Pretty(_))));
-        match closed {
-            true => self.end_of_pretty()?,
-            false => self.target_steps(&mut more, indexable, pretty)?,
+        let mut operator = None;
+        if closed {
+            self.end_of_pretty()?;
+        } else {
+            operator = self.peek()?.map(|token| token.span);
+            self.target_steps(&mut more, indexable)?;
         }
         self.grow(height.max(self.height))?;
         if let Some((steps, address_of)) = own {
             steps.append(&mut more);
             *address_of = address.is_some();
         } else if address.is_some() || !more.is_empty() {
+            // Messages are about the first operator in the text.
+            let ampersand = address.as_ref().map(|token| token.span);
+            let operator = ampersand.or(operator.filter(|_| !more.is_empty()));
             value = Expr {
-                span: value.span,
+                span: operator.unwrap_or(value.span),
                 kind: ExprKind::Autocast {
                     operand: Box::new(value),
                     steps: more,
@@ -315,13 +320,9 @@ impl Parser<'_> {
         Ok(value)
     }
 
-    fn target_steps(
-        &mut self,
-        steps: &mut Vec<TargetStep>,
-        indexable: bool,
-        pretty: bool,
-    ) -> Parse<()> {
+    fn target_steps(&mut self, steps: &mut Vec<TargetStep>, indexable: bool) -> Parse<()> {
         while let Some(token) = self.peek()? {
+            let operator = token.span;
             if token.is_op("->") {
                 self.next = None;
                 let member = self.next()?;
@@ -330,10 +331,11 @@ impl Parser<'_> {
                 }
                 let (text, depth) = split_pretty(&member.text);
                 if !text.is_empty() {
-                    steps.push(TargetStep::Member(crate::ast::Name {
+                    let name = crate::ast::Name {
                         text: text.to_string(),
                         span: member.span,
-                    }));
+                    };
+                    steps.push(TargetStep::Member(name, operator));
                 }
                 if depth > 0 {
                     steps.push(TargetStep::Pretty(depth));
@@ -343,11 +345,8 @@ impl Parser<'_> {
                 self.next = None;
                 let index = self.expression()?;
                 self.expect("]")?;
-                steps.push(TargetStep::Index(Box::new(index)));
-            } else if token.kind == TokenKind::Identifier
-                && matches!(&*token.text, "$" | "$$")
-                && (pretty || !steps.is_empty())
-            {
+                steps.push(TargetStep::Index(Box::new(index), operator));
+            } else if token.kind == TokenKind::Identifier && matches!(&*token.text, "$" | "$$") {
                 self.next = None;
                 steps.push(TargetStep::Pretty(token.text.len() as u8));
                 return self.end_of_pretty();

@@ -174,7 +174,9 @@ fn level(
             target.optional |= point.optional;
             let (start, failed) = (found.len(), inner_problems.len());
             level(resolver, &target, above, found, &mut inner_problems);
-            if target.sufficient && found.len() > start {
+            // Whether a point in a process is there is only known when processes are looked at.
+            let is_sure = found.iter().skip(start).any(|e| e.place == Place::Session);
+            if target.sufficient && is_sure {
                 break;
             }
             if (target.optional || target.sufficient) && found.len() == start {

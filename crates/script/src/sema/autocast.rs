@@ -1,13 +1,15 @@
 //! Pass: `e->member` and `e[i]` on values whose type is that of a target expression that they come from (NEWS of SystemTap
 //! 2.6): through assignments to variables, `?:`, sums, results of functions, and target expressions on such values.
-//! Each is told the expression that its type comes from, which is never evaluated.
+//! Each is told the expressions that its type comes from, which are never evaluated; all have to agree. A global has what any handler
+//! gives it, so that the type may be one of another probe's place.
 
 use std::collections::HashMap;
 
+use super::callers;
 use super::hir::*;
 use crate::ast::{AssignOp, BinaryOp};
 
-/// Sources lead to further sources at most so often.
+/// Variables get their types from each other at most so often.
 const DEPTH: usize = 32;
 
 /// What values are assigned to variables, and what functions return.
@@ -16,6 +18,8 @@ struct Sources {
     assigned: Vec<HashMap<Var, Vec<Expr>>>,
     /// By function.
     returned: Vec<Vec<Expr>>,
+    /// By body: the probe in whose handler it runs, or one of several.
+    home: Vec<Option<usize>>,
 }
 
 /// Gives every autocast expression the source of its type, where there is one.
@@ -30,7 +34,17 @@ pub fn settle(hir: &mut Program) {
     let mut sources = Sources {
         assigned: Vec::new(),
         returned: Vec::new(),
+        home: vec![None; hir.functions.len()],
     };
+    for (number, probe) in hir.probes.iter().enumerate() {
+        for id in callers::reached(hir, &probe.body.stmt) {
+            if let Some(home) = sources.home.get_mut(id.0 as usize) {
+                home.get_or_insert(number);
+            }
+        }
+    }
+    let probes = 0..hir.probes.len();
+    sources.home.extend(probes.map(Some));
     for f in &hir.functions {
         let mut returned = Vec::new();
         results(&f.body().stmt, &mut returned);
@@ -96,58 +110,119 @@ fn settle_stmt(s: &mut Stmt, body: usize, sources: &Sources) {
 fn settle_expr(e: &mut Expr, body: usize, sources: &Sources) {
     e.each_part_mut(&mut |e| settle_expr(e, body, sources));
     if let ExprKind::Target(t) = &mut e.kind
-        && let TargetBase::Autocast(of, source) = &mut t.base
+        && let TargetBase::Autocast(of, found) = &mut t.base
     {
-        *source = sources.of(of, body, DEPTH).map(Box::new);
+        let mut search = Search {
+            sources,
+            home: None,
+            seen: Vec::new(),
+            called: Vec::new(),
+        };
+        *found = search.of(of, body);
+        // Functions are of whoever calls them.
+        let own = sources.home.get(body).copied().flatten();
+        let own = own.filter(|_| body >= sources.returned.len());
+        for source in found.iter_mut().filter(|s| s.home == own) {
+            source.home = None;
+        }
+        let is_anywhere = found.iter().any(|s| s.home.is_some());
         // What names its module means the same everywhere.
-        t.resolvable |= t.own_module();
+        t.resolvable |= is_anywhere || t.own_module();
     }
 }
 
-impl Sources {
-    /// The expression that a value's type comes from.
-    fn of(&self, e: &Expr, body: usize, depth: usize) -> Option<Target> {
-        let depth = depth.checked_sub(1)?;
+/// The way from a value to where its type comes from.
+struct Search<'a> {
+    sources: &'a Sources,
+    /// The probe in whose handler it stands, where that is another one.
+    home: Option<usize>,
+    /// The variables on the way: one that is told from itself says nothing new.
+    seen: Vec<(usize, Var)>,
+    /// The functions on the way, likewise.
+    called: Vec<usize>,
+}
+
+impl Search<'_> {
+    /// The expressions that a value's type comes from, in the order in which they are written.
+    fn of(&mut self, e: &Expr, body: usize) -> Vec<Source> {
+        if self.seen.len() > DEPTH {
+            return Vec::new();
+        }
         match &e.kind {
             ExprKind::Target(t) => {
                 let is_text = t.steps.iter().any(|s| matches!(s, TargetStep::Pretty(_)));
                 if is_text {
-                    return None;
+                    return Vec::new();
                 }
-                let mut t = (**t).clone();
-                if let TargetBase::Autocast(of, source) = &mut t.base {
-                    *source = Some(Box::new(self.of(of, body, depth)?));
+                let mut target = (**t).clone();
+                let mut home = self.home;
+                if let TargetBase::Autocast(of, inner) = &mut target.base {
+                    // That its own sources agree is asked where it stands.
+                    let Some(first) = self.of(of, body).into_iter().next() else {
+                        return Vec::new();
+                    };
+                    home = first.home;
+                    *inner = vec![Source {
+                        home: None,
+                        ..first
+                    }];
                 }
-                Some(t)
-            }
-            ExprKind::Entry(e) | ExprKind::Assign(AssignOp::Set, _, e) => self.of(e, body, depth),
-            ExprKind::Ternary(_, a, b) => {
-                self.of(a, body, depth).or_else(|| self.of(b, body, depth))
-            }
-            ExprKind::Binary(BinaryOp::Add | BinaryOp::Sub, a, b) => {
-                self.of(a, body, depth).or_else(|| self.of(b, body, depth))
-            }
-            ExprKind::Var(var) => {
-                let here = self.assigned.get(body).and_then(|known| known.get(var));
-                let mut values = here.into_iter().flatten();
-                let found = values.find_map(|e| self.of(e, body, depth));
-                if found.is_some() || matches!(var, Var::Local(_)) {
-                    return found;
+                if target.own_module() {
+                    home = None;
                 }
-                // Of what other handlers assign to a global, only what means the same here.
-                let others = self.assigned.iter().enumerate();
-                let mut values = others.flat_map(|(body, known)| {
-                    let values = known.get(var).into_iter().flatten();
-                    values.map(move |value| (body, value))
-                });
-                values.find_map(|(body, e)| self.of(e, body, depth).filter(Target::own_module))
+                vec![Source { target, home }]
             }
+            ExprKind::Entry(e) | ExprKind::Assign(AssignOp::Set, _, e) => self.of(e, body),
+            ExprKind::Ternary(_, a, b) | ExprKind::Binary(BinaryOp::Add | BinaryOp::Sub, a, b) => {
+                let mut found = self.of(a, body);
+                found.extend(self.of(b, body));
+                found
+            }
+            ExprKind::Var(var) => self.of_variable(*var, body),
             ExprKind::Call(id, _) => {
                 let function = id.0 as usize;
-                let values = self.returned.get(function)?;
-                values.iter().find_map(|e| self.of(e, function, depth))
+                if self.called.contains(&function) {
+                    return Vec::new();
+                }
+                self.called.push(function);
+                let sources = self.sources;
+                let values = sources.returned.get(function).into_iter().flatten();
+                let found = values.flat_map(|e| self.of(e, function)).collect();
+                self.called.pop();
+                found
             }
-            _ => None,
+            _ => Vec::new(),
         }
+    }
+
+    fn of_variable(&mut self, var: Var, body: usize) -> Vec<Source> {
+        let place = match var {
+            Var::Local(_) => body,
+            Var::Global(_) => usize::MAX,
+        };
+        if self.seen.contains(&(place, var)) {
+            return Vec::new();
+        }
+        self.seen.push((place, var));
+        let sources = self.sources;
+        let mut found = Vec::new();
+        for (other, known) in sources.assigned.iter().enumerate() {
+            if other != body && matches!(var, Var::Local(_)) {
+                continue;
+            }
+            let Some(values) = known.get(&var) else {
+                continue;
+            };
+            let outer = self.home;
+            if other != body {
+                self.home = sources.home.get(other).copied().flatten();
+            }
+            for e in values {
+                found.extend(self.of(e, other));
+            }
+            self.home = outer;
+        }
+        self.seen.pop();
+        found
     }
 }

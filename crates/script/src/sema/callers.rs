@@ -21,6 +21,13 @@ pub fn settle(program: &mut Program, in_process: &[bool]) {
     }
 }
 
+/// The functions that may be called from a handler.
+pub fn reached(program: &Program, stmt: &Stmt) -> Vec<FunctionId> {
+    let mut found = Vec::new();
+    reach(program, stmt, &mut found);
+    found
+}
+
 /// Adds the functions that may be called from here.
 fn reach(program: &Program, stmt: &Stmt, found: &mut Vec<FunctionId>) {
     stmt.each_expr(&mut |e| calls(program, e, found));

@@ -197,6 +197,13 @@ impl Elaborated {
     }
 }
 
+impl Elaborated {
+    /// Leaves out the probes that show globals at the end (`--no-global-var-display`).
+    pub fn hide_globals(&mut self) {
+        self.displays.clear();
+    }
+}
+
 fn write_locals(out: &mut String, locals: &[String]) {
     if locals.is_empty() {
         return;

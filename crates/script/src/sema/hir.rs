@@ -377,6 +377,8 @@ pub struct Target {
     pub base: TargetBase,
     /// Its steps.
     pub steps: Vec<TargetStep>,
+    /// The places of the steps' operators.
+    pub operators: Vec<Option<Span>>,
     /// `&`.
     pub address_of: bool,
     /// It stands where target variables may exist.
@@ -390,7 +392,9 @@ impl Target {
             TargetBase::AtVar(_, Some(_))
             | TargetBase::Cast(_, _, Some(_))
             | TargetBase::EnumName(_, Some(_), Some(_)) => true,
-            TargetBase::Autocast(_, Some(source)) => source.own_module(),
+            TargetBase::Autocast(_, sources) => {
+                sources.first().is_some_and(|s| s.target.own_module())
+            }
             _ => false,
         }
     }
@@ -406,11 +410,20 @@ pub enum TargetBase {
     /// `@cast`.
     Cast(Box<Expr>, String, Option<String>),
     /// `e->x`, and what the type of `e` comes from.
-    Autocast(Box<Expr>, Option<Box<Target>>),
+    Autocast(Box<Expr>, Vec<Source>),
     /// `@enum`.
     Enum(String),
     /// `@enumname`.
     EnumName(Box<Expr>, Option<String>, Option<String>),
+}
+
+/// An expression that a value has its type from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The expression.
+    pub target: Target,
+    /// The probe in whose handler it stands, where that is another one.
+    pub home: Option<usize>,
 }
 
 /// A step of a target expression.

@@ -1,6 +1,6 @@
 //! Pass: lowering. From the resolved and typed tree to the IR, leaving out what is not live.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::formats;
 use super::hir::{self, Base, ExprKind as H, StmtKind as S, Ty, Var};
@@ -16,6 +16,7 @@ pub fn lower(hir: &hir::Program, needs: &Needs, sources: &SourceMap) -> ir::Prog
         globals: HashMap::new(),
         functions: HashMap::new(),
         locals: Vec::new(),
+        type_homes: BTreeSet::new(),
     };
     let mut program = ir::Program {
         sources: sources.clone(),
@@ -55,6 +56,7 @@ pub fn lower(hir: &hir::Program, needs: &Needs, sources: &SourceMap) -> ir::Prog
         let points = points.iter().map(|point| pass.point(point)).collect();
         program.elided.push(points);
     }
+    program.type_homes = pass.type_homes;
     program
 }
 
@@ -99,6 +101,7 @@ struct Lower<'a> {
     globals: HashMap<GlobalId, GlobalId>,
     functions: HashMap<hir::FunctionId, ir::FunctionId>,
     locals: Vec<ir::Local>,
+    type_homes: BTreeSet<usize>,
 }
 
 impl Lower<'_> {
@@ -398,9 +401,16 @@ impl Lower<'_> {
                 hir::TargetBase::Cast(e, ty, module) => {
                     ir::TargetBase::Cast(Box::new(self.expr(e)), ty.clone(), module.clone())
                 }
-                hir::TargetBase::Autocast(e, source) => {
-                    let source = source.as_ref().map(|t| Box::new(self.target(t, span)));
-                    ir::TargetBase::Autocast(Box::new(self.expr(e)), source)
+                hir::TargetBase::Autocast(e, sources) => {
+                    let sources = sources.iter().map(|source| {
+                        self.type_homes.extend(source.home);
+                        ir::Source {
+                            target: self.target(&source.target, span),
+                            home: source.home,
+                        }
+                    });
+                    let sources = sources.collect();
+                    ir::TargetBase::Autocast(Box::new(self.expr(e)), sources)
                 }
                 hir::TargetBase::Enum(name) => ir::TargetBase::Enum(name.clone()),
                 hir::TargetBase::EnumName(e, ty, module) => {
@@ -416,6 +426,7 @@ impl Lower<'_> {
                     hir::TargetStep::Pretty(d) => ir::TargetStep::Pretty(*d),
                 })
                 .collect(),
+            operators: t.operators.clone(),
             address_of: t.address_of,
             span,
         }

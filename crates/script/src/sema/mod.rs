@@ -173,7 +173,9 @@ fn passes(
     {
         return Some((ir::Program::default(), elaborated));
     }
-    Some((lower::lower(&hir, &needs, sources), elaborated))
+    let mut program = lower::lower(&hir, &needs, sources);
+    program.guru = request.guru;
+    Some((program, elaborated))
 }
 
 /// Refuses `break` and `continue` outside loops, as stap does when it translates.

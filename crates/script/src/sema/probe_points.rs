@@ -29,7 +29,6 @@ const IN_PROCESS: &[(&str, bool)] = &[
     ("function(string)", true),
     ("function(string).call", true),
     ("function(string).return", true),
-    ("function(string).return.maxactive(number)", true),
     ("function(string).inline", true),
     ("function(string).exported", true),
     ("function(string).exported.return", true),
@@ -139,7 +138,8 @@ const OTHERS: &[(&str, bool)] = &[
     ("procfs.write", false),
     ("procfs(string).read", false),
     ("procfs(string).write", false),
-    ("input.char", false),
+    // What `input.char` and `input.line` of the library stand on.
+    ("__input", true),
     ("netfilter.hook(string).pf(string)", false),
     ("java(string).class(string).method(string)", false),
     ("java(number).class(string).method(string)", false),
@@ -190,7 +190,7 @@ const KERNEL_ALIASES: &[&str] = &[
 pub fn served() -> Vec<String> {
     let mut out: Vec<String> = OTHERS
         .iter()
-        .filter(|(_, served)| *served)
+        .filter(|(path, served)| *served && !path.starts_with("__"))
         .map(|(path, _)| (*path).to_string())
         .collect();
     for start in ["process", "process(string)", "process(number)"] {

@@ -123,7 +123,7 @@ fn expr(e: &Expr, found: &mut HashSet<String>) {
         }
     }
     for step in steps {
-        if let TargetStep::Index(e) = step {
+        if let TargetStep::Index(e, _) = step {
             expr(e, found);
         }
     }

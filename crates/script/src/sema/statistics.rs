@@ -64,10 +64,13 @@ fn visit(e: &Expr, hir: &Program, needs: &mut Needs, report: &mut Report) {
         ExprKind::Stat(op, a, shift) => {
             if let Some(need) = global(a).and_then(|id| needs.0.get_mut(id.0 as usize)) {
                 match need.0.variance.map(i64::from) {
-                    Some(known) if *op == StatOp::Variance && known != *shift => report.error(
-                        format!("conflicting bit shifts declared (previously {known})"),
-                        e.span,
-                    ),
+                    // Without a shift nothing is settled.
+                    Some(known) if *op == StatOp::Variance && known != 0 && known != *shift => {
+                        report.error(
+                            format!("conflicting bit shifts declared (previously {known})"),
+                            e.span,
+                        )
+                    }
                     _ => add(&mut need.0, *op, *shift),
                 }
             }

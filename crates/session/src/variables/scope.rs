@@ -3,10 +3,10 @@
 use super::place::{Place, Spelling};
 use super::pretty::{self, Entry};
 use super::returned;
-use super::value::{Lens, Value, address};
-use super::{SiteVariables, enumerators, modules, plain};
+use super::value::{BIT_FIELD, Lens, Value, address};
+use super::{SiteVariables, enumerators, modules, plain, value};
 use crate::resolve::similar_text;
-use codegen::{Resolution, Term};
+use codegen::{Resolution, Term, Unresolved};
 use script::ir::{ExprKind, Target, TargetBase, TargetStep};
 use std::cell::Cell;
 use symbols::{DebugInfo, Glob, ImageAddr, Scopes, TypeId, TypeKind, Variable, VariableKind};
@@ -14,12 +14,25 @@ use symbols::{DebugInfo, Glob, ImageAddr, Scopes, TypeId, TypeKind, Variable, Va
 /// How many names are told that may have been meant.
 const SIMILAR: usize = 5;
 
+/// What stap says where a value has no type, or one of several.
+pub(super) const UNKNOWN_TYPE: &str = "unknown type in dereference";
+
+/// What tells types apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TypeKey {
+    module: u64,
+    is_pointer: bool,
+    type_id: Option<TypeId>,
+}
+
 /// A place of the code and what is visible there.
 pub(super) struct Code<'a, 'b> {
     info: &'a DebugInfo<'b>,
     scopes: Option<Scopes<'b>>,
     spelling: Spelling<'a>,
     function: &'a str,
+    /// Where the function's entry is among the debugging information.
+    entry: u64,
     file: Option<&'a str>,
     /// Only types are asked for: what has no place here still has one.
     typing: Cell<bool>,
@@ -31,16 +44,18 @@ impl<'a, 'b> Code<'a, 'b> {
         variables: &'a SiteVariables,
         address: ImageAddr,
     ) -> Result<Code<'a, 'b>, String> {
-        let (scopes, function, file) = match variables.place() {
+        let (scopes, function, entry, file) = match variables.place() {
             Some((function, blocks)) => {
                 let scopes = match blocks {
                     true => info.scopes_within(address, function.entity()),
                     false => info.scopes_of(address, function.entity()),
                 };
                 let scopes = scopes.map_err(|e| e.to_string())?;
-                (scopes, &*function.name, function.decl_file.as_deref())
+                let entry = function.entity().section_offset();
+                let file = function.decl_file.as_deref();
+                (scopes, &*function.name, entry, file)
             }
-            None => (None, "", None),
+            None => (None, "", 0, None),
         };
         Ok(Code {
             info,
@@ -52,9 +67,16 @@ impl<'a, 'b> Code<'a, 'b> {
                 elsewhere: false,
             },
             function,
+            entry,
             file,
             typing: Cell::new(false),
         })
+    }
+
+    /// The same seen from a handler in other code: what depends on where this one runs is not known there.
+    pub fn elsewhere(mut self) -> Self {
+        self.spelling.elsewhere = true;
+        self
     }
 
     /// The same when the function returns: its variables are gone by then.
@@ -86,7 +108,7 @@ impl<'a, 'b> Code<'a, 'b> {
         }
     }
 
-    pub fn resolve(&self, target: &Target) -> Result<Resolution, String> {
+    pub fn resolve(&self, target: &Target) -> Result<Resolution, Unresolved> {
         match named_module(target) {
             Some(module) if !self.is_own(module) => {
                 in_modules(target, module, Some(self.spelling.binary))
@@ -106,10 +128,10 @@ impl<'a, 'b> Code<'a, 'b> {
                 .is_ok_and(|n| std::fs::canonicalize(own).is_ok_and(|o| o == n))
     }
 
-    fn resolve_here(&self, target: &Target) -> Result<Resolution, String> {
+    fn resolve_here(&self, target: &Target) -> Result<Resolution, Unresolved> {
         match &target.base {
             TargetBase::Enum(name) => {
-                return enumerators::value(self.info, self.scopes.as_ref(), name);
+                return Ok(enumerators::value(self.info, self.scopes.as_ref(), name)?);
             }
             TargetBase::EnumName(operand, name, _) => {
                 let found = match (name, &operand.kind) {
@@ -120,7 +142,7 @@ impl<'a, 'b> Code<'a, 'b> {
                     }
                     (None, _) => return Err("@enumname needs a type here".into()),
                 };
-                return enumerators::names(&self.lens(), found);
+                return Ok(enumerators::names(&self.lens(), found)?);
             }
             _ => {}
         }
@@ -138,7 +160,7 @@ impl<'a, 'b> Code<'a, 'b> {
             && name == "$$return"
         {
             if !self.spelling.at_return {
-                return Err(self.unknown("$return"));
+                return Err(self.unknown("$return").into());
             }
             let Ok(value) = self.returned() else {
                 return Ok(Resolution::Text(pretty::listing(Vec::new())));
@@ -165,9 +187,19 @@ impl<'a, 'b> Code<'a, 'b> {
         if target.address_of {
             return address(&value)
                 .map(Resolution::Variable)
-                .map_err(|why| format!("cannot take the address of '{}': {why}", spelled(target)));
+                .map_err(|why| match why == BIT_FIELD || why == value::NO_ADDRESS {
+                    true => why,
+                    false => format!("cannot take the address of '{}': {why}", spelled(target)),
+                })
+                .map_err(Unresolved::from);
         }
-        lens.read(&value).map(Resolution::Variable)
+        let read = lens.read(&value).map(Resolution::Variable);
+        // What is too wide is not the operator's fault, to stap.
+        let last = target.steps.len().checked_sub(1);
+        read.map_err(|message| Unresolved {
+            step: last.filter(|_| message != value::TOO_WIDE),
+            message,
+        })
     }
 
     /// What the expression starts from.
@@ -183,16 +215,16 @@ impl<'a, 'b> Code<'a, 'b> {
             }
             TargetBase::AtVar(name, _) => self.at_var(name),
             TargetBase::Cast(_, name, module) => self.cast(name, module.as_deref()),
-            TargetBase::Autocast(_, source) => {
-                let source = source.as_ref().ok_or("unknown type in dereference")?;
-                self.typed_by(source)
+            TargetBase::Autocast(_, sources) => {
+                let first = sources.first().ok_or(UNKNOWN_TYPE)?;
+                self.typed_by(&first.target)
             }
             TargetBase::Enum(_) | TargetBase::EnumName(..) => Err("it has no type".into()),
         }
     }
 
     /// What the expression names, `&` and a last `$` left out.
-    fn walked(&self, target: &Target) -> Result<Value, String> {
+    fn walked(&self, target: &Target) -> Result<Value, Unresolved> {
         let lens = self.lens();
         let base = self.base(target)?;
         // A cast's operand points to any number of the type.
@@ -204,6 +236,28 @@ impl<'a, 'b> Code<'a, 'b> {
             return lens.walk_from(value, &target.steps, 1);
         }
         lens.walk(base, &target.steps)
+    }
+
+    /// What an expression's type is, as far as two that have the same are to be told apart from others.
+    pub fn type_of(&self, source: &Target) -> Result<TypeKey, String> {
+        let outer = self.typing.replace(true);
+        let value = self.walked(source);
+        self.typing.set(outer);
+        let mut type_id = value?.type_id;
+        let mut is_pointer = source.address_of;
+        // A pointer to something, and its address, have the same type.
+        if !is_pointer
+            && let Some(described) = self.lens().describe(type_id)?
+            && let TypeKind::Pointer { target, .. } = described.kind
+        {
+            is_pointer = true;
+            type_id = target;
+        }
+        Ok(TypeKey {
+            module: self.spelling.binary.fingerprint(),
+            is_pointer,
+            type_id,
+        })
     }
 
     /// The operand of an expression as a value of the type that another expression has.
@@ -277,16 +331,21 @@ impl<'a, 'b> Code<'a, 'b> {
             .variables()
             .unwrap_or_default()
             .into_iter()
-            .map(|v| format!("${}", v.name))
+            .map(|v| v.name)
             .collect();
         if known.is_empty()
             && let Some(scopes) = &self.scopes
         {
             let globals = self.info.globals_near(scopes);
-            known.extend(globals.iter().take(5).map(|g| format!("${g}")));
+            known.extend(globals.iter().take(5).map(|g| (*g).to_string()));
         }
+        let known = symbols::suggest::similar(name, known.iter().map(String::as_str), SIMILAR);
+        let known: Vec<String> = known.iter().map(|name| format!("${name}")).collect();
+        // The last parenthesis is stap's.
         format!(
-            "unable to find local '{name}', [man error::dwarf] near pc {} in {} {} (alternatives: {})",
+            "unable to find local '{name}', [man error::dwarf] dieoffset {:#x} in {}, near pc {} in {} {} (alternatives: {}))",
+            self.entry,
+            self.spelling.binary.path().display(),
             self.spelling.pc,
             self.function,
             self.file.unwrap_or("?"),
@@ -424,7 +483,7 @@ pub(super) fn named_module(target: &Target) -> Option<&str> {
         TargetBase::AtVar(_, module)
         | TargetBase::Cast(_, _, module)
         | TargetBase::EnumName(_, _, module) => module.as_deref().filter(|m| !m.is_empty()),
-        TargetBase::Autocast(_, Some(source)) => named_module(source),
+        TargetBase::Autocast(_, sources) => named_module(&sources.first()?.target),
         _ => None,
     }
 }
@@ -434,10 +493,29 @@ pub(super) fn in_modules(
     target: &Target,
     modules: &str,
     program: Option<&symbols::Binary>,
-) -> Result<Resolution, String> {
+) -> Result<Resolution, Unresolved> {
+    ask_modules(modules, program, |code| code.resolve_here(target))
+}
+
+/// The same question for the type of an expression.
+pub(super) fn type_in_modules(
+    source: &Target,
+    modules: &str,
+    program: Option<&symbols::Binary>,
+) -> Result<TypeKey, String> {
+    let found = ask_modules(modules, program, |code| Ok(code.type_of(source)?));
+    found.map_err(String::from)
+}
+
+fn ask_modules<T>(
+    modules: &str,
+    program: Option<&symbols::Binary>,
+    ask: impl Fn(&Code<'_, '_>) -> Result<T, Unresolved>,
+) -> Result<T, Unresolved> {
     let mut failure = None;
     for name in modules.split(':') {
-        let resolved = modules::open(name, program).and_then(|binary| {
+        let resolved = modules::open(name, program).map_err(Unresolved::from);
+        let resolved = resolved.and_then(|binary| {
             let info = binary
                 .debug_info()
                 .ok_or_else(|| format!("no debug information in {}", binary.path().display()))?;
@@ -451,17 +529,18 @@ pub(super) fn in_modules(
                     elsewhere: true,
                 },
                 function: "",
+                entry: 0,
                 file: None,
                 typing: Cell::new(false),
             };
-            code.resolve_here(target)
+            ask(&code)
         });
         match resolved {
-            Ok(resolution) => return Ok(resolution),
+            Ok(answer) => return Ok(answer),
             Err(why) => failure = failure.or(Some(why)),
         }
     }
-    Err(failure.unwrap_or_else(|| "no module is named".into()))
+    Err(failure.unwrap_or_else(|| Unresolved::from("no module is named")))
 }
 
 fn listed(name: &str) -> Option<&'static [VariableKind]> {

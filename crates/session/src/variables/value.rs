@@ -1,8 +1,9 @@
 //! Typed values of a program and the steps from one to its parts: `->member`, `[index]`, the pointer's target.
 
 use super::place::{self, Place, Spelling, add, binary};
-use codegen::{Term, TermOperator, Variable};
+use codegen::{Term, TermOperator, Unresolved, Variable};
 use script::ir::{ExprKind, TargetStep};
+use symbols::suggest;
 use symbols::{
     DebugInfo, Member, MemberOffset, MemberRole, Scopes, Type, TypeId, TypeKind, ValueClass,
 };
@@ -121,6 +122,7 @@ impl Lens<'_, '_> {
         }
         let mut known = Vec::new();
         self.member_names(&record, NESTING_LIMIT, &mut known)?;
+        let known = suggest::similar(name, known.iter().map(String::as_str), usize::MAX);
         let place = match (&record.name, &record.declared) {
             (None, Some((file, line))) => format!(" ({file}:{line})"),
             _ => String::new(),
@@ -365,7 +367,7 @@ impl Lens<'_, '_> {
     }
 
     /// All steps of a target expression but a last `$`.
-    pub fn walk(&self, value: Value, steps: &[TargetStep]) -> Result<Value, String> {
+    pub fn walk(&self, value: Value, steps: &[TargetStep]) -> Result<Value, Unresolved> {
         self.walk_from(value, steps, 0)
     }
 
@@ -375,18 +377,23 @@ impl Lens<'_, '_> {
         value: Value,
         steps: &[TargetStep],
         first: usize,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Unresolved> {
         let mut value = value;
         for (number, step) in steps.iter().enumerate().skip(first) {
+            let at_step = |message| Unresolved {
+                message,
+                step: Some(number),
+            };
             value = match step {
-                TargetStep::Member(name) => self.member(value, name)?,
+                TargetStep::Member(name) => self.member(value, name).map_err(at_step)?,
                 TargetStep::Index(index) => {
                     let rest = steps.get(number + 1..).unwrap_or_default();
                     let deeper = rest
                         .iter()
                         .take_while(|s| matches!(s, TargetStep::Index(_)))
                         .count();
-                    self.element(value, number, index, deeper)?
+                    self.element(value, number, index, deeper)
+                        .map_err(at_step)?
                 }
                 TargetStep::Pretty(_) => value,
             };
@@ -415,17 +422,17 @@ impl Lens<'_, '_> {
                 ValueClass::Enum { size, signed } => (*size, *signed),
                 ValueClass::Bool => (1, false),
                 ValueClass::Pointer => (8, false),
-                ValueClass::Other => return Err("cannot process >64-bit values".into()),
+                ValueClass::Other => return Err(TOO_WIDE.into()),
             },
             TypeKind::Pointer { .. } => (8, false),
             // The bits of a floating-point number, for fp_to_string() and its kin.
             TypeKind::OtherNumber => match described.size {
                 Some(4) => (4, false),
                 Some(8) => (8, false),
-                _ => return Err("cannot process >64-bit values".into()),
+                _ => return Err(TOO_WIDE.into()),
             },
             TypeKind::Record { members, .. } => {
-                let first = members.iter().find_map(|m| m.name.as_deref());
+                let first = members.iter().filter_map(|m| m.name.as_deref()).min();
                 let member = match first {
                     Some(name) => format!("->{name}"),
                     None => "->…".to_owned(),
@@ -464,13 +471,22 @@ impl Lens<'_, '_> {
     }
 }
 
+/// What stap says of `&` before a bit-field.
+pub(crate) const BIT_FIELD: &str = "cannot take the address of a bit field";
+
+/// What it says of `&` before something that is not in memory.
+pub(crate) const NO_ADDRESS: &str = "cannot take address of object in register";
+
+/// What it says of numbers that handlers have no room for.
+pub(crate) const TOO_WIDE: &str = "cannot process >64-bit values";
+
 /// The address of a value.
 pub(crate) fn address(value: &Value) -> Result<Variable, String> {
     let Place::Memory(address) = &value.place else {
-        return Err("it has no address: it is not in memory".into());
+        return Err(NO_ADDRESS.into());
     };
     if value.bits.is_some() {
-        return Err("cannot take the address of a bit-field".into());
+        return Err(BIT_FIELD.into());
     }
     let mut variable = Variable::plain(place::memory(address), 8, false);
     variable.aggregate = true;

@@ -145,19 +145,19 @@ pub struct Arguments {
     pub module: Option<String>,
     /// Largest address space, in bytes
     #[arg(long, value_name = "NUM")]
-    pub rlimit_as: Option<u64>,
+    pub rlimit_as: Option<String>,
     /// Most processor time, in seconds
     #[arg(long, value_name = "NUM")]
-    pub rlimit_cpu: Option<u64>,
+    pub rlimit_cpu: Option<String>,
     /// Most processes of the user
     #[arg(long, value_name = "NUM")]
-    pub rlimit_nproc: Option<u64>,
+    pub rlimit_nproc: Option<String>,
     /// Largest stack, in bytes
     #[arg(long, value_name = "NUM")]
-    pub rlimit_stack: Option<u64>,
+    pub rlimit_stack: Option<String>,
     /// Largest file, in bytes
     #[arg(long, value_name = "NUM")]
-    pub rlimit_fsize: Option<u64>,
+    pub rlimit_fsize: Option<String>,
     #[command(flatten)]
     pub kept: Kept,
     #[command(flatten)]

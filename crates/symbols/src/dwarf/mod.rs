@@ -117,6 +117,13 @@ pub struct TypeId(pub(crate) units::EntryId);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityId(pub(crate) units::EntryId);
 
+impl EntityId {
+    /// Where its entry is in the section that it stands in.
+    pub fn section_offset(self) -> u64 {
+        self.0.unit.saturating_add(self.0.die) as u64
+    }
+}
+
 /// What a unit was written in, as far as values are to be read in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Language {

@@ -55,7 +55,14 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn lvalue(&mut self, operator: Span, e: &ast::Expr, scope: &mut Scope) -> Expr {
+    /// What is assigned to; `is_plain` for `=`.
+    pub(super) fn lvalue(
+        &mut self,
+        operator: Span,
+        is_plain: bool,
+        e: &ast::Expr,
+        scope: &mut Scope,
+    ) -> Expr {
         match e.kind {
             ast::ExprKind::Symbol(_) | ast::ExprKind::Index(..) => {}
             ast::ExprKind::Target { .. }
@@ -67,11 +74,13 @@ impl Resolver<'_> {
                         e.kind,
                         ast::ExprKind::Target { .. } | ast::ExprKind::AtVar { .. }
                     );
-                if !self.guru && !absent {
+                if !self.guru && !absent && !self.is_dead && !self.is_conditional {
                     self.report.error(
                         "write to target variable not permitted; need stap -g",
                         e.span,
                     );
+                } else if self.guru && !absent && !self.is_dead {
+                    self.writable(operator, is_plain, e);
                 }
             }
             _ => {
@@ -86,6 +95,62 @@ impl Resolver<'_> {
             }
         }
         self.expr(e, scope)
+    }
+
+    /// Whether there may be an assignment to a target expression of that form.
+    fn writable(&mut self, operator: Span, is_plain: bool, e: &ast::Expr) {
+        let (name, steps, address_of) = match &e.kind {
+            ast::ExprKind::Target {
+                name,
+                steps,
+                address_of,
+            } => (&**name, steps, *address_of),
+            ast::ExprKind::AtVar {
+                steps, address_of, ..
+            }
+            | ast::ExprKind::Cast {
+                steps, address_of, ..
+            }
+            | ast::ExprKind::Autocast {
+                steps, address_of, ..
+            } => ("", steps, *address_of),
+            _ => return,
+        };
+        if matches!(steps.last(), Some(ast::TargetStep::Pretty(_))) {
+            self.report
+                .error("cannot write to pretty-printed variable", e.span);
+        } else if name.starts_with("$$") {
+            self.report
+                .error("cannot write to context variable", e.span);
+        } else if address_of {
+            self.report.error("cannot write to member address", e.span);
+        } else if !is_plain {
+            self.report.error(
+                "Only the following assign operator is implemented on target variables:  =",
+                operator,
+            );
+        }
+    }
+
+    /// `@defined` of what is no target expression itself: whether that is replaced while target expressions are looked up,
+    /// as stap does with the operators that it decides then.
+    fn defined_otherwise(&mut self, operand: &ast::Expr, scope: &mut Scope) -> ExprKind {
+        let is_process = scope.targets == Targets::Allowed;
+        match &operand.kind {
+            ast::ExprKind::Entry(_) if !scope.returns => ExprKind::Long(0),
+            ast::ExprKind::Entry(inner) => {
+                let span = inner.span;
+                let inner = self.boxed(inner, &mut Scope::new(scope.targets));
+                match inner.kind {
+                    ExprKind::Target(_) => ExprKind::Defined(inner),
+                    _ => Expr::long(1, span).kind,
+                }
+            }
+            _ => {
+                self.expr(operand, scope);
+                ExprKind::Long((is_process && is_decided(operand)).into())
+            }
+        }
     }
 
     pub(super) fn unsupported(&mut self, what: &str, span: Span) -> ExprKind {
@@ -159,7 +224,7 @@ impl Resolver<'_> {
                 self.boxed(b, scope),
             ),
             A::Assign(op, a, b) => {
-                let target = Box::new(self.lvalue(e.span, a, scope));
+                let target = Box::new(self.lvalue(e.span, *op == ast::AssignOp::Set, a, scope));
                 ExprKind::Assign(*op, target, self.boxed(b, scope))
             }
             A::Step {
@@ -169,7 +234,7 @@ impl Resolver<'_> {
             } => ExprKind::Step {
                 increment: *increment,
                 prefix: *prefix,
-                operand: Box::new(self.lvalue(e.span, operand, scope)),
+                operand: Box::new(self.lvalue(e.span, false, operand, scope)),
             },
             A::Stat(op, a, shift) => {
                 let shift = shift.unwrap_or(0);
@@ -231,11 +296,19 @@ impl Resolver<'_> {
             } => {
                 let operand = self.boxed(operand, scope);
                 self.target(
-                    TargetBase::Autocast(operand, None),
+                    TargetBase::Autocast(operand, Vec::new()),
                     steps,
                     *address_of,
                     scope,
                 )
+            }
+            A::Defined(a)
+                if !matches!(
+                    a.kind,
+                    A::Target { .. } | A::AtVar { .. } | A::Cast { .. } | A::Autocast { .. }
+                ) && !matches!(&a.kind, A::AtWord(name, _) if name.text.trim_start_matches('@').starts_with("enum")) =>
+            {
+                self.defined_otherwise(a, scope)
             }
             A::Defined(a) => {
                 let returns = std::mem::replace(&mut scope.returns, false);
@@ -260,9 +333,16 @@ impl Resolver<'_> {
                 }
             },
             A::Entry(a) => self.entry(a, e.span, scope),
-            A::Perf(_) => {
-                self.report
-                    .late("cannot translate general @perf expression", e.span);
+            A::Perf(counter) => {
+                match scope.targets {
+                    Targets::Allowed => {
+                        let message = format!("perf counter '{}' not defined", text(counter));
+                        self.report.push(Finding::error_nowhere(message));
+                    }
+                    Targets::Absent => self
+                        .report
+                        .late("cannot translate general @perf expression", e.span),
+                }
                 ExprKind::Long(0)
             }
             A::AtWord(name, args) if name.text.trim_start_matches('@') == "enum" => {
@@ -387,17 +467,23 @@ impl Resolver<'_> {
         address_of: bool,
         scope: &mut Scope,
     ) -> ExprKind {
+        let operators = steps.iter().map(|s| match s {
+            ast::TargetStep::Member(_, at) | ast::TargetStep::Index(_, at) => Some(*at),
+            ast::TargetStep::Pretty(_) => None,
+        });
+        let operators = operators.collect();
         let steps = steps
             .iter()
             .map(|s| match s {
-                ast::TargetStep::Member(n) => TargetStep::Member(n.text.clone()),
-                ast::TargetStep::Index(e) => TargetStep::Index(self.expr(e, scope)),
+                ast::TargetStep::Member(n, _) => TargetStep::Member(n.text.clone()),
+                ast::TargetStep::Index(e, _) => TargetStep::Index(self.expr(e, scope)),
                 ast::TargetStep::Pretty(depth) => TargetStep::Pretty(*depth),
             })
             .collect();
         let mut target = Target {
             base,
             steps,
+            operators,
             address_of,
             resolvable: scope.targets == Targets::Allowed,
         };
@@ -459,6 +545,18 @@ impl Resolver<'_> {
         if let Err(e) = crate::regex::check(pattern) {
             self.report.error(e.to_string(), span);
         }
+    }
+}
+
+/// Whether what stands in `@defined` is decided together with the target expressions in it.
+fn is_decided(e: &ast::Expr) -> bool {
+    match &e.kind {
+        ast::ExprKind::Target { .. }
+        | ast::ExprKind::AtVar { .. }
+        | ast::ExprKind::Cast { .. }
+        | ast::ExprKind::Autocast { .. } => true,
+        ast::ExprKind::Defined(inner) => is_decided(inner),
+        _ => false,
     }
 }
 

@@ -59,6 +59,10 @@ pub struct Resolver<'a> {
     pub aliases: Vec<Rc<ast::Alias>>,
     /// `-g`: target variables may be written.
     pub guru: bool,
+    /// Within a branch that is known to be never taken: nothing is written there.
+    is_dead: bool,
+    /// Within a branch that a place's variables decide on: whether anything is written there is known later.
+    is_conditional: bool,
 }
 
 /// The scope of one body.
@@ -132,6 +136,8 @@ impl<'a> Resolver<'a> {
             queue: VecDeque::new(),
             aliases: Vec::new(),
             guru: false,
+            is_dead: false,
+            is_conditional: false,
         }
     }
 

@@ -10,11 +10,19 @@ impl Resolver<'_> {
             A::Null => StmtKind::Null,
             A::Block(list) => StmtKind::Block(list.iter().map(|s| self.stmt(s, scope)).collect()),
             A::Expr(e) => StmtKind::Expr(self.expr(e, scope)),
-            A::If(c, a, b) => StmtKind::If(
-                self.expr(c, scope),
-                Box::new(self.stmt(a, scope)),
-                b.as_ref().map(|b| Box::new(self.stmt(b, scope))),
-            ),
+            A::If(c, a, b) => {
+                let condition = self.expr(c, scope);
+                let outer = (self.is_dead, self.is_conditional);
+                self.is_dead |= matches!(condition.kind, ExprKind::Long(0));
+                condition.each(&mut |e| {
+                    self.is_conditional |= matches!(e.kind, ExprKind::Defined(_));
+                });
+                let then = Box::new(self.stmt(a, scope));
+                self.is_dead = outer.0;
+                let other = b.as_ref().map(|b| Box::new(self.stmt(b, scope)));
+                self.is_conditional = outer.1;
+                StmtKind::If(condition, then, other)
+            }
             A::While(c, body) => StmtKind::Loop {
                 init: None,
                 cond: Some(self.expr(c, scope)),

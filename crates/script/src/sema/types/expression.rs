@@ -285,6 +285,10 @@ impl Types<'_> {
                 {
                     return self.target(t, target.span);
                 }
+                if let (ExprKind::Target(_), ExprKind::Str(_)) = (&target.kind, &value.kind) {
+                    self.operand(value);
+                    return Ty::Long;
+                }
                 let hint = match (want, target.ty, &value.kind) {
                     (Ty::Unknown, _, ExprKind::Long(_) | ExprKind::Str(_)) => Ty::Unknown,
                     (Ty::Unknown, known, _) if known != Ty::Stats => known,
@@ -314,7 +318,7 @@ impl Types<'_> {
         if let TargetBase::Cast(e, ..) | TargetBase::Autocast(e, _) | TargetBase::EnumName(e, ..) =
             &mut t.base
         {
-            self.expr(e, Ty::Long);
+            self.operand(e);
         }
         if !t.resolvable {
             let message = match &t.base {
@@ -339,6 +343,14 @@ impl Types<'_> {
             TargetBase::Variable(name) if name.starts_with("$$") => Ty::String,
             TargetBase::EnumName(..) => Ty::String,
             _ => Ty::Long,
+        }
+    }
+
+    /// What is handed to a target expression: to stap an argument, in whose terms it speaks of a text.
+    fn operand(&mut self, e: &mut Expr) {
+        match e.kind {
+            ExprKind::Str(_) => Self::mismatch(self.report, Ty::String, Ty::Long, e.span),
+            _ => self.expr(e, Ty::Long),
         }
     }
 

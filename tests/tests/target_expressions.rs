@@ -1,0 +1,268 @@
+//! What may be done with variables of programs, and what is said of what may not: as Debian's stap answers to the same
+//! scripts (`stap -p2`); what values are is what the program put there.
+
+use spile_tests::{Outcome, Scratch, stap};
+
+const LIST: &str = r#"
+struct inner { int deep; };
+struct node { int value; struct node *next; struct inner in; struct inner *pin; unsigned bits : 3; };
+struct node tail = { 30 };
+__attribute__((noinline, noclone)) int visit(struct node *list, int which, struct node *other) {
+  __asm__ volatile("" ::: "memory");
+  return list->value + which + other->value;
+}
+__attribute__((noinline, noclone)) struct node *second(struct node *list) {
+  __asm__ volatile("" ::: "memory");
+  return list->next;
+}
+int main(void) {
+  struct inner inner = { 77 };
+  struct node middle = { 20, &tail, { 55 }, &inner, 5 };
+  struct node head = { 10, &middle, { 66 }, &inner, 1 };
+  return visit(&head, 2, second(&head)) != 32;
+}"#;
+
+fn answer(scratch: &Scratch, options: &[&str], script: &str) -> Outcome {
+    let program = scratch.compile("list.c", LIST, &["-g", "-O0"]);
+    let path = program.to_string_lossy();
+    let visit = format!("process(\"{path}\").function(\"visit\")");
+    let second = format!("process(\"{path}\").function(\"second\")");
+    let script = script.replace("VISIT", &visit).replace("SECOND", &second);
+    stap(&[options, &["-e", &script, "-c", &path]].concat())
+}
+
+/// A value keeps its type in globals: from one handler to another, to timers and `end`, and through functions.
+#[test]
+fn globals_keep_the_types_of_other_handlers() {
+    let scratch = Scratch::new("typed-globals");
+    let outcome = answer(
+        &scratch,
+        &["-w"],
+        r#"
+        global found, first, distance
+        function begun() { first = $list }
+        function value() { return found->value }
+        probe SECOND { begun() }
+        probe SECOND.return { found = $return }
+        probe VISIT {
+            printf("%d %d %d\n", found->value, found->next->value, value())
+            printf("%d %d %d\n", first->value, first->in->deep, first->pin->deep)
+            distance = &first->in
+            println(distance->deep)
+        }
+        probe end {
+            printf("%d %d\n", &found->next - found, @defined(found->absent))
+            try { println(found->value) } catch { println("no memory") }
+        }"#,
+    )
+    .ok();
+    assert_eq!(
+        outcome.stdout, "20 30 20\n10 66 77\n66\n8 0\nno memory\n",
+        "{}",
+        outcome.stderr
+    );
+}
+
+/// Accepted and refused.
+#[test]
+fn expressions_are_accepted_and_refused_as_by_stap() {
+    let scratch = Scratch::new("target-expressions");
+    for script in [
+        "global g = 5; probe VISIT { g = $list } probe end { println(g->value) }",
+        "global g; probe VISIT { g = $list } probe SECOND { g = $list } probe end { println(g->value) }",
+        "global g, h; probe VISIT { g = $list } probe SECOND { h = g->next } probe end { println(h->value) }",
+        "probe VISIT { x = $list->pin; x = &$list->in; println(x->deep) }",
+        "probe VISIT { if (0) $which = 1; println(1) }",
+        "probe VISIT { if (@defined($absent)) $which = 1; println(1) }",
+        "probe VISIT { if (@defined($which)) println(1) else $which = 1 }",
+        "probe a = VISIT { x = $which; if (@probewrite(x)) $which = x } probe a { println(x) }",
+        "probe VISIT { println(@defined(1), @defined(strlen(\"a\")), @defined($list ? 1 : 2), @defined(@defined($list))) }",
+        "probe begin { println(@defined(@entry(1)), @defined(@defined(1))) }",
+        "global s probe begin { s <<< 1; println(@variance(s), @variance(s, 3)) }",
+    ] {
+        let outcome = answer(&scratch, &["-p2", "-w"], script);
+        assert_eq!(outcome.status, Some(0), "{script}\n{}", outcome.stderr);
+    }
+    for (options, script, message) in [
+        (
+            "-w",
+            "probe VISIT { x = $list; x = $which; println(x->value) }",
+            "unknown type in dereference: operator '->' at <input>:1:",
+        ),
+        (
+            "-w",
+            "global g probe VISIT { g = $list->pin } probe SECOND { g = $list } probe end { println(g->value) }",
+            "unknown type in dereference: operator '->' at",
+        ),
+        (
+            "-w",
+            "function f(a) { if (a) return f(a->next); return a } probe VISIT { println(f($list)->value) }",
+            "unknown type in dereference: operator '->' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println($which->x) }",
+            "invalid access '->x' vs. int: operator '->' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println($which[2]) }",
+            "invalid access '[2]' vs. int: operator '[' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println($list[1]) }",
+            "is being accessed instead of a member such as '->bits': operator '[' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println($list->next->absent) }",
+            "unresolved type : identifier '$list' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println(&$list->bits) }",
+            "cannot take the address of a bit field: identifier '$list' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println(&$$vars) }",
+            "cannot take address of context variable: identifier '$$vars' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println(&$list$) }",
+            "cannot take address of pretty-printed variable: identifier '$list$' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { println(@perf(\"x\")) }",
+            "semantic error: perf counter 'x' not defined\n",
+        ),
+        (
+            "-w",
+            "probe VISIT { $which = 1 }",
+            "write to target variable not permitted; need stap -g: identifier '$which' at",
+        ),
+        (
+            "-w",
+            "probe VISIT { if (@defined($which)) $which = 1 }",
+            "write to target variable not permitted; need stap -g: identifier '$which' at",
+        ),
+        (
+            "-g",
+            "probe VISIT { $which++ }",
+            "Only the following assign operator is implemented on target variables:  =: operator '++' at",
+        ),
+        (
+            "-g",
+            "probe VISIT { $which += 2 }",
+            "Only the following assign operator is implemented on target variables:  =: operator '+=' at",
+        ),
+        (
+            "-g",
+            "probe VISIT { $$vars = 3 }",
+            "cannot write to context variable: identifier '$$vars' at",
+        ),
+        (
+            "-g",
+            "probe VISIT { $list$ = \"3\" }",
+            "cannot write to pretty-printed variable: identifier '$list$' at",
+        ),
+        (
+            "-g",
+            "probe VISIT { &$list->value = 3 }",
+            "cannot write to member address: identifier '$list' at",
+        ),
+        (
+            "-w",
+            "probe VISIT.return.maxactive(3) { println(1) }",
+            "invalid suffix for probe: identifier 'maxactive' at",
+        ),
+    ] {
+        let outcome = answer(&scratch, &["-p2", options], script);
+        assert_eq!(outcome.status, Some(1), "{script}");
+        assert!(
+            outcome.stderr.contains(message),
+            "{script}\n{}",
+            outcome.stderr
+        );
+    }
+}
+
+/// What `@defined` says of expressions that are no target variables.
+#[test]
+fn defined_of_other_expressions() {
+    let scratch = Scratch::new("defined-of");
+    let outcome = answer(
+        &scratch,
+        &["-w"],
+        r#"probe VISIT.return {
+            println(@defined(@entry($which)), @defined(@entry($absent)), @defined(1), @defined(@defined(1)),
+                @defined(@defined($which)), @defined($which ? 1 : 2), @defined($which + 1), @defined(strlen("x")))
+        }
+        probe VISIT {
+            println(@defined(@entry(1)), @defined(&$which), @defined($which$), @defined(&$$vars), @defined($$vars),
+                @defined($$absent), @defined($absent$))
+        }"#,
+    )
+    .ok();
+    assert_eq!(outcome.stdout, "0110100\n10001000\n", "{}", outcome.stderr);
+}
+
+/// `--skip-badvars` is about variables of programs, each of which is told of; nothing else that is missing is a 0.
+#[test]
+fn bad_variables_are_told_of() {
+    let scratch = Scratch::new("bad-variables");
+    let outcome = answer(
+        &scratch,
+        &["--skip-badvars"],
+        "probe VISIT { println($absent, $list->absent) }",
+    )
+    .ok();
+    assert_eq!(outcome.stdout, "00\n");
+    assert!(
+        outcome.stderr.starts_with(
+            "WARNING: Bad $context variable being substituted with literal 0: identifier '$absent' at <input>:1:"
+        ),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = answer(
+        &scratch,
+        &["-p2", "--skip-badvars"],
+        "probe VISIT { println(@var(\"absent\")) }",
+    );
+    assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+}
+
+/// Every point has to be there, whatever the others of its probe are; of several that are sufficient the first that is
+/// there is taken, in aliases, too.
+#[test]
+fn points_are_missing_one_by_one() {
+    let scratch = Scratch::new("missing-points");
+    let missing = [
+        "probe PROG.function(\"nope*\"), VISIT { println(1) }",
+        "probe VISIT, PROG.mark(\"nope*\") { println(1) }",
+        "probe PROG.{function(\"nope*\"),function(\"main\")} { println(1) }",
+        "probe foo = PROG.function(\"nope*\"), VISIT { } probe foo { println(1) }",
+    ];
+    let program = scratch.compile("list.c", LIST, &["-g", "-O0"]);
+    let process = format!("process(\"{}\")", program.display());
+    for script in missing {
+        let outcome = answer(&scratch, &["-p2"], &script.replace("PROG", &process));
+        assert_eq!(outcome.status, Some(1), "{script}");
+        assert!(
+            outcome
+                .stderr
+                .contains("semantic error: while resolving probe point: identifier 'process' at")
+                && outcome.stderr.contains("semantic error: no match"),
+            "{script}\n{}",
+            outcome.stderr
+        );
+    }
+    let script =
+        "probe foo = PROG.function(\"nope\")!, VISIT!, SECOND { } probe foo { println(ppfunc()) }";
+    let outcome = answer(&scratch, &["-w"], &script.replace("PROG", &process)).ok();
+    assert_eq!(outcome.stdout, "visit\n", "{}", outcome.stderr);
+}
