@@ -10,6 +10,7 @@ mod client;
 pub mod config;
 mod daemon;
 mod fetch;
+mod host_labels;
 mod listen;
 mod names;
 mod options;
