@@ -6,9 +6,11 @@ use crate::archive::Archive;
 use crate::context::Context;
 use crate::desc::{Desc, Type};
 use crate::error::Result;
+use crate::host::HostContext;
 use crate::indom::{INST_NULL, InDom};
 use crate::pmid::Pmid;
 use crate::text::Text;
+use crate::timestamp::Timestamp;
 use crate::timezone::Zone;
 use crate::value::{Fetched, Value, print_value};
 
@@ -26,6 +28,20 @@ impl Known for Context {
 
     fn desc(&mut self, pmid: Pmid) -> Option<Desc> {
         Context::desc(self, pmid).ok()
+    }
+
+    fn instance(&mut self, indom: InDom, inst: i32) -> Option<Text> {
+        self.instance_name(indom, inst).ok()
+    }
+}
+
+impl Known for HostContext {
+    fn names(&mut self, pmid: Pmid) -> Vec<Text> {
+        self.names_of(pmid).unwrap_or_default()
+    }
+
+    fn desc(&mut self, pmid: Pmid) -> Option<Desc> {
+        HostContext::desc(self, pmid).ok()
     }
 
     fn instance(&mut self, indom: InDom, inst: i32) -> Option<Text> {
@@ -55,6 +71,11 @@ pub(crate) fn fetched(context: &mut Context, fetched: &Result<Fetched>) -> Strin
         Ok(fetched) => dump(context, fetched),
         Err(error) => format!("Error: {}\n", error.code()),
     }
+}
+
+/// The values that a host sent, in the same way.
+pub(crate) fn received(host: &mut HostContext, fetched: &Fetched) -> String {
+    dump(host, fetched)
 }
 
 /// A record of an archive in the same way.
@@ -93,9 +114,14 @@ pub fn dump_times_in(zone: Zone) {
     let _ = TIMES_IN.set(zone);
 }
 
-fn dump(known: &mut impl Known, fetched: &Fetched) -> String {
+/// A time of day to the nanosecond, as diagnostics show it.
+pub(crate) fn clock(time: Timestamp) -> String {
     let zone = TIMES_IN.get().cloned().unwrap_or_else(Zone::local);
-    let clock = zone.clock(fetched.time, 9);
+    zone.clock(time, 9)
+}
+
+fn dump(known: &mut impl Known, fetched: &Fetched) -> String {
+    let clock = clock(fetched.time);
     let mut out = format!(
         "__pmResult dump from {:#x} timestamp: {}.{:09} {clock} numpmid: {}\n",
         std::ptr::from_ref(fetched) as usize,

@@ -62,6 +62,11 @@ impl Spec<'_> {
         if help && self.long.contains(&json::LONG) {
             return Err(format!("{}{}", self.usage, json::HELP));
         }
+        if let Some(what) = pcp::debug::refused() {
+            return Err(self.wrong(&format!(
+                "unrecognized debug options specification ({what})"
+            )));
+        }
         for (option, value) in &parsed.options {
             if let ('D', Some(what)) = (option, value)
                 && pcp::debug::set(what).is_none()

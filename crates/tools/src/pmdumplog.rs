@@ -178,6 +178,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
         eprint!("{USAGE}");
         return Ok(1);
     };
+    pcp::debug::looked_at(Path::new(name));
     let archive = match Archive::open(Path::new(name)) {
         Ok(archive) => archive,
         Err(error) => {
@@ -213,6 +214,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             return Ok(1);
         }
     };
+    pcp::debug::positioned(window.start, 0.0, &archive.index);
     let loaded = match pmns.map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path)) {
         None => None,
         Some((Ok(names), _)) => Some(names),
@@ -414,7 +416,7 @@ impl<W: Write> Dump<'_, W> {
             "\n    commencing {}",
             self.zone.date(label.start, self.digits)
         )?;
-        match self.archive.end() {
+        match pcp::debug::quietly(|| self.archive.end()) {
             Ok(end) => writeln!(out, "    ending     {}", self.zone.date(end, self.digits))?,
             Err(_) => writeln!(out, "    ending     UNKNOWN")?,
         }
