@@ -202,11 +202,23 @@ fn options(args: Vec<String>) -> Result<Options, String> {
     Ok(options)
 }
 
+/// Bytes of stack, of which what is not used costs nothing.
+const STACK: usize = 1 << 30;
+
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
+    // Expressions are evaluated as deep as they stand in each other.
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    match thread.spawn(|| evaluate(args))?.join() {
+        Ok(status) => status,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn evaluate(args: Vec<String>) -> io::Result<u8> {
     let parsed = match options(args) {
         Ok(options) => options,
         Err(text) => {

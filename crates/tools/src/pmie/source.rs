@@ -1,12 +1,12 @@
 //! Where values come from: hosts or archives, and the metrics that expressions name.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use pcp::archive::ArchiveContext;
 use pcp::derived::DerivedMetrics;
 use pcp::{
     Atom, Context, Desc, Error, Instance, Pmid, Semantics, Text, Timestamp, Type, Units, Value,
-    instance_name_matches,
+    ValueSet, instance_name_matches,
 };
 
 use super::ast::{Dimension, Expr, Form, Kind};
@@ -49,6 +49,8 @@ pub struct Sources {
     default_host: Option<String>,
     derived: DerivedMetrics,
     names: Option<pcp::pmns::Pmns>,
+    /// Metrics that were looked up, by host and name.
+    described: HashMap<(usize, String), Desc>,
     tool_log: fn(&str, &str),
     said: String,
     /// What makes it impossible to go on.
@@ -65,6 +67,7 @@ impl Sources {
     ) -> Sources {
         let (derived, said) = DerivedMetrics::configured();
         Sources {
+            described: HashMap::new(),
             hosts: Vec::new(),
             metrics: Vec::new(),
             archives,
@@ -268,16 +271,20 @@ impl Sources {
         let Some(context) = &mut host.context else {
             return Some(metric);
         };
-        let pmid = match (&self.names, host.is_archive) {
-            (Some(space), false) => match space.lookup(name.as_bytes()) {
-                Ok(pcp::pmns::Place::Leaf(pmid)) => Ok(pmid),
-                Ok(_) => Err(pcp::ErrorCode::NONLEAF.into()),
-                Err(code) => Err(code.into()),
-            },
-            _ => context.lookup_name(name),
+        let found = match self.described.get(&(at, name.to_owned())) {
+            Some(desc) => Ok((desc.pmid, Some(*desc))),
+            None => match (&self.names, host.is_archive) {
+                (Some(space), false) => match space.lookup(name.as_bytes()) {
+                    Ok(pcp::pmns::Place::Leaf(pmid)) => Ok(pmid),
+                    Ok(_) => Err(pcp::ErrorCode::NONLEAF.into()),
+                    Err(code) => Err(code.into()),
+                },
+                _ => context.lookup_name(name),
+            }
+            .map(|pmid| (pmid, None)),
         };
-        let pmid = match pmid {
-            Ok(pmid) => pmid,
+        let (pmid, described) = match found {
+            Ok(found) => found,
             Err(error) => {
                 self.said.push_str(&format!(
                     "pmie: metric {name} not in namespace for {place}\npmLookupName failed: {}\n",
@@ -287,7 +294,7 @@ impl Sources {
                 return (!host.is_archive).then_some(metric);
             }
         };
-        let desc = match context.desc(pmid) {
+        let desc = match described.map_or_else(|| context.desc(pmid), Ok) {
             Ok(desc) => desc,
             Err(error) => {
                 self.said.push_str(&format!(
@@ -302,6 +309,7 @@ impl Sources {
                 .push_str(&format!("pmie: metric {name} has inappropriate type\n"));
             return None;
         }
+        self.described.insert((at, name.to_owned()), desc);
         metric.describe(desc);
         if desc.indom.is_null() {
             if !instances.is_empty() {
@@ -347,9 +355,10 @@ impl Sources {
         Some(metric)
     }
 
-    /// How many instances an expression's values have, `None` when it has none.
-    pub fn instances(&self, expr: &Expr) -> Option<usize> {
-        match &expr.form {
+    /// How many instances the values of an expression of that form have, `None` when it has none. Those of its operands are
+    /// known: a chain of operators is not gone through for each of its links.
+    pub fn instances(&self, form: &Form) -> Option<usize> {
+        match form {
             Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {
                 None
             }
@@ -362,10 +371,10 @@ impl Sources {
             | Form::Rate(e)
             | Form::Rising(e)
             | Form::Falling(e)
-            | Form::Match(_, _, e) => self.instances(e),
-            Form::Binary(_, left, right) => self.instances(left).or_else(|| self.instances(right)),
+            | Form::Match(_, _, e) => e.instances,
+            Form::Binary(_, left, right) => left.instances.or(right.instances),
             Form::Reduce(_, Dimension::Instance, _) => None,
-            Form::Reduce(_, _, e) => self.instances(e),
+            Form::Reduce(_, _, e) => e.instances,
         }
     }
 
@@ -432,6 +441,7 @@ impl Sources {
                 );
             }
             let mut pmids: Vec<Pmid> = Vec::new();
+            let mut asked = HashSet::new();
             for index in &mine {
                 let Some(metric) = self.metrics.get_mut(*index) else {
                     continue;
@@ -440,8 +450,8 @@ impl Sources {
                     metric.find(host.context.as_mut());
                 }
                 if let Some(desc) = metric.desc
-                    && !pmids.contains(&desc.pmid)
                     && desc.ty != Type::NoSupport
+                    && asked.insert(desc.pmid)
                 {
                     pmids.push(desc.pmid);
                 }
@@ -458,14 +468,13 @@ impl Sources {
             }
             let fetched = fetched.ok();
             let when = fetched.as_ref().map_or(time, |f| f.time);
+            let sets = fetched.iter().flat_map(|f| &f.sets);
+            let sets: HashMap<Pmid, &ValueSet> = sets.map(|set| (set.pmid, set)).collect();
             for index in mine {
                 let Some(metric) = self.metrics.get_mut(index) else {
                     continue;
                 };
-                let set = metric.desc.and_then(|desc| {
-                    let sets = &fetched.as_ref()?.sets;
-                    sets.iter().find(|s| s.pmid == desc.pmid)
-                });
+                let set = metric.desc.and_then(|desc| sets.get(&desc.pmid).copied());
                 metric.failed = set.is_none_or(|s| s.values.is_err());
                 let values = set.map(|s| s.instances()).unwrap_or_default();
                 let values: Vec<(i32, Value)> =
