@@ -16,6 +16,7 @@ mod names;
 mod options;
 mod own_metrics;
 mod requests;
+mod rule_engines;
 mod socket;
 mod statistics;
 
