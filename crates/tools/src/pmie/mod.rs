@@ -137,6 +137,29 @@ fn quiet(kind: &str, text: &str) {
     }
 }
 
+/// Options that stand in the environment count where the words say nothing else (pmGetOptions(3)); `pcp` hands them on so.
+fn with_environment(mut options: Vec<(char, Option<String>)>) -> Vec<(char, Option<String>)> {
+    const VARIABLES: [(char, &str, &str); 9] = [
+        ('a', "ah", "PCP_ARCHIVE"),
+        ('h', "ah", "PCP_HOST"),
+        ('A', "A", "PCP_ALIGN_TIME"),
+        ('O', "O", "PCP_ORIGIN_TIME"),
+        ('S', "S", "PCP_START_TIME"),
+        ('T', "T", "PCP_FINISH_TIME"),
+        ('t', "t", "PCP_INTERVAL"),
+        ('Z', "Zz", "PCP_TIMEZONE"),
+        ('z', "Zz", "PCP_HOSTZONE"),
+    ];
+    for (letter, unless, variable) in VARIABLES {
+        if !options.iter().any(|(option, _)| unless.contains(*option))
+            && let Ok(value) = std::env::var(variable)
+        {
+            options.push((letter, Some(value)));
+        }
+    }
+    options
+}
+
 fn options(args: Vec<String>) -> Result<Options, String> {
     let spec = Spec {
         tool: "pmie",
@@ -147,7 +170,7 @@ fn options(args: Vec<String>) -> Result<Options, String> {
     let usage = |text: &str| format!("pmie: {text}\n{USAGE}");
     let parsed = spec.parse(args)?;
     let mut options = Options::default();
-    for (option, value) in parsed.options {
+    for (option, value) in with_environment(parsed.options) {
         let text = value.clone().unwrap_or_default();
         match option {
             'a' => options.archives.push(text),
