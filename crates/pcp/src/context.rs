@@ -334,7 +334,8 @@ impl Context {
 
     /// What a fetch returned, as `-Dfetch` shows it.
     fn trace_fetched(&mut self, fetched: &Result<Fetched>) {
-        eprint!("pmFetch returns ...\n{}", dump::fetched(self, fetched));
+        let shown = debug::quietly(|| dump::fetched(self, fetched));
+        eprint!("pmFetch returns ...\n{shown}");
     }
 
     /// Changes values (pmStore(3)).

@@ -1,5 +1,7 @@
 //! `pmlogsummary`: averages and extremes of what archives hold (pmlogsummary(1)).
 
+mod trace;
+
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use crate::options::Spec;
 use crate::progress::Progress;
 use crate::source::VERSION;
 use crate::source::no_end;
+use trace::Traced;
 
 const USAGE: &str = "\
 Usage: pmlogsummary [options] archive [metricname ...]
@@ -346,6 +349,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 average.marked = true;
             }
         }
+        trace::second_pass();
         status = summary.pass(true);
     }
     for (name, pmid) in &selected {
@@ -394,7 +398,14 @@ impl Metric {
         }
     }
 
-    fn take(&mut self, inst: i32, value: f64, time: Timestamp, bins: usize) {
+    fn take(
+        &mut self,
+        inst: i32,
+        value: f64,
+        time: Timestamp,
+        bins: usize,
+        traced: Option<&Traced>,
+    ) {
         let scale = self.scale();
         let counter = self.desc.sem == Semantics::Counter;
         let ty = self.desc.ty;
@@ -421,12 +432,17 @@ impl Metric {
         let Some(average) = self.instances.get_mut(at) else {
             return;
         };
+        if let Some(traced) = traced.filter(|_| fresh) {
+            traced.first(if counter { 0.0 } else { value });
+        }
         let elapsed = (time - average.last_time).as_secs_f64();
         let first = fresh || average.marked;
         average.marked = false;
         let last = average.last;
         average.last = value;
         average.last_time = time;
+        // What this step adds to the area, as PCP shows it.
+        let mut area = last * elapsed;
         let sample = if counter {
             if first || elapsed <= 0.0 {
                 return;
@@ -442,7 +458,12 @@ impl Metric {
                 };
             }
             let rate = delta * scale / elapsed;
+            area = delta * scale * elapsed / 2.0;
             if bins == 0 {
+                if let Some(traced) = traced {
+                    traced.base(value, average);
+                    traced.rate(rate, time, average);
+                }
                 average.area += delta * scale;
                 average.span += elapsed;
                 average.total += delta;
@@ -465,6 +486,9 @@ impl Metric {
                 number += 1;
                 bound += width;
             }
+            if let Some(traced) = traced {
+                traced.bin(number, sample, average);
+            }
             if let Some(bin) = average.bins.get_mut(number) {
                 *bin += 1;
             }
@@ -484,6 +508,10 @@ impl Metric {
         }
         if sample > average.max.0 {
             average.max = (sample, time);
+        }
+        if let Some(traced) = traced.filter(|_| !first) {
+            let what = if counter { sample } else { last };
+            traced.step(counter, what, elapsed, area, average);
         }
     }
 }
@@ -604,6 +632,25 @@ impl Summary {
         }
     }
 
+    /// What diagnostics call a metric, and its instances.
+    fn traced(&self, pmid: Pmid) -> (Traced, HashMap<i32, String>) {
+        let meta = self.set.meta();
+        let names = meta.names.names_of(pmid).into_iter();
+        let names: Vec<String> = names.map(|name| name.to_string()).collect();
+        let desc = meta.descs.get(pmid.0);
+        let instances = desc.and_then(|desc| meta.all_instances(desc.indom));
+        let instances = instances.unwrap_or_default().into_iter();
+        let traced = Traced {
+            name: names.join(" or "),
+            instance: String::new(),
+            zone: self.zone.clone(),
+        };
+        (
+            traced,
+            instances.map(|i| (i.inst, i.name.to_string())).collect(),
+        )
+    }
+
     /// Takes a record's values in; an error, which was said, when one cannot be had.
     fn record(&mut self, fetched: Fetched, bins: usize) -> Result<(), ()> {
         for set in fetched.sets {
@@ -619,6 +666,7 @@ impl Summary {
                     set.pmid
                 );
             }
+            let mut traced = trace::wanted().then(|| self.traced(set.pmid));
             let Some(metric) = self.metrics.get_mut(&set.pmid) else {
                 continue;
             };
@@ -633,7 +681,11 @@ impl Summary {
                         } else {
                             value.inst
                         };
-                        metric.take(inst, number, fetched.time, bins);
+                        if let Some((traced, names)) = &mut traced {
+                            traced.instance = names.get(&inst).cloned().unwrap_or_default();
+                        }
+                        let traced = traced.as_ref().map(|(traced, _)| traced);
+                        metric.take(inst, number, fetched.time, bins, traced);
                     }
                     None => {
                         let names = self.set.meta().names.names_of(set.pmid);
