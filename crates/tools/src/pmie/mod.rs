@@ -14,6 +14,7 @@ mod stats;
 
 use std::io::{self, Read};
 
+use nix::sys::signal::{SigSet, Signal};
 use pcp::pmns::Pmns;
 use pcp::timewindow::{WindowSpec, interval};
 use pcp::timezone::Zone;
@@ -233,15 +234,17 @@ const STACK: usize = 1 << 30;
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
+    // They are for the thread that is about to be started, and for those that it starts.
+    let blocked = ending().thread_block().is_ok();
     // Expressions are evaluated as deep as they stand in each other.
     let thread = std::thread::Builder::new().stack_size(STACK);
-    match thread.spawn(|| evaluate(args))?.join() {
+    match thread.spawn(move || evaluate(args, blocked))?.join() {
         Ok(status) => status,
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-fn evaluate(args: Vec<String>) -> io::Result<u8> {
+fn evaluate(args: Vec<String>, blocked: bool) -> io::Result<u8> {
     let parsed = match options(args) {
         Ok(options) => options,
         Err(text) => {
@@ -256,8 +259,10 @@ fn evaluate(args: Vec<String>) -> io::Result<u8> {
         return Ok(1);
     }
     let logged = parsed.log.is_some();
-    if !parsed.interact && !parsed.check {
-        watch_signals(logged);
+    // Without it the process ends as any other.
+    match blocked && !parsed.interact && !parsed.check {
+        true => watch_signals(logged),
+        false => ending().thread_unblock()?,
     }
     let status = match start(&parsed) {
         Ok(status) => status,
@@ -308,22 +313,23 @@ fn now() -> String {
 
 /// Ends the log, and what is said of this process elsewhere, when it is asked to end.
 fn watch_signals(logged: bool) {
-    use nix::sys::signal::{SigSet, Signal};
+    std::thread::spawn(move || {
+        if ending().wait().is_ok() {
+            let _ = std::fs::remove_file(stats::path_of(std::process::id()));
+            if logged {
+                end_log();
+            }
+            std::process::exit(1);
+        }
+    });
+}
+
+/// The signals that end a process which is not asked.
+fn ending() -> SigSet {
     let mut set = SigSet::empty();
     set.add(Signal::SIGINT);
     set.add(Signal::SIGTERM);
-    // Without it the process ends as any other.
-    if set.thread_block().is_ok() {
-        std::thread::spawn(move || {
-            if set.wait().is_ok() {
-                let _ = std::fs::remove_file(stats::path_of(std::process::id()));
-                if logged {
-                    end_log();
-                }
-                std::process::exit(1);
-            }
-        });
-    }
+    set
 }
 
 /// Reads a specification whose metrics are all unknown.
