@@ -11,6 +11,9 @@ use pcp::{
 
 use super::ast::{Dimension, Expr, Form, Kind};
 
+/// Attempts to reach a host follow each other no sooner, however often it is asked.
+const ATTEMPTS_APART: Timestamp = Timestamp { sec: 1, nsec: 0 };
+
 /// A host, or the archives of one.
 pub struct Host {
     /// What leads there: a host specification, or archives.
@@ -423,6 +426,23 @@ impl Sources {
         }
     }
 
+    /// Whether a host is not reached, or does not know a metric.
+    pub fn lacks(&self, metrics: &[usize]) -> bool {
+        metrics.iter().any(|metric| {
+            let metric = self.metrics.get(*metric);
+            let host = metric.and_then(|metric| self.hosts.get(metric.host));
+            metric.is_some_and(|metric| metric.desc.is_none())
+                || host.is_some_and(|host| host.context.is_none())
+        })
+    }
+
+    /// What leads to the host of the first of some metrics.
+    pub fn via(&self, metrics: &[usize]) -> &str {
+        let metric = metrics.first().and_then(|metric| self.metrics.get(*metric));
+        let host = metric.and_then(|metric| self.hosts.get(metric.host));
+        host.map_or("", |host| host.spec.as_str())
+    }
+
     /// Fetches metrics; in archives for a time.
     pub fn update(&mut self, wanted: &[usize], time: Timestamp) {
         for (at, host) in self.hosts.iter_mut().enumerate() {
@@ -509,7 +529,7 @@ fn string(context: &mut Context, name: &str) -> Option<String> {
 
 impl Host {
     fn connect(&mut self) -> bool {
-        self.next_attempt = Timestamp::now() + Timestamp::new(5, 0);
+        self.next_attempt = Timestamp::now() + ATTEMPTS_APART;
         let Ok(mut context) = Context::host(&self.spec) else {
             return false;
         };
@@ -551,7 +571,7 @@ impl Host {
             return None;
         }
         self.context = None;
-        self.next_attempt = Timestamp::now() + Timestamp::new(5, 0);
+        self.next_attempt = Timestamp::now() + ATTEMPTS_APART;
         Some(format!("Lost connection to pmcd {}", self.spec))
     }
 }
