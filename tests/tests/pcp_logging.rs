@@ -18,7 +18,8 @@ fn peer() -> &'static Path {
 /// The names of PCP's agents simple and trivial, and some of pmcd's own.
 const NAMES: &str = "\
 root { pmcd simple trivial }
-pmcd { pid 2:0:23  seqnum 2:0:24  timezone 2:0:5  hostname 2:0:21  pmlogger }
+pmcd { pid 2:0:23  seqnum 2:0:24  timezone 2:0:5  hostname 2:0:21  pmlogger pmie }
+pmcd.pmie { logfile 2:5:1  numrules 2:5:3 }
 pmcd.pmlogger { port 2:3:0  archive 2:3:2  host 2:3:3 }
 simple { numfetch 253:0:0  color 253:0:1  now 253:2:4  time }
 simple.time { user 253:1:2  sys 253:1:3 }
@@ -370,7 +371,7 @@ fn a_pmie_says_how_it_goes_and_ends_its_log() {
     let path = host.scratch.path("tmp").join("pmie").join(pid.to_string());
     let numbers = || {
         let bytes = std::fs::read(&path).unwrap_or_default();
-        let words = bytes.get(8256..)?.chunks_exact(4);
+        let words = bytes.get(8260..)?.chunks_exact(4);
         let words: Vec<u32> = words
             .map(|w| u32::from_ne_bytes(w.try_into().expect("four bytes")))
             .collect();
@@ -404,6 +405,19 @@ fn a_pmie_says_how_it_goes_and_ends_its_log() {
     assert_eq!((f32::from_bits(expected), rules, version), (30.0, 2, 1));
     assert_eq!((actions, unknown), (truths, 0));
     assert_eq!((evaluated, truths), (3 * truths, falsehoods));
+    let told = host.own("pminfo", &["-f", "pmcd.pmie.logfile", "pmcd.pmie.numrules"]);
+    let instance = format!("    inst [{pid} or \"{pid}\"] value ");
+    let told: Vec<&str> = told
+        .stdout
+        .lines()
+        .filter_map(|l| l.strip_prefix(&instance))
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told.iter().any(|value| value.ends_with("/pmie.log\"")),
+        "{told:?}"
+    );
+    assert_eq!(told.last(), Some(&"2"));
     let mut kill = Command::new("kill");
     kill.args(["-TERM", &pid.to_string()]);
     run(kill).ok();

@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
+use crate::debug::pdus as trace;
 use crate::error::{Error, ErrorCode, Result};
 use crate::pdu::{Cred, Features, HEADER_LEN, Header, Info, Pdu, attr};
 use crate::sasl::{ClientExchange, Mechanism};
@@ -199,6 +200,15 @@ impl Stream {
         }
     }
 
+    fn peer_port(&self) -> Option<u16> {
+        let socket = match self {
+            Stream::Tcp(s) => s,
+            Stream::Unix(_) => return None,
+            Stream::Tls(s) => &s.sock,
+        };
+        socket.peer_addr().ok().map(|address| address.port())
+    }
+
     fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Stream::Tcp(s) => s.set_read_timeout(timeout),
@@ -264,7 +274,14 @@ impl Connection {
         connection
             .stream
             .set_timeout(Some(seconds("PMCD_REQUEST_TIMEOUT", 10.0)))?;
+        trace::socket(connection.descriptor());
         connection.handshake(spec)?;
+        trace::connected(
+            connection.descriptor(),
+            &spec.address,
+            connection.stream.peer_port(),
+            connection.info.version,
+        );
         Ok(connection)
     }
 
@@ -273,7 +290,10 @@ impl Connection {
             Pdu::Error { code, .. } if code.is_error() => return Err(code.into()),
             Pdu::Error {
                 info: Some(info), ..
-            } => self.info = info,
+            } => {
+                self.info = info;
+                trace::greeted(self.descriptor(), info);
+            }
             Pdu::Error { info: None, .. } => {}
             other => return Err(Error::ipc(format!("PDU {:#x} as a greeting", other.kind()))),
         }
@@ -428,6 +448,10 @@ impl Connection {
         }
     }
 
+    fn descriptor(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+
     /// What the server's greeting offered.
     #[must_use]
     pub fn features(&self) -> Features {
@@ -442,6 +466,9 @@ impl Connection {
         if let Some(code) = self.refused {
             return Err(code.into());
         }
+        if let Pdu::Creds(creds) = pdu {
+            trace::credentials(creds);
+        }
         self.output.clear();
         pdu.encode(0, &mut self.output);
         if matches!(pdu, Pdu::Creds(_)) {
@@ -451,6 +478,7 @@ impl Connection {
             }
         }
         let output = std::mem::take(&mut self.output);
+        trace::sent(self.descriptor(), &output);
         let sent = self.stream.write_all(&output);
         self.output = output;
         Ok(sent?)
@@ -467,7 +495,11 @@ impl Connection {
                 need = header.length;
                 if self.input.len() >= need {
                     let frame = self.input.split_to(need).freeze();
+                    trace::received(self.descriptor(), &frame);
                     let (_, pdu) = Pdu::decode(&frame)?;
+                    if let Pdu::Error { code, info } = &pdu {
+                        trace::error(*code, *info);
+                    }
                     if std::mem::take(&mut self.unconfirmed)
                         && let Pdu::Error { code, .. } = pdu
                         && refuses_user(code)

@@ -327,10 +327,8 @@ impl Context {
         let fetched = self.fetch_untraced(pmids);
         if debug::on(debug::Flag::Fetch) {
             let zone = zone.cloned().unwrap_or_else(Zone::local);
-            eprint!(
-                "pmFetch returns ...\n{}",
-                dump::fetched(self, &fetched, &zone)
-            );
+            let shown = debug::quietly(|| dump::fetched(self, &fetched, &zone));
+            eprint!("pmFetch returns ...\n{shown}");
         }
         fetched
     }

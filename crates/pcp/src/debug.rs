@@ -1,5 +1,9 @@
 //! Diagnostics of the library and its users on standard error, as `-D` and `$PCP_DEBUG` switch them on (pmdbg(1)).
 
+pub(crate) mod archives;
+pub(crate) mod contexts;
+pub(crate) mod pdus;
+
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,8 +73,12 @@ pub enum Flag {
     Pdu = 0,
     /// What fetches return.
     Fetch = 1,
+    /// Which instances are asked for.
+    Profile = 2,
     /// Conversions of values.
     Value = 3,
+    /// Contexts and connections.
+    Context = 4,
     /// Reading and searching archives.
     Log = 7,
     /// Metadata of archives.
@@ -91,6 +99,8 @@ pub enum Flag {
     Interp = 20,
 }
 
+pub use archives::{looked_at, positioned, wrong_label};
+
 static ON: AtomicU64 = AtomicU64::new(0);
 static ENVIRONMENT: Once = Once::new();
 
@@ -98,11 +108,26 @@ static ENVIRONMENT: Once = Once::new();
 #[must_use]
 pub fn on(flag: Flag) -> bool {
     ENVIRONMENT.call_once(|| {
-        if let Some(bits) = std::env::var("PCP_DEBUG").ok().and_then(|v| bits(&v)) {
-            ON.fetch_or(bits, Ordering::Relaxed);
+        let Ok(spec) = std::env::var("PCP_DEBUG") else {
+            return;
+        };
+        match bits(&spec) {
+            Some(bits) => {
+                ON.fetch_or(bits, Ordering::Relaxed);
+            }
+            None => eprintln!("Error: $PCP_DEBUG={spec} is not valid, ignored"),
         }
     });
     ON.load(Ordering::Relaxed) & (1 << (flag as u32)) != 0
+}
+
+/// What `$PCP_DEBUG` says, when there are no such diagnostics.
+#[must_use]
+pub fn refused() -> Option<String> {
+    let spec = std::env::var("PCP_DEBUG").ok()?;
+    // Which has a message of its own.
+    let _ = on(Flag::Pdu);
+    bits(&spec).is_none().then_some(spec)
 }
 
 /// Switches diagnostics on: names separated by commas, `all`, or a number with a bit for each (pmSetDebug(3)). Nothing

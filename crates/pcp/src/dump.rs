@@ -4,9 +4,11 @@ use crate::archive::Archive;
 use crate::context::Context;
 use crate::desc::{Desc, Type};
 use crate::error::Result;
+use crate::host::HostContext;
 use crate::indom::{INST_NULL, InDom};
 use crate::pmid::Pmid;
 use crate::text::Text;
+use crate::timestamp::Timestamp;
 use crate::timezone::Zone;
 use crate::value::{Fetched, Value, print_value};
 
@@ -24,6 +26,20 @@ impl Known for Context {
 
     fn desc(&mut self, pmid: Pmid) -> Option<Desc> {
         Context::desc(self, pmid).ok()
+    }
+
+    fn instance(&mut self, indom: InDom, inst: i32) -> Option<Text> {
+        self.instance_name(indom, inst).ok()
+    }
+}
+
+impl Known for HostContext {
+    fn names(&mut self, pmid: Pmid) -> Vec<Text> {
+        self.names_of(pmid).unwrap_or_default()
+    }
+
+    fn desc(&mut self, pmid: Pmid) -> Option<Desc> {
+        HostContext::desc(self, pmid).ok()
     }
 
     fn instance(&mut self, indom: InDom, inst: i32) -> Option<Text> {
@@ -55,6 +71,11 @@ pub(crate) fn fetched(context: &mut Context, fetched: &Result<Fetched>, zone: &Z
     }
 }
 
+/// The values that a host sent, in the same way.
+pub(crate) fn received(host: &mut HostContext, fetched: &Fetched) -> String {
+    dump(host, fetched, &Zone::local())
+}
+
 /// A record of an archive in the same way, its time in a zone.
 #[must_use]
 pub fn dump_record(mut archive: &Archive, record: &Fetched, zone: &Zone) -> String {
@@ -82,6 +103,11 @@ impl Known for Nameless<'_> {
     fn instance(&mut self, _: InDom, _: i32) -> Option<Text> {
         None
     }
+}
+
+/// A time of day to the nanosecond, as diagnostics show it.
+pub(crate) fn clock(time: Timestamp) -> String {
+    Zone::local().clock(time, 9)
 }
 
 fn dump(known: &mut impl Known, fetched: &Fetched, zone: &Zone) -> String {

@@ -1,14 +1,16 @@
 //! A context over a live host: requests to pmcd.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use crate::connection::{Connection, HostSpec};
+use crate::debug;
 use crate::derived::DerivedSet;
 use crate::desc::Desc;
+use crate::dump;
 use crate::error::{Error, ErrorCode, Result};
 use crate::indom::{INST_NULL, InDom, Instance, instance_name_matches};
-use crate::label::{LabelLevel, LabelSet};
+use crate::label::{Label, LabelFlags, LabelLevel, LabelSet};
 use crate::pdu::{Features, Pdu, Profile, TextKind};
 use crate::pmid::Pmid;
 use crate::pmns::{Place, Pmns};
@@ -42,8 +44,10 @@ impl HostContext {
     /// # Errors
     /// What the connection or the server says.
     pub fn new(spec: HostSpec, name: &str) -> Result<HostContext> {
+        let connection = Connection::open(&spec)?;
+        debug::contexts::host(&spec, name, connection.as_fd().as_raw_fd());
         Ok(HostContext {
-            connection: Connection::open(&spec)?,
+            connection,
             spec,
             name: name.to_owned(),
             profile: Profile::default(),
@@ -322,15 +326,44 @@ impl HostContext {
             ident,
             level: level as u32,
         };
-        match self.connection.request(&request)? {
-            Pdu::Label { sets, .. } => Ok(sets),
-            other => Err(unexpected(&other)),
+        match self.connection.request(&request) {
+            Ok(Pdu::Label { sets, .. }) => Ok(sets),
+            Ok(other) => Err(unexpected(&other)),
+            // Its name a host has always, as a label, too.
+            Err(Error::Code(code)) if level == LabelLevel::Context => self
+                .name_label()
+                .map(|set| vec![set])
+                .map_err(|_| code.into()),
+            Err(error) => Err(error),
         }
+    }
+
+    fn name_label(&mut self) -> Result<LabelSet> {
+        let found = self.lookup_names(&["pmcd.hostname".into()])?;
+        let pmid = found.into_iter().next().unwrap_or(Err(ErrorCode::NAME))?;
+        let desc = self.desc(pmid)?;
+        let fetched = self.fetch(&[pmid])?;
+        let value = fetched.sets.first().and_then(|set| set.instances().first());
+        let value = value.ok_or(ErrorCode::VALUE)?;
+        let name = crate::value::print_value(&value.value, desc.ty, 0);
+        let json = [br#"{"hostname":"#, &*name, b"}"].concat();
+        Ok(LabelSet {
+            inst: INST_NULL,
+            labels: vec![Label {
+                name: 2,
+                name_len: 8,
+                flags: LabelFlags(LabelLevel::Context as u8),
+                value: 12,
+                value_len: u16::try_from(name.len()).map_err(|_| ErrorCode::GENERIC)?,
+            }],
+            json: json.into(),
+        })
     }
 
     /// See [`crate::Context::fetch`].
     pub fn fetch(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
         if !self.profile_sent {
+            debug::contexts::sent(&self.profile);
             let profile = Pdu::Profile {
                 context: 0,
                 profile: self.profile.clone(),
@@ -350,7 +383,13 @@ impl HostContext {
                 Pdu::Error { code, .. } if code.is_error() => return Err(code.into()),
                 // Changes among the agents, ahead of the values.
                 Pdu::Error { code, .. } => self.changes |= code.0,
-                Pdu::Result(fetched) | Pdu::HighResResult(fetched) => return Ok(fetched),
+                Pdu::Result(fetched) | Pdu::HighResResult(fetched) => {
+                    if debug::on(debug::Flag::Pdu) {
+                        let shown = debug::quietly(|| dump::received(self, &fetched));
+                        eprint!("{shown}");
+                    }
+                    return Ok(fetched);
+                }
                 other => return Err(unexpected(&other)),
             }
         }

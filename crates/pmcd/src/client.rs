@@ -61,8 +61,14 @@ impl ClientInfo {
     /// The name of the container that it asks about.
     #[must_use]
     pub fn container(&self) -> Option<String> {
+        self.text(attr::CONTAINER)
+    }
+
+    /// The value of an attribute.
+    #[must_use]
+    pub fn text(&self, attr: u32) -> Option<String> {
         let attributes = self.attributes.borrow();
-        let found = attributes.iter().find(|(_, a, _)| *a == attr::CONTAINER);
+        let found = attributes.iter().find(|(_, a, _)| *a == attr);
         found.map(|(_, _, value)| String::from_utf8_lossy(value).trim_matches('\0').to_owned())
     }
 

@@ -9,12 +9,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Uid, User};
 use pcp::pdu::{Features, Pdu, attr};
 use pcp::pmns::Pmns;
 use pcp::tls::{TlsError, TlsSettings};
-use pcp::{Desc, ErrorCode, INST_NULL, LabelFlags, LabelLevel, LabelSet, Pmid, Timestamp};
-use pmda::label_set;
+use pcp::{Desc, ErrorCode, LabelSet, Pmid, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +23,7 @@ use crate::accounts::Accounts;
 use crate::agent::{Agent, Answer, Request, State};
 use crate::client::{self, ClientInfo};
 use crate::config::{self, AgentSpec, Config, Transport};
+use crate::host_labels::HostLabels;
 use crate::listen::{Sockets, groups_of};
 use crate::options::Options;
 use crate::own_metrics::OwnMetrics;
@@ -105,7 +105,7 @@ pub struct Daemon {
     numbers: Cell<i32>,
     free_numbers: RefCell<BTreeSet<i32>>,
     sequence: Cell<u32>,
-    labels: LabelSet,
+    labels: HostLabels,
     tls: RefCell<Option<TlsAcceptor>>,
     built_in: BuiltIn,
 }
@@ -134,29 +134,6 @@ pub fn load_config(options: &Options) -> Result<(Config, Vec<config::ConfigError
     Ok(config::parse(&options.config, &text, access.as_deref()))
 }
 
-/// The labels of this host (pmLookupLabels(3)).
-fn host_labels(hostname: &str) -> LabelSet {
-    let quoted = |text: &str| format!("\"{text}\"");
-    let domain = nix::sys::utsname::uname()
-        .ok()
-        .map(|u| u.domainname().to_string_lossy().into_owned())
-        .filter(|d| !d.is_empty() && d != "(none)")
-        .unwrap_or_else(|| "localdomain".to_owned());
-    let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let (user, group) = (Uid::current().to_string(), Gid::current().to_string());
-    let (domain, host, machine) = (quoted(&domain), quoted(hostname), quoted(machine.trim()));
-    let mut labels = vec![
-        ("domainname", domain.as_str(), 0),
-        ("hostname", host.as_str(), 0),
-        ("groupid", group.as_str(), LabelFlags::OPTIONAL),
-        ("userid", user.as_str(), LabelFlags::OPTIONAL),
-    ];
-    if machine.len() > 2 {
-        labels.push(("machineid", machine.as_str(), 0));
-    }
-    label_set(INST_NULL, LabelLevel::Context, &labels)
-}
-
 impl Daemon {
     /// One without agents.
     ///
@@ -180,7 +157,7 @@ impl Daemon {
             }
         };
         Ok(Rc::new(Daemon {
-            labels: host_labels(&hostname),
+            labels: HostLabels::read(&hostname),
             hostname,
             pmns: RefCell::new(pmns),
             statistics: Statistics::default(),
@@ -220,10 +197,13 @@ impl Daemon {
         self.options.client_limit
     }
 
-    /// The labels of the context level.
-    #[must_use]
-    pub fn context_labels(&self) -> LabelSet {
-        self.labels.clone()
+    /// The labels of the context level, as a client sees them.
+    ///
+    /// # Errors
+    /// See [`HostLabels::seen_by`].
+    pub fn context_labels(&self, client: &ClientInfo) -> Result<LabelSet, ErrorCode> {
+        let (user, group) = (client.text(attr::USERID), client.text(attr::GROUPID));
+        self.labels.seen_by(user.as_deref(), group.as_deref())
     }
 
     /// Whether only users who are known may connect.

@@ -10,11 +10,13 @@ mod client;
 pub mod config;
 mod daemon;
 mod fetch;
+mod host_labels;
 mod listen;
 mod names;
 mod options;
 mod own_metrics;
 mod requests;
+mod rule_engines;
 mod socket;
 mod statistics;
 

@@ -8,14 +8,17 @@ use pcp::{
     Atom, Desc, ErrorCode, INST_NULL, InDom, Instance, LabelLevel, LabelSet, Pmid, Semantics,
     TIME_MSEC, TIME_SEC, TIME_USEC, Text, Type, Units,
 };
-use pmda::{Agent, Caller, Help, Values, label_set};
+use pmda::{Agent, Caller, Container, Help, Values, label_set};
 
 use crate::agent::State;
 use crate::config::Transport;
 use crate::daemon::{Daemon, OWN_DOMAIN};
+use crate::rule_engines;
 
 /// The version of PCP whose protocol this is.
 const VERSION: &str = "6.0.3";
+/// The item of `pmcd.hostname`, among the daemon's general ones.
+const HOSTNAME: u32 = 21;
 /// Values of `pmcd.control.register`.
 const REGISTERS: usize = 16;
 /// Sizes of the buffers that PCP's pmcd keeps for PDUs; this one keeps none.
@@ -115,7 +118,7 @@ impl OwnMetrics {
                 return Ok(Values(sizes.collect()));
             }
             20 => text("1".to_owned()),
-            21 => text(daemon.hostname.clone()),
+            HOSTNAME => text(daemon.hostname.clone()),
             22 => Atom::U32(daemon.statistics.sighups.get()),
             23 => Atom::U64(std::process::id().into()),
             24 => Atom::U32(daemon.changes.get()),
@@ -243,6 +246,13 @@ fn date(time: pcp::Timestamp) -> String {
     )
 }
 
+/// The name that the host of the container has that a client asks about.
+fn contained_hostname(daemon: &Daemon, client: i32) -> Option<String> {
+    let clients = daemon.clients();
+    let client = clients.iter().find(|c| c.number == client)?;
+    Container::find(&client.container()?)?.hostname().ok()
+}
+
 /// pmlogger(1) leaves a file by its process's number: its port, the host that it logs, its archive.
 fn loggers(hostname: &str) -> Vec<Logger> {
     let folder = pcp::config("PCP_TMP_DIR").unwrap_or("/var/lib/pcp/tmp".to_owned());
@@ -349,9 +359,14 @@ impl Agent for OwnMetrics {
         })
     }
 
-    fn values(&mut self, _: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
+    fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
         let daemon = self.daemon()?;
         let item = desc.pmid.item();
+        if (desc.pmid.cluster(), item) == (0, HOSTNAME)
+            && let Some(name) = contained_hostname(&daemon, caller.client)
+        {
+            return Ok(Values::single(Atom::String(name.into())));
+        }
         let single = |value: Option<u32>| {
             let value = value.ok_or(ErrorCode::PMID)?;
             Ok(Values::single(Atom::U32(value)))
@@ -362,7 +377,7 @@ impl Agent for OwnMetrics {
             2 => single(daemon.statistics.outgoing(item as usize)),
             3 => Ok(self.loggers(&daemon, item)),
             4 => Ok(self.agents(&daemon, item)),
-            5 => Ok(Values::default()),
+            5 => rule_engines::values(item),
             6 => Ok(self.clients(&daemon, item)),
             7 => Ok(Values::single(self.processor(&daemon, item))),
             _ => {
@@ -402,7 +417,7 @@ impl Agent for OwnMetrics {
                 .iter()
                 .map(|a| instance(a.spec.domain as i32, a.spec.name.clone()))
                 .collect(),
-            RULE_ENGINES => Vec::new(),
+            RULE_ENGINES => rule_engines::instances(),
             BUFFERS => BUFFER_SIZES
                 .iter()
                 .map(|(size, name)| instance(*size, (*name).to_owned()))

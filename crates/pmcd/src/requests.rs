@@ -62,7 +62,7 @@ pub async fn forward(daemon: &Daemon, client: &ClientInfo, request: Pdu) -> Resu
                 return Ok(Pdu::Label {
                     ident: *ident,
                     level: *level,
-                    sets: vec![daemon.context_labels()],
+                    sets: vec![daemon.context_labels(client)?],
                 });
             }
             Some(LabelLevel::Domain) => *ident,

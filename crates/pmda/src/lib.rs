@@ -34,6 +34,7 @@
 
 mod agent;
 mod answer;
+mod container;
 mod event_queue;
 mod help;
 mod instances;
@@ -42,6 +43,7 @@ mod serve;
 
 pub use agent::{Agent, Caller, Name, Values};
 pub use answer::Answerer;
+pub use container::{Container, Namespace};
 pub use event_queue::{EventFilter, EventQueue};
 pub use help::{Help, HelpError};
 pub use instances::InstanceCache;

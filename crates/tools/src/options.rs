@@ -164,6 +164,10 @@ impl Spec {
         check: impl FnOnce(&[String]) -> Result<(), Refusal>,
     ) -> Result<Vec<String>, Refusal> {
         let (given, words) = self.sort(args);
+        if let Some(what) = pcp::debug::refused() {
+            let what = format!("unrecognized debug options specification ({what})");
+            return Err(self.wrong(what));
+        }
         let mut said = String::new();
         let (mut help, mut version) = (false, false);
         for option in given {

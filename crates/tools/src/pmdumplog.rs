@@ -137,6 +137,7 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let Some((name, metrics)) = words.split_first() else {
         return Err(Refusal::Usage(String::new()));
     };
+    pcp::debug::looked_at(Path::new(name));
     let archive = Archive::open(Path::new(name)).map_err(|error| {
         let code = error.code();
         format!("pmdumplog: Cannot open archive \"{name}\": {code}\n")
@@ -157,6 +158,7 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             )));
         }
     };
+    pcp::debug::positioned(window.start, 0.0, &archive.index);
     let loaded = match source
         .pmns
         .map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path))

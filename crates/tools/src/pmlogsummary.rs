@@ -2,6 +2,7 @@
 
 mod average;
 mod report;
+mod trace;
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
@@ -14,6 +15,7 @@ use pcp::timezone::Zone;
 use pcp::{Atom, ErrorCode, Fetched, INST_NULL, Pmid, Semantics, Text, Timestamp};
 
 use self::average::Metric;
+use self::trace::Traced;
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
 use crate::progress::Progress;
@@ -234,6 +236,7 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                 average.marked = true;
             }
         }
+        trace::second_pass();
         status = summary.pass(true);
     }
     for (name, pmid) in &selected {
@@ -330,6 +333,25 @@ impl Summary {
         }
     }
 
+    /// What diagnostics call a metric, and its instances.
+    fn traced(&self, pmid: Pmid) -> (Traced, HashMap<i32, String>) {
+        let meta = self.set.meta();
+        let names = meta.names.names_of(pmid).into_iter();
+        let names: Vec<String> = names.map(|name| name.to_string()).collect();
+        let desc = meta.descs.get(pmid.0);
+        let instances = desc.and_then(|desc| meta.all_instances(desc.indom));
+        let instances = instances.unwrap_or_default().into_iter();
+        let traced = Traced {
+            name: names.join(" or "),
+            instance: String::new(),
+            zone: self.zone.clone(),
+        };
+        (
+            traced,
+            instances.map(|i| (i.inst, i.name.to_string())).collect(),
+        )
+    }
+
     /// Takes a record's values in; an error, which was said, when one cannot be had.
     fn record(&mut self, fetched: Fetched, bins: usize) -> Result<(), ()> {
         for set in fetched.sets {
@@ -345,6 +367,7 @@ impl Summary {
                     set.pmid
                 );
             }
+            let mut traced = trace::wanted().then(|| self.traced(set.pmid));
             let Some(metric) = self.metrics.get_mut(&set.pmid) else {
                 continue;
             };
@@ -359,7 +382,11 @@ impl Summary {
                         } else {
                             value.inst
                         };
-                        metric.take(inst, number, fetched.time, bins);
+                        if let Some((traced, names)) = &mut traced {
+                            traced.instance = names.get(&inst).cloned().unwrap_or_default();
+                        }
+                        let traced = traced.as_ref().map(|(traced, _)| traced);
+                        metric.take(inst, number, fetched.time, bins, traced);
                     }
                     None => {
                         let names = self.set.meta().names.names_of(set.pmid);

@@ -200,6 +200,7 @@ impl Source {
         from('T', "PCP_FINISH_TIME", self.window.finish.is_none())?;
         from('O', "PCP_ORIGIN_TIME", self.window.origin.is_none())?;
         from('A', "PCP_ALIGN_TIME", self.window.align.is_none())?;
+        from('t', "PCP_INTERVAL", self.interval.is_none())?;
         let zoneless = self.zone.is_none() && !self.host_zone;
         from('Z', "PCP_TIMEZONE", zoneless)?;
         let zone = std::env::var_os("PCP_TIMEZONE").is_some();

@@ -1,5 +1,6 @@
 //! Spile's agents under Debian's pmcd and ours, beside Debian's agents and watched by Debian's clients.
 
+mod containers;
 mod linux;
 mod logger;
 mod mmv;

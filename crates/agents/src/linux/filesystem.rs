@@ -1,5 +1,7 @@
 //! File systems, and the kernel's tables of open files and locks.
 
+use std::path::Path;
+
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::system::{Row, Rows, System, number, word};
@@ -50,7 +52,7 @@ fn mounts(system: &System) -> Result<Vec<Mount>, pcp::ErrorCode> {
 }
 
 /// What statvfs(3) says, in PCP's units.
-fn set_sizes(row: &mut Row, folder: &str) -> Option<()> {
+fn set_sizes(row: &mut Row, folder: &Path) -> Option<()> {
     let stat = statvfs(folder).ok()?;
     let unit = stat.fragment_size();
     let kb = |blocks: u64| (u128::from(blocks) * u128::from(unit) / 1024) as u64;
@@ -96,7 +98,7 @@ pub fn filesystems(system: &mut System) -> Rows {
         let mut row = Row::new(system.instance(FILESYS, &device), device);
         row.set("mountdir", mount.folder.as_str());
         // One that can't be asked has a name all the same.
-        let _ = set_sizes(&mut row, &mount.folder);
+        let _ = set_sizes(&mut row, &system.folder(&mount.folder));
         rows.push(row);
     }
     Ok(rows)
@@ -112,7 +114,7 @@ pub fn tmpfs(system: &mut System) -> Rows {
         let inst = system.instance(TMPFS, &mount.folder);
         let mut row = Row::new(inst, mount.folder);
         let folder = row.name.clone();
-        let _ = set_sizes(&mut row, &folder);
+        let _ = set_sizes(&mut row, &system.folder(&folder));
         rows.push(row);
     }
     Ok(rows)

@@ -17,7 +17,7 @@ use std::path::Path;
 use hashbrown::HashMap;
 use pcp::pdu::attr;
 use pcp::{Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
-use pmda::{Agent, Caller, Help, Values};
+use pmda::{Agent, Caller, Container, Help, Values};
 
 use crate::table::{self, Metric};
 use system::{Raw, Row, Rows, System};
@@ -173,6 +173,10 @@ pub struct Linux {
     system: System,
     /// What was read for the present fetch, by the places of groups.
     groups: Vec<Option<Rows>>,
+    /// The containers that clients ask about, by name.
+    containers: HashMap<i32, String>,
+    /// Whether the container that is asked about is not there.
+    not_found: bool,
     /// Clients that are known to be root's.
     roots: HashSet<i32>,
     /// `-A`: whether everybody sees what root sees.
@@ -194,6 +198,8 @@ impl Linux {
                 .collect(),
             system: System::new(domain),
             groups: COLLECTORS.iter().map(|_| None).collect(),
+            containers: HashMap::new(),
+            not_found: false,
             roots: HashSet::new(),
             all_are_root,
         }
@@ -206,7 +212,7 @@ impl Linux {
         let rows = self.groups.get_mut(group).ok_or(ErrorCode::PMID)?;
         let system = &mut self.system;
         let rows = rows.get_or_insert_with(|| {
-            let rows = collect(system);
+            let rows = system.collect(*collect);
             system.save();
             rows
         });
@@ -217,8 +223,16 @@ impl Linux {
     fn instance_rows(&mut self, indom: InDom) -> Result<&[Row], ErrorCode> {
         let found = INDOMS.iter().find(|(serial, _)| *serial == indom.serial());
         let (_, group) = found.ok_or(ErrorCode::INDOM)?;
-        self.forget();
         Ok(self.rows(place(group)).unwrap_or_default())
+    }
+
+    /// Looks at what a client asks about: the host or a container.
+    fn look_for(&mut self, client: Option<i32>) {
+        let name = client.and_then(|client| self.containers.get(&client));
+        let container = name.map(|name| Container::find(name));
+        self.not_found = container == Some(None);
+        self.system.look_at(container.flatten());
+        self.forget();
     }
 
     /// What was read is old.
@@ -238,12 +252,15 @@ impl Agent for Linux {
         Ok(metric.desc)
     }
 
-    fn begin_fetch(&mut self, _: &Caller<'_>, _: &[Pmid]) {
-        self.forget();
+    fn begin_fetch(&mut self, caller: &Caller<'_>, _: &[Pmid]) {
+        self.look_for(Some(caller.client));
     }
 
     fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
         let (metric, group) = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
+        if self.not_found {
+            return Err(ErrorCode::NOCONTAINER);
+        }
         let (group, field, of) = (*group, metric.field, metric.group);
         let is_root = self.all_are_root || self.roots.contains(&caller.client);
         if ROOT_ONLY.contains(&metric.group) && !is_root {
@@ -273,7 +290,11 @@ impl Agent for Linux {
         Ok(Values(values))
     }
 
-    fn instances(&mut self, _: i32, indom: InDom) -> Result<Vec<Instance>, ErrorCode> {
+    fn instances(&mut self, client: i32, indom: InDom) -> Result<Vec<Instance>, ErrorCode> {
+        self.look_for(Some(client));
+        if self.not_found {
+            return Err(ErrorCode::NOCONTAINER);
+        }
         let rows = self.instance_rows(indom)?;
         let instances = rows.iter().map(|row| Instance {
             inst: row.inst,
@@ -304,6 +325,7 @@ impl Agent for Linux {
             }
             LabelLevel::Instances => {
                 let indom = InDom(ident);
+                self.look_for(None);
                 labels::instances(indom, self.instance_rows(indom)?)
             }
             LabelLevel::Context | LabelLevel::Cluster => Vec::new(),
@@ -311,13 +333,24 @@ impl Agent for Linux {
     }
 
     fn attribute(&mut self, client: i32, attribute: u32, value: &[u8]) {
-        if attribute == attr::USERID && value == b"0" {
-            self.roots.insert(client);
+        match attribute {
+            attr::USERID if value == b"0" => {
+                self.roots.insert(client);
+            }
+            attr::CONTAINER if value.is_empty() => {
+                self.containers.remove(&client);
+            }
+            attr::CONTAINER => {
+                let name = String::from_utf8_lossy(value).into_owned();
+                self.containers.insert(client, name);
+            }
+            _ => {}
         }
     }
 
     fn client_ended(&mut self, client: i32) {
         self.roots.remove(&client);
+        self.containers.remove(&client);
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use pcp::{Atom, ErrorCode, INST_NULL, InDom, Type};
-use pmda::InstanceCache;
+use pmda::{Container, InstanceCache, Namespace};
 
 /// A value as it was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -255,6 +255,8 @@ impl OpenFile {
 /// Where the kernel's files are, and the numbers of instances.
 pub struct System {
     root: PathBuf,
+    /// The container that is looked at.
+    container: Option<Container>,
     domain: u32,
     /// Where numbers of instances are kept.
     kept: Option<PathBuf>,
@@ -289,6 +291,7 @@ impl System {
         System {
             open: RefCell::default(),
             kept_open: root.is_none(),
+            container: None,
             kept: kept.filter(|folder| root.is_none() && folder.is_dir()),
             root: PathBuf::from(root.unwrap_or_else(|| OsString::from("/"))),
             domain,
@@ -304,7 +307,45 @@ impl System {
 
     /// A file's place.
     pub fn path(&self, path: &str) -> PathBuf {
+        if let Some(Container { pid, .. }) = self.container {
+            let process = Path::new("/proc").join(pid.to_string());
+            if let Some(rest) = path.strip_prefix("/proc/net") {
+                return process.join(format!("net{rest}"));
+            }
+            if path == "/proc/mounts" {
+                return process.join("mounts");
+            }
+            // It has a /sys of its own, that of its network.
+            if path.starts_with("/sys/class/net") {
+                return process.join("root").join(path.trim_start_matches('/'));
+            }
+        }
         self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The place of a folder that is not the kernel's.
+    pub fn folder(&self, path: &str) -> PathBuf {
+        match self.container {
+            Some(Container { pid, .. }) => {
+                Path::new(&format!("/proc/{pid}/root")).join(path.trim_start_matches('/'))
+            }
+            None => PathBuf::from(path),
+        }
+    }
+
+    /// Looks at a container from now on, or at the host.
+    pub fn look_at(&mut self, container: Option<Container>) {
+        self.container = container;
+    }
+
+    /// What a collector finds, in the container that is looked at.
+    pub fn collect(&mut self, collect: fn(&mut System) -> Rows) -> Rows {
+        let Some(container) = self.container.clone() else {
+            return collect(self);
+        };
+        let own = [Namespace::Network, Namespace::Names, Namespace::Ipc];
+        let rows = container.within(&own, || collect(self));
+        rows.map_err(|error| ErrorCode(-error.raw_os_error().unwrap_or(5)))?
     }
 
     /// A file's text.
@@ -318,7 +359,8 @@ impl System {
             text.truncate(text.trim_end_matches('\0').len());
             text
         };
-        let Ok(kept) = KEPT_OPEN.binary_search(&path) else {
+        let kept = KEPT_OPEN.binary_search(&path).ok();
+        let Some(kept) = kept.filter(|_| self.container.is_none()) else {
             return fs::read(self.path(path)).map(text).map_err(refused);
         };
         let mut open = self.open.borrow_mut();

@@ -15,7 +15,7 @@ use pcp::pmns::Pmns;
 use pcp::{
     Atom, Desc, ErrorCode, INST_NULL, InDom, Instance, LabelLevel, LabelSet, Pmid, Text, Type,
 };
-use pmda::{Agent, Caller, Help, Values, label_set};
+use pmda::{Agent, Caller, Container, Help, Values, label_set};
 
 use crate::linux::labels::quoted;
 use crate::linux::system::{Row, System};
@@ -74,6 +74,10 @@ struct Client {
     /// What it stored into `proc.control.perclient`.
     threads: Option<bool>,
     cgroup: Option<String>,
+    /// The container that it asks about, by name.
+    container: Option<String>,
+    /// The control group of that, as it was when the client last asked.
+    contained: Option<String>,
 }
 
 /// The agent.
@@ -88,6 +92,8 @@ pub struct Proc {
     clients: HashMap<i32, Client>,
     hot: Hot,
     accounting: Accounting,
+    /// Whether the container that is asked about is not there.
+    not_found: bool,
     fetched: Fetched,
 }
 
@@ -133,6 +139,7 @@ impl Proc {
             metrics,
             system: system(domain),
             clients: HashMap::new(),
+            not_found: false,
             hot: Hot::new(folder.join("hotproc.conf")),
             accounting: Accounting::new(),
             fetched: Fetched::default(),
@@ -153,8 +160,24 @@ impl Proc {
     }
 
     fn cgroup(&self, client: i32) -> Option<&str> {
-        let own = self.clients.get(&client).and_then(|c| c.cgroup.as_deref());
+        let known = self.clients.get(&client);
+        let own = known.and_then(|c| c.contained.as_deref().or(c.cgroup.as_deref()));
         own.or(self.settings.cgroup.as_deref())
+    }
+
+    /// The control group of the container that a client asks about.
+    fn contained(&self, client: i32) -> Option<String> {
+        self.clients.get(&client).and_then(|c| c.contained.clone())
+    }
+
+    /// Looks for the container that a client asks about, if it does; whether it is there.
+    fn look_for(&mut self, client: i32) -> bool {
+        let Some(client) = self.clients.get_mut(&client) else {
+            return true;
+        };
+        let found = client.container.as_deref().map(Container::find);
+        client.contained = found.as_ref().and_then(|f| f.as_ref()?.control_group());
+        found != Some(None)
     }
 
     /// The processes that there are for a client.
@@ -304,7 +327,7 @@ impl Proc {
     }
 
     /// The value of an instance domain that no files of processes are behind; `None` for a metric of another kind.
-    fn several(&mut self, metric: Place) -> Option<Result<Values, ErrorCode>> {
+    fn several(&mut self, client: i32, metric: Place) -> Option<Result<Values, ErrorCode>> {
         let field = metric.field;
         Some(match metric.group {
             "unsupported" => Err(ErrorCode::APPVERSION),
@@ -332,7 +355,10 @@ impl Proc {
                 self.accounting.values(field, metric.ty).map(Values)
             }
             group if CONTROL_GROUPS.iter().any(|(_, known)| *known == group) => {
-                let values = self.control_groups(group).iter().filter_map(|row| {
+                let contained = self.contained(client);
+                let rows = self.control_groups(group).iter();
+                let rows = rows.filter(|row| is_within(row, contained.as_deref()));
+                let values = rows.filter_map(|row| {
                     let value = row.get(field)?;
                     Some(value.atom(metric.ty).map(|atom| (row.inst, atom)))
                 });
@@ -417,6 +443,15 @@ struct Place {
     ty: Type,
 }
 
+/// Whether a control group is that of a container, or below it.
+fn is_within(row: &Row, container: Option<&str>) -> bool {
+    let Some(container) = container else {
+        return true;
+    };
+    let rest = row.name.strip_prefix(container);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':']))
+}
+
 fn truth(value: &Atom) -> Result<bool, ErrorCode> {
     match value {
         Atom::U32(0) => Ok(false),
@@ -453,13 +488,17 @@ impl Agent for Proc {
         Ok(metric.desc)
     }
 
-    fn begin_fetch(&mut self, _: &Caller<'_>, _: &[Pmid]) {
+    fn begin_fetch(&mut self, caller: &Caller<'_>, _: &[Pmid]) {
+        self.not_found = !self.look_for(caller.client);
         self.system.refresh();
         self.fetched = Fetched::default();
     }
 
     fn values(&mut self, caller: &Caller<'_>, desc: &Desc) -> Result<Values, ErrorCode> {
         let metric = self.metrics.get(&desc.pmid).ok_or(ErrorCode::PMID)?;
+        if self.not_found {
+            return Err(ErrorCode::NOCONTAINER);
+        }
         let place = Place {
             group: metric.group,
             field: metric.field,
@@ -473,7 +512,7 @@ impl Agent for Proc {
         if serial == HOT && user.is_none() {
             return Ok(Values::default());
         }
-        if let Some(values) = self.several(place) {
+        if let Some(values) = self.several(caller.client, place) {
             return values;
         }
         let user = user.ok_or(ErrorCode::PERMISSION)?;
@@ -503,6 +542,9 @@ impl Agent for Proc {
             inst: process.pid,
             name: process.instance_name().into(),
         };
+        if !self.look_for(client) {
+            return Err(ErrorCode::NOCONTAINER);
+        }
         match indom.serial() {
             PROCESSES | HOT if self.user(client).is_none() => Err(ErrorCode::PERMISSION),
             PROCESSES => Ok(self.listed(client).iter().map(instance).collect()),
@@ -523,8 +565,12 @@ impl Agent for Proc {
                 self.system.refresh();
                 self.fetched.cgroups.clear();
                 let groups = CONTROL_GROUPS.iter().find(|(known, _)| *known == serial);
+                let contained = self.contained(client);
                 let rows = groups.map_or(&[][..], |(_, group)| self.control_groups(group));
-                let all = rows.iter().map(|row| Instance {
+                let rows = rows
+                    .iter()
+                    .filter(|row| is_within(row, contained.as_deref()));
+                let all = rows.map(|row| Instance {
                     inst: row.inst,
                     name: row.name.as_str().into(),
                 });
@@ -592,6 +638,12 @@ impl Agent for Proc {
     }
 
     fn attribute(&mut self, client: i32, attribute: u32, value: &[u8]) {
+        if attribute == attr::CONTAINER {
+            let name = String::from_utf8_lossy(value).into_owned();
+            let client = self.clients.entry(client).or_default();
+            client.container = Some(name).filter(|name| !name.is_empty());
+            return;
+        }
         let user = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
         if let (attr::USERID, Some(user)) = (attribute, user) {
             self.clients.entry(client).or_default().user = Some(user);

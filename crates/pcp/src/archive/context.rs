@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::series::{History, is_corrupt};
 use super::set::{ArchiveSet, SetCursor};
 use super::{DataRecord, Label, Metadata};
+use crate::debug;
 use crate::derived::DerivedSet;
 use crate::desc::Desc;
 use crate::error::{ErrorCode, Result};
@@ -49,7 +50,12 @@ impl ArchiveContext {
     /// # Errors
     /// As [`ArchiveSet::open`].
     pub fn open(names: &str) -> Result<ArchiveContext> {
-        Ok(ArchiveContext::over(ArchiveSet::open(names)?))
+        let context = ArchiveContext::over(ArchiveSet::open(names)?);
+        let first = context.set.archives().first();
+        let volume = first.map_or(0, |archive| archive.first_volume());
+        let offset = context.label().version.label_len() + 8;
+        debug::contexts::archive(names, volume, offset, context.origin);
+        Ok(context)
     }
 
     /// A context over archives that are open.
@@ -89,6 +95,7 @@ impl ArchiveContext {
     /// The time of the last record.
     #[must_use]
     pub fn end(&self) -> Timestamp {
+        self.set.trace_end();
         self.set.end()
     }
 
@@ -118,6 +125,15 @@ impl ArchiveContext {
 
     /// Sets the way to fetch and the place to begin at (pmSetMode(3)).
     pub fn set_mode(&mut self, mode: ArchiveMode, origin: Timestamp) {
+        if debug::on(debug::Flag::Log) {
+            let step = match mode {
+                ArchiveMode::Interpolated(step) => step as f64 / 1e9,
+                ArchiveMode::Forward | ArchiveMode::Backward => 0.0,
+            };
+            if let Some(first) = self.set.archives().first() {
+                debug::positioned(origin, step, &first.index);
+            }
+        }
         self.mode = mode;
         self.origin = origin;
         self.cursor = None;

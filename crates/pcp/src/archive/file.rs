@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::label::Label;
+use super::label::{Label, MAGIC, Version};
+use crate::debug::archives as trace;
 use crate::error::{ErrorCode, Result};
 
 /// What a compressed file may end in.
@@ -102,9 +104,18 @@ impl Files {
             let compressed = without_compression(&name) != name;
             let keep = |old: &Option<PathBuf>| old.is_none() || !compressed;
             match part {
-                "meta" if keep(&files.meta) => files.meta = Some(entry.path()),
-                "index" if keep(&files.index) => files.index = Some(entry.path()),
+                "meta" if keep(&files.meta) => {
+                    trace::found(&entry.path());
+                    trace::opened(&entry.path(), compressed);
+                    files.meta = Some(entry.path());
+                }
+                "index" if keep(&files.index) => {
+                    trace::found(&entry.path());
+                    trace::opened(&entry.path(), compressed);
+                    files.index = Some(entry.path());
+                }
                 number if number.bytes().all(|b| b.is_ascii_digit()) => {
+                    trace::found(&entry.path());
                     if let Ok(volume) = number.parse()
                         && (!compressed || !files.volumes.contains_key(&volume))
                     {
@@ -262,9 +273,75 @@ pub fn record_before(
 /// # Errors
 /// `PM_ERR_LABEL` when there is none, `PM_ERR_NODATA` for an empty file.
 pub fn label(content: &Bytes) -> Result<(Label, usize)> {
+    let record = label_record(content)?;
+    Ok((Label::decode(&record.payload)?, record.end()))
+}
+
+/// The same for the file of that volume, which the label has to name; `fd` stands for the file in diagnostics.
+///
+/// # Errors
+/// As [`label`].
+pub fn label_of(content: &Bytes, volume: i32, fd: RawFd) -> Result<(Label, usize)> {
+    let record = label_record(content)?;
+    let magic = word(&record.payload, 0).unwrap_or(0) as u32 & 0xffff_ff00;
+    if magic != MAGIC {
+        let what = format!("label magic {magic:#x} not {MAGIC:#x}");
+        trace::wrong_label(fd, volume, &what);
+        return Err(ErrorCode::LABEL.into());
+    }
+    let label = Label::decode(&record.payload)?;
+    if label.volume != volume {
+        let what = format!("label volume {} not {volume}", label.volume);
+        trace::wrong_label(fd, volume, &what);
+        return Err(ErrorCode::LABEL.into());
+    }
+    trace::label(fd, &label);
+    Ok((label, record.end()))
+}
+
+/// The record that a label is: its length goes by its version.
+///
+/// # Errors
+/// As [`label`], but for the label's magic number.
+pub fn label_record(content: &Bytes) -> Result<Record> {
     if content.is_empty() {
+        trace::no_label("file is empty");
         return Err(ErrorCode::NODATA.into());
     }
-    let record = record_at(content, 0).map_err(|_| ErrorCode::LABEL)?;
-    Ok((Label::decode(&record.payload)?, record.end()))
+    let bad = |why: String| {
+        trace::no_label(&why);
+        ErrorCode::LABEL
+    };
+    let (Some(length), Some(magic)) = (word(content, 0), word(content, 4)) else {
+        let why = format!("peek read returned {}, expected 8", content.len());
+        return Err(bad(why).into());
+    };
+    let payload = match magic & 0xff {
+        2 => Version::V2.label_len(),
+        3 => Version::V3.label_len(),
+        other => return Err(bad(format!("label version {other} not supported")).into()),
+    };
+    let whole = payload + 8;
+    if usize::try_from(length) != Ok(whole) {
+        let why = format!("bad header len={} (expected {whole})", length as u32);
+        return Err(bad(why).into());
+    }
+    let there = content.len().min(payload + 4) - 8;
+    if there < payload - 4 {
+        let why = format!("bad label read len={there}: expected {}", payload - 4);
+        return Err(bad(why).into());
+    }
+    let trailer = word(content, payload + 4);
+    if trailer != Some(length) {
+        let there = (content.len() - payload - 4).min(4);
+        let why = format!(
+            "trailer read -> {there} (expect 4) or bad trailer len={} (expected {whole})",
+            trailer.unwrap_or(0)
+        );
+        return Err(bad(why).into());
+    }
+    Ok(Record {
+        offset: 0,
+        payload: content.slice(4..payload + 4),
+    })
 }

@@ -8,7 +8,7 @@ use crate::text::Text;
 use crate::timestamp::Timestamp;
 
 /// The upper bits of an archive's magic number; the version stands in the lowest byte.
-const MAGIC: u32 = 0x5005_2600;
+pub(super) const MAGIC: u32 = 0x5005_2600;
 
 /// The volume number of the temporal index (`PM_LOG_VOL_TI`).
 pub const VOLUME_INDEX: i32 = -2;

@@ -27,6 +27,7 @@ pub use scan::{Cursor, DataRecord};
 pub use set::{ArchiveSet, SetCursor};
 pub use writer::{ArchiveWriter, encode_data};
 
+use crate::debug::archives as trace;
 use crate::error::{ErrorCode, Result};
 use crate::timestamp::Timestamp;
 use file::Files;
@@ -56,30 +57,28 @@ impl Archive {
     /// `PM_ERR_LOGREC` for damaged metadata.
     pub fn open(path: &Path) -> Result<Arc<Archive>> {
         let files = Files::find(path)?;
-        let first = files.volumes.values().next().ok_or(ErrorCode::LOGFILE)?;
+        let (first_volume, first) = files.volumes.iter().next().ok_or(ErrorCode::LOGFILE)?;
+        let first_volume = *first_volume;
         let meta_path = files.meta.as_deref().ok_or(ErrorCode::LOGFILE)?;
-        let content = file::read(meta_path)?;
-        let (meta_label, start) = file::label(&content)?;
-        if meta_label.volume != VOLUME_META {
-            return Err(ErrorCode::LABEL.into());
-        }
+        let (volume, label) = Volume::open(first, first_volume)?;
+        trace::volume(first_volume);
         let index = match &files.index {
             Some(path) => {
                 let content = file::read(path)?;
-                let (label, start) = file::label(&content)?;
-                if label.volume != VOLUME_INDEX || !label.same_archive(&meta_label) {
+                let (own, start) = file::label_of(&content, VOLUME_INDEX, volume.descriptor() + 1)?;
+                if !own.same_archive(&label) {
                     return Err(ErrorCode::LABEL.into());
                 }
-                index::read(&content, label.version, start)?
+                index::read(&content, own.version, start)?
             }
             None => Vec::new(),
         };
-        let meta = Metadata::read(&content, &meta_label, start)?;
-        let first_volume = *files.volumes.keys().next().unwrap_or(&0);
-        let (volume, label) = Volume::open(first)?;
-        if label.volume != first_volume || !label.same_archive(&meta_label) {
+        let content = file::read(meta_path)?;
+        let (own, start) = file::label_of(&content, VOLUME_META, volume.descriptor() + 2)?;
+        if !own.same_archive(&label) {
             return Err(ErrorCode::LABEL.into());
         }
+        let meta = Metadata::read(&content, &own, start)?;
         Ok(Arc::new(Archive {
             files,
             label,
@@ -126,8 +125,8 @@ impl Archive {
             return Ok(volume.clone());
         }
         let path = self.files.volumes.get(&number).ok_or(ErrorCode::LOGFILE)?;
-        let (volume, label) = Volume::open(path)?;
-        if label.volume != number || !label.same_archive(&self.label) {
+        let (volume, label) = Volume::open(path, number)?;
+        if !label.same_archive(&self.label) {
             return Err(ErrorCode::LABEL.into());
         }
         if cache.len() >= CACHED_VOLUMES {
@@ -144,7 +143,7 @@ impl Archive {
     /// What reading the last volume says; `PM_ERR_LOGREC` when there is no record but a damaged one.
     pub fn end(self: &Arc<Archive>) -> Result<Timestamp> {
         let mut cursor = Cursor::at_end(self.clone())?;
-        if let Some(record) = cursor.preceding()? {
+        if let Some(record) = cursor.last()? {
             return Ok(record.time);
         }
         match Cursor::at_start(self.clone())?.following() {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Archive;
 use super::file::{NoRecord, Record};
 use super::volume::{Volume, Window};
+use crate::debug::archives as trace;
 use crate::debug::{self, Flag};
 use crate::error::{ErrorCode, Result};
 use crate::pdu::result::{decode_sets, decode_sets_of, metrics_of};
@@ -162,6 +163,7 @@ impl Cursor {
 
     fn switch(&mut self, number: i32) -> Result<()> {
         self.volume = self.archive.volume(number)?;
+        trace::volume(number);
         self.window = Window::default();
         self.number = number;
         self.at = self.volume.start();
@@ -186,23 +188,27 @@ impl Cursor {
     /// # Errors
     /// `PM_ERR_LOGREC` for a damaged record, or one that the end of the file cuts off.
     pub fn following(&mut self) -> Result<Option<DataRecord>> {
+        self.trace_reading(false, false);
         loop {
             match self.window.record_at(&self.volume, self.at)? {
                 Ok(record) => {
                     self.at = record.end();
-                    return DataRecord::new(self.number, record, &self.archive).map(Some);
+                    return self.found(record).map(Some);
                 }
-                Err(NoRecord::End) => match self.archive.volume_after(self.number) {
-                    Some(volume) => self.switch(volume)?,
-                    None => return Ok(None),
-                },
+                Err(NoRecord::End) => {
+                    trace::not_read("AFTER end");
+                    match self.archive.volume_after(self.number) {
+                        Some(volume) => self.switch(volume)?,
+                        None => return Ok(None),
+                    }
+                }
                 // What is cut off within the length itself says nothing.
                 Err(NoRecord::Torn) if self.volume.len() - self.at < 4 => {
                     self.at = self.volume.len();
                 }
-                Err(no @ (NoRecord::Torn | NoRecord::Corrupt)) => {
-                    if no == NoRecord::Torn && debug::on(Flag::Log) {
-                        self.trace_torn()?;
+                Err(NoRecord::Torn | NoRecord::Corrupt) => {
+                    if debug::on(Flag::Log) {
+                        self.trace_bad()?;
                     }
                     return Err(ErrorCode::LOGREC.into());
                 }
@@ -210,15 +216,43 @@ impl Cursor {
         }
     }
 
-    /// How much there is of a record that the end of the file cuts off.
-    fn trace_torn(&self) -> Result<()> {
-        let length = self.volume.read(self.at, 4)?;
-        if let Ok(length) = <[u8; 4]>::try_from(&*length) {
-            let wanted = u32::from_be_bytes(length).saturating_sub(8);
-            let there = self.volume.len() - self.at - 4;
-            eprintln!("Error: data fread got {there} expected {wanted}");
-        }
+    fn trace_reading(&self, peek: bool, back: bool) {
+        trace::reading(self.volume.descriptor(), peek, back, self.number, self.at);
+    }
+
+    fn found(&self, record: Record) -> Result<DataRecord> {
+        let length = record.payload.len();
+        let record = DataRecord::new(self.number, record, &self.archive)?;
+        trace::read(record.time, self.archive.label.start, length);
+        Ok(record)
+    }
+
+    /// What is wrong with the record that begins here.
+    fn trace_bad(&self) -> Result<()> {
+        let word = |at: usize| -> Result<Option<u32>> {
+            let bytes = self.volume.read(at, 4)?;
+            Ok(<[u8; 4]>::try_from(&*bytes).ok().map(u32::from_be_bytes))
+        };
+        let Some(header) = word(self.at)? else {
+            return Ok(());
+        };
+        let wanted = header.saturating_sub(8) as usize;
+        let there = self.volume.len() - self.at - 4;
+        let trailer = word(self.at.saturating_add(wanted).saturating_add(4))?;
+        trace::not_read(&match trailer {
+            _ if there < wanted => format!("\nError: data fread got {there} expected {wanted}"),
+            None => format!("\nError: trailer fread got {} expected 4", there - wanted),
+            Some(trailer) => {
+                format!("\nError: record length mismatch: header ({header}) != trailer ({trailer})")
+            }
+        });
         Ok(())
+    }
+
+    /// The record before, as the one that says when the archive ends.
+    pub(super) fn last(&mut self) -> Result<Option<DataRecord>> {
+        self.trace_reading(true, true);
+        self.backwards()
     }
 
     /// The record before; `None` at the start of the archive.
@@ -226,20 +260,38 @@ impl Cursor {
     /// # Errors
     /// `PM_ERR_LOGREC` for a damaged record.
     pub fn preceding(&mut self) -> Result<Option<DataRecord>> {
+        self.trace_reading(false, true);
+        self.backwards()
+    }
+
+    fn backwards(&mut self) -> Result<Option<DataRecord>> {
         loop {
             match self.window.record_before(&self.volume, self.at)? {
                 Ok(record) => {
                     self.at = record.offset;
-                    return DataRecord::new(self.number, record, &self.archive).map(Some);
+                    return self.found(record).map(Some);
                 }
-                Err(NoRecord::End) => match self.archive.volume_before(self.number) {
-                    Some(volume) => {
-                        self.switch(volume)?;
-                        self.at = self.whole_end()?;
+                Err(NoRecord::End) => {
+                    trace::not_read("BEFORE start");
+                    match self.archive.volume_before(self.number) {
+                        Some(volume) => {
+                            self.switch(volume)?;
+                            self.at = self.whole_end()?;
+                        }
+                        None => return Ok(None),
                     }
-                    None => return Ok(None),
-                },
-                Err(_) => return Err(ErrorCode::LOGREC.into()),
+                }
+                Err(_) => {
+                    let length = self.volume.read(self.at.saturating_sub(4), 4)?;
+                    if let Ok(length) = <[u8; 4]>::try_from(&*length) {
+                        let length = i32::from_be_bytes(length).wrapping_sub(8);
+                        trace::not_read(&format!(
+                            "\nError: truncated log? rlen={length} (offset {})",
+                            self.at
+                        ));
+                    }
+                    return Err(ErrorCode::LOGREC.into());
+                }
             }
         }
     }

@@ -25,8 +25,10 @@ struct InstanceSeries {
 /// A metric's values: instances in the order in which they appear.
 #[derive(Default)]
 struct Series {
-    /// Whether there is a value that is not what the metric's descriptor says.
+    /// Whether there is a value that is not what the metric's descriptor says, which is as far as it is read.
     corrupt: bool,
+    /// When it was last recorded, with values or without.
+    recorded: Timestamp,
     instances: Vec<InstanceSeries>,
     by_inst: HashMap<i32, usize>,
 }
@@ -103,11 +105,17 @@ impl History {
                 let Some(series) = missing.get_mut(&values_of) else {
                     continue;
                 };
+                if series.corrupt {
+                    continue;
+                }
                 match values.values {
                     Ok(values) if !values.is_empty() => {
                         let desc = set.meta().descs.get(values_of.0);
                         let single = desc.is_some_and(|d| d.indom.is_null());
-                        series.corrupt |= desc.is_some_and(|d| is_corrupt(d, &values));
+                        if desc.is_some_and(|d| is_corrupt(d, &values)) {
+                            series.corrupt = true;
+                            continue;
+                        }
                         for value in values {
                             let inst = if single { INST_NULL } else { value.inst };
                             series.push(inst, record.time, value.value);
@@ -115,6 +123,7 @@ impl History {
                     }
                     _ => series.gap(record.time),
                 }
+                series.recorded = record.time;
             }
         }
         self.metrics.extend(missing);
@@ -150,7 +159,7 @@ impl History {
         let Some(series) = self.metrics.get_mut(&desc.pmid) else {
             return Ok(Vec::new());
         };
-        if series.corrupt {
+        if series.corrupt && time > series.recorded {
             return Err(ErrorCode::LOGREC.into());
         }
         // Discrete values stand until an instance leaves its domain.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Archive, Cursor, DataRecord, Label, Metadata};
+use crate::debug;
 use crate::error::{ErrorCode, Result};
 use crate::timestamp::Timestamp;
 
@@ -89,7 +90,7 @@ impl ArchiveSet {
         }
         let ends = archives
             .iter()
-            .map(|a| a.end().unwrap_or(a.label.start))
+            .map(|a| debug::quietly(|| a.end()).unwrap_or(a.label.start))
             .collect::<Vec<_>>();
         for (end, after) in ends.iter().zip(archives.iter().skip(1)) {
             if *end > after.label.start {
@@ -137,6 +138,16 @@ impl ArchiveSet {
         match self.archives.as_slice() {
             [first, ..] => &first.label,
             [] => unreachable!("a set has an archive"),
+        }
+    }
+
+    /// The last record, as diagnostics show that it was looked for.
+    pub(super) fn trace_end(&self) {
+        if debug::on(debug::Flag::Log)
+            && let Some(last) = self.archives.last()
+        {
+            // What is wrong with it was said when the set was opened.
+            let _ = last.end();
         }
     }
 

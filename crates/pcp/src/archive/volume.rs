@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 
 use super::file::{self, NoRecord, Record};
 use super::label::Label;
+use crate::debug::archives as trace;
 use crate::error::Result;
 
 /// Bytes read at once, when a record has no more: few system calls, and still in the processor's cache when they are used.
@@ -30,8 +32,9 @@ enum Content {
 }
 
 impl Volume {
-    /// Opens a volume, whose label is the second part of the result. What is appended later is not seen.
-    pub(super) fn open(path: &Path) -> Result<(Volume, Label)> {
+    /// Opens the volume of that number, whose label is the second part of the result. What is appended later is not seen.
+    pub(super) fn open(path: &Path, number: i32) -> Result<(Volume, Label)> {
+        trace::opened(path, file::is_compressed(path));
         let (content, length) = if file::is_compressed(path) {
             let content = file::read(path)?;
             let length = content.len();
@@ -46,9 +49,18 @@ impl Volume {
             length,
             start: 0,
         };
-        let (label, start) = file::label(&volume.read(0, LABEL_MAX)?)?;
+        let head = volume.read(0, LABEL_MAX)?;
+        let (label, start) = file::label_of(&head, number, volume.descriptor())?;
         volume.start = start;
         Ok((volume, label))
+    }
+
+    /// The file, for diagnostics; −1 when it is not read any more.
+    pub(super) fn descriptor(&self) -> RawFd {
+        match &self.content {
+            Content::Held(_) => -1,
+            Content::InFile(file) => file.as_raw_fd(),
+        }
     }
 
     /// Where its records begin.

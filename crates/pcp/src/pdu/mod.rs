@@ -16,6 +16,7 @@ pub use greeting::{Cred, Features, Info};
 pub use log::{LogControl, LogControlSet, LogStatus};
 pub use result::RawResult;
 
+use crate::debug::contexts;
 use crate::desc::{Desc, Semantics, Type};
 use crate::error::{Error, ErrorCode, Result};
 use crate::indom::{InDom, Instance};
@@ -142,11 +143,13 @@ impl Profile {
     /// Includes instances, or all with an empty list (pmAddProfile(3)).
     pub fn add(&mut self, indom: Option<InDom>, instances: &[i32]) {
         self.change(indom, instances, false);
+        contexts::changed("pmAddProfile", indom, self);
     }
 
     /// Excludes instances, or all with an empty list (pmDelProfile(3)).
     pub fn remove(&mut self, indom: Option<InDom>, instances: &[i32]) {
         self.change(indom, instances, true);
+        contexts::changed("pmDelProfile", indom, self);
     }
 
     fn change(&mut self, indom: Option<InDom>, instances: &[i32], exclude: bool) {

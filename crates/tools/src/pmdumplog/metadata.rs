@@ -47,7 +47,7 @@ impl<W: Write> Dump<'_, W> {
             "\n    commencing {}",
             self.zone.date(label.start, self.digits)
         )?;
-        match self.archive.end() {
+        match pcp::debug::quietly(|| self.archive.end()) {
             Ok(end) => writeln!(out, "    ending     {}", self.zone.date(end, self.digits))?,
             Err(_) => writeln!(out, "    ending     UNKNOWN")?,
         }

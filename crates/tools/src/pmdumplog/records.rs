@@ -45,7 +45,10 @@ impl<W: Write> Dump<'_, W> {
             let date = self.zone.civil(self.window.end.sec).ctime();
             writeln!(self.out, "\nLog finished at {date} - dump in reverse order")?;
         }
-        let (from, to) = (self.window.start, self.archive.end().unwrap_or_default());
+        let (from, to) = (
+            self.window.start,
+            pcp::debug::quietly(|| self.archive.end()).unwrap_or_default(),
+        );
         let from = from.max(self.archive.label.start);
         let mut progress = Progress::new("pmdumplog", from, to.min(self.window.end), true);
         loop {

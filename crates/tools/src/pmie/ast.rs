@@ -139,6 +139,10 @@ pub struct Expr {
     pub id: usize,
     /// What it yields.
     pub kind: Kind,
+    /// How many instances its values have, as far as its metrics were known when it was read; `None` when it has none.
+    pub instances: Option<usize>,
+    /// How many expressions stand in each other in it.
+    pub height: usize,
     /// What it is.
     pub form: Form,
 }

@@ -14,6 +14,7 @@ mod stats;
 
 use std::io::{self, Read};
 
+use nix::sys::signal::{SigSet, Signal};
 use pcp::pmns::Pmns;
 use pcp::timewindow::WindowSpec;
 use pcp::timezone::Zone;
@@ -144,6 +145,10 @@ fn options(spec: &Spec, args: Vec<String>) -> Result<Options, Refusal> {
         Ok(true)
     })?;
     options.files.extend(words);
+    let source = source.with_environment(spec)?;
+    if options.archives.is_empty() {
+        options.archives.extend(source.archives);
+    }
     if source
         .interval
         .is_some_and(|delta| delta <= Timestamp::ZERO)
@@ -159,25 +164,41 @@ fn options(spec: &Spec, args: Vec<String>) -> Result<Options, Refusal> {
     Ok(options)
 }
 
+/// Bytes of stack, of which what is not used costs nothing.
+const STACK: usize = 1 << 30;
+
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
 ///
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    SPEC.run(|spec| {
-        let options = options(spec, args)?;
-        if let Some(log) = &options.log {
-            begin_log(&options, log)?;
-        }
-        Ok(watch(&options))
-    })
+    // They are for the thread that is about to be started, and for those that it starts.
+    let blocked = ending().thread_block().is_ok();
+    let evaluate = move || {
+        SPEC.run(|spec| {
+            let options = options(spec, args)?;
+            if let Some(log) = &options.log {
+                begin_log(&options, log)?;
+            }
+            Ok(watch(&options, blocked)?)
+        })
+    };
+    // Expressions are evaluated as deep as they stand in each other.
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    match thread.spawn(evaluate)?.join() {
+        Ok(status) => status,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
-/// Evaluates the rules until there is nothing more to do. Returns the exit status.
-fn watch(parsed: &Options) -> u8 {
+/// Evaluates the rules until there is nothing more to do. Returns the exit status. `blocked` says that signals which end the
+/// process are.
+fn watch(parsed: &Options, blocked: bool) -> io::Result<u8> {
     let logged = parsed.log.is_some();
-    if !parsed.interact && !parsed.check {
-        watch_signals(logged);
+    // Without it the process ends as any other.
+    match blocked && !parsed.interact && !parsed.check {
+        true => watch_signals(logged),
+        false => ending().thread_unblock()?,
     }
     let status = start(parsed).unwrap_or_else(|text| {
         eprint!("{text}");
@@ -186,7 +207,7 @@ fn watch(parsed: &Options) -> u8 {
     if logged {
         end_log();
     }
-    status
+    Ok(status)
 }
 
 /// Puts standard error, and standard output with `-b`, into the log, and says there who this is.
@@ -225,22 +246,23 @@ fn now() -> String {
 
 /// Ends the log, and what is said of this process elsewhere, when it is asked to end.
 fn watch_signals(logged: bool) {
-    use nix::sys::signal::{SigSet, Signal};
+    std::thread::spawn(move || {
+        if ending().wait().is_ok() {
+            let _ = std::fs::remove_file(stats::path_of(std::process::id()));
+            if logged {
+                end_log();
+            }
+            std::process::exit(1);
+        }
+    });
+}
+
+/// The signals that end a process which is not asked.
+fn ending() -> SigSet {
     let mut set = SigSet::empty();
     set.add(Signal::SIGINT);
     set.add(Signal::SIGTERM);
-    // Without it the process ends as any other.
-    if set.thread_block().is_ok() {
-        std::thread::spawn(move || {
-            if set.wait().is_ok() {
-                let _ = std::fs::remove_file(stats::path_of(std::process::id()));
-                if logged {
-                    end_log();
-                }
-                std::process::exit(1);
-            }
-        });
-    }
+    set
 }
 
 /// Reads a specification whose metrics are all unknown.

@@ -14,6 +14,9 @@ use expression::unit;
 /// How deep expressions may stand in each other.
 const DEPTH: usize = 200;
 
+/// How many operators may follow each other, which [`super::STACK`] has room for.
+const LONGEST: usize = 200_000;
+
 /// Why a statement is no statement; the text is what pmie says below its message.
 struct Syntax(Option<String>);
 
@@ -110,9 +113,22 @@ impl<'a> Parser<'a> {
 
     fn expr(&mut self, kind: Kind, form: Form) -> Expr {
         self.ids += 1;
+        let below = match &form {
+            Form::Binary(_, left, right) => left.height.max(right.height),
+            Form::Negate(e)
+            | Form::Not(e)
+            | Form::Rate(e)
+            | Form::Rising(e)
+            | Form::Falling(e)
+            | Form::Match(_, _, e)
+            | Form::Reduce(_, _, e) => e.height,
+            _ => 0,
+        };
         Expr {
             id: self.ids,
             kind,
+            instances: self.sources.instances(&form),
+            height: below + 1,
             form,
         }
     }

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use pcp::Timestamp;
 use pcp::timewindow::TimeWindow;
 use pcp::timezone::Zone;
+use pcp::{Timestamp, debug};
 
 use super::action::Actor;
 use super::ast::{Body, Expr, Form, Kind, Statement};
@@ -30,6 +30,9 @@ pub enum Verbosity {
 /// How many evaluations that were missed are made up for; where it is more, they are left out.
 const CATCH_UP: i128 = 10;
 
+/// When to look first for hosts and metrics that are not there.
+const RETRY: Timestamp = Timestamp { sec: 5, nsec: 0 };
+
 /// Statements that are evaluated together.
 struct Task {
     delta: Timestamp,
@@ -38,6 +41,43 @@ struct Task {
     turn: i64,
     statements: Vec<usize>,
     metrics: Vec<usize>,
+    /// How long it was waited last for what is missing; 0 when nothing was.
+    retried: Timestamp,
+}
+
+impl Task {
+    /// When to look again for what is missing: sooner than the task is due by itself, and less often each time.
+    fn retry(&self) -> Timestamp {
+        let retry = match self.retried {
+            Timestamp::ZERO => RETRY,
+            before => before + before,
+        };
+        retry.min(self.delta)
+    }
+
+    /// The task as it is about to be evaluated (`-Dappl2`).
+    fn trace(&self, number: usize, missing: bool, engine: &Engine) {
+        let zone = &engine.zone;
+        eprintln!(
+            "Evaluating task:\nTask dump @ {:#x}",
+            std::ptr::from_ref(self) as usize
+        );
+        eprintln!(
+            "  nth={number} delta={:.3} tick=0 next=(nil) prev=(nil)\n  eval time: {}",
+            self.delta.as_secs_f64(),
+            zone.date(self.next, 6)
+        );
+        if missing {
+            let retry = self.retry().as_secs_f64();
+            eprintln!("  retry delta: {retry:.3} host:  metric/instances missing");
+        }
+        eprintln!("  via={} (up)\n  rules:", engine.sources.via(&self.metrics));
+        for at in &self.statements {
+            if let Some(statement) = engine.statements.get(*at) {
+                eprintln!("    {}", statement.name);
+            }
+        }
+    }
 }
 
 /// How an engine works and what it says.
@@ -147,6 +187,7 @@ impl Engine {
                     turn: -(tasks.len() as i64),
                     statements: vec![at],
                     metrics,
+                    retried: Timestamp::ZERO,
                 }),
             }
         }
@@ -165,8 +206,9 @@ impl Engine {
         let mut evaluator = Evaluator::new(self.zone.clone());
         let mut actor = Actor::new(!self.live, self.zone.clone(), self.stomp.clone());
         loop {
-            let due = tasks.iter_mut().min_by_key(|task| (task.next, -task.turn));
-            let Some(task) = due else {
+            let due = tasks.iter_mut().enumerate();
+            let due = due.min_by_key(|(_, task)| (task.next, -task.turn));
+            let Some((number, task)) = due else {
                 return;
             };
             turns += 1;
@@ -180,6 +222,10 @@ impl Engine {
             }
             if self.live {
                 wait_until(time);
+            }
+            let missing = self.live && self.sources.lacks(&task.metrics);
+            if debug::on(debug::Flag::Appl2) {
+                task.trace(number, missing, self);
             }
             self.sources.update(&task.metrics, time);
             if self.sources.fatal.is_some() {
@@ -210,6 +256,12 @@ impl Engine {
             if std::io::stdout().flush().is_err() {
                 return;
             }
+            if self.live && self.sources.lacks(&task.metrics) {
+                task.retried = task.retry();
+                task.next = time + task.retried;
+                continue;
+            }
+            task.retried = Timestamp::ZERO;
             task.next = time + task.delta;
             if self.live {
                 let late = (Timestamp::now() - task.next).as_nanos();

@@ -1,16 +1,19 @@
 //! Where values come from: hosts or archives, and the metrics that expressions name.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use pcp::archive::ArchiveContext;
 use pcp::derived::DerivedMetrics;
 use pcp::timezone::Zone;
 use pcp::{
     Atom, Context, Desc, Error, Instance, Pmid, Semantics, Text, Timestamp, Type, Units, Value,
-    instance_name_matches,
+    ValueSet, instance_name_matches,
 };
 
 use super::ast::{Dimension, Expr, Form, Kind};
+
+/// Attempts to reach a host follow each other no sooner, however often it is asked.
+const ATTEMPTS_APART: Timestamp = Timestamp { sec: 1, nsec: 0 };
 
 /// A host, or the archives of one.
 pub struct Host {
@@ -50,6 +53,8 @@ pub struct Sources {
     default_host: Option<String>,
     derived: DerivedMetrics,
     names: Option<pcp::pmns::Pmns>,
+    /// Metrics that were looked up, by host and name.
+    described: HashMap<(usize, String), Desc>,
     tool_log: fn(&str, &str),
     /// The zone of times in traces, the local one without any.
     trace_zone: Option<Zone>,
@@ -68,6 +73,7 @@ impl Sources {
     ) -> Sources {
         let (derived, said) = DerivedMetrics::configured();
         Sources {
+            described: HashMap::new(),
             hosts: Vec::new(),
             metrics: Vec::new(),
             archives,
@@ -277,16 +283,20 @@ impl Sources {
         let Some(context) = &mut host.context else {
             return Some(metric);
         };
-        let pmid = match (&self.names, host.is_archive) {
-            (Some(space), false) => match space.lookup(name.as_bytes()) {
-                Ok(pcp::pmns::Place::Leaf(pmid)) => Ok(pmid),
-                Ok(_) => Err(pcp::ErrorCode::NONLEAF.into()),
-                Err(code) => Err(code.into()),
-            },
-            _ => context.lookup_name(name),
+        let found = match self.described.get(&(at, name.to_owned())) {
+            Some(desc) => Ok((desc.pmid, Some(*desc))),
+            None => match (&self.names, host.is_archive) {
+                (Some(space), false) => match space.lookup(name.as_bytes()) {
+                    Ok(pcp::pmns::Place::Leaf(pmid)) => Ok(pmid),
+                    Ok(_) => Err(pcp::ErrorCode::NONLEAF.into()),
+                    Err(code) => Err(code.into()),
+                },
+                _ => context.lookup_name(name),
+            }
+            .map(|pmid| (pmid, None)),
         };
-        let pmid = match pmid {
-            Ok(pmid) => pmid,
+        let (pmid, described) = match found {
+            Ok(found) => found,
             Err(error) => {
                 self.said.push_str(&format!(
                     "pmie: metric {name} not in namespace for {place}\npmLookupName failed: {}\n",
@@ -296,7 +306,7 @@ impl Sources {
                 return (!host.is_archive).then_some(metric);
             }
         };
-        let desc = match context.desc(pmid) {
+        let desc = match described.map_or_else(|| context.desc(pmid), Ok) {
             Ok(desc) => desc,
             Err(error) => {
                 self.said.push_str(&format!(
@@ -311,6 +321,7 @@ impl Sources {
                 .push_str(&format!("pmie: metric {name} has inappropriate type\n"));
             return None;
         }
+        self.described.insert((at, name.to_owned()), desc);
         metric.describe(desc);
         if desc.indom.is_null() {
             if !instances.is_empty() {
@@ -356,9 +367,10 @@ impl Sources {
         Some(metric)
     }
 
-    /// How many instances an expression's values have, `None` when it has none.
-    pub fn instances(&self, expr: &Expr) -> Option<usize> {
-        match &expr.form {
+    /// How many instances the values of an expression of that form have, `None` when it has none. Those of its operands are
+    /// known: a chain of operators is not gone through for each of its links.
+    pub fn instances(&self, form: &Form) -> Option<usize> {
+        match form {
             Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {
                 None
             }
@@ -371,10 +383,10 @@ impl Sources {
             | Form::Rate(e)
             | Form::Rising(e)
             | Form::Falling(e)
-            | Form::Match(_, _, e) => self.instances(e),
-            Form::Binary(_, left, right) => self.instances(left).or_else(|| self.instances(right)),
+            | Form::Match(_, _, e) => e.instances,
+            Form::Binary(_, left, right) => left.instances.or(right.instances),
             Form::Reduce(_, Dimension::Instance, _) => None,
-            Form::Reduce(_, _, e) => self.instances(e),
+            Form::Reduce(_, _, e) => e.instances,
         }
     }
 
@@ -423,6 +435,23 @@ impl Sources {
         }
     }
 
+    /// Whether a host is not reached, or does not know a metric.
+    pub fn lacks(&self, metrics: &[usize]) -> bool {
+        metrics.iter().any(|metric| {
+            let metric = self.metrics.get(*metric);
+            let host = metric.and_then(|metric| self.hosts.get(metric.host));
+            metric.is_some_and(|metric| metric.desc.is_none())
+                || host.is_some_and(|host| host.context.is_none())
+        })
+    }
+
+    /// What leads to the host of the first of some metrics.
+    pub fn via(&self, metrics: &[usize]) -> &str {
+        let metric = metrics.first().and_then(|metric| self.metrics.get(*metric));
+        let host = metric.and_then(|metric| self.hosts.get(metric.host));
+        host.map_or("", |host| host.spec.as_str())
+    }
+
     /// Fetches metrics; in archives for a time.
     pub fn update(&mut self, wanted: &[usize], time: Timestamp) {
         for (at, host) in self.hosts.iter_mut().enumerate() {
@@ -441,6 +470,7 @@ impl Sources {
                 );
             }
             let mut pmids: Vec<Pmid> = Vec::new();
+            let mut asked = HashSet::new();
             for index in &mine {
                 let Some(metric) = self.metrics.get_mut(*index) else {
                     continue;
@@ -449,8 +479,8 @@ impl Sources {
                     metric.find(host.context.as_mut());
                 }
                 if let Some(desc) = metric.desc
-                    && !pmids.contains(&desc.pmid)
                     && desc.ty != Type::NoSupport
+                    && asked.insert(desc.pmid)
                 {
                     pmids.push(desc.pmid);
                 }
@@ -467,14 +497,13 @@ impl Sources {
             }
             let fetched = fetched.ok();
             let when = fetched.as_ref().map_or(time, |f| f.time);
+            let sets = fetched.iter().flat_map(|f| &f.sets);
+            let sets: HashMap<Pmid, &ValueSet> = sets.map(|set| (set.pmid, set)).collect();
             for index in mine {
                 let Some(metric) = self.metrics.get_mut(index) else {
                     continue;
                 };
-                let set = metric.desc.and_then(|desc| {
-                    let sets = &fetched.as_ref()?.sets;
-                    sets.iter().find(|s| s.pmid == desc.pmid)
-                });
+                let set = metric.desc.and_then(|desc| sets.get(&desc.pmid).copied());
                 metric.failed = set.is_none_or(|s| s.values.is_err());
                 let values = set.map(|s| s.instances()).unwrap_or_default();
                 let values: Vec<(i32, Value)> =
@@ -509,7 +538,7 @@ fn string(context: &mut Context, name: &str) -> Option<String> {
 
 impl Host {
     fn connect(&mut self) -> bool {
-        self.next_attempt = Timestamp::now() + Timestamp::new(5, 0);
+        self.next_attempt = Timestamp::now() + ATTEMPTS_APART;
         let Ok(mut context) = Context::host(&self.spec) else {
             return false;
         };
@@ -556,7 +585,7 @@ impl Host {
             return None;
         }
         self.context = None;
-        self.next_attempt = Timestamp::now() + Timestamp::new(5, 0);
+        self.next_attempt = Timestamp::now() + ATTEMPTS_APART;
         Some(format!("Lost connection to pmcd {}", self.spec))
     }
 }

@@ -1,5 +1,6 @@
 //! Averages and extremes of one metric's values.
 
+use super::trace::Traced;
 use pcp::{Desc, Semantics, TIME_SEC, Timestamp, Type, Units};
 use std::collections::HashMap;
 
@@ -78,7 +79,14 @@ impl Metric {
         }
     }
 
-    pub(super) fn take(&mut self, inst: i32, value: f64, time: Timestamp, bins: usize) {
+    pub(super) fn take(
+        &mut self,
+        inst: i32,
+        value: f64,
+        time: Timestamp,
+        bins: usize,
+        traced: Option<&Traced>,
+    ) {
         let scale = self.scale();
         let counter = self.desc.sem == Semantics::Counter;
         let ty = self.desc.ty;
@@ -105,12 +113,17 @@ impl Metric {
         let Some(average) = self.instances.get_mut(at) else {
             return;
         };
+        if let Some(traced) = traced.filter(|_| fresh) {
+            traced.first(if counter { 0.0 } else { value });
+        }
         let elapsed = (time - average.last_time).as_secs_f64();
         let first = fresh || average.marked;
         average.marked = false;
         let last = average.last;
         average.last = value;
         average.last_time = time;
+        // What this step adds to the area, as PCP shows it.
+        let mut area = last * elapsed;
         let sample = if counter {
             if first || elapsed <= 0.0 {
                 return;
@@ -126,7 +139,12 @@ impl Metric {
                 };
             }
             let rate = delta * scale / elapsed;
+            area = delta * scale * elapsed / 2.0;
             if bins == 0 {
+                if let Some(traced) = traced {
+                    traced.base(value, average);
+                    traced.rate(rate, time, average);
+                }
                 average.area += delta * scale;
                 average.span += elapsed;
                 average.total += delta;
@@ -149,6 +167,9 @@ impl Metric {
                 number += 1;
                 bound += width;
             }
+            if let Some(traced) = traced {
+                traced.bin(number, sample, average);
+            }
             if let Some(bin) = average.bins.get_mut(number) {
                 *bin += 1;
             }
@@ -168,6 +189,10 @@ impl Metric {
         }
         if sample > average.max.0 {
             average.max = (sample, time);
+        }
+        if let Some(traced) = traced.filter(|_| !first) {
+            let what = if counter { sample } else { last };
+            traced.step(counter, what, elapsed, area, average);
         }
     }
 }

@@ -4,7 +4,7 @@ use regex_lite::Regex;
 
 use super::super::ast::{ClockPart, Dimension, Expr, Form, Kind, Operator, Reduction};
 use super::super::lexer::Token;
-use super::{DEPTH, Parsed, Parser, Syntax, wrong};
+use super::{DEPTH, LONGEST, Parsed, Parser, Syntax, wrong};
 
 /// What a unit of a scale factor is in canonical units.
 pub(super) fn unit(word: &str) -> Option<f64> {
@@ -67,6 +67,14 @@ fn dimension(word: &str) -> Option<Dimension> {
 
 const RESERVED: [&str; 5] = ["else", "unknown", "otherwise", "ruleset", "delta"];
 
+/// Whether an operator may follow: a chain of them stands as deep in itself as it is long.
+fn not_too_long(left: &Expr) -> Parsed<()> {
+    match left.height < LONGEST {
+        true => Ok(()),
+        false => wrong(format!("expression has more than {LONGEST} operands")),
+    }
+}
+
 impl Parser<'_> {
     pub(super) fn or(&mut self) -> Parsed<Expr> {
         let mut left = self.and()?;
@@ -94,6 +102,7 @@ impl Parser<'_> {
         if left.kind != Kind::Truth && !self.dropped {
             return wrong(format!("logical expression expected to precede {mark}"));
         }
+        not_too_long(&left)?;
         self.next();
         let right = self.operand(mark, "logical", operand)?;
         if right.kind != Kind::Truth && !self.dropped {
@@ -279,7 +288,7 @@ impl Parser<'_> {
     }
 
     fn same_size(&mut self, left: &Expr, right: &Expr) {
-        let (a, b) = (self.sources.instances(left), self.sources.instances(right));
+        let (a, b) = (left.instances, right.instances);
         if let (Some(a), Some(b)) = (a, b)
             && a != b
             && a > 0
@@ -300,6 +309,7 @@ impl Parser<'_> {
         if left.kind == Kind::Truth && !self.dropped {
             return wrong(format!("arithmetic expression expected to precede {mark}"));
         }
+        not_too_long(&left)?;
         self.next();
         let right = self.operand(mark, "arithmetic", operand)?;
         if right.kind == Kind::Truth && !self.dropped {
