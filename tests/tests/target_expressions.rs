@@ -27,7 +27,11 @@ fn answer(scratch: &Scratch, options: &[&str], script: &str) -> Outcome {
     let path = program.to_string_lossy();
     let visit = format!("process(\"{path}\").function(\"visit\")");
     let second = format!("process(\"{path}\").function(\"second\")");
-    let script = script.replace("VISIT", &visit).replace("SECOND", &second);
+    let absent = format!("process(\"{path}\").function(\"absent\")");
+    let script = script
+        .replace("ABSENT", &absent)
+        .replace("VISIT", &visit)
+        .replace("SECOND", &second);
     stap(&[options, &["-e", &script, "-c", &path]].concat())
 }
 
@@ -70,6 +74,7 @@ fn expressions_are_accepted_and_refused_as_by_stap() {
     for script in [
         "global g = 5; probe VISIT { g = $list } probe end { println(g->value) }",
         "global g; probe VISIT { g = $list } probe SECOND { g = $list } probe end { println(g->value) }",
+        "global g; probe ABSENT? { g = $list } probe VISIT { g = $list } probe end { println(g->value) }",
         "global g, h; probe VISIT { g = $list } probe SECOND { h = g->next } probe end { println(h->value) }",
         "probe VISIT { x = $list->pin; x = &$list->in; println(x->deep) }",
         "probe VISIT { if (0) $which = 1; println(1) }",

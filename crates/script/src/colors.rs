@@ -55,7 +55,7 @@ impl Colors {
             let part = NAMES.iter().position(|known| *known == name)?;
             let is_plain = |b: &u8| b.is_ascii_digit() || *b == b';';
             let known = !value.is_empty() && value.len() <= LONGEST;
-            if !known || !value.as_bytes().iter().all(|b| is_plain(b)) {
+            if !known || !value.as_bytes().iter().all(is_plain) {
                 return None;
             }
             let shade = colors.shades.get_mut(part)?;

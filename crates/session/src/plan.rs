@@ -660,7 +660,7 @@ impl<'p> Plan<'p> {
         let scope = Scope { candidates };
         // A module that a point does not match, or that can't be read, has nothing to probe.
         let sites = scope
-            .resolve(&point.kind, &point.point.point)
+            .look_up(&point.kind, &point.point.point)
             .unwrap_or_default();
         if let Err(error) = self.add_sites(index, point, &scope, sites)
             && !point.point.point.optional

@@ -193,6 +193,28 @@ impl Scope {
         kind: &Kind,
         point: &script::ast::ProbePoint,
     ) -> Result<Vec<Site>, ResolveError> {
+        let found = self.look_up(kind, point)?;
+        match (found, kind.module()) {
+            (found, Some(module)) if found.is_empty() => {
+                // What may have been meant is looked for only where it is told.
+                if point.optional || point.sufficient {
+                    return Err(ResolveError::NoMatch {
+                        what: "probe points",
+                        similar: Vec::new(),
+                    });
+                }
+                Err(self.no_match(kind, &self.modules(module)?))
+            }
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The same, where there may well be none.
+    pub fn look_up(
+        &self,
+        kind: &Kind,
+        point: &script::ast::ProbePoint,
+    ) -> Result<Vec<Site>, ResolveError> {
         let Some(module) = kind.module() else {
             return Ok(self.around_system_calls(kind, point));
         };
@@ -224,9 +246,6 @@ impl Scope {
                 }
                 _ => {}
             }
-        }
-        if sites.is_empty() {
-            return Err(self.no_match(kind, &modules));
         }
         let pn = spell(point);
         for site in &mut sites {

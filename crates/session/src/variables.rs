@@ -135,6 +135,8 @@ impl ModuleResolver {
 
 impl Resolver for ModuleResolver {
     fn resolve(&self, target: &Target) -> Result<Resolution, Unresolved> {
+        let known = self.homes.without_missing(target);
+        let target = known.as_ref().unwrap_or(target);
         self.homes
             .agree(target, None, |_| Err(NO_VARIABLES.into()))?;
         match scope::named_module(target) {
@@ -268,6 +270,11 @@ impl<'a> SiteResolver<'a> {
 impl Resolver for SiteResolver<'_> {
     fn resolve(&self, target: &Target) -> Result<Resolution, Unresolved> {
         addressable(target)?;
+        let known = match self.is_elsewhere {
+            true => None,
+            false => self.homes.without_missing(target),
+        };
+        let target = known.as_ref().unwrap_or(target);
         self.homes
             .agree(target, Some(self), |source| self.type_of(source))?;
         if !self.is_elsewhere

@@ -33,6 +33,25 @@ impl Homes {
         elsewhere(variables, *address).resolve(target)
     }
 
+    /// The expression without the sources of its type that are at home in probes of which no place was found, if there are
+    /// such sources and others.
+    pub(super) fn without_missing(&self, target: &Target) -> Option<Target> {
+        let is_known = |s: &Source| s.home.is_none_or(|home| self.places.contains_key(&home));
+        let known: Vec<Source> = sources(target)
+            .iter()
+            .filter(|s| is_known(s))
+            .cloned()
+            .collect();
+        if known.is_empty() || known.len() == sources(target).len() {
+            return None;
+        }
+        let mut target = target.clone();
+        if let TargetBase::Autocast(_, sources) = &mut target.base {
+            *sources = known;
+        }
+        Some(target)
+    }
+
     /// That all sources of an expression's type say the same; `here` tells the type of those that are at home where it
     /// is asked.
     pub(super) fn agree(
