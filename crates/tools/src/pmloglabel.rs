@@ -156,7 +156,7 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
                 }
                 status |= DAMAGED;
                 if let Ok(content) = file::read(&path) {
-                    let record = match parts.is_empty() || !told {
+                    let record = match !told || parts.iter().all(|part| part.label.is_none()) {
                         true => pcp::debug::quietly(|| file::label_record(&content)),
                         false => file::label_record(&content).inspect_err(|error| {
                             let code = error.code();
