@@ -138,7 +138,10 @@ mod tests {
         assert_eq!(engine.value(8), Some(Atom::Float(0.5)));
         assert_eq!(engine.value(9), Some(Atom::U32(35)));
         for cut in [0, 1, NUMBERS_AT, bytes.len() - 1] {
-            assert!(RuleEngine::decode(7, bytes.get(..cut).expect("cut")).is_none(), "{cut}");
+            assert!(
+                RuleEngine::decode(7, bytes.get(..cut).expect("cut")).is_none(),
+                "{cut}"
+            );
         }
     }
 }
