@@ -100,6 +100,7 @@ pub enum Flag {
 }
 
 pub use archives::{looked_at, positioned, wrong_label};
+pub use pdus::name as pdu_name;
 
 static ON: AtomicU64 = AtomicU64::new(0);
 static ENVIRONMENT: Once = Once::new();

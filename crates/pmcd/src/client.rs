@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::access::{Operations, Peer, Refused};
 use crate::daemon::Daemon;
+use crate::event_trace;
 use crate::fetch::{self, Values};
 use crate::names;
 use crate::requests;
@@ -62,6 +63,21 @@ impl ClientInfo {
     #[must_use]
     pub fn container(&self) -> Option<String> {
         self.text(attr::CONTAINER)
+    }
+
+    /// Where it is, as the log shows it.
+    #[must_use]
+    pub fn address(&self, daemon: &Daemon) -> String {
+        match self.peer.borrow().address {
+            Some(address) => address.to_string(),
+            None => daemon.socket_path().display().to_string(),
+        }
+    }
+
+    /// Its socket, for the log; −1 when it has none any more.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.socket.get().unwrap_or(-1)
     }
 
     /// The value of an attribute.
@@ -118,6 +134,15 @@ pub async fn serve(
         client.set_attribute(attr, value);
     }
     client.socket.set(socket.descriptor());
+    daemon.trace.event(event_trace::CLIENTS, || {
+        format!(
+            "New client: [{}] addr={}, fd={}, seq={}",
+            client.number,
+            client.address(&daemon),
+            client.descriptor(),
+            client.sequence
+        )
+    });
     let mut connection = Connection {
         offered: daemon.features(socket.is_local()),
         socket,
@@ -133,6 +158,9 @@ pub async fn serve(
     {
         eprintln!("pmcd: client {} is disconnected: {error}", client.number);
     }
+    daemon.trace.event(event_trace::CLIENTS, || {
+        format!("End client: [{}] fd={}", client.number, client.descriptor())
+    });
     client.socket.set(None);
     drop(connection);
     daemon.remove_client(&client).await;
@@ -185,6 +213,7 @@ impl Connection {
                 if self.input.len() >= need {
                     let frame = self.input.split_to(need).freeze();
                     daemon.statistics.received(header.kind);
+                    self.trace(daemon, "Recv", header.kind, String::new);
                     return Ok(Pdu::decode(&frame)?.1);
                 }
             }
@@ -202,7 +231,21 @@ impl Connection {
 
     fn answer(&mut self, daemon: &Daemon, pdu: &Pdu) {
         daemon.statistics.sent(pdu.kind());
+        self.trace(daemon, "Xmit", pdu.kind(), || match pdu {
+            Pdu::Error { code, .. } => format!(", err={}: {code}", code.0),
+            Pdu::PmnsIds { pmids, .. } => format!(", numpmid={}", pmids.len()),
+            Pdu::Desc(desc) => format!(", pmid={}", desc.pmid),
+            _ => String::new(),
+        });
         pdu.encode(0, &mut self.output);
+    }
+
+    fn trace(&self, daemon: &Daemon, way: &str, kind: u32, more: impl FnOnce() -> String) {
+        daemon.trace.event(event_trace::PDUS, || {
+            let name = pcp::debug::pdu_name(kind);
+            let fd = self.socket.descriptor().unwrap_or(-1);
+            format!("{way}: {name} PDU, fd={fd}{}", more())
+        });
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -447,11 +490,13 @@ impl Connection {
 
     fn pass_on(&mut self, daemon: &Daemon, raw: &RawResult, high_res: bool) {
         use pcp::pdu::kind;
-        daemon.statistics.sent(if high_res {
+        let kind = if high_res {
             kind::HIGHRES_RESULT
         } else {
             kind::RESULT
-        });
+        };
+        daemon.statistics.sent(kind);
+        self.trace(daemon, "Xmit", kind, String::new);
         raw.encode(Timestamp::now(), high_res, &mut self.output);
     }
 }

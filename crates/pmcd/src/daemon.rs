@@ -23,6 +23,7 @@ use crate::accounts::Accounts;
 use crate::agent::{Agent, Answer, Request, State};
 use crate::client::{self, ClientInfo};
 use crate::config::{self, AgentSpec, Config, Transport};
+use crate::event_trace::EventTrace;
 use crate::host_labels::HostLabels;
 use crate::listen::{Sockets, groups_of};
 use crate::options::Options;
@@ -106,6 +107,8 @@ pub struct Daemon {
     free_numbers: RefCell<BTreeSet<i32>>,
     sequence: Cell<u32>,
     labels: HostLabels,
+    /// What happened lately.
+    pub trace: EventTrace,
     tls: RefCell<Option<TlsAcceptor>>,
     built_in: BuiltIn,
 }
@@ -158,6 +161,7 @@ impl Daemon {
         };
         Ok(Rc::new(Daemon {
             labels: HostLabels::read(&hostname),
+            trace: EventTrace::new(options.trace),
             hostname,
             pmns: RefCell::new(pmns),
             statistics: Statistics::default(),
@@ -189,6 +193,37 @@ impl Daemon {
     #[must_use]
     pub fn clients(&self) -> Vec<Rc<ClientInfo>> {
         self.clients.borrow().values().cloned().collect()
+    }
+
+    /// The socket in the file system.
+    #[must_use]
+    pub fn socket_path(&self) -> &Path {
+        &self.options.socket
+    }
+
+    /// The clients that there are, as the log shows them (`pmcd.control.dumpconn`).
+    #[must_use]
+    pub fn connections(&self) -> String {
+        let date = pcp::timezone::Zone::local().civil(Timestamp::now().sec);
+        let mut text = format!(
+            "\n->Current PMCD clients at {}\n     \
+             fd  client connection from                    ipc ver  operations denied\n     \
+             ==  ========================================  =======  =================\n",
+            date.ctime()
+        );
+        for client in self.clients() {
+            let operations = client.operations.get();
+            let denied = |what, name| if operations.has(what) { "" } else { name };
+            text.push_str(&format!(
+                "    {:3}  {:40.40}  {:7}  {}{}\n",
+                client.descriptor(),
+                client.address(self),
+                2,
+                denied(Operations::FETCH, "fetch "),
+                denied(Operations::STORE, "store ")
+            ));
+        }
+        text
     }
 
     /// The longest PDU that a client may send, in bytes.

@@ -9,6 +9,7 @@ mod agent;
 mod client;
 pub mod config;
 mod daemon;
+mod event_trace;
 mod fetch;
 mod host_labels;
 mod listen;

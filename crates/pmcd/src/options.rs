@@ -61,6 +61,8 @@ pub struct Options {
     pub require_credentials: bool,
     /// Seconds for which an agent's answer is waited for, 0 for ever.
     pub timeout: u32,
+    /// The kinds of events to keep for the log, a bit for each (`-T`).
+    pub trace: u32,
     /// The user to run as.
     pub user: Option<String>,
     /// Whether only the configuration is to be checked.
@@ -95,6 +97,7 @@ impl Default for Options {
             require_certificates: false,
             require_credentials: false,
             timeout: 5,
+            trace: 0,
             user: None,
             verify: false,
         }
@@ -231,6 +234,7 @@ fn apply(
         's' => options.socket = Path::new(value).to_owned(),
         'S' => options.require_credentials = true,
         't' => options.timeout = number("seconds")? as u32,
+        'T' => options.trace = number("a number")? as u32,
         'U' => options.user = Some(value.to_owned()),
         'v' => options.verify = true,
         'Q' => options.require_certificates = true,

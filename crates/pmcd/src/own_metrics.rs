@@ -13,6 +13,7 @@ use pmda::{Agent, Caller, Container, Help, Values, label_set};
 use crate::agent::State;
 use crate::config::Transport;
 use crate::daemon::{Daemon, OWN_DOMAIN};
+use crate::event_trace;
 use crate::rule_engines;
 
 /// The version of PCP whose protocol this is.
@@ -77,7 +78,7 @@ impl OwnMetrics {
             PathBuf::from(all).join("pmcd")
         });
         let mut ignored = [0; 16];
-        ignored[11] = 20;
+        ignored[11] = event_trace::ROOM as i32;
         OwnMetrics {
             daemon,
             help: Help::open(&folder.join("help")).unwrap_or_default(),
@@ -459,7 +460,17 @@ impl Agent for OwnMetrics {
             }
             (0, 15) => daemon.reload.notify_one(),
             (0, 24) => daemon.changes.set(number as u32),
-            (0, item @ (0 | 9..=14)) => {
+            (0, 12) => eprintln!("{}", daemon.trace.shown()),
+            (0, 13) => eprintln!("{}", daemon.connections()),
+            (0, item @ (0 | 9..=11 | 14)) => {
+                match item {
+                    11 => {
+                        let events = usize::try_from(number).map_err(|_| ErrorCode::BADSTORE)?;
+                        daemon.trace.set_room(events);
+                    }
+                    14 => daemon.trace.set_at_once(number != 0),
+                    _ => {}
+                }
                 if let Some(value) = self.ignored.get_mut(item as usize) {
                     *value = number;
                 }

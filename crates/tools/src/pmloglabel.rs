@@ -128,7 +128,7 @@ fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                 }
                 status |= DAMAGED;
                 if let Ok(content) = file::read(&path) {
-                    let record = match parts.is_empty() || !told {
+                    let record = match !told || parts.iter().all(|part| part.label.is_none()) {
                         true => pcp::debug::quietly(|| file::label_record(&content)),
                         false => file::label_record(&content).inspect_err(|error| {
                             let code = error.code();

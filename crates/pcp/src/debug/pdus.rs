@@ -44,7 +44,9 @@ const NAMES: [&str; 24] = [
 /// The same from 0x8000.
 const LOGGER_NAMES: [&str; 4] = ["LOG_CONTROL", "LOG_STATUS_V2", "LOG_REQUEST", "LOG_STATUS"];
 
-fn name(kind: u32) -> String {
+/// What a PDU of that type is called in diagnostics.
+#[must_use]
+pub fn name(kind: u32) -> String {
     let known = match kind {
         0x7000..0x8000 => NAMES.get((kind - 0x7000) as usize),
         _ => LOGGER_NAMES.get(kind.wrapping_sub(0x8000) as usize),

@@ -42,6 +42,8 @@ pub struct Parser<'a> {
     /// Whether a relation is read whose true values are counted.
     counted: bool,
     depth: usize,
+    /// Whether an error was found at the word before the one that is next.
+    early: bool,
     /// What there is to say on standard error, in order.
     pub said: String,
     /// The statements.
@@ -67,6 +69,7 @@ impl<'a> Parser<'a> {
             senseless: false,
             counted: false,
             depth: 0,
+            early: false,
             said: String::new(),
             statements: Vec::new(),
             failed: false,
@@ -154,6 +157,7 @@ impl<'a> Parser<'a> {
             self.senseless = false;
             self.counted = false;
             self.depth = 0;
+            self.early = false;
             let result = self.statement();
             self.complaints();
             if let Err(Syntax(detail)) = result {
@@ -172,7 +176,12 @@ impl<'a> Parser<'a> {
     /// Where an error is, for messages: what follows the word at which it was found decides.
     fn place(&mut self) -> String {
         self.peek();
-        let more = self.ahead.iter().skip(1).any(|token| *token != Token::End);
+        let read = usize::from(!self.early);
+        let more = self
+            .ahead
+            .iter()
+            .skip(read)
+            .any(|token| *token != Token::End);
         if !more && self.lexer.is_at_end() {
             "at end of file".to_owned()
         } else {

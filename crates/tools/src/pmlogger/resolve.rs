@@ -1,5 +1,7 @@
 //! From the names of a configuration to metrics and instances.
 
+use std::collections::HashMap;
+
 use pcp::pmns::{Place, Pmns};
 use pcp::{Context, Desc, Error, ErrorCode, Text, instance_name_matches};
 
@@ -14,6 +16,8 @@ pub struct Resolver {
     pub states: States,
     /// Statements about subtrees, in which metrics may appear later.
     dynamic: Vec<Statement>,
+    /// What names of metrics were found to be: a configuration may name one a thousand times, for its instances.
+    leaves: HashMap<String, Resolved>,
 }
 
 /// Names and what they stand for.
@@ -27,6 +31,7 @@ impl Resolver {
             names,
             states: States::default(),
             dynamic: Vec::new(),
+            leaves: HashMap::new(),
         }
     }
 
@@ -90,13 +95,20 @@ impl Resolver {
         said: &mut String,
     ) -> Result<(), Error> {
         let head = format!("Warning [{}, line {}]\n", self.file, spec.line);
-        if !self.is_leaf(context, &spec.name) {
+        let known = self.leaves.get(&spec.name).cloned();
+        let is_leaf = known.is_some() || self.is_leaf(context, &spec.name);
+        if !is_leaf {
             let mut alone = statement.clone();
             alone.metrics = vec![spec.clone()];
             self.dynamic.push(alone);
         }
-        let metrics = match self.metrics(context, &spec.name) {
-            Ok(metrics) => metrics,
+        let metrics = match known.map_or_else(|| self.metrics(context, &spec.name), Ok) {
+            Ok(metrics) => {
+                if is_leaf {
+                    self.leaves.insert(spec.name.clone(), metrics.clone());
+                }
+                metrics
+            }
             Err(error) if super::is_lost(&error) => return Err(error),
             Err(error) => {
                 said.push_str(&format!(

@@ -246,7 +246,7 @@ impl Parser<'_> {
         }
         let right = self.operand(mark, "arithmetic", Parser::sum)?;
         if right.kind == Kind::Truth && !self.dropped {
-            return wrong(format!("arithmetic expression expected to follow {mark}"));
+            return self.truth_in_parentheses();
         }
         // Texts are equal or not; they have no order.
         if ordered && !self.dropped {
@@ -267,6 +267,12 @@ impl Parser<'_> {
         self.same_size(&left, &right);
         let form = Form::Binary(operator, Box::new(left), Box::new(right));
         Ok(self.expr(Kind::Truth, form))
+    }
+
+    /// A truth where a number is due stands in parentheses, and is none at the closing one.
+    fn truth_in_parentheses<T>(&mut self) -> Parsed<T> {
+        self.early = true;
+        Err(Syntax(None))
     }
 
     /// Says that operands do not go together. The statement is read on, and left out.
@@ -405,7 +411,7 @@ impl Parser<'_> {
                         );
                     }
                     if operand.kind != Kind::Number && !self.dropped {
-                        return Err(Syntax(None));
+                        return self.truth_in_parentheses();
                     }
                     let form = Form::Reduce(what, dimension, Box::new(operand));
                     return Ok(self.expr(Kind::Number, form));
