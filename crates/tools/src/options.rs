@@ -228,9 +228,10 @@ impl Spec {
         if let Some(option) = self.options().find(|o| o.long == word) {
             return Ok(*option);
         }
+        // Our own do not make what PCP takes ambiguous.
         let mut near = self
             .options()
-            .filter(|o| !o.long.is_empty() && o.long.starts_with(word));
+            .filter(|o| !o.own && !o.long.is_empty() && o.long.starts_with(word));
         match (near.next(), near.next()) {
             (Some(option), None) => Ok(*option),
             (Some(option), Some(again)) if option.letter == again.letter => Ok(*option),

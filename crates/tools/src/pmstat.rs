@@ -43,6 +43,7 @@ const SPEC: Spec = Spec {
         flag('l', "suffix", "print last 7 charcters of the host name(s)"),
         flag('P', "pause", "pause between updates for archive replay"),
         flag('x', "xcpu", "extended CPU statistics reporting"),
+        COLOR,
         JSON,
     ],
     words_end_options: false,
@@ -228,11 +229,14 @@ impl Request {
             let _ = host.fetch();
         }
         let pause = !archive || self.pause;
+        let bold = self.source.colour.bold();
         let mut due = Timestamp::now();
         let mut done = 0;
         while samples.is_none_or(|n| done < n) {
             if done % PAGE == 0 && !self.json {
+                write!(out, "{}", bold.0)?;
                 self.heading(&mut out, &hosts, start, &zone)?;
+                write!(out, "{}", bold.1)?;
             }
             if pause {
                 out.flush()?;

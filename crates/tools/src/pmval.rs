@@ -51,6 +51,7 @@ const SPEC: Spec = Spec {
         value('w', "width", "N", "set the width of each column of output"),
         value('x', "filter", "VALUE", "store to the metric before fetching (filter)"),
         flag('X', "timestamp", "include date and microseconds in reported timestamps"),
+        COLOR,
         JSON,
     ],
     words_end_options: false,
@@ -447,7 +448,10 @@ impl Pmval {
                 continue;
             }
             if !self.desc.indom.is_null() && !labelled {
+                let bold = self.source.colour.bold();
+                write!(self.out, "{}", bold.0)?;
                 self.labels()?;
+                write!(self.out, "{}", bold.1)?;
                 labelled = true;
             }
             if self.raw {

@@ -215,11 +215,14 @@ impl<'a> Report<'a> {
         }
         self.written = true;
         let blank = " ".repeat(self.timestamp(time).chars().count());
+        let bold = self.settings.source.colour.bold();
+        write!(out, "{}", bold.0)?;
         if self.settings.colxrow.is_some() {
-            self.header_of_rows(out, metrics, columns, &blank)
+            self.header_of_rows(out, metrics, columns, &blank)?;
         } else {
-            self.header_of_columns(out, metrics, columns, &blank)
+            self.header_of_columns(out, metrics, columns, &blank)?;
         }
+        write!(out, "{}", bold.1)
     }
 
     fn header_of_columns(
