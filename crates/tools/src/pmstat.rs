@@ -1,5 +1,6 @@
 //! `pmstat`: a line of how a system does, every so often (pmstat(1)).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::time::Duration;
@@ -89,20 +90,28 @@ const METRICS: &[&str] = &[
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     SPEC.run(|spec| {
-        let mut request = Request::default();
+        let request = RefCell::new(Request::default());
         let mut source = Source::default();
-        let take = |letter, value: &str| request.option(letter, value);
-        spec.parse_and_check(args, &mut source, take, |words| match words {
-            [] => Ok(()),
-            _ => Err(spec.wrong("too many options")),
+        let take = |letter, value: &str| request.borrow_mut().option(letter, value);
+        spec.parse_and_check(args, &mut source, take, |words| {
+            let request = request.borrow();
+            let paused_host = request.pause && request.archives.is_empty();
+            let wrong = [
+                (!words.is_empty(), "too many options"),
+                (paused_host, "-P can only be used with archives"),
+            ];
+            let said = wrong.iter().filter(|(is, _)| *is);
+            let said: String = said.map(|(_, what)| spec.wrong(what).text()).collect();
+            match said.is_empty() {
+                true => Ok(()),
+                false => Err(Refusal::Usage(said)),
+            }
         })?;
+        let mut request = request.into_inner();
         request.source = source;
         if request.gui {
             let what = "pmstat: time control by pmtime is not available\n";
             return Err(Refusal::Failed(what.to_owned()));
-        }
-        if request.pause && request.archives.is_empty() {
-            return Err(spec.wrong("-P can only be used with archives"));
         }
         let hosts = request.open(spec)?;
         Ok(request.report(hosts)?)
