@@ -328,7 +328,7 @@ mod tests {
             HELP,
         ],
         words_end_options: false,
-        source_in_words: false,
+        source_in_words: true,
     };
 
     const USAGE: &str = "\
