@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pcp::archive::{
     Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, MetaRecord, Version, encode_data,
 };
+use pcp::timewindow::SECOND;
 use pcp::timezone::Zone;
 use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
 
@@ -244,6 +245,16 @@ fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
         return Err(String::new());
     };
+    let from = if wanted.first_zone { first } else { last };
+    let zone = &from.archive.label.timezone;
+    for other in inputs.iter().filter(|i| i.archive.label.timezone != *zone) {
+        eprintln!(
+            "pmlogextract: Warning: timezone mismatch for input archives\n\
+             archive: {} timezone: {zone} [will be used]\n\
+             archive: {} timezone: {} [will be ignored]",
+            from.name, other.name, other.archive.label.timezone
+        );
+    }
     if inputs
         .iter()
         .any(|i| i.archive.label.hostname != first.archive.label.hostname)
@@ -266,16 +277,6 @@ fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
             "pmlogextract: Error: input archive version must be no more than {}\n",
             version as u32
         ));
-    }
-    let from = if wanted.first_zone { first } else { last };
-    let zone = &from.archive.label.timezone;
-    for other in inputs.iter().filter(|i| i.archive.label.timezone != *zone) {
-        eprintln!(
-            "pmlogextract: Warning: timezone mismatch for input archives\n\
-             archive: {} timezone: {zone} [will be used]\n\
-             archive: {} timezone: {} [will be ignored]",
-            from.name, other.name, other.archive.label.timezone
-        );
     }
     Ok(Label {
         version,
@@ -413,7 +414,8 @@ impl Merge<'_> {
             let Some((time, number)) = next else {
                 return Ok(());
             };
-            if time > end {
+            // A second behind the end is in time for PCP's.
+            if time > end + SECOND {
                 if !self.wanted.daily {
                     return Ok(());
                 }
