@@ -139,7 +139,7 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
             "pmlogextract: Warning: all input archive(s) are empty, no output archive created\n";
         return Err(Refusal::Failed(what.to_owned()));
     }
-    let label = output_label(&inputs, &wanted)?;
+    let label = output_label(&inputs, &wanted, output)?;
     let (zone, said) = source.archive_zone(&label);
     *note = said;
     let first = inputs.iter().map(|i| i.archive.label.start).min();
@@ -241,7 +241,7 @@ fn state(archive: &Archive, record: Option<&DataRecord>) -> Option<PmcdState> {
     Some((one(b"pmcd.pid")?, one(b"pmcd.seqnum")?))
 }
 
-fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
+fn output_label(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Label, String> {
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
         return Err(String::new());
     };
@@ -263,10 +263,10 @@ fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
         for input in inputs {
             text += &format!(
                 "archive: {} host: {}\n",
-                input.archive.files.base.display(),
-                input.archive.label.hostname
+                input.name, input.archive.label.hostname
             );
         }
+        text += &format!("Archive \"{output}\" not created.\n");
         return Err(text);
     }
     let newest = inputs.iter().map(|i| i.archive.label.version).max();
