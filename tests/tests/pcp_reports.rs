@@ -181,3 +181,79 @@ fn specifications_of_simple_keys_have_all_parts() {
         ":set",
     ]);
 }
+
+/// Reports as lines of JSON have the values of Debian's reports; a damaged archive's findings are lines, too.
+#[test]
+fn reports_as_json_have_the_same_values() {
+    let lines = |tool: &str, args: &[&str]| -> Vec<serde_json::Value> {
+        let said = ours(tool, args).stdout;
+        let line = |line| serde_json::from_str(line).expect("a line of JSON");
+        said.lines().map(line).collect()
+    };
+    let args = ["-a", "archives/ok-foo", "-t", "1sec", "-s", "3"];
+    let metrics = ["sample.colour", "sample.seconds"];
+    let csv = debian_pmrep(&[&["-o", "csv"], &args[..], &metrics].concat()).stdout;
+    let theirs: Vec<&str> = csv
+        .lines()
+        .skip(1)
+        .flat_map(|row| row.split(',').skip(1))
+        .filter(|cell| !cell.is_empty())
+        .collect();
+    let own = lines("pmrep", &[&["--json"], &args[..], &metrics].concat());
+    let shown = |line: &serde_json::Value| match line["value"].as_i64() {
+        Some(whole) => whole.to_string(),
+        None => format!("{:.3}", line["value"].as_f64().expect("a number")),
+    };
+    assert_eq!(own.iter().map(shown).collect::<Vec<_>>(), theirs);
+    assert_eq!(own[0]["metric"], "sample.colour");
+    assert_eq!(own[0]["instance"], "red");
+
+    let line = &debian(
+        "pmstat",
+        &["-a", "archives/babylon.percpu_v2", "-t", "1min", "-s", "1"],
+    );
+    let load = line
+        .stdout
+        .lines()
+        .nth(3)
+        .expect("a line")
+        .split_whitespace();
+    let load: f64 = load.take(1).collect::<String>().parse().expect("a load");
+    let own = lines(
+        "pmstat",
+        &[
+            "--json",
+            "-a",
+            "archives/babylon.percpu_v2",
+            "-t",
+            "1min",
+            "-s",
+            "1",
+        ],
+    );
+    assert_eq!(own[0]["metric"], "kernel.all.load");
+    let value = own[0]["value"].as_f64().expect("a number");
+    assert!((value - load).abs() < 0.0051, "{value} {load}");
+    let found = lines("pmlogcheck", &["--json", "badarchives/badlen-4"]);
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|line| line["message"].is_string()));
+}
+
+/// Headings are bold where that is asked for, and nothing else is different.
+#[test]
+fn headings_are_bold_when_asked_for() {
+    let source = ["-a", "archives/babylon.percpu_v2"];
+    for (tool, args) in [
+        ("pmrep", &["-s", "2", "kernel.all.load"][..]),
+        ("pminfo", &["-f", "kernel.all.load"]),
+        ("pmval", &["-s", "2", "kernel.all.load"]),
+        ("pmstat", &["-s", "1", "-t", "1min"]),
+        ("pmdumptext", &["-s", "2", "-m", "kernel.all.load"]),
+    ] {
+        let plain = ours(tool, &[&source[..], args].concat()).stdout;
+        let bold = ours(tool, &[&["--color=always"], &source[..], args].concat()).stdout;
+        assert!(bold.contains("\x1b[1m"), "{tool}: {bold}");
+        let stripped = bold.replace("\x1b[1m", "").replace("\x1b[0m", "");
+        assert_eq!(stripped, plain, "{tool}");
+    }
+}

@@ -232,9 +232,10 @@ impl Spec {
         if let Some(option) = self.options().find(|o| o.long == word) {
             return Ok(*option);
         }
+        // Our own do not make what PCP takes ambiguous.
         let mut near = self
             .options()
-            .filter(|o| !o.long.is_empty() && o.long.starts_with(word));
+            .filter(|o| !o.own && !o.long.is_empty() && o.long.starts_with(word));
         match (near.next(), near.next()) {
             (Some(option), None) => Ok(*option),
             (Some(option), Some(again)) if option.letter == again.letter => Ok(*option),
@@ -331,7 +332,7 @@ mod tests {
             HELP,
         ],
         words_end_options: false,
-        source_in_words: false,
+        source_in_words: true,
     };
 
     const USAGE: &str = "\

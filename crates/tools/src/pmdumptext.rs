@@ -57,6 +57,7 @@ const SPEC: Spec = Spec {
         flag('u', "units", "show metric units"),
         value('w', "width", "N", "set column width"),
         flag('X', "extended", "show complete metrics names (extended form)"),
+        COLOR,
         JSON,
     ],
     words_end_options: false,
@@ -224,6 +225,7 @@ impl Dump {
 
     fn run(mut self) -> io::Result<u8> {
         let mut out = BufWriter::new(io::stdout().lock());
+        let bold = self.source.colour.bold();
         let window = self.sources.window;
         let archive = self.sources.is_archive();
         let step = self
@@ -248,8 +250,10 @@ impl Dump {
             }
         }
         if !self.json {
+            write!(out, "{}", bold.0)?;
             self.layout
                 .header(&mut out, &self.sources, window.origin, false)?;
+            write!(out, "{}", bold.1)?;
         }
         if self.check {
             return out.flush().map(|()| 0);
@@ -279,7 +283,9 @@ impl Dump {
             let repeat = i128::try_from(self.layout.repeat).unwrap_or(0);
             if repeat > 0 && done % repeat == 0 {
                 out.write_all(b"\n")?;
+                write!(out, "{}", bold.0)?;
                 self.layout.header(&mut out, &self.sources, time, true)?;
+                write!(out, "{}", bold.1)?;
             }
         }
         out.flush()?;

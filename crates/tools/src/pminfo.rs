@@ -56,6 +56,7 @@ const SPEC: Spec = Spec {
         flag('x', "events", "unpack and report on any fetched event records"),
         flag('C', "", ""),
         flag('v', "verify", "verify mode, be quiet and only report errors"),
+        COLOR,
         JSON,
     ],
     words_end_options: false,
@@ -185,6 +186,7 @@ fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         out: &mut out,
         context,
         zone: opened.zone,
+        bold: source.colour.bold(),
         wanted,
         origin,
         instances: HashMap::new(),
@@ -223,6 +225,8 @@ struct Report<'a, W: Write> {
     out: &'a mut W,
     context: Context,
     zone: Zone,
+    /// What stands around the names of metrics that something is said of.
+    bold: (&'static str, &'static str),
     wanted: Wanted,
     origin: Timestamp,
     instances: HashMap<InDom, HashMap<i32, Text>>,
@@ -450,10 +454,14 @@ impl<W: Write> Report<'_, W> {
             return Ok(());
         }
         let w = &self.wanted;
-        if w.desc || w.values || w.help || w.labels {
+        let heads = w.desc || w.values || w.help || w.labels;
+        let bold = if heads { self.bold } else { ("", "") };
+        if heads {
             writeln!(self.out)?;
         }
+        write!(self.out, "{}", bold.0)?;
         self.out.write_all(name)?;
+        write!(self.out, "{}", bold.1)?;
         if self.wanted.full_pmid {
             write!(self.out, " PMID: {pmid} = {} = 0x{:x}", pmid.0, pmid.0)?;
         } else if self.wanted.pmid {

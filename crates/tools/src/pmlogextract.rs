@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pcp::archive::{
     Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, MetaRecord, Version, encode_data,
 };
+use pcp::timewindow::SECOND;
 use pcp::timezone::Zone;
 use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
 
@@ -138,7 +139,7 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
             "pmlogextract: Warning: all input archive(s) are empty, no output archive created\n";
         return Err(Refusal::Failed(what.to_owned()));
     }
-    let label = output_label(&inputs, &wanted)?;
+    let label = output_label(&inputs, &wanted, output)?;
     let (zone, said) = source.archive_zone(&label);
     *note = said;
     let first = inputs.iter().map(|i| i.archive.label.start).min();
@@ -240,10 +241,20 @@ fn state(archive: &Archive, record: Option<&DataRecord>) -> Option<PmcdState> {
     Some((one(b"pmcd.pid")?, one(b"pmcd.seqnum")?))
 }
 
-fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
+fn output_label(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Label, String> {
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
         return Err(String::new());
     };
+    let from = if wanted.first_zone { first } else { last };
+    let zone = &from.archive.label.timezone;
+    for other in inputs.iter().filter(|i| i.archive.label.timezone != *zone) {
+        eprintln!(
+            "pmlogextract: Warning: timezone mismatch for input archives\n\
+             archive: {} timezone: {zone} [will be used]\n\
+             archive: {} timezone: {} [will be ignored]",
+            from.name, other.name, other.archive.label.timezone
+        );
+    }
     if inputs
         .iter()
         .any(|i| i.archive.label.hostname != first.archive.label.hostname)
@@ -252,10 +263,10 @@ fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
         for input in inputs {
             text += &format!(
                 "archive: {} host: {}\n",
-                input.archive.files.base.display(),
-                input.archive.label.hostname
+                input.name, input.archive.label.hostname
             );
         }
+        text += &format!("Archive \"{output}\" not created.\n");
         return Err(text);
     }
     let newest = inputs.iter().map(|i| i.archive.label.version).max();
@@ -266,16 +277,6 @@ fn output_label(inputs: &[Input], wanted: &Wanted) -> Result<Label, String> {
             "pmlogextract: Error: input archive version must be no more than {}\n",
             version as u32
         ));
-    }
-    let from = if wanted.first_zone { first } else { last };
-    let zone = &from.archive.label.timezone;
-    for other in inputs.iter().filter(|i| i.archive.label.timezone != *zone) {
-        eprintln!(
-            "pmlogextract: Warning: timezone mismatch for input archives\n\
-             archive: {} timezone: {zone} [will be used]\n\
-             archive: {} timezone: {} [will be ignored]",
-            from.name, other.name, other.archive.label.timezone
-        );
     }
     Ok(Label {
         version,
@@ -413,7 +414,8 @@ impl Merge<'_> {
             let Some((time, number)) = next else {
                 return Ok(());
             };
-            if time > end {
+            // A second behind the end is in time for PCP's.
+            if time > end + SECOND {
                 if !self.wanted.daily {
                     return Ok(());
                 }

@@ -8,6 +8,7 @@ use pcp::archive::{
     encode_data,
 };
 use pcp::timewindow::{TimeWindow, interval, samples_between};
+use pcp::timezone::Zone;
 use pcp::{
     Atom, Desc, Error, ErrorCode, InDom, Instance, Pmid, Semantics, Timestamp, Type, ValueSet,
 };
@@ -95,6 +96,7 @@ fn reduce(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         eprintln!("End time: {}", zone.civil(window.end.sec).ctime());
     }
     let mut reducer = Reducer::new(set, output, &label, &window, trace)?;
+    reducer.zone = zone;
     let samples = samples
         .filter(|s| *s > 0)
         .unwrap_or_else(|| samples_between(window.start, window.end, step));
@@ -141,6 +143,8 @@ struct Reducer {
     index_at: i64,
     last: Timestamp,
     step: Timestamp,
+    /// Of times in messages.
+    zone: Zone,
     trace: bool,
 }
 
@@ -170,6 +174,7 @@ impl Reducer {
             index_at: INDEX_EVERY,
             last: window.start,
             step: Timestamp::ZERO,
+            zone: Zone::local(),
             trace,
         };
         let meta = set.meta();
@@ -179,10 +184,14 @@ impl Reducer {
                 continue;
             };
             if !desc.ty.is_numeric() && !matches!(desc.ty, Type::String | Type::NoSupport) {
-                eprintln!(
-                    "pmlogreduce: Warning: skipping {}: {name} ({pmid})",
-                    type_name(desc.ty)
-                );
+                let ty = match desc.ty {
+                    Type::Aggregate => "AGGREGATE",
+                    Type::AggregateStatic => "AGGREGATE_STATIC",
+                    Type::Event => "EVENT",
+                    Type::HighResEvent => "HIGHRES_EVENT",
+                    _ => "UNKNOWN",
+                };
+                eprintln!("pmlogreduce: {name}: Warning: skipping {ty} metric");
                 continue;
             }
             let mut out = desc;
@@ -239,11 +248,17 @@ impl Reducer {
             let sets = self.promoted(fetched.sets, &logged);
             if !sets.is_empty() {
                 if every > 0 && self.records > 0 && self.records.is_multiple_of(every) {
+                    self.out.next_volume().map_err(|e| failed(&e))?;
                     let at = self.out.offsets();
-                    let next = self.out.index(self.last, at);
-                    next.and_then(|()| self.out.next_volume())
-                        .map_err(|e| failed(&e))?;
+                    let time = fetched.time;
+                    self.out.index(time, at).map_err(|e| failed(&e))?;
                     self.index_at = INDEX_EVERY;
+                    eprintln!(
+                        "pmlogreduce: New log volume {}, at {}.{:09}",
+                        self.out.label().volume,
+                        self.zone.clock(time, 0),
+                        time.nsec
+                    );
                 }
                 self.record(fetched.time, &sets)?;
             }

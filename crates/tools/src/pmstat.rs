@@ -1,5 +1,6 @@
 //! `pmstat`: a line of how a system does, every so often (pmstat(1)).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::time::Duration;
@@ -43,6 +44,7 @@ const SPEC: Spec = Spec {
         flag('l', "suffix", "print last 7 charcters of the host name(s)"),
         flag('P', "pause", "pause between updates for archive replay"),
         flag('x', "xcpu", "extended CPU statistics reporting"),
+        COLOR,
         JSON,
     ],
     words_end_options: false,
@@ -88,20 +90,28 @@ const METRICS: &[&str] = &[
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     SPEC.run(|spec| {
-        let mut request = Request::default();
+        let request = RefCell::new(Request::default());
         let mut source = Source::default();
-        let take = |letter, value: &str| request.option(letter, value);
-        spec.parse_and_check(args, &mut source, take, |words| match words {
-            [] => Ok(()),
-            _ => Err(spec.wrong("too many options")),
+        let take = |letter, value: &str| request.borrow_mut().option(letter, value);
+        spec.parse_and_check(args, &mut source, take, |words| {
+            let request = request.borrow();
+            let paused_host = request.pause && request.archives.is_empty();
+            let wrong = [
+                (!words.is_empty(), "too many options"),
+                (paused_host, "-P can only be used with archives"),
+            ];
+            let said = wrong.iter().filter(|(is, _)| *is);
+            let said: String = said.map(|(_, what)| spec.wrong(what).text()).collect();
+            match said.is_empty() {
+                true => Ok(()),
+                false => Err(Refusal::Usage(said)),
+            }
         })?;
+        let mut request = request.into_inner();
         request.source = source;
         if request.gui {
             let what = "pmstat: time control by pmtime is not available\n";
             return Err(Refusal::Failed(what.to_owned()));
-        }
-        if request.pause && request.archives.is_empty() {
-            return Err(spec.wrong("-P can only be used with archives"));
         }
         let hosts = request.open(spec)?;
         Ok(request.report(hosts)?)
@@ -228,11 +238,14 @@ impl Request {
             let _ = host.fetch();
         }
         let pause = !archive || self.pause;
+        let bold = self.source.colour.bold();
         let mut due = Timestamp::now();
         let mut done = 0;
         while samples.is_none_or(|n| done < n) {
             if done % PAGE == 0 && !self.json {
+                write!(out, "{}", bold.0)?;
                 self.heading(&mut out, &hosts, start, &zone)?;
+                write!(out, "{}", bold.1)?;
             }
             if pause {
                 out.flush()?;

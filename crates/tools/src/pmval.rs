@@ -51,6 +51,7 @@ const SPEC: Spec = Spec {
         value('w', "width", "N", "set the width of each column of output"),
         value('x', "filter", "VALUE", "store to the metric before fetching (filter)"),
         flag('X', "timestamp", "include date and microseconds in reported timestamps"),
+        COLOR,
         JSON,
     ],
     words_end_options: false,
@@ -151,6 +152,7 @@ impl Pmval {
         let (mut precision, mut width, mut wanted) = (None, None, Vec::new());
         let mut filter = None;
         let (mut gui, mut port, mut json) = (false, false, false);
+        let both = || spec.wrong("at most one of -g and -p allowed");
         let words = spec.parse(args, &mut source, |option, value| {
             let numeric = format!("-{option} requires +ve numeric argument");
             match option {
@@ -163,6 +165,8 @@ impl Pmval {
                 'v' => {}
                 JSON_ONLY => json = true,
                 'x' => filter = Some(value.to_owned()),
+                'g' if port => return Err(both()),
+                'p' if gui => return Err(both()),
                 'g' => gui = true,
                 'p' => port = true,
                 'X' => dates += 1,
@@ -173,9 +177,6 @@ impl Pmval {
         if recorded.is_some() {
             source.archives.clone_from(&recorded);
             source.check(spec)?;
-        }
-        if gui && port {
-            return Err(spec.wrong("at most one of -g and -p allowed"));
         }
         let [word] = words.as_slice() else {
             let few = words.is_empty();
@@ -447,7 +448,10 @@ impl Pmval {
                 continue;
             }
             if !self.desc.indom.is_null() && !labelled {
+                let bold = self.source.colour.bold();
+                write!(self.out, "{}", bold.0)?;
                 self.labels()?;
+                write!(self.out, "{}", bold.1)?;
                 labelled = true;
             }
             if self.raw {

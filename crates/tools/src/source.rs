@@ -6,7 +6,8 @@ use pcp::timewindow::{TimeWindow, WindowSpec, interval};
 use pcp::timezone::Zone;
 use pcp::{Context, ErrorCode, Timestamp};
 
-use crate::options::rows::{CONTAINER_ONLY, DERIVED_ONLY};
+use crate::colour::When;
+use crate::options::rows::{COLOR_ONLY, CONTAINER_ONLY, DERIVED_ONLY};
 use crate::options::{Refusal, Spec};
 
 /// The version of Performance Co-Pilot whose tools these are, for `--version`.
@@ -39,6 +40,8 @@ pub struct Source {
     pub container: Option<String>,
     /// `-c`: files with derived metrics.
     pub derived: Vec<String>,
+    /// `--color`.
+    pub colour: When,
     /// Whether `-D` came before the first of these, so that reading them is traced.
     pub traced: bool,
 }
@@ -105,6 +108,10 @@ impl Source {
             }
             'D' => self.traced |= self.derived.is_empty(),
             'L' => self.local = true,
+            COLOR_ONLY => {
+                let what = "--color takes auto, always or never";
+                self.colour = value.parse().map_err(|()| spec.wrong(what))?;
+            }
             'K' => {
                 let failed = |what| spec.wrong(format!("pmSpecLocalPMDA failed: {what} in spec"));
                 match value.split_once(',') {

@@ -187,6 +187,16 @@ pub const START: Row = value('S', "start", "TIME", "start of the time window");
 pub const TIMEZONE: Row = value('Z', "timezone", "TZ", "set reporting timezone");
 /// `--version`.
 pub const SHOW_VERSION: Row = flag('V', "version", "display version number and exit");
+/// `--color`.
+pub const COLOR_ONLY: char = long_only(3);
+/// Headings in bold.
+pub const COLOR: Row = row(
+    COLOR_ONLY,
+    "color",
+    Some("WHEN"),
+    "headings in bold: auto (on terminals), always or never",
+    true,
+);
 /// Lines of JSON in the place of a table.
 pub const JSON: Row = row(
     JSON_ONLY,

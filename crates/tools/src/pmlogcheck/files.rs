@@ -71,10 +71,8 @@ impl Check {
 
     /// Says what is wrong with a file, below the line that says that it is looked at.
     pub(super) fn wrong(&self, text: &str) {
-        if self.verbose {
-            if !self.json {
-                eprintln!();
-            }
+        if self.verbose && !self.json {
+            eprintln!();
         }
         say!(self, "{text}");
     }

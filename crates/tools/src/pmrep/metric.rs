@@ -293,6 +293,8 @@ impl Lookup<'_> {
         }
         let per_second = |text: String| match (rate, text.contains('/')) {
             (true, false) => short_units(format!("{text} / sec").trim_start_matches(' ')),
+            // What is nothing but per time keeps its words.
+            _ if text.trim_start().starts_with('/') => text,
             _ => short_units(&text),
         };
         let Some(text) = wanted.filter(|_| numeric) else {

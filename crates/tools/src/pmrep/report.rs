@@ -215,11 +215,14 @@ impl<'a> Report<'a> {
         }
         self.written = true;
         let blank = " ".repeat(self.timestamp(time).chars().count());
+        let bold = self.settings.source.colour.bold();
+        write!(out, "{}", bold.0)?;
         if self.settings.colxrow.is_some() {
-            self.header_of_rows(out, metrics, columns, &blank)
+            self.header_of_rows(out, metrics, columns, &blank)?;
         } else {
-            self.header_of_columns(out, metrics, columns, &blank)
+            self.header_of_columns(out, metrics, columns, &blank)?;
         }
+        write!(out, "{}", bold.1)
     }
 
     fn header_of_columns(
@@ -255,7 +258,12 @@ impl<'a> Report<'a> {
         };
         self.line(out, blank, &row(&|m, _| m.label.clone()))?;
         if settings.inst_info && metrics.iter().any(|m| !m.is_flat()) {
-            self.line(out, blank, &row(&|m, c| m.instance_name(c.inst)))?;
+            // A metric without instances has a delimiter in the place of a name.
+            let names = row(&|m, c| match m.is_flat() {
+                true => self.delimiter.clone(),
+                false => m.instance_name(c.inst),
+            });
+            self.line(out, blank, &names)?;
         }
         if settings.labels {
             let labels = row(&|m, c| m.labels.get(&c.inst).cloned().unwrap_or_default());
@@ -376,7 +384,7 @@ impl<'a> Report<'a> {
             let width = match settings.colxrow {
                 Some(_) => self.instance_width(),
                 None if settings.separate_header => DEFAULT_WIDTH,
-                None => MISSING.len(),
+                None => MISSING.len().max(self.settings.width),
             };
             self.shown = None;
             return self.line(out, &time, &[(MISSING.to_owned(), width)]);

@@ -90,6 +90,7 @@ pub const SPEC: Spec = Spec {
         value('B', "space-scale-force", "SCALE", "forced space unit"),
         value('y', "time-scale", "SCALE", "default time unit"),
         value('Y', "time-scale-force", "SCALE", "forced time unit"),
+        COLOR,
         JSON,
     ],
     words_end_options: false,

@@ -1,0 +1,71 @@
+//! What PCP's commands say of command lines, beside Debian's.
+
+mod pcp_suite;
+
+use pcp_suite::{ours, same_words};
+
+/// The commands whose options are read by PCP's library.
+const TOOLS: [&str; 16] = [
+    "pmdumplog",
+    "pmevent",
+    "pmie",
+    "pminfo",
+    "pmjson",
+    "pmlogcheck",
+    "pmlogextract",
+    "pmlogger",
+    "pmloglabel",
+    "pmlogreduce",
+    "pmlogrewrite",
+    "pmlogsummary",
+    "pmprobe",
+    "pmstat",
+    "pmstore",
+    "pmval",
+];
+
+/// Unknown options, abbreviations and arguments that are missing or too many: message, usage text and status are the same.
+#[test]
+fn mistakes_have_the_same_words() {
+    for tool in TOOLS {
+        for args in [
+            &["-!"][..],
+            &["-!", "--bogus=x", "-?"],
+            &["--help=x"],
+            &["-D", "nosuch", "-?"],
+            &["-?", "-D"],
+        ] {
+            same_words(tool, args);
+        }
+    }
+    for (tool, args) in [
+        ("pminfo", &["-z", "-Z", "UTC"][..]),
+        ("pminfo", &["-V", "-!"]),
+        ("pminfo", &["--hos", "-?"]),
+        ("pminfo", &["-h", "x", "-h", "y"]),
+        ("pmprobe", &["-a", "x", "-h", "y"]),
+        ("pmprobe", &["-iv", "-?"]),
+        ("pmval", &["-s", "x", "-t", "y", "-w", "z", "m"]),
+        ("pmval", &["-K", "add,", "-g", "-p1"]),
+        ("pmstat", &["-S", "1min"]),
+        ("pmstat", &["-P", "a", "b"]),
+        ("pmdumplog", &["-V"]),
+        ("pmloglabel", &["-V", "9"]),
+        ("pmlogextract", &["-V", "9", "-s", "x", "a", "b"]),
+        ("pmlogreduce", &["-t", "", "a"]),
+        ("pmlogger", &["-I", "x", "-p", "y", "-s", "z", "a"]),
+        ("pmval", &["-n", "nosuch", "-a", "archives/ok-foo", "m"]),
+    ] {
+        same_words(tool, args);
+    }
+}
+
+/// What is ours beside PCP's is named to those who ask, and to nobody else.
+#[test]
+fn own_options_stand_apart() {
+    let asked = ours("pmval", &["--help"]).stderr;
+    let wrong = ours("pmval", &["--bogus"]).stderr;
+    assert!(asked.contains("\nBeside PCP's:\n  --color=WHEN"), "{asked}");
+    assert!(asked.contains("  --json  "), "{asked}");
+    assert!(!wrong.contains("--json"), "{wrong}");
+}
