@@ -101,15 +101,24 @@ impl Process {
         }
     }
 
-    /// The mappings that a page's lines announce and that are there, and descriptors that were being received.
-    pub(crate) fn announced(&self, page: u64) -> Result<(Vec<Range<u64>>, Vec<u64>), InjectError> {
+    /// The mappings that a page's lines announce and that are there, and descriptors that were being received. Who was killed
+    /// before it mapped what it had announced, or after it had unmapped it, has left a line for an address that the next session
+    /// chooses, too: so nothing is believed of memory that is `recorded` as somebody's.
+    pub(crate) fn announced(
+        &self,
+        page: u64,
+        recorded: &[Range<u64>],
+    ) -> Result<(Vec<Range<u64>>, Vec<u64>), InjectError> {
         let maps = self.maps()?;
         let mut ranges = Vec::new();
         let mut descriptors = Vec::new();
         for line in [Line::Scratch, Line::Mapping, Line::Code] {
             let at = line.address(page);
             let (start, len) = (self.read_u64(at)?, self.read_u64(at + 8)?);
-            if !maps.iter().any(|mapping| is_ours(mapping, start, len)) {
+            let is_recorded = |range: &Range<u64>| range.start < start + len && start < range.end;
+            if !maps.iter().any(|mapping| is_ours(mapping, start, len))
+                || recorded.iter().any(is_recorded)
+            {
                 continue;
             }
             ranges.push(start..start + len);
@@ -166,7 +175,7 @@ impl Process {
         if self.is_any_thread_in(&(start..start + len))? {
             return Ok(());
         }
-        let (ranges, _) = self.announced(start)?;
+        let (ranges, _) = self.announced(start, &self.recorded()?)?;
         self.write_code(start, &vec![0; len as usize])?;
         for range in ranges {
             // One with a first line is found by that.

@@ -145,6 +145,22 @@ impl Process {
         Ok(found)
     }
 
+    /// The memory of all sessions, this one's among it, as far as it has been written down.
+    pub(crate) fn recorded(&self) -> Result<Vec<Range<u64>>, InjectError> {
+        let mut pool = CodePools::default();
+        for (start, header) in self.find_chunks()? {
+            pool.learn(start, header);
+        }
+        let chunks = pool.mappings();
+        let mut recorded: Vec<Range<u64>> = chunks.map(|(at, len)| at..at + len).collect();
+        let mappings = self.read_pool(&pool).mappings.into_iter();
+        let own = self.mappings.values();
+        for (mapped, _) in mappings.chain(own.copied().map(|(mapped, _)| (mapped, 0))) {
+            recorded.push(mapped.start..mapped.start.saturating_add(mapped.len));
+        }
+        Ok(recorded)
+    }
+
     pub(crate) fn read_pool(&self, pool: &CodePools) -> Written {
         let mut written = Written::default();
         for (start, header) in pool.headers() {
@@ -336,6 +352,10 @@ impl Process {
         self.restore(&emptied)?;
         self.apply(drafts)?;
         self.leave_trampolines(&trampolines, images)?;
+        let recorded = match dead.is_empty() {
+            true => Vec::new(),
+            false => self.recorded()?,
+        };
         for (&owner, written) in dead {
             let Some(pool) = self.others.get(&owner) else {
                 continue;
@@ -348,19 +368,13 @@ impl Process {
                 continue;
             }
             let mappings = self.remaining(&written.mappings)?;
-            let recorded = mappings
-                .iter()
-                .map(|(mapped, record)| (mapped.start, mapped.len, Some(*record)));
-            let mut mapped: Vec<(u64, u64, Option<u64>)> = recorded.collect();
+            let written_down = mappings.iter();
+            let written_down = written_down.map(|(m, record)| (m.start, m.len, Some(*record)));
+            let mut mapped: Vec<(u64, u64, Option<u64>)> = written_down.collect();
             let mut descriptors = Vec::new();
             for escape in chunks.iter().filter(|chunk| self.is_escape(chunk)) {
-                let (ranges, numbers) = self.announced(escape.start)?;
-                for range in ranges {
-                    let known = mapped.iter().any(|&(start, ..)| start == range.start);
-                    if !known && !chunks.contains(&range) {
-                        mapped.push((range.start, range.end - range.start, None));
-                    }
-                }
+                let (ranges, numbers) = self.announced(escape.start, &recorded)?;
+                mapped.extend(ranges.iter().map(|r| (r.start, r.end - r.start, None)));
                 descriptors.extend(numbers);
             }
             let data: Vec<Range<u64>> = mapped.iter().map(|m| m.0..m.0 + m.1).collect();
@@ -463,6 +477,7 @@ mod tests {
     use std::process::{Child, Command};
 
     use super::*;
+    use crate::journal::Line;
     use crate::process::Pid;
 
     struct Program(Child);
@@ -500,5 +515,43 @@ mod tests {
         assert!(next >= on_our_behalf + PIECE, "{next:x}");
         let removal = ours.remove_all_and_unmap(&mut |_| false).unwrap();
         assert!(removal.unmapped);
+    }
+
+    #[test]
+    fn a_line_that_was_left_does_not_cost_another_session_its_memory() {
+        let program = Program(Command::new("sleep").arg("1000").spawn().unwrap());
+        let mut tracer = Program(Command::new("sleep").arg("1000").spawn().unwrap());
+        let pid = Pid(program.0.id() as i32);
+        let mut killed = Process::attach(pid).unwrap();
+        killed.me = Owner::of(tracer.0.id());
+        let mapped = killed.map_private(PAGE, libc::PROT_READ, false).unwrap();
+        let page = killed.escape.unwrap().mapping().0;
+        killed.release().unwrap();
+
+        let mut living = Process::attach(pid).unwrap();
+        living.me = Owner::of(1);
+        let range = living.images().unwrap()[0].range();
+        let code = living.allocate_code_near(range, 64).unwrap();
+        let (start, len) = living.pools.mappings().next().unwrap();
+        let data = living.map_private(PAGE, libc::PROT_READ, false).unwrap();
+        living.release().unwrap();
+
+        // Where it was about to map something when it was killed.
+        killed.stop_again().unwrap();
+        for (line, start, len) in [(Line::Code, start, len), (Line::Mapping, data, PAGE)] {
+            let words = [start, len].map(u64::to_le_bytes).concat();
+            killed.write_code(line.address(page), &words).unwrap();
+        }
+        killed.release().unwrap();
+        tracer.0.kill().unwrap();
+        tracer.0.wait().unwrap();
+
+        let mut ours = Process::attach(pid).unwrap();
+        let images = ours.images().unwrap();
+        ours.reconcile(&images).unwrap();
+        let maps = ours.maps().unwrap();
+        let is_there = |at: u64| maps.iter().any(|m| (m.start..m.end).contains(&at));
+        assert_eq!([code, data].map(is_there), [true; 2]);
+        assert_eq!([page, mapped].map(is_there), [false; 2]);
     }
 }
