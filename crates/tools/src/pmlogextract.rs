@@ -143,11 +143,13 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
     let (zone, said) = source.archive_zone(&label);
     *note = said;
     let first = inputs.iter().map(|i| i.archive.label.start).min();
-    let last = inputs
-        .iter()
-        .filter_map(|i| i.archive.end().ok())
-        .max()
-        .unwrap_or(Timestamp::MAX);
+    // To PCP's, a finish counts from the end of the archive that was named first, and lies no later.
+    let counted = match source.window.finish {
+        Some(_) => inputs.get(..1).unwrap_or_default(),
+        None => &inputs,
+    };
+    let ends = counted.iter().filter_map(|i| i.archive.end().ok());
+    let last = ends.max().unwrap_or(Timestamp::MAX);
     let window = source
         .window
         .window(first.unwrap_or_default(), last, &zone)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pcp::archive::ArchiveMode;
 use pcp::timezone::Zone;
 use pcp::{
-    Atom, Context, Desc, Error, ErrorCode, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type,
+    Atom, Context, Desc, ErrorCode, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type,
 };
 
 use crate::json;
@@ -486,12 +486,13 @@ impl Host {
     /// Values of now, counters as rates since the fetch before.
     fn fetch(&mut self) -> Result<HashMap<&'static str, f64>, Missing> {
         let pmids: Vec<Pmid> = self.metrics.values().map(|d| d.pmid).collect();
+        let early = match &self.opened.context {
+            Context::Archive(archive) => archive.origin() < archive.label().start,
+            Context::Host(_) => false,
+        };
         let fetched = match self.opened.context.fetch(&pmids) {
             Ok(fetched) => fetched,
-            // Where the first sample is aligned to a second PCP's pmstat gives up.
-            Err(Error::Code(ErrorCode::EOL)) if self.opened.window.origin.nsec != 0 => {
-                return Err(Missing::NoData);
-            }
+            Err(_) if early => return Err(Missing::NoData),
             Err(error) => {
                 let Context::Host(host) = &mut self.opened.context else {
                     return Err(Missing::Failed(error.code()));

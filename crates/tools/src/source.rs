@@ -153,7 +153,7 @@ impl Source {
             return Ok(());
         }
         let named = self.archives.is_some() || self.host.is_some() || self.local;
-        if self.host_zone && !named {
+        if self.host_zone && !named && spec.tool != "pmrep" {
             return Err(spec.wrong("use of timezone from metric source requires a source"));
         }
         if self.window.origin.is_some() && !named {
