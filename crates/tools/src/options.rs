@@ -213,7 +213,8 @@ impl Spec {
         source: &mut Source,
         take: &mut impl FnMut(char, &str) -> Result<bool, Refusal>,
     ) -> Result<(), Refusal> {
-        if letter == DEBUG.letter && pcp::debug::set(value).is_none() {
+        // pcp hands it on as it is.
+        if letter == DEBUG.letter && self.tool != "pcp" && pcp::debug::set(value).is_none() {
             let what = if self.tool == "pmlogger" {
                 "flag"
             } else {

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use pcp::archive::ArchiveMode;
 use pcp::timezone::Zone;
-use pcp::{
-    Atom, Context, Desc, ErrorCode, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type,
-};
+use pcp::{Atom, Context, Desc, ErrorCode, Pmid, Semantics, TIME_SEC, Text, Timestamp, Type};
 
 use crate::json;
 use crate::options::rows::*;

@@ -100,7 +100,11 @@ impl Source {
             CONTAINER_ONLY => self.container = text(),
             'c' => self.derived.push(value.to_owned()),
             DERIVED_ONLY => {
-                if let Err(error) = std::fs::File::open(value) {
+                // Of several, one that is there is enough.
+                let is_there = |file: &str| std::fs::File::open(file).is_ok();
+                if let Err(error) = std::fs::File::open(value)
+                    && !value.split(':').any(is_there)
+                {
                     let code = ErrorCode::from(&error);
                     return Err(spec.wrong(format!("pmLoadDerivedConfig failed: {code}")));
                 }
