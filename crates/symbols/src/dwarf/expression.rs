@@ -109,6 +109,18 @@ fn damaged(e: gimli::Error) -> String {
 }
 
 impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
+    /// An entry of `.debug_addr`.
+    fn indexed(&self, index: gimli::DebugAddrIndex<usize>) -> Result<u64, String> {
+        // gimli multiplies without a look at the result.
+        if index.0.checked_mul(size_of::<u64>()).is_none() {
+            return Err(format!(
+                "damaged location expression: no address {}",
+                index.0
+            ));
+        }
+        self.unit.dwarf.address(self.unit, index).map_err(damaged)
+    }
+
     fn new(context: &'c Context<'f, 'a>, unit: &'c Unit<'a>, nesting: usize) -> Self {
         Run {
             context,
@@ -263,11 +275,11 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             }
             Operation::Address { address } => self.push(Term::Image(ImageAddr(address)))?,
             Operation::AddressIndex { index } => {
-                let address = self.unit.dwarf.address(self.unit, index).map_err(damaged)?;
+                let address = self.indexed(index)?;
                 self.push(Term::Image(ImageAddr(address)))?;
             }
             Operation::ConstantIndex { index } => {
-                let constant = self.unit.dwarf.address(self.unit, index).map_err(damaged)?;
+                let constant = self.indexed(index)?;
                 self.push(Term::Constant(constant.cast_signed()))?;
             }
             Operation::UnsignedConstant { value } => {
