@@ -428,8 +428,8 @@ impl Binary {
         match self.quick_table() {
             Some(table) => table.at(address).map(Cow::Borrowed),
             None => {
-                let table =
-                    self.functions_where("", |start, end| start <= address && address < end);
+                let holds = |start, end| start <= address && address < end;
+                let table = self.functions_where("", Some(&holds));
                 table.at(address).cloned().map(Cow::Owned)
             }
         }
@@ -452,8 +452,12 @@ impl Binary {
         {
             return Arc::clone(table);
         }
-        let found = self.functions_where(needle, |start, _| starts.contains(&start));
-        let found = Arc::new(found);
+        let is_asked = |start, _| starts.contains(&start);
+        let asked: Option<&dyn Fn(ImageAddr, ImageAddr) -> bool> = match starts.is_empty() {
+            true => None,
+            false => Some(&is_asked),
+        };
+        let found = Arc::new(self.functions_where(needle, asked));
         *last = Some((needle.to_owned(), Arc::clone(&found)));
         found
     }
@@ -466,7 +470,7 @@ impl Binary {
                 named.map(Cow::Borrowed).collect()
             }
             None => {
-                let found = self.functions_where(name, |_, _| false).into_functions();
+                let found = self.functions_where(name, None).into_functions();
                 let named = found.into_iter().filter(|f| f.name == name);
                 named.map(Cow::Owned).collect()
             }
@@ -476,7 +480,7 @@ impl Binary {
     pub(crate) fn functions_where(
         &self,
         needle: &str,
-        wanted: impl Fn(ImageAddr, ImageAddr) -> bool,
+        wanted: Option<&dyn Fn(ImageAddr, ImageAddr) -> bool>,
     ) -> FunctionTable {
         functions::functions_where(&self.image, self.debug_image(), needle, wanted)
     }

@@ -387,16 +387,20 @@ pub(crate) fn functions_where(
     image: &Image,
     debug: Option<&Image>,
     needle: &str,
-    wanted: impl Fn(ImageAddr, ImageAddr) -> bool,
+    wanted: Option<&dyn Fn(ImageAddr, ImageAddr) -> bool>,
 ) -> FunctionTable {
     let mut found = Vec::new();
+    let wanted_at = |start, end| wanted.is_some_and(|wanted| wanted(start, end));
     for (from, kind, source) in tables(image, debug) {
         let named = (!needle.is_empty()).then(|| NamesWith::search(from, kind, needle));
+        if wanted.is_none() && named.as_ref().is_none_or(|named| named.found.is_empty()) {
+            continue;
+        }
         for_each_symbol(from, image, kind, |symbol| {
             let end = ImageAddr(symbol.address.0.saturating_add(symbol.size));
             let is_named = |named: &NamesWith| named.has(symbol.name_offset);
             if symbol.kind.is_some()
-                && (named.as_ref().is_some_and(is_named) || wanted(symbol.address, end))
+                && (named.as_ref().is_some_and(is_named) || wanted_at(symbol.address, end))
             {
                 found.extend(symbol.function(source));
             }
