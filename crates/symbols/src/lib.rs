@@ -49,6 +49,7 @@ mod index_cache;
 mod indirect;
 mod mini_debug_info;
 mod named_functions;
+mod operations;
 mod thread_local;
 
 pub use address::{FileOffset, ImageAddr};

@@ -18,6 +18,7 @@ use super::term::{CallerCase, Operator, Term};
 use super::unit_scan;
 use super::units::{EntryId, Place, REFERENCE_LIMIT, Unit, UnitTable, Units};
 use crate::address::ImageAddr;
+use crate::operations::Operations;
 
 /// How many callers of callers are asked for values that callers were entered with themselves.
 const CALLER_LIMIT: usize = 3;
@@ -313,7 +314,7 @@ fn value_of<'a>(context: &Context<'_, 'a>, parameter: &Place<'a>, what: Handed) 
     let is_wanted = match what {
         Handed::Register(wanted) | Handed::Pointed(wanted) => {
             let location = expression(parameter, gimli::DW_AT_location)?;
-            let mut operations = location.operations(parameter.unit.encoding());
+            let mut operations = Operations::new(location, parameter.unit.encoding());
             let first = operations.next().ok()??;
             matches!(first, gimli::Operation::Register { register } if register.0 == wanted)
         }
