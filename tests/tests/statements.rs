@@ -378,3 +378,22 @@ int main(int argc, char **) {
         assert_eq!(listed, expected, "{pattern}");
     }
 }
+
+/// Generated sources say `#line` with any number.
+#[test]
+fn a_range_of_lines_takes_no_longer_for_large_numbers() {
+    let scratch = Scratch::new("far-lines");
+    let source = "int sink;\n#line 5\nint main(void) {\n  sink = 1;\n#line 2000000000\n  sink++;\n  return 0;\n}\n";
+    let program = scratch.compile("far.c", source, &["-g", "-O0"]);
+    let program = program.to_string_lossy();
+    let found = list(
+        &program,
+        "-l",
+        "statement(\"*@far.c:1-4000000000\").nearest",
+    );
+    let lines: Vec<&str> = found
+        .iter()
+        .map(|point| &point[point.rfind(':').unwrap() + 1..point.rfind('"').unwrap()])
+        .collect();
+    assert_eq!(lines, ["5", "6", "2000000000", "2000000001", "2000000002"]);
+}
