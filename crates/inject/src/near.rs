@@ -387,13 +387,9 @@ fn find_holes(
         })
         .collect();
     if let Some(start) = program_break {
-        // The break starts a random distance above the program's data; nothing may be put between
-        // them, where a kernel without randomisation would have it.
+        // It starts a random distance above the program's data, and never comes below its start.
         let start = start & !(PAGE - 1);
         taken.push(start..start.saturating_add(HEAP_ROOM));
-        if let Some(below) = maps.iter().filter(|m| m.end <= start).map(|m| m.end).max() {
-            taken.push(below..start);
-        }
     }
     taken.sort_by_key(|range| range.start);
     let mut candidates = Vec::new();
@@ -439,10 +435,12 @@ mod tests {
         let maps = symbols::maps::parse(MAPS);
         let code = 0x401000..0x500000;
         let holes = find_holes(&maps, Some(0xd00000), &reach(&code), &code, 0x10000);
+        // Between data and heap there is room; the heap only grows upwards.
         assert_eq!(holes[0], 0x400000 - PAGE - 0x10000);
+        assert_eq!(holes[1], 0x520000 + PAGE);
         for hole in holes {
             assert!(
-                !(0x400000..0xe00000 + HEAP_ROOM).contains(&hole),
+                !(0xd00000..0xe00000 + HEAP_ROOM).contains(&(hole + 0xffff)),
                 "{hole:#x}"
             );
             assert!(hole >= LOWEST);
