@@ -118,13 +118,13 @@ impl Run<'_> {
     /// Looks for processes that run one of the script's programs; `event` says that one may just have started.
     pub(crate) fn discover(&mut self, event: bool) {
         let found = match &mut self.discovery {
-            Some(discovery) => discovery.look(event),
+            Some(discovery) => discovery.look(event, |pid| self.tracees.contains_key(&pid)),
             None => return,
         };
         let there: HashSet<i32> = found.iter().copied().collect();
         self.unwanted.retain(|pid| there.contains(pid));
         for pid in found {
-            if !self.tracees.contains_key(&pid) && !self.unwanted.contains(&pid) {
+            if !self.unwanted.contains(&pid) {
                 self.attach(pid);
             }
         }
