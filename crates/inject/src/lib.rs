@@ -78,6 +78,7 @@ mod stack;
 mod stack_table;
 mod startup;
 mod stop;
+mod survey;
 mod syscall;
 mod thread;
 mod watch;
