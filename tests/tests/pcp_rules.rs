@@ -4,7 +4,7 @@ mod pcp_suite;
 
 use std::process::Command;
 
-use pcp_suite::{debian, in_suite, ours, peer, same};
+use pcp_suite::{debian, in_suite, ours, peer, same, same_words};
 use spile_tests::Scratch;
 
 /// Expressions, rules and actions over archives, in all styles of output.
@@ -70,6 +70,28 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
         "archives/multi-vm01",
     ];
     same("pmie", &[&source[..], &["-c", hosts]].concat());
+    // A single instance goes with all, whichever side it is on; sets of different sizes do not go together.
+    let sizes = scratch.write(
+        "sizes",
+        "less = disk.dev.total #dks1d1 - disk.dev.total; disk.dev.total > disk.dev.total #dks1d1;\n\
+         some_inst disk.dev.total #dks1d1 < disk.dev.total -> print \"%i:%v\" \" \";\n\
+         kernel.all.cpu.user + disk.dev.total; avg_inst disk.dev.total + disk.dev.total;\n",
+    );
+    let sizes = sizes.to_str().expect("a path in UTF-8");
+    let (file, times) = ("archives/babylon.pmview_v2", ["-t", "3", "-T", "+20"]);
+    let archive = [&["-z", "-q", "-a", file][..], &times].concat();
+    same("pmie", &[&archive[..], &["-v", "-c", sizes]].concat());
+    for text in [
+        "disk.dev.total == disk.dev.total #dks1d1 #rad4d2;",
+        "disk.dev.total @0..1 + disk.dev.total;",
+        "disk.dev.total + min_sample(disk.dev.total @0..2);",
+        "avg_inst(disk.dev.total @0..1) > disk.dev.total @0..1;",
+        "avg_host(disk.dev.total @0..1) + disk.dev.total @0..1;",
+    ] {
+        let wrong = scratch.write("sizes", text);
+        let wrong = wrong.to_str().expect("a path in UTF-8");
+        same_words("pmie", &[&archive[..], &["-C", "-c", wrong]].concat());
+    }
     // What is wrong is said on standard error.
     for text in [
         "kernel.all.cpu.user > ;",

@@ -59,8 +59,8 @@ const SPEC: Spec = Spec {
         COLOR,
         JSON,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    names_host: false,
+    ..Spec::PLAIN
 };
 
 #[derive(Default)]

@@ -24,8 +24,7 @@ const SPEC: Spec = Spec {
         SHOW_VERSION,
         HELP,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    ..Spec::PLAIN
 };
 
 /// How deep values may stand in each other.

@@ -41,8 +41,8 @@ const SPEC: Spec = Spec {
         flag('v', "values", "list metric values"),
         JSON,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    names_host: false,
+    ..Spec::PLAIN
 };
 
 #[derive(Default)]

@@ -54,8 +54,9 @@ const SPEC: Spec = Spec {
         COLOR,
         JSON,
     ],
-    words_end_options: false,
     source_in_words: true,
+    whole_names: true,
+    ..Spec::PLAIN
 };
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -203,8 +204,16 @@ impl Pmval {
             if letter == 'a' && host || letter == 'h' && archive {
                 return Err(spec.wrong("only one host or archive allowed"));
             }
+            let sourceless = !archive && !host && !source.local;
+            if letter == 'h' && sourceless && source.window.origin.is_some() {
+                // An origin by itself is one in the archive of this host.
+                return Err(spec.wrong("only one host or archive allowed"));
+            }
+            // It is this source, whatever the options say.
+            (source.archives, source.host) = (None, None);
             source.option(spec, letter, place)?;
         }
+        source.check_window(spec)?;
         if let Some(instances) = instances {
             wanted.extend(instance_list(instances));
         }
@@ -363,7 +372,7 @@ impl Pmval {
         let window = self.opened.window;
         let archive = matches!(self.opened.context, Context::Archive(_));
         let mut samples = self.source.samples.map(i128::from);
-        if archive && samples.is_none() && !self.recorded && window.end != Timestamp::MAX {
+        if samples.is_none() && !self.recorded && window.end != Timestamp::MAX {
             samples = Some(samples_between(window.origin, window.end, step));
         }
         self.heading(samples, step)?;

@@ -318,9 +318,10 @@ fn fetches(expr: &Expr) -> bool {
     }
 }
 
-/// The left side, unless only the right one has values of metrics.
+/// The left side, unless only the right one has values of metrics, or more than one.
 fn fetching<'a>(left: &'a Expr, right: &'a Expr) -> &'a Expr {
-    if fetches(left) || !fetches(right) {
+    let single = left.shape.values <= 1 && right.shape.values > 1;
+    if !fetches(right) || (fetches(left) && !single) {
         left
     } else {
         right
@@ -478,8 +479,11 @@ fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val) -> Set {
         let mine = other.rows.iter().filter(|r| r.host == row.host);
         let same_shape = row.inst.is_some() && mine.clone().all(|r| r.inst.is_some());
         let found = partner(other, row).or_else(|| {
-            // Instances of different domains go together by their order.
-            same_shape.then(|| mine.clone().nth(at)).flatten()
+            // Instances of different domains go together by their order; a single one goes with all.
+            let only = mine.clone().count() == 1;
+            same_shape
+                .then(|| mine.clone().nth(if only { 0 } else { at }))
+                .flatten()
         });
         let empty = Vec::new();
         let values = found.map_or(&empty, |r| &r.values);

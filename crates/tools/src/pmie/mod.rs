@@ -8,6 +8,7 @@ mod lexer;
 mod listing;
 mod parser;
 mod run;
+mod shape;
 mod show;
 mod source;
 mod stats;
@@ -67,8 +68,8 @@ const SPEC: Spec = Spec {
         flag('X', "secret-applet", "run in secret applet mode (thin client)"),
         flag('x', "secret-agent", "run in secret agent mode (summary PMDA)"),
     ],
-    words_end_options: false,
-    source_in_words: false,
+    microseconds: true,
+    ..Spec::PLAIN
 };
 
 /// What the command line says.

@@ -130,7 +130,7 @@ impl<'a> Parser<'a> {
         Expr {
             id: self.ids,
             kind,
-            instances: self.sources.instances(&form),
+            shape: self.sources.shape(&form),
             height: below + 1,
             form,
         }

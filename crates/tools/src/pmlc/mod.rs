@@ -28,8 +28,8 @@ const SPEC: Spec = Spec {
         flag('z', "logzone", "set reporting timezone to local time for pmlogger"),
         HELP,
     ],
-    words_end_options: false,
     source_in_words: true,
+    ..Spec::PLAIN
 };
 
 const COMMANDS: &str = "\

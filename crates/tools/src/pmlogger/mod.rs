@@ -64,8 +64,7 @@ const SPEC: Spec = Spec {
         flag('y', "", "set timezone for times to local time rather than from PMCD host"),
         HELP,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    ..Spec::PLAIN
 };
 
 /// The note of a logger that executed itself anew.
