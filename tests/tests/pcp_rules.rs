@@ -139,3 +139,64 @@ k = hinv.ncpu * 3 + 2 / hinv.ncpu - 1;
     let own = listed(&format!("{} pmie", spile_tests::spile_path().display()));
     assert_eq!(own, theirs);
 }
+
+/// Values for other programs: an applet's lines are Debian's, an agent is sent descriptors and results as PCP's pmie sends them.
+#[test]
+fn programs_are_told_values_as_by_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie-embedded");
+    let archive = "archives/babylon.pmview_v2";
+    let source = ["-q", "-a", archive, "-t", "3", "-T", "+10"];
+    let rules = scratch.write(
+        "rules",
+        "a = kernel.all.cpu.user; disk.dev.total; hinv.ncpu > 1;\n\
+         b = disk.dev.total > 1; no.such > 1 -> print \"no\"; c = hinv.ncpu + 1;\n",
+    );
+    let rules = rules.to_str().expect("a path in UTF-8");
+    same_words("pmie", &[&source[..], &["-X", "-c", rules]].concat());
+    // Debian's program takes no name space for this but that of the host. Two numbers, by rules with such names.
+    let names = "root {\n hinv\n one 1:1:1\n two 1:1:2\n}\nhinv {\n ncpu PMID\n}\n";
+    let pmid = debian("pminfo", &["-m", "-a", archive, "hinv.ncpu"]).stdout;
+    let pmid = pmid
+        .trim()
+        .rsplit(' ')
+        .next()
+        .expect("a PMID")
+        .replace('.', ":");
+    let names = scratch.write("names", &names.replace("PMID", &pmid));
+    let rules = scratch.write("rules", "one = hinv.ncpu / 2; two = hinv.ncpu > 1000;\n");
+    let mut command = Command::new(spile_tests::spile_path());
+    command.args(["pmie", "-x", "-q", "-t", "3", "-T", "+4", "-a", archive]);
+    command.arg("-n").arg(names).arg("-c").arg(rules);
+    let output = command.current_dir(pcp_suite::suite()).output();
+    let sent = output.expect("pmie").stdout;
+    let word = |at: usize| {
+        let bytes = sent.get(at * 4..at * 4 + 4).expect("a word");
+        u32::from_be_bytes(bytes.try_into().expect("four bytes"))
+    };
+    let words: Vec<u32> = (0..sent.len() / 4).map(word).collect();
+    let none = u32::MAX;
+    // Length, DESC, from; PMID, DOUBLE, no domain, instantaneous, units: those of seconds where a metric is in it.
+    assert_eq!(
+        words[..16],
+        [
+            [32, 0x7005, 1, 0x40_0401, 5, none, 3, 0x3000],
+            [32, 0x7005, 1, 0x40_0402, 5, none, 3, 0]
+        ]
+        .concat()
+    );
+    // Length, RESULT, from; no time, two metrics, each with one value in a block.
+    let result = &words[words.len() - 22..];
+    assert_eq!(result[..8], [88, 0x7001, 1, 0, 0, 2, 0x40_0401, 1]);
+    let value = |at: usize| f64::from_bits(u64::from(result[at]) << 32 | u64::from(result[at + 1]));
+    let cpus = debian(
+        "pmval",
+        &["-a", archive, "-s", "1", "-U", archive, "hinv.ncpu"],
+    );
+    let cpus: f64 = cpus
+        .stdout
+        .split_whitespace()
+        .last()
+        .map_or(0.0, |n| n.parse().expect("a number"));
+    assert_eq!((result[16], result[19]), (0x0500_000c, 0x0500_000c));
+    assert_eq!((value(17), value(20)), (cpus / 2.0, 0.0));
+}

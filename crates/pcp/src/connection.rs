@@ -14,6 +14,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use crate::debug::pdus as trace;
 use crate::error::{Error, ErrorCode, Result};
+use crate::exchanged;
 use crate::pdu::{Cred, Features, HEADER_LEN, Header, Info, Pdu, attr};
 use crate::sasl::{ClientExchange, Mechanism};
 use crate::tls::TlsSettings;
@@ -480,6 +481,7 @@ impl Connection {
         let output = std::mem::take(&mut self.output);
         trace::sent(self.descriptor(), &output);
         let sent = self.stream.write_all(&output);
+        exchanged::sent(pdu.kind());
         self.output = output;
         Ok(sent?)
     }
@@ -497,6 +499,7 @@ impl Connection {
                     let frame = self.input.split_to(need).freeze();
                     trace::received(self.descriptor(), &frame);
                     let (_, pdu) = Pdu::decode(&frame)?;
+                    exchanged::received(pdu.kind());
                     if let Pdu::Error { code, info } = &pdu {
                         trace::error(*code, *info);
                     }

@@ -31,7 +31,7 @@ pub struct Spec {
     pub microseconds: bool,
     /// The names of `-n` are all shown of an archive, those that are not in it among them.
     pub whole_names: bool,
-    /// A live host is asked for its name.
+    /// A live host is asked for its name, and what zone times are shown in is said.
     pub names_host: bool,
 }
 

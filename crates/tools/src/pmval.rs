@@ -218,6 +218,9 @@ impl Pmval {
             wanted.extend(instance_list(instances));
         }
         let source = source.with_environment(spec)?;
+        if delay && source.archives.is_none() {
+            return Err(spec.wrong("delay can only be used with archives"));
+        }
         let mut opened = source.open(spec)?;
         if let Some(note) = opened.note.as_ref().filter(|_| !json) {
             println!("{note}");
@@ -237,7 +240,7 @@ impl Pmval {
             .desc(pmid)
             .map_err(|e| failed("pmLookupDesc", e.code()))?;
         if let Some(text) = filter {
-            let atom = Atom::parse(&text, desc.ty).map_err(|e| failed("pmStore", e))?;
+            let atom = Atom::String(text.as_str().into());
             let values = pcp::Fetched {
                 time: Timestamp::ZERO,
                 sets: vec![pcp::ValueSet::new(
@@ -249,7 +252,7 @@ impl Pmval {
                 )],
             };
             let stored = opened.context.store(&values);
-            stored.map_err(|e| failed("pmStore", e.code()))?;
+            stored.map_err(|e| failed(&format!("store value \"{text}\" failed"), e.code()))?;
         }
         if tool == "pmevent" && !wanted.is_empty() && desc.indom.is_null() {
             return Err(Refusal::Failed(format!(

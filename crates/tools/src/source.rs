@@ -114,13 +114,8 @@ impl Source {
                 self.colour = value.parse().map_err(|()| spec.wrong(what))?;
             }
             'K' => {
-                let failed = |what| spec.wrong(format!("pmSpecLocalPMDA failed: {what} in spec"));
-                match value.split_once(',') {
-                    Some(("add" | "del", "")) => return Err(failed("missing domain")),
-                    Some(("add" | "del" | "clear", _)) => {}
-                    None if value == "clear" => {}
-                    _ => return Err(failed("bad op")),
-                }
+                crate::local::check(&self.agents, value)
+                    .map_err(|what| spec.wrong(format!("pmSpecLocalPMDA failed: {what}")))?;
                 self.agents.push(value.to_owned());
             }
             's' => {
@@ -162,7 +157,9 @@ impl Source {
     /// Why they do not.
     pub fn check_window(&mut self, spec: &Spec) -> Result<(), Refusal> {
         let named = self.archives.is_some() || self.host.is_some() || self.local;
-        if self.host_zone && !named && !spec.live_windows && !spec.source_in_words {
+        let elsewhere = self.archives.is_some() || self.host.is_some();
+        let free = spec.live_windows || spec.source_in_words && !self.local;
+        if self.host_zone && !elsewhere && !free {
             return Err(spec.wrong("use of timezone from metric source requires a source"));
         }
         if self.window.origin.is_some() && !named {
@@ -257,7 +254,7 @@ impl Source {
                 span.1 = Timestamp::MAX;
             }
         }
-        self.derive(tool, &mut context)?;
+        self.derive(tool, &mut context);
         // Tools that say nothing of the host do not ask for its name.
         let hostname = match &context {
             Context::Host(_) if !self.local && (spec.names_host || self.host_zone) => {
@@ -266,7 +263,10 @@ impl Source {
             _ => hostname,
         };
         let zone = self.zone(&mut context);
-        let note = if self.host_zone {
+        let silent = matches!(context, Context::Host(_)) && !spec.names_host;
+        let note = if silent {
+            None
+        } else if self.host_zone {
             let from = if self.archives.is_some() {
                 " from archive"
             } else {
@@ -376,7 +376,7 @@ impl Source {
     }
 
     /// Adds the derived metrics that are configured, and those of `-c`.
-    fn derive(&self, tool: &str, context: &mut Context) -> Result<(), Refusal> {
+    fn derive(&self, tool: &str, context: &mut Context) {
         let load = || {
             let (mut metrics, mut said) = DerivedMetrics::configured();
             for path in &self.derived {
@@ -395,10 +395,7 @@ impl Source {
             false => pcp::debug::quietly(load),
         };
         eprint!("{}", said.concat());
-        context
-            .use_derived(&metrics)
-            .map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?;
-        Ok(())
+        context.use_derived(&metrics);
     }
 }
 

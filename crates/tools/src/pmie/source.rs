@@ -147,7 +147,7 @@ impl Sources {
 
     fn derive(&mut self, context: &mut Context) {
         // What can't be had is said of each expression that wants it.
-        let _ = context.use_derived(&self.derived);
+        context.use_derived(&self.derived);
     }
 
     /// The name of the default host.
@@ -157,11 +157,10 @@ impl Sources {
     }
 
     /// The time zone of the default host.
-    pub fn live_zone(&mut self) -> Option<(String, String)> {
+    pub fn live_zone(&mut self) -> Option<String> {
         let at = self.host_of(None)?;
         let host = self.hosts.get_mut(at)?;
-        let zone = string(host.context.as_mut()?, "pmcd.timezone")?;
-        Some((zone, host.name.clone()))
+        string(host.context.as_mut()?, "pmcd.timezone")
     }
 
     /// What values are of, in the language of rules: a metric, its hosts and its instances.
@@ -457,6 +456,18 @@ impl Sources {
     }
 }
 
+/// Units of the same dimensions in bytes, seconds and events.
+fn canonical(units: Units) -> Units {
+    Units::new(
+        units.dim_space,
+        units.dim_time,
+        units.dim_count,
+        0,
+        pcp::TIME_SEC,
+        0,
+    )
+}
+
 /// One string of pmcd's.
 fn string(context: &mut Context, name: &str) -> Option<String> {
     let pmid = context.lookup_name(name).ok()?;
@@ -525,15 +536,7 @@ impl Host {
 impl Metric {
     fn describe(&mut self, desc: Desc) {
         let units = desc.units;
-        let canonical = Units::new(
-            units.dim_space,
-            units.dim_time,
-            units.dim_count,
-            0,
-            pcp::TIME_SEC,
-            0,
-        );
-        self.factor = units.conversion(canonical).unwrap_or(1.0);
+        self.factor = units.conversion(canonical(units)).unwrap_or(1.0);
         self.desc = Some(desc);
     }
 
@@ -577,6 +580,12 @@ impl Metric {
             return 1;
         }
         self.instance_count().unwrap_or(1).max(1)
+    }
+
+    /// The units of its numbers: bytes, seconds and events to the powers of the metric's own.
+    pub fn units(&self) -> Units {
+        let own = self.desc.map_or(Units::default(), |desc| desc.units);
+        canonical(own)
     }
 
     /// Whether values are turned into rates.
