@@ -11,7 +11,8 @@ use pcp::{
 };
 
 use super::ast::{Body, Expr, Form, Kind, Operator, Statement};
-use super::eval::{Evaluator, Val, shown};
+use super::eval::Evaluator;
+use super::set::{Val, shown};
 use super::source::{Metric, Sources};
 
 /// What kind of program values are for.

@@ -9,6 +9,7 @@ mod lexer;
 mod listing;
 mod parser;
 mod run;
+mod set;
 mod shape;
 mod show;
 mod source;

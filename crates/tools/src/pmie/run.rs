@@ -10,7 +10,8 @@ use pcp::{Timestamp, debug};
 use super::action::Actor;
 use super::ast::{Body, Expr, Form, Kind, Statement};
 use super::embedded::{self, Agent};
-use super::eval::{Binding, Evaluator, Set, Val, shown};
+use super::eval::{Binding, Evaluator};
+use super::set::{Set, Val, shown};
 use super::source::Sources;
 use super::stats::{Counts, Stats};
 

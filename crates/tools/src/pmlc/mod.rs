@@ -1,5 +1,6 @@
 //! `pmlc`: asks and tells running loggers what they log (pmlc(1)).
 
+mod columns;
 pub(crate) mod command;
 mod link;
 mod session;
