@@ -154,16 +154,13 @@ fn programs_are_told_values_as_by_debian_s_pmie() {
     let rules = rules.to_str().expect("a path in UTF-8");
     same_words("pmie", &[&source[..], &["-X", "-c", rules]].concat());
     // Debian's program takes no name space for this but that of the host. Two numbers, by rules with such names.
-    let names = "root {\n hinv\n one 1:1:1\n two 1:1:2\n}\nhinv {\n ncpu PMID\n}\n";
-    let pmid = debian("pminfo", &["-m", "-a", archive, "hinv.ncpu"]).stdout;
-    let pmid = pmid
-        .trim()
-        .rsplit(' ')
-        .next()
-        .expect("a PMID")
-        .replace('.', ":");
-    let names = scratch.write("names", &names.replace("PMID", &pmid));
-    let rules = scratch.write("rules", "one = hinv.ncpu / 2; two = hinv.ncpu > 1000;\n");
+    let metric = "mem.freemem";
+    let names = "root {\n mem\n one 1:1:1\n two 1:1:2\n}\nmem {\n freemem PMID\n}\n";
+    let pmid = debian("pminfo", &["-m", "-a", archive, metric]).stdout;
+    let pmid = pmid.trim().rsplit(' ').next().expect("a PMID");
+    let names = scratch.write("names", &names.replace("PMID", &pmid.replace('.', ":")));
+    let rules = format!("one = {metric} / 2; two = {metric} < 0;\n");
+    let rules = scratch.write("rules", &rules);
     let mut command = Command::new(spile_tests::spile_path());
     command.args(["pmie", "-x", "-q", "-t", "3", "-T", "+4", "-a", archive]);
     command.arg("-n").arg(names).arg("-c").arg(rules);
@@ -175,11 +172,11 @@ fn programs_are_told_values_as_by_debian_s_pmie() {
     };
     let words: Vec<u32> = (0..sent.len() / 4).map(word).collect();
     let none = u32::MAX;
-    // Length, DESC, from; PMID, DOUBLE, no domain, instantaneous, units: those of seconds where a metric is in it.
+    // Length, DESC, from; PMID, DOUBLE, no domain, instantaneous, units: bytes for what is in Kbyte; of a truth none.
     assert_eq!(
         words[..16],
         [
-            [32, 0x7005, 1, 0x40_0401, 5, none, 3, 0x3000],
+            [32, 0x7005, 1, 0x40_0401, 5, none, 3, 0x1000_3000],
             [32, 0x7005, 1, 0x40_0402, 5, none, 3, 0]
         ]
         .concat()
@@ -188,15 +185,10 @@ fn programs_are_told_values_as_by_debian_s_pmie() {
     let result = &words[words.len() - 22..];
     assert_eq!(result[..8], [88, 0x7001, 1, 0, 0, 2, 0x40_0401, 1]);
     let value = |at: usize| f64::from_bits(u64::from(result[at]) << 32 | u64::from(result[at + 1]));
-    let cpus = debian(
-        "pmval",
-        &["-a", archive, "-s", "1", "-U", archive, "hinv.ncpu"],
-    );
-    let cpus: f64 = cpus
-        .stdout
-        .split_whitespace()
-        .last()
-        .map_or(0.0, |n| n.parse().expect("a number"));
+    let args = ["-a", archive, "-t", "3", "-s", "2", "-w", "12", metric];
+    let shown = debian("pmval", &args).stdout;
+    let last = shown.split_whitespace().last().expect("a value");
+    let kbytes: f64 = last.parse().expect("a number");
     assert_eq!((result[16], result[19]), (0x0500_000c, 0x0500_000c));
-    assert_eq!((value(17), value(20)), (cpus / 2.0, 0.0));
+    assert_eq!((value(17), value(20)), (kbytes * 512.0, 0.0));
 }

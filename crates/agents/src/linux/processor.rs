@@ -399,6 +399,10 @@ pub fn cpu_state(system: &mut System) -> Rows {
             }
             row.set("frequency_scaling_count", count);
             row.set("frequency_scaling_time", time);
+        } else {
+            // Drivers that do not count times tell how fast it is now.
+            let khz = system.number(&format!("{scaling}/scaling_cur_freq"));
+            row.set_some("frequency_scaling_count", khz.map(|khz| khz / 1000));
         }
         for limit in ["max", "min"] {
             let khz = system.number(&format!("{scaling}/scaling_{limit}_freq"));
