@@ -563,7 +563,13 @@ fn plt(index: usize, candidate: &Candidate, prefix: &str, name: &str, returns: b
         }
     };
     let entries = binary.plt_entries();
-    let found = entries.iter().filter(|entry| glob.matches(&entry.name));
+    // As stap has it, patterns stand for entries of `.plt` alone; some linkers make no others than those of `.plt.got`,
+    // where every program has one.
+    let are_all = entries.len() > 1 && entries.iter().all(|entry| entry.of_pointer);
+    let by_name = are_all || !Glob::has_wildcard(name);
+    let found = entries
+        .iter()
+        .filter(|entry| (by_name || !entry.of_pointer) && glob.matches(&entry.name));
     found
         .map(|entry| Site {
             candidate: index,
