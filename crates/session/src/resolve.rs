@@ -9,6 +9,7 @@ use inject::FileIdentity;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use symbols::neighbours::LoadedTogether;
 use symbols::{Binary, FunctionKind, Glob, ImageAddr, MissingLine, SdtMark};
 
 /// A program or shared library that probes may be in.
@@ -181,6 +182,12 @@ impl Scope {
                 .filter_map(|library| Candidate::open(library, true).ok()),
         );
         Ok(Scope { candidates })
+    }
+
+    /// Makes the modules known to each other for as long as the result lives.
+    pub fn acquaint(&self) -> Arc<LoadedTogether> {
+        let modules = self.candidates.iter().map(|c| Arc::clone(&c.binary));
+        LoadedTogether::acquaint(modules.collect())
     }
 
     fn program(&self) -> Option<&Candidate> {

@@ -383,6 +383,7 @@ fn returns_into(
         match cases.iter_mut().find(|case| case.value == value) {
             Some(case) => case.places.push(*place),
             None => cases.push(CallerCase {
+                module: None,
                 places: vec![*place],
                 condition: None,
                 value,

@@ -34,7 +34,7 @@ pub use frame::CallerFrame;
 pub use function_list::{FunctionList, FunctionQuery, Listable, ListedFunction};
 pub use layout::{Keyword, Member, MemberOffset, MemberRole, OBJECT, Type, TypeKind, Variant};
 pub use statements::{LineSet, MissingLine, Statement, Statements};
-pub use term::{CallerCase, Operator, Term};
+pub use term::{CallerCase, Elsewhere, Operator, Term};
 
 pub(crate) use frame::{from_eh_frame, in_order};
 pub(crate) use function_index::FunctionIndex;
