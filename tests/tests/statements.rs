@@ -397,3 +397,22 @@ fn a_range_of_lines_takes_no_longer_for_large_numbers() {
         .collect();
     assert_eq!(lines, ["5", "6", "2000000000", "2000000001", "2000000002"]);
 }
+
+#[test]
+fn all_lines_of_a_function_do_not_end_where_an_earlier_function_follows() {
+    let scratch = Scratch::new("followed");
+    let source = r#"
+__attribute__((section(".text.aaa"))) int early(int a) { return a + 1; }
+int main(int argc, char **argv) {
+  int r = early(argc);
+  return r == 100;
+}"#;
+    // Without optimisation functions stand one right behind the other, those of the other section last.
+    let program = scratch.compile("followed.c", source, &["-O0", "-g"]);
+    let listed = list(
+        &program.to_string_lossy(),
+        "-l",
+        "statement(\"main@followed.c:*\")",
+    );
+    assert_eq!(listed.len(), 4, "{listed:?}");
+}

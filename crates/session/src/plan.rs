@@ -493,6 +493,7 @@ impl<'p> Plan<'p> {
             let key = (index, program, candidate.identity);
             self.found.insert(key, Vec::new());
         }
+        let _together = scope.acquaint();
         let mut failure = None;
         // One reader of a file's debugging information for all its sites.
         let infos: Vec<SharedInfo<'_>> = scope

@@ -82,6 +82,10 @@ impl Spelling<'_> {
                 }
             }
             S::Image(address) => Term::Image(address.0.wrapping_sub(self.pc.0).cast_signed()),
+            S::Module { module, address } => Term::Module {
+                fingerprint: module.fingerprint,
+                offset: address.0.wrapping_sub(module.lowest.0).cast_signed(),
+            },
             S::ThreadPointer => Term::Thread,
             S::ThreadLocal(offset) => {
                 let address = self
@@ -116,9 +120,11 @@ impl Spelling<'_> {
                     .map(|case| {
                         let places = case.places.iter();
                         let condition = case.condition.as_ref();
+                        let start = case.module.map_or(self.pc, |module| module.lowest);
                         Ok(CallerCase {
+                            module: case.module.map(|module| module.fingerprint),
                             places: places
-                                .map(|at| at.0.wrapping_sub(self.pc.0).cast_signed())
+                                .map(|at| at.0.wrapping_sub(start.0).cast_signed())
                                 .collect(),
                             condition: condition
                                 .map(|c| self.substituted(c, object))

@@ -17,6 +17,9 @@ use crate::operations::Operations;
 /// Why a value is not available of which only what it was at the function's entry is known.
 pub(crate) const ENTRY_VALUE_ONLY: &str = "only its value at the function's entry is known";
 
+/// Why a value is not available that is the result of floating-point arithmetic.
+pub(crate) const FLOATS: &str = "its location needs floating-point arithmetic";
+
 /// Expressions longer than this are taken for damage.
 const OPERATION_LIMIT: usize = 1000;
 /// Deeper calls of expressions from expressions are taken for damage.
@@ -240,7 +243,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
 
     fn without_floats(&self) -> Result<(), String> {
         match self.has_floats {
-            true => Err("its location needs floating-point arithmetic".into()),
+            true => Err(FLOATS.into()),
             false => Ok(()),
         }
     }

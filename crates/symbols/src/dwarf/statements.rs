@@ -205,8 +205,10 @@ impl Search<'_> {
         let Some(start) = table.own_line(function.entry.0, &rows.path) else {
             return;
         };
+        // What stands behind the function may be of an earlier line, and says nothing then.
         let end = table
             .own_line(function.first_end.0, &rows.path)
+            .filter(|end| start <= *end)
             .unwrap_or(u64::MAX);
         for (line, address) in rows.lines(function) {
             if (start..=end).contains(&line) && self.used.insert(address) {
