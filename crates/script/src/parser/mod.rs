@@ -60,6 +60,7 @@ pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parse
     let mut parser = Parser {
         tokens: Preprocessor::new(expander, &options.environment),
         next: None,
+        looked: false,
         last: None,
         privileged: options.is_tapset || options.guru,
         file: File {
@@ -89,7 +90,9 @@ type Parse<T> = Result<T, ParseError>;
 struct Parser<'a> {
     tokens: Preprocessor<'a>,
     next: Option<Token>,
-    /// The token that was last looked at, which is what stap's messages name.
+    /// Whether `next`, or the end of the text, is what was looked at last.
+    looked: bool,
+    /// The token that was looked at before.
     last: Option<Token>,
     privileged: bool,
     file: File,
@@ -126,7 +129,7 @@ impl Parser<'_> {
     }
 
     fn report(&mut self, error: ParseError) {
-        let diagnostic = error.diagnostic(self.last.as_ref(), &self.source_name);
+        let diagnostic = error.diagnostic(self.last(), &self.source_name);
         self.diagnostics.push(diagnostic);
     }
 
@@ -145,7 +148,7 @@ impl Parser<'_> {
                     if starts {
                         return;
                     }
-                    self.next = None;
+                    self.skip();
                 }
                 Err(error) if error.is_junk() => {}
                 Err(error) => self.report(error),
@@ -155,7 +158,7 @@ impl Parser<'_> {
 
     /// An error about what is next; at the end of the text that is what is said.
     fn wrong(&self, message: &str) -> ParseError {
-        ParseError::saw(match self.last {
+        ParseError::saw(match self.last() {
             Some(_) => message,
             None => "unexpected end-of-file",
         })
@@ -163,7 +166,7 @@ impl Parser<'_> {
 
     /// The same where stap has taken the token by then: parsing goes on behind it, whatever it is.
     fn wrong_and_gone(&mut self, message: &str) -> ParseError {
-        self.next = None;
+        self.skip();
         self.wrong(message)
     }
 
@@ -176,15 +179,15 @@ impl Parser<'_> {
         match (token.kind, &*token.text) {
             (TokenKind::Keyword, "probe") => self.probe()?,
             (TokenKind::Keyword, "global") => {
-                self.next = None;
+                self.skip();
                 self.globals(false)?;
             }
             (TokenKind::Keyword, "function") => {
-                self.next = None;
+                self.skip();
                 self.function(false)?;
             }
             (TokenKind::Keyword, "private") => {
-                self.next = None;
+                self.skip();
                 self.private()?;
             }
             (TokenKind::Embedded, _) => {
@@ -192,7 +195,7 @@ impl Parser<'_> {
                 self.file.embeds.push(code);
             }
             _ => {
-                self.next = None;
+                self.skip();
                 return Err(ParseError::saw(
                     "expected 'probe', 'global', 'private', 'function', or '%{'",
                 ));
@@ -201,13 +204,35 @@ impl Parser<'_> {
         Ok(true)
     }
 
+    /// The token that was last looked at, which is what stap's messages name.
+    fn last(&self) -> Option<&Token> {
+        match self.looked {
+            true => self.next.as_ref(),
+            false => self.last.as_ref(),
+        }
+    }
+
     /// The next token, not consumed.
-    fn peek(&mut self) -> Parse<Option<Token>> {
+    fn look(&mut self) -> Parse<Option<&Token>> {
         if self.next.is_none() {
             self.next = self.tokens.next_token()?;
         }
-        self.last.clone_from(&self.next);
-        Ok(self.next.clone())
+        self.looked = true;
+        Ok(self.next.as_ref())
+    }
+
+    /// The same, to be kept.
+    fn peek(&mut self) -> Parse<Option<Token>> {
+        Ok(self.look()?.cloned())
+    }
+
+    /// Consumes the token that was looked at.
+    fn skip(&mut self) {
+        let token = self.next.take();
+        if self.looked {
+            self.last = token;
+            self.looked = false;
+        }
     }
 
     /// The next token, consumed.
@@ -218,22 +243,23 @@ impl Parser<'_> {
         };
         let token = token.ok_or_else(|| ParseError::saw("unexpected end-of-file"))?;
         self.last = Some(token.clone());
+        self.looked = false;
         Ok(token)
     }
 
     fn peek_is(&mut self, op: &str) -> Parse<bool> {
-        Ok(self.peek()?.is_some_and(|t| t.is_op(op)))
+        Ok(self.look()?.is_some_and(|t| t.is_op(op)))
     }
 
     fn peek_keyword(&mut self, word: &str) -> Parse<bool> {
-        Ok(self.peek()?.is_some_and(|t| t.is_keyword(word)))
+        Ok(self.look()?.is_some_and(|t| t.is_keyword(word)))
     }
 
     /// Consumes this operator if it is next.
     fn accept(&mut self, op: &str) -> Parse<bool> {
         let found = self.peek_is(op)?;
         if found {
-            self.next = None;
+            self.skip();
         }
         Ok(found)
     }
@@ -265,7 +291,7 @@ impl Parser<'_> {
     /// A number with an optional minus sign.
     fn expect_number(&mut self) -> Parse<i64> {
         let negative = self.accept("-")?;
-        self.peek()?;
+        self.look()?;
         let token = self.next()?;
         if token.kind != TokenKind::Number {
             return Err(ParseError::saw("expected number"));
@@ -286,10 +312,14 @@ impl Parser<'_> {
     fn string_rest(&mut self, token: Token) -> Parse<(Vec<u8>, Span)> {
         let mut bytes = decode_escapes(&token.text);
         let mut span = token.span;
-        while let Some(more) = self.peek()?.filter(|t| t.kind == TokenKind::String) {
+        while let Some(more) = self
+            .look()?
+            .filter(|t| t.kind == TokenKind::String)
+            .cloned()
+        {
             bytes.extend(decode_escapes(&more.text));
             span = span.to(more.span);
-            self.next = None;
+            self.skip();
         }
         Ok((bytes, span))
     }
@@ -305,7 +335,7 @@ impl Parser<'_> {
         let negative = first.is_op("-");
         let token = match negative {
             true => {
-                self.peek()?;
+                self.look()?;
                 self.next()?
             }
             false => first.clone(),
@@ -334,7 +364,7 @@ impl Parser<'_> {
     /// Runs a part of the grammar that may contain itself.
     fn nested<T>(&mut self, part: impl FnOnce(&mut Self) -> Parse<T>) -> Parse<T> {
         if self.depth >= MAX_DEPTH {
-            self.peek()?;
+            self.look()?;
             return Err(ParseError::saw("nesting too deep"));
         }
         self.depth += 1;

@@ -9,6 +9,7 @@ use crate::format::Format;
 use crate::intrinsics::Intrinsic;
 pub use crate::ir::{FunctionId, GlobalId, LocalId};
 use crate::span::{FileId, Span};
+use crate::unparse::point_to_string;
 
 /// A type in the course of inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -183,6 +184,26 @@ pub struct Point {
     pub condition: Option<Expr>,
     /// The same as written, of all levels.
     pub conditions: Vec<ast::Expr>,
+}
+
+impl Point {
+    /// Whether its handler runs when a function returns.
+    pub fn is_return(&self) -> bool {
+        let components = &self.point.components;
+        let first = components.first().map(|c| c.name.text.as_str());
+        first == Some("process") && components.iter().any(|c| c.name.text == "return")
+    }
+
+    /// As stap names a probe of which a handler is wrong.
+    pub fn origin(&self) -> String {
+        match self.via.first() {
+            Some(step) => {
+                let used = point_to_string(&step.used);
+                format!("{used} from: {used}")
+            }
+            None => point_to_string(&self.point),
+        }
+    }
 }
 
 /// A level of alias expansion.

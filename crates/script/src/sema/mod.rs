@@ -61,6 +61,8 @@ pub struct Analysis {
     pub translated: bool,
     /// Everything found.
     pub diagnostics: Vec<Diagnostic>,
+    /// How many of these stood before anything was dropped from the program.
+    pub resolved: usize,
 }
 
 /// Runs the passes.
@@ -72,11 +74,13 @@ pub fn analyse(request: Request, sources: &mut SourceMap, library: &mut Library)
         Some((p, e)) if report.errors() == 0 => (Some(p), Some(e)),
         _ => (None, None),
     };
+    let (diagnostics, resolved) = report.finish(sources);
     Analysis {
         program,
         elaborated,
         translated,
-        diagnostics: report.finish(sources),
+        diagnostics,
+        resolved,
     }
 }
 
@@ -113,9 +117,12 @@ fn passes(
     if report.errors() > 0 {
         return None;
     }
+    report.names_are_resolved();
     if request.optimize {
         elide::fold_in_processes(&mut hir, &in_process);
     }
+    // Statements that are never reached, and go, tell types, too.
+    autocast::settle(&mut hir);
     let elision = elide::Elision {
         hir: &mut hir,
         sources,
@@ -131,6 +138,9 @@ fn passes(
         return None;
     }
     autocast::settle(&mut hir);
+    if !request.guru {
+        autocast::refuse_writes(&hir, report);
+    }
     types::infer(&mut hir, report);
     elide::cut_overloads(&mut hir);
     let needs = statistics::collect(&hir, report);
@@ -171,7 +181,12 @@ fn passes(
             .iter()
             .any(|f| matches!(f.code, hir::Code::Embedded(..)))
     {
-        return Some((ir::Program::default(), elaborated));
+        // For messages about its points.
+        let program = ir::Program {
+            sources: sources.clone(),
+            ..ir::Program::default()
+        };
+        return Some((program, elaborated));
     }
     let mut program = lower::lower(&hir, &needs, sources);
     program.guru = request.guru;

@@ -74,11 +74,15 @@ impl Resolver<'_> {
                         e.kind,
                         ast::ExprKind::Target { .. } | ast::ExprKind::AtVar { .. }
                     );
+                // Whether that is a target expression is known when its operand's type is.
+                let is_certain = !matches!(e.kind, ast::ExprKind::Autocast { .. });
                 if !self.guru && !absent && !self.is_dead && !self.is_conditional {
-                    self.report.error(
-                        "write to target variable not permitted; need stap -g",
-                        e.span,
-                    );
+                    if is_certain {
+                        self.report.error(
+                            "write to target variable not permitted; need stap -g",
+                            e.span,
+                        );
+                    }
                 } else if self.guru && !absent && !self.is_dead {
                     self.writable(operator, is_plain, e);
                 }
@@ -251,17 +255,18 @@ impl Resolver<'_> {
                 address_of,
             } => {
                 if scope.returns && !matches!(name.as_str(), "$return" | "$$return") {
+                    let shown = crate::unparse::expr_to_string(e);
                     let message = format!(
-                        "confusing usage, value is captured as @entry({name}) in .return probe [man stapprobes] RETURN PROBES"
+                        "confusing usage, value is captured as @entry({shown}) in .return probe [man stapprobes] RETURN PROBES"
                     );
                     self.report.warning(message, e.span);
                 }
-                self.target(
-                    TargetBase::Variable(name.clone()),
-                    steps,
-                    *address_of,
-                    scope,
-                )
+                // What is an index of it has been told of with it.
+                let returns = std::mem::replace(&mut scope.returns, false);
+                let base = TargetBase::Variable(name.clone());
+                let target = self.target(base, steps, *address_of, scope);
+                scope.returns = returns;
+                target
             }
             A::AtVar {
                 name,
@@ -332,7 +337,7 @@ impl Resolver<'_> {
                     ExprKind::Long(0)
                 }
             },
-            A::Entry(a) => self.entry(a, e.span, scope),
+            A::Entry(a) => self.entry(a, scope),
             A::Perf(counter) => {
                 match scope.targets {
                     Targets::Allowed => {
@@ -439,17 +444,10 @@ impl Resolver<'_> {
     }
 
     /// `@entry(a)`: evaluated when the function is entered, by another handler, which has locals of its own.
-    fn entry(&mut self, a: &ast::Expr, span: Span, scope: &Scope) -> ExprKind {
-        if !scope.returns {
-            self.report.error(
-                "internal error: @entry is only valid in .return probes",
-                span,
-            );
-            return ExprKind::Long(0);
-        }
+    fn entry(&mut self, a: &ast::Expr, scope: &Scope) -> ExprKind {
         let mut own = Scope::new(scope.targets);
         let inner = self.boxed(a, &mut own);
-        if let Some(local) = own.locals.first() {
+        if let Some(local) = own.locals.first().filter(|_| scope.returns) {
             self.report.error("unresolved type ", local.span);
             return ExprKind::Long(0);
         }

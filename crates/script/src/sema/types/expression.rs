@@ -108,13 +108,15 @@ impl Types<'_> {
                 return;
             }
             ExprKind::Target(t) => match self.target(t, span) {
-                Ty::Unknown => {
-                    self.unresolved(span);
-                    return;
-                }
+                // Whoever needs its type says that it is missing.
+                Ty::Unknown => return,
                 ty => ty,
             },
             ExprKind::Entry(inner) => {
+                if !self.is_return {
+                    self.entry_elsewhere(span);
+                    return;
+                }
                 self.expr(inner, want);
                 e.ty = inner.ty;
                 return;
@@ -172,9 +174,11 @@ impl Types<'_> {
                     let before = self.report.errors();
                     self.hinted(arg, expected);
                     if self.report.errors() > before {
+                        self.missing(arg);
                         self.refused.insert(arg.span);
                         continue;
                     }
+                    self.missing(arg);
                 }
                 if arg.ty == Ty::Stats {
                     self.invalid_stats(arg.span);
@@ -378,6 +382,7 @@ impl Types<'_> {
         let mut unresolved = false;
         for a in &mut p.args {
             self.expr(a, Ty::Unknown);
+            self.missing(a);
             unresolved |= a.ty == Ty::Unknown;
             if p.form.char && a.ty == Ty::String {
                 self.report
