@@ -108,6 +108,7 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
         out.empty |= parsed.empty;
         out.stripped |= parsed.stripped;
         out.diagnostics.extend(parsed.diagnostics);
+        sources.add_expansions(parsed.expansions);
         out.files.push(parsed.file);
     }
     let failed = out.empty || out.diagnostics.iter().any(Diagnostic::is_error);

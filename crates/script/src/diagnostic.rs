@@ -50,6 +50,20 @@ impl Mention {
         Mention::new(TokenKind::Identifier, text, span)
     }
 
+    /// The same with the macro invocation that it came from, and those that this came from.
+    pub fn expanded(mut self, mut outer: Option<&Token>) -> Self {
+        // A macro that invokes itself without end would fill the screen.
+        while let Some(invocation) = outer.filter(|_| self.expansions.len() < EXPANSIONS) {
+            self.expansions.push(Mention::new(
+                invocation.kind,
+                &*invocation.text,
+                invocation.span,
+            ));
+            outer = invocation.expansion.as_deref();
+        }
+        self
+    }
+
     /// `identifier 'foo' at FILE:1:15`, as stap writes it.
     pub fn describe(&self, sources: &SourceMap) -> String {
         self.describe_after(sources, None, Colors::default())
@@ -72,21 +86,7 @@ impl Mention {
 
 impl From<&Token> for Mention {
     fn from(token: &Token) -> Self {
-        let mut expansions = Vec::new();
-        let mut outer = token.expansion.as_deref();
-        // A macro that invokes itself without end would fill the screen.
-        while let Some(invocation) = outer.filter(|_| expansions.len() < EXPANSIONS) {
-            expansions.push(Mention::new(
-                invocation.kind,
-                &*invocation.text,
-                invocation.span,
-            ));
-            outer = invocation.expansion.as_deref();
-        }
-        Mention {
-            expansions,
-            ..Mention::new(token.kind, &*token.text, token.span)
-        }
+        Mention::new(token.kind, &*token.text, token.span).expanded(token.expansion.as_deref())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, ParseError};
 use crate::lexer::Lexer;
 use crate::macros::{Expander, MacroLibrary};
 use crate::preprocess::{Environment, Preprocessor};
-use crate::span::{FileId, SourceMap, Span};
+use crate::span::{Expansions, FileId, SourceMap, Span};
 use crate::token::{Token, TokenKind, decode_escapes, number_value};
 
 /// Statements, expressions and brace groups within each other.
@@ -50,6 +50,8 @@ pub struct Parsed {
     pub empty: bool,
     /// Nothing was left, and there was something before.
     pub stripped: bool,
+    /// Which tokens of the user's texts came from macros.
+    pub expansions: Expansions,
 }
 
 /// Parses a text.
@@ -62,6 +64,8 @@ pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parse
         next: None,
         looked: false,
         last: None,
+        expansions: Expansions::new(),
+        is_tapset: options.is_tapset,
         privileged: options.is_tapset || options.guru,
         file: File {
             id: file,
@@ -80,6 +84,7 @@ pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parse
         stripped: empty && !matches!(text().next_token(), Ok(None)),
         used_args: parser.tokens.used_args().to_vec(),
         file: parser.file,
+        expansions: parser.expansions,
         diagnostics: parser.diagnostics,
         empty,
     }
@@ -94,6 +99,8 @@ struct Parser<'a> {
     looked: bool,
     /// The token that was looked at before.
     last: Option<Token>,
+    expansions: Expansions,
+    is_tapset: bool,
     privileged: bool,
     file: File,
     global_names: HashSet<String>,
@@ -212,10 +219,22 @@ impl Parser<'_> {
         }
     }
 
+    fn read(&mut self) -> Parse<Option<Token>> {
+        let token = self.tokens.next_token()?;
+        if let Some(token) = token.as_ref().filter(|_| !self.is_tapset)
+            && let Some(invocation) = &token.expansion
+        {
+            let place = (token.span.file, token.span.start);
+            let known = self.expansions.entry(place);
+            known.or_insert_with(|| invocation.clone());
+        }
+        Ok(token)
+    }
+
     /// The next token, not consumed.
     fn look(&mut self) -> Parse<Option<&Token>> {
         if self.next.is_none() {
-            self.next = self.tokens.next_token()?;
+            self.next = self.read()?;
         }
         self.looked = true;
         Ok(self.next.as_ref())
@@ -239,7 +258,7 @@ impl Parser<'_> {
     fn next(&mut self) -> Parse<Token> {
         let token = match self.next.take() {
             Some(token) => Some(token),
-            None => self.tokens.next_token()?,
+            None => self.read()?,
         };
         let token = token.ok_or_else(|| ParseError::saw("unexpected end-of-file"))?;
         self.last = Some(token.clone());

@@ -104,9 +104,12 @@ impl Parser<'_> {
                 span,
             });
             if form.delimiter {
-                // At least two arguments follow; stap takes what stands before each of them for the comma.
+                // At least two arguments follow; stap takes a bracket before each of them for the comma.
                 for _ in 0..2 {
-                    self.next()?;
+                    let comma = self.next()?;
+                    if !comma.is_op(",") && !comma.is_op(")") {
+                        return Err(ParseError::saw("expected one of ', )'"));
+                    }
                     arguments.push(self.expression()?);
                     height = height.max(self.height);
                 }
@@ -179,7 +182,12 @@ impl Parser<'_> {
 
     /// `[i]` behind a histogram, the bracket consumed.
     fn bucket(&mut self, histogram: Expr) -> Parse<Expr> {
-        let indexes = self.index_list(INDEX_END)?;
+        let indexes = vec![Some(self.expression()?)];
+        self.expect("]")?;
+        self.buckets(histogram, indexes)
+    }
+
+    fn buckets(&mut self, histogram: Expr, indexes: Vec<Option<Expr>>) -> Parse<Expr> {
         self.grow(self.height + 1)?;
         Ok(Expr {
             span: histogram.span,
@@ -228,7 +236,8 @@ impl Parser<'_> {
                         word,
                     ));
                 }
-                return self.bucket(histogram);
+                let indexes = self.index_list(INDEX_END)?;
+                return self.buckets(histogram, indexes);
             }
             "@var" => {
                 self.expect("(")?;

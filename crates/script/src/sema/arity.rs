@@ -57,8 +57,6 @@ pub fn check(hir: &mut Program, report: &mut Report) -> Vec<Changed> {
         if matches!(arity, Some((0, _))) {
             if g.size.is_some() {
                 report.error("inconsistent arity", g.span);
-            } else if g.wrap {
-                report.error("wrapping not supported for scalars", g.span);
             }
         }
         g.arity = arity;

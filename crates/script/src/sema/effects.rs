@@ -135,7 +135,7 @@ impl Functions {
                 self.expr(value, out);
                 return;
             }
-            ExprKind::Step { operand, .. } => {
+            ExprKind::Step { operand, .. } if operand.is_lvalue() => {
                 self.target(operand, true, out);
                 return;
             }

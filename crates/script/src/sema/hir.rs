@@ -336,6 +336,14 @@ pub struct Expr {
 }
 
 impl Expr {
+    /// Whether there can be an assignment to it.
+    pub fn is_lvalue(&self) -> bool {
+        matches!(
+            self.kind,
+            ExprKind::Var(_) | ExprKind::Index(..) | ExprKind::Target(_)
+        )
+    }
+
     /// A number.
     pub fn long(n: i64, span: Span) -> Expr {
         Expr {
@@ -366,7 +374,7 @@ pub enum ExprKind {
     /// Binary.
     Binary(BinaryOp, Box<Expr>, Box<Expr>),
     /// `=~`.
-    Match(Box<Expr>, Vec<u8>, bool),
+    Match(Box<Expr>, Vec<u8>, bool, Span),
     /// `?:`.
     Ternary(Box<Expr>, Box<Expr>, Box<Expr>),
     /// Assignment.

@@ -114,6 +114,11 @@ fn passes(
     let mut hir = resolver.hir;
     callers::settle(&mut hir, &in_process);
     let changed = arity::check(&mut hir, report);
+    let globals = hir.globals.iter().enumerate();
+    let wrapped: Vec<usize> = globals
+        .filter(|(_, g)| g.wrap && matches!(g.arity, Some((0, _))))
+        .map(|(id, _)| id)
+        .collect();
     if report.errors() > 0 {
         return None;
     }
@@ -128,6 +133,7 @@ fn passes(
         sources,
         report,
         global_names,
+        quiet: false,
     };
     if !elision.run(request.optimize) {
         return None;
@@ -143,6 +149,14 @@ fn passes(
     }
     types::infer(&mut hir, report);
     elide::cut_overloads(&mut hir);
+    for g in wrapped.iter().filter_map(|&id| hir.globals.get(id)) {
+        if g.read || g.written {
+            report.error("wrapping not supported for scalars", g.span);
+        }
+    }
+    if report.errors() > 0 {
+        return None;
+    }
     let needs = statistics::collect(&hir, report);
     if report.errors() == 0 {
         for (message, span) in changed {

@@ -109,7 +109,7 @@ pub fn mention(sources: &SourceMap, span: Span) -> Mention {
         _ if rest.starts_with("%{") => (TokenKind::Embedded, "%{"),
         _ => (TokenKind::Operator, operator(rest)),
     };
-    Mention::new(kind, shown, span)
+    Mention::new(kind, shown, span).expanded(sources.expansion(span))
 }
 
 fn is_pattern(text: &str) -> bool {

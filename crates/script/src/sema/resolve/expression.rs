@@ -87,16 +87,8 @@ impl Resolver<'_> {
                     self.writable(operator, is_plain, e);
                 }
             }
-            _ => {
-                let message = match e.kind {
-                    ast::ExprKind::Binary(ast::BinaryOp::Concat, ..) => {
-                        "Expecting lvalue for assignment, try -> instead"
-                    }
-                    _ => "Expecting lvalue for assignment",
-                };
-                self.report
-                    .push(Finding::error(message, operator).also(e.span));
-            }
+            // What can't be assigned to is refused with its type.
+            _ => {}
         }
         self.expr(e, scope)
     }
@@ -213,8 +205,7 @@ impl Resolver<'_> {
                 let subject = self.boxed(a, scope);
                 match &pattern.kind {
                     A::Literal(ast::Literal::String(p)) => {
-                        self.check_regex(p, pattern.span);
-                        ExprKind::Match(subject, p.clone(), *negated)
+                        ExprKind::Match(subject, p.clone(), *negated, pattern.span)
                     }
                     _ => {
                         self.report.error("expected literal string", pattern.span);
@@ -242,10 +233,6 @@ impl Resolver<'_> {
             },
             A::Stat(op, a, shift) => {
                 let shift = shift.unwrap_or(0);
-                if *op == ast::StatOp::Variance && !(0..=62).contains(&shift) {
-                    self.report
-                        .error(format!("bit shift ({shift}) out of range <0..62>"), e.span);
-                }
                 ExprKind::Stat(*op, self.boxed(a, scope), shift)
             }
             A::Hist(op, a) => ExprKind::Hist(op.clone(), self.boxed(a, scope)),
@@ -536,12 +523,6 @@ impl Resolver<'_> {
             })),
             ty: Ty::Unknown,
             span,
-        }
-    }
-
-    pub(super) fn check_regex(&mut self, pattern: &[u8], span: Span) {
-        if let Err(e) = crate::regex::check(pattern) {
-            self.report.error(e.to_string(), span);
         }
     }
 }

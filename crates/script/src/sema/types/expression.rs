@@ -47,6 +47,10 @@ impl Types<'_> {
                 for k in keys.iter_mut().flatten() {
                     self.expr(k, Ty::Long);
                 }
+                if keys.len() != 1 {
+                    self.unresolved(span);
+                    return;
+                }
                 Ty::Long
             }
             ExprKind::In(keys, v, at) => {
@@ -90,12 +94,26 @@ impl Types<'_> {
                 e.ty = if a.ty == Ty::Unknown { b.ty } else { a.ty };
                 return;
             }
+            ExprKind::Assign(_, target, _) if !target.is_lvalue() => {
+                let message = match target.kind {
+                    ExprKind::Binary(BinaryOp::Concat, ..) => {
+                        "Expecting lvalue for assignment, try -> instead"
+                    }
+                    _ => "Expecting lvalue for assignment",
+                };
+                let finding = Finding::error(message, span).also(target.span);
+                self.report.push(finding);
+                return;
+            }
             ExprKind::Assign(op, target, value) => {
                 e.ty = self.assign(*op, target, value, want);
                 return;
             }
             ExprKind::Step { operand, .. } => {
                 self.expr(operand, Ty::Long);
+                if !operand.is_lvalue() {
+                    self.report.late("invalid lvalue type", operand.span);
+                }
                 Ty::Long
             }
             ExprKind::Stat(_, a, _) => {
