@@ -16,14 +16,17 @@ const MAX_NESTING: usize = 200;
 /// Tokens that macros may yield in one text, against definitions that double each other.
 const MAX_TOKENS: usize = 1_000_000;
 
+/// The number of a token of a body, and what is wrong with it.
+type Fault = (usize, String);
+
 /// A macro.
 #[derive(Clone, Debug)]
 pub struct Macro {
     name: Token,
     params: Vec<Arc<str>>,
     body: Arc<[Token]>,
-    /// What is wrong with tokens of the body, by their numbers: it matters only where the macro is invoked.
-    faults: Arc<[(usize, String)]>,
+    /// They matter only where the macro is invoked.
+    faults: Arc<[Fault]>,
 }
 
 /// Macros by name, such as those that `.stpm` files define for all scripts.
@@ -88,7 +91,7 @@ struct Scope {
 /// A macro body or an argument that is being read.
 struct Frame {
     tokens: Arc<[Token]>,
-    faults: Arc<[(usize, String)]>,
+    faults: Arc<[Fault]>,
     at: usize,
     scope: Option<Arc<Scope>>,
     invocation: Arc<Token>,
@@ -201,7 +204,7 @@ impl<'a> Expander<'a> {
     fn enter(
         &mut self,
         tokens: Arc<[Token]>,
-        faults: Arc<[(usize, String)]>,
+        faults: Arc<[Fault]>,
         scope: Option<Arc<Scope>>,
         by: Token,
     ) -> Result<(), ParseError> {
@@ -265,7 +268,7 @@ impl<'a> Expander<'a> {
         &mut self,
         name: &Token,
         params: &mut Vec<Arc<str>>,
-    ) -> Result<(Vec<Token>, Vec<(usize, String)>), ParseError> {
+    ) -> Result<(Vec<Token>, Vec<Fault>), ParseError> {
         let incomplete =
             || ParseError::at("incomplete macro definition - missing '%)'", name.clone());
         let mut opener = self.definition_token("expected '%(' or '('")?;
