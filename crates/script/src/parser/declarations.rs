@@ -102,7 +102,7 @@ impl Parser<'_> {
         loop {
             // The end of the text is reported as such, not as the keyword before it.
             self.look()?;
-            let name = self.expect_identifier()?;
+            let name = self.expect_identifier().map_err(|e| e.of("global"))?;
             if let Some(earlier) = self.file.globals.iter().find(|g| g.name.text == name.text) {
                 return Err(ParseError::saw(match earlier.private == private {
                     true => "duplicate global name",
@@ -160,7 +160,7 @@ impl Parser<'_> {
             || token.is_keyword("string")
             || token.is_keyword("long");
         if !allowed {
-            return Err(ParseError::saw("expected identifier"));
+            return Err(ParseError::saw("expected identifier").of("function"));
         }
         let function_name = name(&token);
         let mut open = self.next()?;
@@ -170,7 +170,7 @@ impl Parser<'_> {
             open = self.next()?;
         }
         if !open.is_op("(") {
-            return Err(ParseError::saw("expected '('"));
+            return Err(ParseError::saw("expected '('").of("function"));
         }
         let mut params: Vec<Param> = Vec::new();
         loop {
