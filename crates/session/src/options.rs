@@ -2,6 +2,7 @@
 
 use codegen::Limits;
 use script::colors::Colors;
+use script::diagnostic::Diagnostic;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct Options {
     pub monitor: Option<Duration>,
     /// `-l` or `-L`: list instead of running.
     pub list: Option<ListStyle>,
+    /// Warnings that are of interest only when all points are found; those without a place always are.
+    pub notes: Vec<Diagnostic>,
 }
 
 impl Default for Options {
@@ -69,6 +72,7 @@ impl Default for Options {
             suppress_errors: false,
             monitor: None,
             list: None,
+            notes: Vec::new(),
         }
     }
 }

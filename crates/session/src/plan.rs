@@ -166,6 +166,14 @@ pub fn resolve_kind(
     Ok(found.into_iter().flat_map(|(_, sites)| sites).collect())
 }
 
+/// What stap says of a point that leads nowhere.
+const RESOLVING: &str = "while resolving probe point";
+
+/// Whether an error is one of [`point_error`].
+pub fn is_point_error(error: &Diagnostic) -> bool {
+    error.message == RESOLVING
+}
+
 /// stap's wrapping of an error in a probe point.
 pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError) -> Diagnostic {
     let span = point
@@ -174,7 +182,7 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
         .components
         .first()
         .map_or(point.point.point.span, |c| c.name.span);
-    let mut outer = semantic(sources, "while resolving probe point", span);
+    let mut outer = semantic(sources, RESOLVING, span);
     // As stap has it, which does not say where.
     let nowhere = matches!(
         error,
@@ -430,6 +438,11 @@ impl<'p> Plan<'p> {
         let found = match found {
             Ok(found) => found,
             Err(_) if optional => return,
+            Err(ResolveError::NoProgram(_)) if point.kind.is_everywhere() => {
+                // It may be there by the time that it runs.
+                judgement.matched.insert(point.probe);
+                return;
+            }
             Err(error) => {
                 judgement
                     .errors

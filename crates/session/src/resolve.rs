@@ -149,6 +149,8 @@ pub(crate) fn similar_text(what: &str, similar: &[String]) -> String {
 fn no_program(path: &str) -> String {
     match Glob::has_wildcard(path) {
         true => format!("glob {path} error (3)"),
+        // What is looked for on PATH is told apart from what is not where it should be.
+        false if path.contains('/') => "no match".to_string(),
         false => format!("cannot find executable '{path}'"),
     }
 }

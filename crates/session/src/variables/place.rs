@@ -59,6 +59,11 @@ impl Spelling<'_> {
         self.substituted(term, None)
     }
 
+    /// Whether the handler does not know its own place in the module.
+    fn is_elsewhere(&self) -> bool {
+        self.elsewhere || self.at_return
+    }
+
     /// As [`Spelling::term`], with an object's address in the place of [`symbols::OBJECT`].
     pub fn substituted(&self, term: &symbols::Term, object: Option<&Term>) -> Result<Term, String> {
         use symbols::Term as S;
@@ -68,12 +73,12 @@ impl Spelling<'_> {
                 Some(object) => object.clone(),
                 None => return Err("it depends on an object".into()),
             },
-            S::Register(_) | S::Image(_) if self.at_return => return Err(gone()),
+            S::Register(_) if self.at_return => return Err(gone()),
             S::Register(n) => register(*n)?,
-            S::Image(address) if self.elsewhere && !self.binary.is_position_independent() => {
+            S::Image(address) if self.is_elsewhere() && !self.binary.is_position_independent() => {
                 Term::Constant(address.0.cast_signed())
             }
-            S::Image(address) if self.elsewhere => {
+            S::Image(address) if self.is_elsewhere() => {
                 let (low, _) = inject::extent(self.binary)
                     .ok_or_else(|| "its module has nothing to be loaded".to_owned())?;
                 Term::Module {
