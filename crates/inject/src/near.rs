@@ -13,6 +13,7 @@ use crate::error::InjectError;
 use crate::journal::Line;
 use crate::mapping::PAGE;
 use crate::owner::{HEADER, Header, Owner};
+use crate::proc_file::read_proc;
 use crate::process::Process;
 use crate::record::Record;
 
@@ -342,7 +343,7 @@ impl Process {
 
     /// `start_brk` of `/proc/PID/stat`: where the heap begins, even before it has a first page.
     fn program_break(&self) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let stat = read_proc(&format!("/proc/{}/stat", self.pid)).ok()?;
         let (_, rest) = stat.rsplit_once(')')?;
         // Field 47 (proc_pid_stat(5)); `rest` begins with field 3.
         let value: u64 = rest.split_ascii_whitespace().nth(47 - 3)?.parse().ok()?;

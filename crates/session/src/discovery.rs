@@ -6,6 +6,7 @@
 use crate::plan::Plan;
 use crate::probe_point::Program;
 use crate::programs::{find_programs, identity};
+use inject::Pid;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::collections::{BTreeSet, HashSet};
 use std::mem::MaybeUninit;
@@ -150,11 +151,10 @@ impl Discovery {
         if self.library_files.is_empty() {
             return false;
         }
-        let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let maps = inject::read_maps(Pid(pid)).unwrap_or_default();
         let inodes: HashSet<u64> = self.library_files.iter().map(|file| file.1).collect();
         // Devices there are not always those that stat(2) tells (overlay file systems).
-        symbols::maps::parse(&String::from_utf8_lossy(&maps))
-            .iter()
+        maps.iter()
             .filter(|mapping| mapping.is_file() && inodes.contains(&mapping.inode))
             .filter_map(|mapping| mapping.path.as_ref())
             .any(|path| {

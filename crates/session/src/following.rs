@@ -325,9 +325,8 @@ impl Run<'_> {
 
 /// Whether a process maps one of these memory objects of ours.
 pub(crate) fn maps_one_of(pid: i32, inodes: &[Option<u64>]) -> bool {
-    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-    symbols::maps::parse(&String::from_utf8_lossy(&maps))
-        .iter()
+    let maps = inject::read_maps(Pid(pid)).unwrap_or_default();
+    maps.iter()
         .any(|map| inodes.contains(&Some(map.inode)) && map.path.as_deref().is_some_and(is_arena))
 }
 
