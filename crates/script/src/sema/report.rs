@@ -161,7 +161,7 @@ pub struct Report {
 #[derive(Debug)]
 enum Item {
     Here(Finding),
-    Parsed(Diagnostic),
+    Parsed(Box<Diagnostic>),
 }
 
 impl Report {
@@ -224,7 +224,7 @@ impl Report {
     pub fn parsed(&mut self, diagnostics: Vec<Diagnostic>) {
         for d in diagnostics {
             self.errors += usize::from(d.is_error());
-            self.items.push(Item::Parsed(d));
+            self.items.push(Item::Parsed(Box::new(d)));
         }
     }
 
@@ -244,7 +244,7 @@ impl Report {
         let mut resolved = 0;
         for (index, item) in self.items.into_iter().enumerate() {
             match item {
-                Item::Parsed(d) => out.push(d),
+                Item::Parsed(d) => out.push(*d),
                 Item::Here(f) => {
                     let d = f.diagnostic(sources);
                     match out.last_mut().filter(|_| f.follows) {
