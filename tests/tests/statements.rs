@@ -399,20 +399,47 @@ fn a_range_of_lines_takes_no_longer_for_large_numbers() {
 }
 
 #[test]
-fn all_lines_of_a_function_do_not_end_where_an_earlier_function_follows() {
+fn all_lines_of_a_function_end_where_the_next_one_is_declared() {
     let scratch = Scratch::new("followed");
+    let numbers = |program: &Path, function: &str| -> Vec<u64> {
+        let point = format!("statement(\"{function}@*:*\")");
+        let listed = list(&program.to_string_lossy(), "-l", &point);
+        let number = |line: &String| {
+            line.rsplit(':')
+                .next()?
+                .trim_end_matches("\")")
+                .parse()
+                .ok()
+        };
+        let mut numbers: Vec<u64> = listed.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    // Without optimisation functions stand one right behind the other, those of the other section last.
     let source = r#"
 __attribute__((section(".text.aaa"))) int early(int a) { return a + 1; }
 int main(int argc, char **argv) {
   int r = early(argc);
   return r == 100;
 }"#;
-    // Without optimisation functions stand one right behind the other, those of the other section last.
     let program = scratch.compile("followed.c", source, &["-O0", "-g"]);
-    let listed = list(
-        &program.to_string_lossy(),
-        "-l",
-        "statement(\"main@followed.c:*\")",
-    );
-    assert_eq!(listed.len(), 4, "{listed:?}");
+    assert_eq!(numbers(&program, "main"), [3, 4, 5, 6]);
+    // That of the class stands behind, and is none of the file's own.
+    let source = r#"
+int outer(int n) {
+  int r = n;
+  struct Local {
+    int v;
+    int get(int k) {
+      return v + k;
+    }
+  };
+  Local l;
+  l.v = r;
+  r += l.get(2);
+  return r;
+}
+int main(int argc, char **) { return outer(argc) == 3; }"#;
+    let program = scratch.compile("local.cc", source, &["-O0", "-g"]);
+    assert_eq!(numbers(&program, "outer"), [2, 3, 11, 12, 13, 14]);
 }

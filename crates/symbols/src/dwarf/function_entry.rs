@@ -68,7 +68,6 @@ fn describe_named<'a>(
             .map(|r| ImageAddr(r.begin)..ImageAddr(r.end))
             .collect(),
         inlined: is_copy(place),
-        first_end: ImageAddr(code.first_end.unwrap_or(code.entry)),
         external: is_external(units, place),
         id: place.id(),
     }))
@@ -91,8 +90,6 @@ pub(crate) struct Code {
     pub ranges: Vec<gimli::Range>,
     /// Where it is entered.
     pub entry: u64,
-    /// Behind the first of its parts, of which some may be empty.
-    first_end: Option<u64>,
 }
 
 impl Code {
@@ -114,7 +111,6 @@ pub(crate) fn code<'a>(units: &Units<'a>, place: &Place<'a>) -> gimli::Result<Op
     let inlined = is_copy(place);
     let loaded = |address: &u64| units.file.loaded.in_executable_segment(ImageAddr(*address));
     let mut ranges = ranges(place)?;
-    let first_end = ranges.first().map(|r| r.end);
     ranges.retain(|r| r.begin < r.end && loaded(&r.begin));
     let entry = entry_address(place).filter(loaded);
     // What is left of a copy may be nothing but its entry, or its entry may lie outside of what is left.
@@ -125,11 +121,7 @@ pub(crate) fn code<'a>(units: &Units<'a>, place: &Place<'a>) -> gimli::Result<Op
             .filter(|e| inlined || ranges.iter().any(|r| r.begin <= *e && *e < r.end))
             .or(Some(first.begin)),
     };
-    Ok(entry.map(|entry| Code {
-        ranges,
-        entry,
-        first_end,
-    }))
+    Ok(entry.map(|entry| Code { ranges, entry }))
 }
 
 /// Where its parameters can be read first.

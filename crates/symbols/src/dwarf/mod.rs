@@ -2,6 +2,7 @@
 
 mod call_sites;
 mod debug_info;
+mod declared_lines;
 mod expression;
 mod frame;
 mod function_entry;
@@ -74,8 +75,6 @@ pub struct DwarfFunction {
     pub inlined: bool,
     /// Whether other compilation units can call it by name (`DW_AT_external`).
     pub external: bool,
-    /// Behind the first of its parts, of which some may be empty.
-    pub(crate) first_end: ImageAddr,
     pub(crate) id: units::EntryId,
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn look_inside(unit: &Unit<'_>, parent: UnitOffset) -> gimli::Result<
         };
         match abbreviation.tag() {
             _ if depth > 1 => {}
-            gimli::DW_TAG_namespace if abbreviation.has_children() => {
+            gimli::DW_TAG_namespace | gimli::DW_TAG_module if abbreviation.has_children() => {
                 found.namespaces.push(Namespace {
                     entries: offset.0..usize::MAX,
                     inside: OnceCell::new(),

@@ -2,13 +2,14 @@
 //!
 //! The rules are SystemTap's, found by asking it. A line's statement in a function, or in an inlined copy of one, is the
 //! lowest address there of any row of the line table with that line. Of several lines those that would share an
-//! address with an earlier one are left out. All lines of a function are those between the line of its entry and that
-//! of its end, as far as the function's own file goes.
+//! address with an earlier one are left out. All lines of a function are those from the line of its entry up to
+//! where the next function of its file is declared.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::debug_info::DebugInfo;
+use super::declared_lines::declared_lines;
 use super::line_table::{self, TableRow};
 use super::units::Unit;
 use super::{DwarfFunction, function_entry, scopes};
@@ -158,6 +159,8 @@ struct Search<'q> {
     /// Addresses that have a line already.
     used: HashSet<u64>,
     missing: BTreeSet<MissingLine>,
+    /// Where functions are declared in the file, as far as that matters.
+    declared: Option<&'q BTreeSet<u64>>,
 }
 
 impl Search<'_> {
@@ -200,18 +203,16 @@ impl Search<'_> {
         }
     }
 
-    /// The lines of a function from that of its entry to that of its end.
+    /// The lines of a function from that of its entry to that of the next function's declaration.
     fn all_lines(&mut self, rows: &FileRows, table: &Table, function: &DwarfFunction) {
         let Some(start) = table.own_line(function.entry.0, &rows.path) else {
             return;
         };
-        // What stands behind the function may be of an earlier line, and says nothing then.
-        let end = table
-            .own_line(function.first_end.0, &rows.path)
-            .filter(|end| start <= *end)
-            .unwrap_or(u64::MAX);
+        let mut behind = self.declared.iter().flat_map(|lines| lines.range(start..));
+        let next = behind.find(|line| **line > start);
+        let end = next.copied().unwrap_or(u64::MAX);
         for (line, address) in rows.lines(function) {
-            if (start..=end).contains(&line) && self.used.insert(address) {
+            if (start..end).contains(&line) && self.used.insert(address) {
                 self.found.push((address, line, line));
             }
         }
@@ -329,6 +330,12 @@ impl DebugInfo<'_> {
             functions.sort_by_key(|(_, f)| (f.inlined, f.id.die));
             let unit = self.units.unit(start);
             let unit: Rc<Unit<'_>> = unit.map_err(|e| self.units.error(start, e))?;
+            let declared = match lines {
+                LineSet::All => {
+                    declared_lines(&self.units, &unit).map_err(|e| self.units.error(start, e))?
+                }
+                _ => HashMap::new(),
+            };
             let table = Table::read(&unit);
             let holders = Holders::new(&functions);
             for rows in table.files(file_wanted) {
@@ -338,6 +345,7 @@ impl DebugInfo<'_> {
                     found: Vec::new(),
                     used: HashSet::new(),
                     missing: BTreeSet::new(),
+                    declared: declared.get(&rows.path),
                 };
                 search.run(&rows, &table, lines);
                 for (address, line, asked) in search.found {
