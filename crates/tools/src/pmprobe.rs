@@ -340,7 +340,7 @@ fn report(
     } else {
         Vec::new()
     };
-    let numbers: Vec<i32> = if wanted.force && !desc.indom.is_null() {
+    let numbers: Vec<i32> = if wanted.force && listed && !desc.indom.is_null() {
         instances(context, desc.indom)
             .iter()
             .map(|i| i.inst)
