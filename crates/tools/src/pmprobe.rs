@@ -137,7 +137,7 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let origin = opened.window.origin;
     let mut pmids = Vec::new();
     // The first of PCP's requests for identifiers is for one name more.
-    let (first, rest) = names.split_at(names.len().min(batch + 1));
+    let (first, rest) = names.split_at(names.len().min(batch.saturating_add(1)));
     for names in std::iter::once(first).chain(rest.chunks(batch)) {
         match opened.context.lookup_names(names) {
             Ok(found) => pmids.extend(found),
@@ -150,7 +150,8 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     }
     for (names, pmids) in names.chunks(batch).zip(pmids.chunks(batch)) {
         let known: Vec<Pmid> = pmids.iter().filter_map(|p| p.ok()).collect();
-        let found = match wanted.force && (wanted.internal || wanted.external) {
+        let listed = wanted.internal || wanted.external;
+        let found = match wanted.force && listed && !wanted.json {
             true => Ok(known.iter().map(|pmid| (origin, unasked(*pmid))).collect()),
             false => values_of(&mut opened.context, &known, origin),
         };
@@ -339,7 +340,7 @@ fn report(
     } else {
         Vec::new()
     };
-    let numbers: Vec<i32> = if wanted.force && !desc.indom.is_null() {
+    let numbers: Vec<i32> = if wanted.force && listed && !desc.indom.is_null() {
         instances(context, desc.indom)
             .iter()
             .map(|i| i.inst)
