@@ -50,6 +50,8 @@ pub struct Options {
     pub suppress_errors: bool,
     /// `--monitor`: the time between two looks at globals and probes.
     pub monitor: Option<Duration>,
+    /// `-m`: the session's name, where files of `procfs` probes are.
+    pub module: Option<String>,
     /// `-l` or `-L`: list instead of running.
     pub list: Option<ListStyle>,
 }
@@ -68,6 +70,7 @@ impl Default for Options {
             pass: 5,
             suppress_errors: false,
             monitor: None,
+            module: None,
             list: None,
         }
     }

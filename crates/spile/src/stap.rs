@@ -96,7 +96,9 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     check(arguments)?;
     if !arguments.no_warnings {
         let module = arguments.module.as_ref();
-        let module = module.map(|_| "-m has no effect: no kernel module is built".to_string());
+        let module = module.map(|_| {
+            "-m names the directory of procfs probes only: no kernel module is built".to_string()
+        });
         for note in arguments.inert.notes().into_iter().chain(module) {
             tell(&format!("WARNING: {note}"));
         }
@@ -232,6 +234,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         pass: stop,
         suppress_errors: arguments.suppress_handler_errors,
         monitor: monitor_interval(arguments)?,
+        module: (arguments.module.as_deref()).map(|name| module_name(name).to_string()),
         list: match (listing, arguments.list_variables.is_some()) {
             (false, _) => None,
             (true, false) => Some(ListStyle::Points),

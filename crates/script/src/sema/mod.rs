@@ -106,6 +106,13 @@ fn passes(
         resolve_probe(&mut resolver, probe, &mut in_process);
     }
     resolver.drain();
+    // Probes of library files come with whatever else of them is used.
+    while !resolver.library_probes.is_empty() {
+        for probe in std::mem::take(&mut resolver.library_probes) {
+            resolve_probe(&mut resolver, &probe, &mut in_process);
+        }
+        resolver.drain();
+    }
     let global_names: Vec<String> = resolver.user_globals().map(str::to_string).collect();
     let mut hir = resolver.hir;
     callers::settle(&mut hir, &in_process);
@@ -200,14 +207,19 @@ fn literal(text: &str) -> Literal {
 /// Resolves one probe. Points that come from the same aliases and run in the same place share a handler. `in_process`
 /// is told of each handler whether it runs in a process.
 fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut Vec<bool>) {
-    let mut groups: Vec<(Vec<aliases::Expanded>, Place)> = Vec::new();
+    let mut groups: Vec<(Vec<aliases::Expanded>, Place, Targets)> = Vec::new();
     for point in &probe.points {
         let found = aliases::expand(resolver, point);
         // Whether a point in a process is there is only known when processes are looked at.
         let any = found.iter().any(|e| e.place == Place::Session);
         for e in found {
-            let group = groups.iter_mut().find(|(members, place)| {
+            let targets = match e.place {
+                Place::Process => Targets::Allowed,
+                Place::Session => Targets::of_session(&e.point),
+            };
+            let group = groups.iter_mut().find(|(members, place, its)| {
                 *place == e.place
+                    && *its == targets
                     && members.first().is_some_and(|m| {
                         m.aliases.len() == e.aliases.len()
                             && m.aliases
@@ -217,10 +229,10 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
                     })
             });
             match group {
-                Some((members, _)) => members.push(e),
+                Some((members, ..)) => members.push(e),
                 None => {
                     let place = e.place;
-                    groups.push((vec![e], place));
+                    groups.push((vec![e], place, targets));
                 }
             }
         }
@@ -228,11 +240,7 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
             break;
         }
     }
-    for (members, place) in groups {
-        let targets = match place {
-            Place::Process => Targets::Allowed,
-            Place::Session => Targets::Absent,
-        };
+    for (members, place, targets) in groups {
         let Some(handler) = members.first().map(|m| m.handler(&probe.body)) else {
             continue;
         };

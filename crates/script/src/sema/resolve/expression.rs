@@ -1,5 +1,6 @@
 //! Expressions.
 
+use super::procfs::{is_file_value, is_target};
 use super::*;
 use crate::format::parse_format;
 use crate::token::number_value;
@@ -223,9 +224,15 @@ impl Resolver<'_> {
                 self.boxed(a, scope),
                 self.boxed(b, scope),
             ),
+            A::Assign(op, a, b) if scope.targets.is_file() && is_target(a) => {
+                self.assign_file_value(*op, a, b, scope)
+            }
             A::Assign(op, a, b) => {
                 let target = Box::new(self.lvalue(e.span, *op == ast::AssignOp::Set, a, scope));
                 ExprKind::Assign(*op, target, self.boxed(b, scope))
+            }
+            A::Step { operand, .. } if scope.targets.is_file() && is_target(operand) => {
+                self.step_file_value(operand, scope)
             }
             A::Step {
                 increment,
@@ -245,6 +252,7 @@ impl Resolver<'_> {
                 ExprKind::Stat(*op, self.boxed(a, scope), shift)
             }
             A::Hist(op, a) => ExprKind::Hist(op.clone(), self.boxed(a, scope)),
+            A::Target { .. } if scope.targets.is_file() => self.file_value(e, scope),
             A::Target {
                 name,
                 steps,
@@ -302,6 +310,10 @@ impl Resolver<'_> {
                     scope,
                 )
             }
+            A::Defined(a) if scope.targets.is_file() => {
+                let is_known = scope.targets == Targets::Written && is_file_value(a);
+                ExprKind::Long(is_known.into())
+            }
             A::Defined(a)
                 if !matches!(
                     a.kind,
@@ -339,7 +351,7 @@ impl Resolver<'_> {
                         let message = format!("perf counter '{}' not defined", text(counter));
                         self.report.push(Finding::error_nowhere(message));
                     }
-                    Targets::Absent => self
+                    _ => self
                         .report
                         .late("cannot translate general @perf expression", e.span),
                 }

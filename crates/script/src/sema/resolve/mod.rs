@@ -4,6 +4,7 @@
 mod condition;
 mod expression;
 mod functions;
+mod procfs;
 mod statement;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,6 +23,10 @@ pub enum Targets {
     Allowed,
     /// Elsewhere: an error, and `@defined` is false.
     Absent,
+    /// In a `procfs` probe: only `$value`, what was written to the file.
+    Written,
+    /// In a `procfs` probe: only `$value`, to which is assigned what the file's reader is to get.
+    Read,
 }
 
 /// A declared function, not yet resolved.
@@ -57,6 +62,8 @@ pub struct Resolver<'a> {
     queue: VecDeque<(usize, FunctionId)>,
     /// Aliases of the user's files and of the library files in use.
     pub aliases: Vec<Rc<ast::Alias>>,
+    /// Probes of the library files in use, not resolved yet.
+    pub library_probes: Vec<ast::Probe>,
     /// `-g`: target variables may be written.
     pub guru: bool,
     /// Within a branch that is known to be never taken: nothing is written there.
@@ -135,6 +142,7 @@ impl<'a> Resolver<'a> {
             globals_by_name: HashMap::new(),
             queue: VecDeque::new(),
             aliases: Vec::new(),
+            library_probes: Vec::new(),
             guru: false,
             is_dead: false,
             is_conditional: false,
@@ -184,6 +192,7 @@ impl<'a> Resolver<'a> {
         }
         if tapset {
             self.hir.pulled.push(id);
+            self.library_probes.extend(file.probes);
         }
     }
 
