@@ -73,7 +73,7 @@ fn probes_of_library_files_come_with_them() {
     );
     assert_eq!(run("probe begin(1) { exit() }"), "");
     // The library may use what scripts may use in guru mode only (NEWS of SystemTap 4.0).
-    let script = "probe begin { try { changed(0) } catch { println(\"no memory\") } exit() }";
+    let script = "probe begin(1) { try { changed(0) } catch { println(\"no memory\") } exit() }";
     assert_eq!(run(script), "begin\nno memory\n");
     let direct = stap(&["-e", "probe begin { set_user_char(0, 65) exit() }"]);
     assert!(

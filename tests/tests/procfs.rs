@@ -151,12 +151,24 @@ fn metrics_for_prometheus() {
         "prometheus",
         r#"global hits
         probe begin { hits["a", 1] = 5; hits["b\"", 2] = 6 }
-        probe prometheus { @prometheus_dump_array2(hits, "hits", "name", "cpu") }
+        function double(n) { return 2 * n }
+        function same(n) { return n }
+        function upper(s:string) { return "<" . s . ">" }
+        probe prometheus {
+            @prometheus_dump_array2(hits, "hits", "name", "cpu")
+            @prometheus_dump_array2_map(hits, "twice", "name", "cpu", double, upper, sprint_number)
+            @prometheus_dump_array2_map_unquoted(hits, "raw", "name", "cpu", same, upper, sprint_number)
+        }
+        function sprint_number:string (n:long) { return sprint(n) }
         probe procfs("end").write { exit() }"#,
     );
     assert_eq!(
         session.read("__prometheus"),
-        "hits{name=\"a\",cpu=\"1\"} 5\nhits{name=\"b\\\"\",cpu=\"2\"} 6\n"
+        concat!(
+            "hits{name=\"a\",cpu=\"1\"} 5\nhits{name=\"b\\\"\",cpu=\"2\"} 6\n",
+            "twice{name=\"<a>\",cpu=\"1\"} 10\ntwice{name=\"<b\\\">\",cpu=\"2\"} 12\n",
+            "raw{name=<a>,cpu=1} 5\nraw{name=<b\">,cpu=2} 6\n",
+        )
     );
     session.write("end", "x");
     assert_eq!(session.rest(), "");

@@ -53,6 +53,8 @@ pub(crate) enum Action {
     Length,
     /// `abort()`.
     Abort,
+    /// MAXSTRINGLEN.
+    MaxStringLength,
 }
 
 use Arg::{Arena, Buffer, Constant, Frame, Long, Slot, Str, Tables};
@@ -199,6 +201,7 @@ pub(crate) fn action(name: &str) -> Option<Action> {
 
         "exit" => Call("exit", &[Arena, Slot], Nothing, false),
         "abort" => Action::Abort,
+        "max_string_length" => Action::MaxStringLength,
         "error" => Call("error", &[Slot, Str(0)], Nothing, true),
         "warn" => Call("warn", &[Arena, Slot, Str(0)], Nothing, false),
         "log" | "ftrace" => Call("log", &[Arena, Slot, Str(0)], Nothing, false),

@@ -83,6 +83,7 @@ table! {
     set_user_long(Long, Long) -> Unit; set_user_string(Long, String) -> Unit;
     set_user_string_n(Long, Long, String) -> Unit;
     // The session as such.
+    max_string_length() -> Long pure;
     system(String) -> Unit; raise(Long) -> Unit; switch_file() -> Unit; stp_pid() -> Long pure; target_set_pid(Long) -> Long pure;
     tz_gmtoff() -> Long pure; tz_name() -> String pure; udelay(Long) -> Unit; cmdline_arg(Long) -> String pure;
     // `procfs` probes: what was written to the file, and what its reader is to get.

@@ -574,9 +574,14 @@ fn report(
             color,
         ));
     }
-    let failed = compilation.failed_pass().is_some()
-        || (arguments.fatal_warnings && !diagnostics.is_empty());
-    failed.then_some(1)
+    if compilation.failed_pass().is_some() {
+        return Some(1);
+    }
+    let failed = arguments.fatal_warnings && !diagnostics.is_empty();
+    failed.then(|| {
+        tell("Pass 2: analysis failed.  [man error::pass2]");
+        1
+    })
 }
 
 fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>), Refusal> {

@@ -45,6 +45,10 @@ impl<'p> Lower<'_, 'p> {
                 };
                 Val::Long(self.string(s)?.1)
             }
+            Action::MaxStringLength => {
+                let capacity = self.capacity();
+                Val::Long(self.b.ins().iadd_imm_s(capacity, 1))
+            }
             Action::Abort => {
                 let (arena, slot) = (self.arena, self.slot);
                 self.call("abort", &[arena, slot]);

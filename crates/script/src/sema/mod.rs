@@ -107,8 +107,12 @@ fn passes(
     }
     resolver.drain();
     // Probes of library files come with whatever else of them is used.
-    while !resolver.library_probes.is_empty() {
-        for probe in std::mem::take(&mut resolver.library_probes) {
+    loop {
+        let probes = resolver.take_library_probes();
+        if probes.is_empty() {
+            break;
+        }
+        for probe in probes {
             resolve_probe(&mut resolver, &probe, &mut in_process);
         }
         resolver.drain();
@@ -252,6 +256,9 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
         let mut scope = Scope::new(targets).of_returns(returns);
         if members.iter().any(|m| !m.aliases.is_empty()) {
             scope.written = Some(probe_write::written(&probe.body));
+        }
+        for alias in members.iter().flat_map(|m| &m.aliases) {
+            resolver.note_alias(alias);
         }
         let stmt = resolver.stmt(&handler, &mut scope);
         let points = members

@@ -376,6 +376,9 @@ impl Resolver<'_> {
                 let text = args.first().and_then(literal).unwrap_or_default();
                 match number_value(text.trim(), false) {
                     Some(n) => ExprKind::Long(n),
+                    None if text.trim() == "MAXSTRINGLEN" => {
+                        self.library_call("__max_string_length", Vec::new(), e.span)
+                    }
                     // What else C knows stap takes for embedded code with these marks.
                     None => self.embedded_expression(&ast::EmbeddedCode {
                         code: format!("/* pure */ /* unprivileged */ /* stable */ {text}"),

@@ -210,6 +210,7 @@ impl Resolver<'_> {
         let id = FunctionId(self.hir.functions.len() as u32);
         let f = &mut self.functions[at];
         f.id = Some(id);
+        self.used.insert(f.file);
         self.hir.functions.push(Function {
             name: f.decl.name.text.clone(),
             span: f.decl.name.span,

@@ -62,8 +62,10 @@ pub struct Resolver<'a> {
     queue: VecDeque<(usize, FunctionId)>,
     /// Aliases of the user's files and of the library files in use.
     pub aliases: Vec<Rc<ast::Alias>>,
-    /// Probes of the library files in use, not resolved yet.
-    pub library_probes: Vec<ast::Probe>,
+    /// Probes of the library files that were read, not resolved yet.
+    library_probes: Vec<(FileId, ast::Probe)>,
+    /// The files of which something is used.
+    used: HashSet<FileId>,
     /// `-g`: target variables may be written.
     pub guru: bool,
     /// Within a branch that is known to be never taken: nothing is written there.
@@ -143,6 +145,7 @@ impl<'a> Resolver<'a> {
             queue: VecDeque::new(),
             aliases: Vec::new(),
             library_probes: Vec::new(),
+            used: HashSet::new(),
             guru: false,
             is_dead: false,
             is_conditional: false,
@@ -192,8 +195,23 @@ impl<'a> Resolver<'a> {
         }
         if tapset {
             self.hir.pulled.push(id);
-            self.library_probes.extend(file.probes);
+            let probes = file.probes.into_iter().map(|probe| (id, probe));
+            self.library_probes.extend(probes);
         }
+    }
+
+    /// Notes that an alias is used.
+    pub fn note_alias(&mut self, alias: &ast::Alias) {
+        self.used.insert(alias.span.file);
+    }
+
+    /// The probes that come with what is used of the library, once each.
+    pub fn take_library_probes(&mut self) -> Vec<ast::Probe> {
+        let used = &self.used;
+        let taken = self
+            .library_probes
+            .extract_if(.., |(file, _)| used.contains(file));
+        taken.map(|(_, probe)| probe).collect()
     }
 
     /// Loads a library file, once.
@@ -227,6 +245,7 @@ impl<'a> Resolver<'a> {
         if let Some(id) = g.id {
             return Some(id);
         }
+        self.used.insert(g.file);
         let id = GlobalId(self.hir.globals.len() as u32);
         g.id = Some(id);
         let value = Slot {

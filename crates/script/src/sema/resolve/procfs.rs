@@ -54,7 +54,8 @@ impl Resolver<'_> {
         known
     }
 
-    fn file_call(&mut self, name: &str, args: Vec<Expr>, span: Span) -> ExprKind {
+    /// A call of a function of the library.
+    pub(super) fn library_call(&mut self, name: &str, args: Vec<Expr>, span: Span) -> ExprKind {
         let callee = ast::Name {
             text: name.to_string(),
             span,
@@ -77,7 +78,7 @@ impl Resolver<'_> {
             );
             return ExprKind::Long(0);
         }
-        self.file_call("__procfs_value", Vec::new(), e.span)
+        self.library_call("__procfs_value", Vec::new(), e.span)
     }
 
     /// `++` and `--` of a target variable.
@@ -119,6 +120,6 @@ impl Resolver<'_> {
                 return ExprKind::Long(0);
             }
         };
-        self.file_call(function, vec![value], target.span)
+        self.library_call(function, vec![value], target.span)
     }
 }
