@@ -83,3 +83,25 @@ fn probes_of_library_files_come_with_them() {
         "{direct:?}"
     );
 }
+
+/// NEWS of SystemTap 0.7 and 2.5.
+#[test]
+fn arguments_are_globals_of_the_library() {
+    let said = |arguments: &[&str]| {
+        let outcome = stap(arguments).ok();
+        assert_eq!(outcome.stderr, "");
+        outcome.stdout
+    };
+    let each = "probe oneshot { for (i = 1; i <= argc; i++) printf(\"<%s>\", argv[i]) }";
+    assert_eq!(said(&["-e", each, "one", "2", "b c"]), "<one><2><b c>");
+    assert_eq!(said(&["-e", each]), "");
+    let some = "probe oneshot { print(argv[1], \" \", argv_2, argv[3], NULL) }";
+    assert_eq!(said(&["-e", some, "hello", "world"]), "hello world0");
+    assert_eq!(
+        said(&["-e", some, "-G", "argv_1=hello", "-G", "argv_2=5"]),
+        "hello 50"
+    );
+    // Only who uses none of them is told.
+    let unused = stap(&["-e", "probe oneshot { }", "one"]);
+    assert_eq!(unused.stderr, "WARNING: unused command line option $1/@1\n");
+}

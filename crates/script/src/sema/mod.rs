@@ -23,7 +23,7 @@ mod suggest;
 mod types;
 mod walk;
 
-use crate::ast::{self, Literal};
+use crate::ast;
 use crate::diagnostic::Diagnostic;
 use crate::ir;
 use crate::span::SourceMap;
@@ -99,7 +99,7 @@ fn passes(
     }
     for (name, value) in request.initial {
         // As for stap, a name that no global has is no mistake.
-        resolver.set_initial(name, literal(value));
+        resolver.set_initial(name, value);
     }
     let mut in_process = Vec::new();
     for probe in &probes {
@@ -198,14 +198,6 @@ fn stray_jumps(s: &hir::Stmt, report: &mut Report) {
         _ => return s.each_stmt(&mut |s| stray_jumps(s, report)),
     };
     report.error(format!("cannot '{word}' outside loop"), s.span);
-}
-
-/// `-G`'s value: a number where it reads as one.
-fn literal(text: &str) -> Literal {
-    match text.parse() {
-        Ok(n) => Literal::Number(n),
-        Err(_) => Literal::String(text.as_bytes().to_vec()),
-    }
 }
 
 /// Resolves one probe. Points that come from the same aliases and run in the same place share a handler. `in_process`
