@@ -68,7 +68,12 @@ fn readers_get_what_value_was_set_to() {
         probe procfs("short").read.maxsize(5) { $value = "abc" $value .= "defgh" }
         probe procfs("long").read.maxsize(2000) { for (i = 0; i < 30; i++) $value .= "0123456789012345678901234567890123456789" }
         probe procfs("nothing").read { n += 10 }
+        probe procfs("name").read { $value = module_name() }
         probe procfs.write { exit() }"#,
+    );
+    assert_eq!(
+        session.directory.file_name().and_then(|name| name.to_str()),
+        Some(session.read("name").as_str())
     );
     assert_eq!(session.read("numbers/count"), "n=1\nmore\n");
     assert_eq!(session.read("numbers/count"), "n=2\nmore\n");

@@ -95,11 +95,7 @@ impl From<String> for Refusal {
 fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     check(arguments)?;
     if !arguments.no_warnings {
-        let module = arguments.module.as_ref();
-        let module = module.map(|_| {
-            "-m names the directory of procfs probes only: no kernel module is built".to_string()
-        });
-        for note in arguments.inert.notes().into_iter().chain(module) {
+        for note in arguments.inert.notes() {
             tell(&format!("WARNING: {note}"));
         }
     }
@@ -162,7 +158,13 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     let (sources, users, script_args) = sources(arguments)?;
     let options = CompileOptions {
         args: script_args,
-        initial_values: initial_values(&arguments.global)?,
+        initial_values: initial_values(&arguments.global)?
+            .into_iter()
+            .chain(
+                (arguments.module.as_deref())
+                    .map(|name| (SESSION_NAME.to_string(), module_name(name).to_string())),
+            )
+            .collect(),
         guru: arguments.guru,
         suppress_warnings: arguments.no_warnings || listing,
         // Empty probes are dropped otherwise, and listing runs on empty probes.
@@ -447,6 +449,9 @@ fn is_definition(word: &str) -> bool {
     };
     plain(name) && !name.starts_with(|c: char| c.is_ascii_digit()) && value.is_none_or(plain)
 }
+
+/// The library's global with the session's name.
+const SESSION_NAME: &str = "__session_name";
 
 /// `-m NAME`, where NAME may have the ending of a kernel module.
 fn module_name(name: &str) -> &str {
