@@ -270,8 +270,16 @@ impl Waiting {
                 return;
             }
             // The next reader gets a pipe of its own, and not what is left in this one.
-            let next = self.path.with_extension("next");
+            let next = self.path.with_file_name(format!(".next-{}", self.index));
             let renewed = make_fifo(&next, self.mode).and_then(|()| fs::rename(&next, &self.path));
+            if self.stopped.load(Ordering::SeqCst) {
+                // The session ends, and did not know of this one.
+                let _ = fs::remove_file(&self.path);
+                if let Some(directory) = self.path.parent() {
+                    let _ = fs::remove_dir(directory);
+                }
+                return;
+            }
             if self.sender.send((self.index, file)).is_err() || renewed.is_err() {
                 return;
             }
