@@ -142,14 +142,12 @@ fn parameters_are_right_with_and_without_optimisation() {
 fn every_function_of_sqlite_can_be_counted() {
     let scratch = Scratch::new("sqlite");
     let driver = include_str!("../targets/sqlite_speed.c");
-    let source = env!("SQLITE_SOURCE");
-    let amalgamation = format!("{source}/sqlite3.c");
-    let include = format!("-I{source}");
+    let include = concat!("-I", env!("SQLITE_SOURCE"));
     let flags = [
         "-O2",
         "-g",
-        &include,
-        &amalgamation,
+        include,
+        env!("SQLITE_OBJECT"),
         "-lpthread",
         "-ldl",
         "-lm",

@@ -638,6 +638,13 @@ fn unread_globals_are_shown() {
             r#"global m probe begin { m["q",1] <<< 4; m["r",2] <<< 5; m["r",2] <<< 6; exit() }"#,
             "m[\"r\",2] @count=2 @min=5 @max=6 @sum=11 @avg=5\nm[\"q\",1] @count=1 @min=4 @max=4 @sum=4 @avg=4\n",
         ),
+        // What nobody uses the value of reads nothing.
+        ("global n probe begin { n++ + 5; !n++; exit() }", "n=2\n"),
+        (
+            "global n, m probe begin { n++ && m++; n++ && m++; exit() }",
+            "m=1\n",
+        ),
+        ("global g, h probe begin { g += ++h; exit() }", "g=1\nh=1\n"),
     ]);
 }
 

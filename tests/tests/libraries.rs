@@ -1,6 +1,6 @@
 //! Libraries that come and go while a program is probed.
 
-use spile_tests::{Guard, Scratch, line, spawn, spile_path, stap};
+use spile_tests::{Guard, Scratch, line, spawn, spile_path, stap, until};
 use std::io::{BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -41,6 +41,88 @@ fn libraries_are_probed_before_their_constructors_run_however_often_they_come() 
     let command = format!("{} {}", loader.display(), library.display());
     let outcome = stap(&["-e", &script, "-c", &command]).ok();
     assert_eq!(outcome.stdout, "done\n300\n", "{}", outcome.stderr);
+}
+
+/// stapprobes(3stap): "all processes that map it at runtime would be selected".
+#[test]
+fn a_library_in_the_place_of_a_program_is_probed_in_whatever_maps_it() {
+    let scratch = Scratch::new("mapped");
+    let library = scratch.compile("work.c", LIBRARY, &["-O2", "-shared", "-fPIC"]);
+    let linked = "int work(int); int main(void) { return work(6) + work(40) - 48; }";
+    let library_path = library.to_string_lossy().into_owned();
+    let linked = scratch.compile("linked.c", linked, &["-O2", &library_path]);
+    let loader = scratch.compile("loader.c", LOADER, &["-O2", "-ldl"]);
+    let script = format!(
+        "global n probe process(\"{library_path}\").function(\"work\") {{ n[execname()]++; if (execname() == \"linked\") m = pp() }}
+         global m probe end {{ foreach (x+ in n) println(x, \" \", n[x]); println(m) }}"
+    );
+    // What the dynamic linker brings, the constructor's calls included, and what is loaded later.
+    let command = format!(
+        "sh -c '{0}; {1} {2}; {0}'",
+        linked.display(),
+        loader.display(),
+        library.display()
+    );
+    let outcome = stap(&["-e", &script, "-c", &command]).ok();
+    let point = format!("process(\"{library_path}\").function(\"work\")");
+    assert_eq!(
+        outcome.stdout,
+        format!("done\nlinked 14\nloader 300\n{point}\n"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+/// Holds a library, and calls it with each number that it is given.
+const HOLDER: &str = "import ctypes, os, sys
+library = ctypes.CDLL(sys.argv[1])
+print(os.getpid(), flush=True)
+for number in sys.stdin: print(library.work(int(number)), flush=True)";
+
+#[test]
+fn processes_that_map_a_library_are_found() {
+    let scratch = Scratch::new("found");
+    let library = scratch.compile("work.c", LIBRARY, &["-O2", "-shared", "-fPIC"]);
+    let told = scratch.path("told");
+    let script = format!(
+        "probe begin {{ println(\"go\") }}
+         probe process(\"{}\").function(\"work\") {{ if (int_arg(1) == 7) println(pid()) }}",
+        library.display()
+    );
+    // Calls it until the session says that it has seen it.
+    let told = &told;
+    let is_seen = || {
+        let holder = Command::new("python3")
+            .args(["-c", HOLDER])
+            .arg(&library)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut process = Guard(holder.expect("python3"));
+        let mut output = BufReader::new(process.0.stdout.take().expect("a pipe"));
+        let mut input = process.0.stdin.take().expect("a pipe");
+        let pid = line(&mut output);
+        move || {
+            until("its calls are seen", || {
+                input.write_all(b"7\n").expect("go on");
+                assert_eq!(line(&mut output), "8");
+                let seen = std::fs::read_to_string(told).unwrap_or_default();
+                seen.lines().any(|line| line == pid)
+            });
+            drop(input);
+            assert!(process.0.wait().expect("an end").success());
+        }
+    };
+    let early = is_seen();
+    let mut spile = Command::new(spile_path());
+    spile.args(["stap", "-e", &script, "-o"]).arg(told);
+    let (_spile, _) = spawn(&mut spile);
+    until("the session has begun", || {
+        std::fs::read_to_string(told).is_ok_and(|text| text.contains("go"))
+    });
+    let late = is_seen();
+    late();
+    early();
 }
 
 /// Tells its number; then, for each line, loads a library, forks, and says what came of both.

@@ -149,3 +149,36 @@ fn an_indirect_function_is_what_its_resolver_chose() {
         outcome.stderr
     );
 }
+
+#[test]
+fn type_units_change_nothing_in_lists() {
+    let scratch = Scratch::new("type_units");
+    let source = r#"
+        enum hue { RED, GREEN = 7 };
+        struct part { int n; enum hue hue; };
+        union both { int i; struct part part; };
+        typedef struct whole { struct part *parts; union both both; enum hue hue; } whole;
+        __attribute__((noinline)) int sum(struct whole *w, struct part p, enum hue h, const union both *b, whole *a[2]) {
+          whole local = *w; __asm__ volatile("" :: "r"(&local) : "memory");
+          return w->hue + p.n + (int)h + b->i + local.parts->n + a[0]->hue;
+        }
+        int main(int argc, char **argv) {
+          struct part part = { argc, GREEN };
+          whole w = { &part, { 3 }, RED }, *a[2] = { &w, &w };
+          return sum(&w, part, GREEN, &w.both, a) == 0;
+        }"#;
+    for version in ["-gdwarf-4", "-gdwarf-5"] {
+        let lists = ["-fno-debug-types-section", "-fdebug-types-section"].map(|units| {
+            let flags = ["-O1", "-g", version, units];
+            let program = scratch.compile("parts.c", source, &flags);
+            let program = program.to_string_lossy();
+            let point = format!("process(\"{program}\").function(\"*@parts.c\")");
+            stap(&["-L", &point]).ok().stdout
+        });
+        assert!(
+            lists[0].contains("$w:struct whole* $p:struct part $h:enum hue"),
+            "{lists:?}"
+        );
+        assert_eq!(lists[0], lists[1], "{version}");
+    }
+}

@@ -116,13 +116,6 @@ fn variables_in_samples() {
 #[test]
 fn variables_of_a_library_that_the_program_loads_itself() {
     let scratch = Scratch::new("plugin");
-    let library = scratch.compile(
-        "plugin.c",
-        "__thread int own = 11; int all = 21;
-         int step(int by) { own += by; all += by; return own; }",
-        &["-g", "-O2", "-shared", "-fPIC"],
-    );
-    let library = library.to_string_lossy();
     let program = scratch.compile(
         "loads.c",
         r#"#include <dlfcn.h>
@@ -136,12 +129,29 @@ fn variables_of_a_library_that_the_program_loads_itself() {
         &["-g", "-O2"],
     );
     let program = program.to_string_lossy();
-    let script = format!(
-        r#"probe process.function("spot") {{
-          printf("%d %d %d\n", $a, @var("own@plugin.c", "{library}"), @var("all@plugin.c", "{library}"))
-        }}"#
-    );
-    let outcome = stap(&["-e", &script, "-c", &format!("{program} {library}")]).ok();
-    let expected = "1 12 22\n2 14 24\n3 17 27\n";
-    assert_eq!(outcome.stdout, expected, "{}", outcome.stderr);
+    // A block that is too large for the room that is left beside those of the start, and one that is not; each found by the
+    // module's number and by a descriptor.
+    for (name, room) in [("small.c", 1), ("large.c", 1 << 20)] {
+        for dialect in ["-mtls-dialect=gnu", "-mtls-dialect=gnu2"] {
+            let source = format!(
+                "__thread int own = 11; __thread char more[{room}]; int all = 21;
+                 int step(int by) {{ own += by; more[by % {room}]++; all += by; return own; }}"
+            );
+            let flags = ["-g", "-O2", "-shared", "-fPIC", dialect];
+            let library = scratch.compile(name, &source, &flags);
+            let library = library.to_string_lossy();
+            let script = format!(
+                r#"probe process.function("spot") {{
+                  printf("%d %d %d\n", $a, @var("own@{name}", "{library}"), @var("all@{name}", "{library}"))
+                }}"#
+            );
+            let outcome = stap(&["-e", &script, "-c", &format!("{program} {library}")]).ok();
+            let expected = "1 12 22\n2 14 24\n3 17 27\n";
+            assert_eq!(
+                outcome.stdout, expected,
+                "{room} {dialect}: {}",
+                outcome.stderr
+            );
+        }
+    }
 }

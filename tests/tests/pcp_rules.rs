@@ -4,7 +4,7 @@ mod pcp_suite;
 
 use std::process::Command;
 
-use pcp_suite::{debian, in_suite, ours, peer, same};
+use pcp_suite::{debian, in_suite, ours, peer, same, same_words};
 use spile_tests::Scratch;
 
 /// Expressions, rules and actions over archives, in all styles of output.
@@ -70,6 +70,28 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
         "archives/multi-vm01",
     ];
     same("pmie", &[&source[..], &["-c", hosts]].concat());
+    // A single instance goes with all, whichever side it is on; sets of different sizes do not go together.
+    let sizes = scratch.write(
+        "sizes",
+        "less = disk.dev.total #dks1d1 - disk.dev.total; disk.dev.total > disk.dev.total #dks1d1;\n\
+         some_inst disk.dev.total #dks1d1 < disk.dev.total -> print \"%i:%v\" \" \";\n\
+         kernel.all.cpu.user + disk.dev.total; avg_inst disk.dev.total + disk.dev.total;\n",
+    );
+    let sizes = sizes.to_str().expect("a path in UTF-8");
+    let (file, times) = ("archives/babylon.pmview_v2", ["-t", "3", "-T", "+20"]);
+    let archive = [&["-z", "-q", "-a", file][..], &times].concat();
+    same("pmie", &[&archive[..], &["-v", "-c", sizes]].concat());
+    for text in [
+        "disk.dev.total == disk.dev.total #dks1d1 #rad4d2;",
+        "disk.dev.total @0..1 + disk.dev.total;",
+        "disk.dev.total + min_sample(disk.dev.total @0..2);",
+        "avg_inst(disk.dev.total @0..1) > disk.dev.total @0..1;",
+        "avg_host(disk.dev.total @0..1) + disk.dev.total @0..1;",
+    ] {
+        let wrong = scratch.write("sizes", text);
+        let wrong = wrong.to_str().expect("a path in UTF-8");
+        same_words("pmie", &[&archive[..], &["-C", "-c", wrong]].concat());
+    }
     // What is wrong is said on standard error.
     for text in [
         "kernel.all.cpu.user > ;",
@@ -116,4 +138,57 @@ k = hinv.ncpu * 3 + 2 / hinv.ncpu - 1;
     assert!(theirs.contains("rule \"nosuch\" not defined"), "{theirs}");
     let own = listed(&format!("{} pmie", spile_tests::spile_path().display()));
     assert_eq!(own, theirs);
+}
+
+/// Values for other programs: an applet's lines are Debian's, an agent is sent descriptors and results as PCP's pmie sends them.
+#[test]
+fn programs_are_told_values_as_by_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie-embedded");
+    let archive = "archives/babylon.pmview_v2";
+    let source = ["-q", "-a", archive, "-t", "3", "-T", "+10"];
+    let rules = scratch.write(
+        "rules",
+        "a = kernel.all.cpu.user; disk.dev.total; hinv.ncpu > 1;\n\
+         b = disk.dev.total > 1; no.such > 1 -> print \"no\"; c = hinv.ncpu + 1;\n",
+    );
+    let rules = rules.to_str().expect("a path in UTF-8");
+    same_words("pmie", &[&source[..], &["-X", "-c", rules]].concat());
+    // Debian's program takes no name space for this but that of the host. Two numbers, by rules with such names.
+    let metric = "mem.freemem";
+    let names = "root {\n mem\n one 1:1:1\n two 1:1:2\n}\nmem {\n freemem PMID\n}\n";
+    let pmid = debian("pminfo", &["-m", "-a", archive, metric]).stdout;
+    let pmid = pmid.trim().rsplit(' ').next().expect("a PMID");
+    let names = scratch.write("names", &names.replace("PMID", &pmid.replace('.', ":")));
+    let rules = format!("one = {metric} / 2; two = {metric} < 0;\n");
+    let rules = scratch.write("rules", &rules);
+    let mut command = Command::new(spile_tests::spile_path());
+    command.args(["pmie", "-x", "-q", "-t", "3", "-T", "+4", "-a", archive]);
+    command.arg("-n").arg(names).arg("-c").arg(rules);
+    let output = command.current_dir(pcp_suite::suite()).output();
+    let sent = output.expect("pmie").stdout;
+    let word = |at: usize| {
+        let bytes = sent.get(at * 4..at * 4 + 4).expect("a word");
+        u32::from_be_bytes(bytes.try_into().expect("four bytes"))
+    };
+    let words: Vec<u32> = (0..sent.len() / 4).map(word).collect();
+    let none = u32::MAX;
+    // Length, DESC, from; PMID, DOUBLE, no domain, instantaneous, units: bytes for what is in Kbyte; of a truth none.
+    assert_eq!(
+        words[..16],
+        [
+            [32, 0x7005, 1, 0x40_0401, 5, none, 3, 0x1000_3000],
+            [32, 0x7005, 1, 0x40_0402, 5, none, 3, 0]
+        ]
+        .concat()
+    );
+    // Length, RESULT, from; no time, two metrics, each with one value in a block.
+    let result = &words[words.len() - 22..];
+    assert_eq!(result[..8], [88, 0x7001, 1, 0, 0, 2, 0x40_0401, 1]);
+    let value = |at: usize| f64::from_bits(u64::from(result[at]) << 32 | u64::from(result[at + 1]));
+    let args = ["-a", archive, "-t", "3", "-s", "2", "-w", "12", metric];
+    let shown = debian("pmval", &args).stdout;
+    let last = shown.split_whitespace().last().expect("a value");
+    let kbytes: f64 = last.parse().expect("a number");
+    assert_eq!((result[16], result[19]), (0x0500_000c, 0x0500_000c));
+    assert_eq!((value(17), value(20)), (kbytes * 512.0, 0.0));
 }

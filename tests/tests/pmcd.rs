@@ -49,6 +49,17 @@ impl Daemon {
     }
 
     fn with_agents(scratch: Scratch, agents: &str, access: &str, options: &[&str]) -> Daemon {
+        Daemon::with_folder(scratch, agents, access, options, None)
+    }
+
+    /// With `/etc/pcp` elsewhere.
+    fn with_folder(
+        scratch: Scratch,
+        agents: &str,
+        access: &str,
+        options: &[&str],
+        folder: Option<&std::path::Path>,
+    ) -> Daemon {
         let config = format!("pmcd 2 dso pmcd_init none.so\n{agents}{access}");
         let config = scratch.write("pmcd.conf", &config);
         let names = scratch.write("root", NAMES);
@@ -70,6 +81,9 @@ impl Daemon {
             .args(options)
             .stdin(Stdio::null())
             .env_remove("PCP_CONF");
+        if let Some(folder) = folder {
+            command.env("PCP_SYSCONF_DIR", folder);
+        }
         let process = Guard(command.spawn().expect("pmcd"));
         let socket = scratch.path("socket");
         until("pmcd listens", || UnixStream::connect(&socket).is_ok());
@@ -598,4 +612,26 @@ fn a_logger_needs_no_daemon() {
     ] {
         assert!(text.contains(value), "{text}{log}");
     }
+}
+
+/// On SIGHUP the files with the host's labels are read again.
+#[test]
+fn labels_of_the_host_are_read_again() {
+    let scratch = Scratch::new("pmcd-labels");
+    let folder = scratch.path("etc");
+    std::fs::create_dir_all(folder.join("labels")).expect("a folder");
+    let write = |text| std::fs::write(folder.join("labels/site.json"), text).expect("a file");
+    write(r#"{"rack":"a1"}"#);
+    let daemon = Daemon::with_folder(scratch, "", "", &[], Some(&folder));
+    let labels = || {
+        let sets = daemon.local().labels(u32::MAX, LabelLevel::Context);
+        String::from_utf8_lossy(&sets.expect("labels")[0].json).into_owned()
+    };
+    assert!(labels().contains(r#""rack":"a1""#), "{}", labels());
+    write(r#"{"rack":"b2"}"#);
+    assert!(labels().contains(r#""rack":"a1""#), "{}", labels());
+    signal("HUP", &daemon.process.0.id().to_string());
+    until("the new label is seen", || {
+        labels().contains(r#""rack":"b2""#)
+    });
 }

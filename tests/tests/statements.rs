@@ -378,3 +378,41 @@ int main(int argc, char **) {
         assert_eq!(listed, expected, "{pattern}");
     }
 }
+
+/// Generated sources say `#line` with any number.
+#[test]
+fn a_range_of_lines_takes_no_longer_for_large_numbers() {
+    let scratch = Scratch::new("far-lines");
+    let source = "int sink;\n#line 5\nint main(void) {\n  sink = 1;\n#line 2000000000\n  sink++;\n  return 0;\n}\n";
+    let program = scratch.compile("far.c", source, &["-g", "-O0"]);
+    let program = program.to_string_lossy();
+    let found = list(
+        &program,
+        "-l",
+        "statement(\"*@far.c:1-4000000000\").nearest",
+    );
+    let lines: Vec<&str> = found
+        .iter()
+        .map(|point| &point[point.rfind(':').unwrap() + 1..point.rfind('"').unwrap()])
+        .collect();
+    assert_eq!(lines, ["5", "6", "2000000000", "2000000001", "2000000002"]);
+}
+
+#[test]
+fn all_lines_of_a_function_do_not_end_where_an_earlier_function_follows() {
+    let scratch = Scratch::new("followed");
+    let source = r#"
+__attribute__((section(".text.aaa"))) int early(int a) { return a + 1; }
+int main(int argc, char **argv) {
+  int r = early(argc);
+  return r == 100;
+}"#;
+    // Without optimisation functions stand one right behind the other, those of the other section last.
+    let program = scratch.compile("followed.c", source, &["-O0", "-g"]);
+    let listed = list(
+        &program.to_string_lossy(),
+        "-l",
+        "statement(\"main@followed.c:*\")",
+    );
+    assert_eq!(listed.len(), 4, "{listed:?}");
+}

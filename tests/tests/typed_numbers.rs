@@ -50,7 +50,7 @@ fn a_number_keeps_the_type_of_where_it_comes_from() {
             later = $list + 0
             printf("%d %d\n", kept->value, later->value)
         }
-        probe process.function("visit").return { printf("%d\n", @entry($list)->value) }"#,
+        probe process.function("visit").return { printf("%d\n", @entry($list->value)) }"#,
     )
     .ok();
     assert_eq!(
@@ -71,6 +71,20 @@ fn a_number_keeps_the_type_of_where_it_comes_from() {
     );
     let shown = outcome.stdout.lines().nth(5).unwrap_or_default();
     assert!(shown.starts_with("{.value=20, .next=0x"), "{shown}");
+}
+
+/// Variables of the program are there when a function returns, unlike the function's own.
+#[test]
+fn globals_are_there_when_a_function_returns() {
+    let scratch = Scratch::new("globals-at-return");
+    let outcome = probe(
+        &scratch,
+        r#"probe process.function("visit").return {
+            printf("%d %d %s\n", @var("answer"), @var("tail@list.c")->numbers[1], user_string(@var("tail")->name))
+        }"#,
+    )
+    .ok();
+    assert_eq!(outcome.stdout, "42 8 tail\n", "{}", outcome.stderr);
 }
 
 #[test]
@@ -232,6 +246,10 @@ fn programs_that_are_not_there_are_named_as_stap_names_them() {
         (
             "process(\"no-such-program\").function(\"f\")",
             "semantic error: cannot find executable 'no-such-program'\n",
+        ),
+        (
+            "process(\"/no/such/program\").function(\"f\")",
+            "semantic error: no match\n",
         ),
         (
             "process(\"/no*such/program\").function(\"f\")",

@@ -134,3 +134,38 @@ fn types_of_headers_and_other_modules() {
     let wanted = "nosuch.h: No such file or directory";
     assert!(outcome.stderr.contains(wanted), "{}", outcome.stderr);
 }
+
+#[test]
+fn types_of_templates_however_they_are_spelled() {
+    let scratch = Scratch::new("templates");
+    let source = r#"
+        namespace geo { inline namespace v1 {
+          template <typename T, int N> struct Vec { T d[N]; };
+          template <typename A, typename B> struct Pair { A first; B second; };
+        } }
+        typedef geo::Pair<geo::Vec<int, 3>, geo::Vec<short, 2>> both;
+        __attribute__((noinline)) int take(const void *p) { return ((const both *)p)->first.d[2]; }
+        int main() { both b = { { { 1, 2, 3 } }, { { 4, 5 } } }; return take(&b) != 3; }"#;
+    let program = scratch.compile("templates.cc", source, &["-O0", "-g"]);
+    let program = program.to_string_lossy();
+    for (name, member, value) in [
+        ("geo::Vec<int, 3>", "d[1]", "2\n"),
+        ("struct geo::v1::Vec<int,3>", "d[2]", "3\n"),
+        (
+            "Pair<geo::v1::Vec<int,3>,geo::v1::Vec<short int,2>>",
+            "second->d[1]",
+            "5\n",
+        ),
+        (
+            "geo::Pair<geo::v1::Vec<int, 3>, geo::v1::Vec<short int, 2> >",
+            "second->d[0]",
+            "4\n",
+        ),
+    ] {
+        let script = format!(
+            "probe process.function(\"take\") {{ println(@cast($p, \"{name}\")->{member}) }}"
+        );
+        let outcome = stap(&["-e", &script, "-c", &program]).ok();
+        assert_eq!(outcome.stdout, value, "{name}: {}", outcome.stderr);
+    }
+}

@@ -26,6 +26,9 @@ use script::span::Span;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+/// Bytes of the constants' room that texts of sites leave to handlers compiled later.
+const FOR_HANDLERS: u64 = 4 << 20;
+
 /// Where a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
@@ -375,6 +378,11 @@ impl<'p> Builder<'p> {
         if let Some(&number) = self.site_numbers.get(&text) {
             return number;
         }
+        if self.sites.len() as u32 >= self.state.layout.site_capacity {
+            // More places than numbers: the last one's texts have to do.
+            self.is_full = true;
+            return self.sites.len() as u32 - 1;
+        }
         let site = Site {
             pp: self.text(&text.pp),
             pn: self.text(&text.pn),
@@ -384,11 +392,6 @@ impl<'p> Builder<'p> {
             provider: self.text(&text.provider),
             kind: self.text(&text.kind),
         };
-        if self.sites.len() as u32 >= self.state.layout.site_capacity {
-            // More places than numbers: the last one's texts have to do.
-            self.is_full = true;
-            return self.sites.len() as u32 - 1;
-        }
         let number = self.sites.len() as u32;
         self.sites.push(site);
         self.site_numbers.insert(text, number);
@@ -398,7 +401,7 @@ impl<'p> Builder<'p> {
     fn text(&mut self, text: &str) -> StrRef {
         let most = self.state.limits.max_string as usize - 1;
         let bytes = &text.as_bytes()[..text.len().min(most)];
-        match self.state.constants.put(bytes, 1) {
+        match self.state.constants.put_if_room(bytes, 1, FOR_HANDLERS) {
             Some(offset) if !bytes.is_empty() => StrRef {
                 offset: offset as u32,
                 len: bytes.len() as u32,

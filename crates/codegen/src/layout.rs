@@ -9,9 +9,9 @@ use runtime::timing::Timing;
 use script::ir::{Global, GlobalType, HistShape, MapValue, Program, StatNeeds, Type};
 
 /// Room for sites.
-const SITE_CAPACITY: u32 = 1 << 16;
+const SITE_CAPACITY: u32 = 1 << 18;
 /// Room for constants.
-const CONSTANTS: u64 = 16 << 20;
+const CONSTANTS: u64 = 64 << 20;
 /// Stack of handlers.
 const NATIVE_STACK: u64 = 64 << 10;
 /// Most bytes of a slot for what is kept per thread; more is shared.

@@ -192,11 +192,16 @@ impl Constants {
 
     /// Offset in the arena of these bytes; `None` when there is no room left.
     pub fn put(&mut self, bytes: &[u8], align: u64) -> Option<u64> {
+        self.put_if_room(bytes, align, 0)
+    }
+
+    /// The same; `None`, too, when no more than `left` bytes would be left for others.
+    pub fn put_if_room(&mut self, bytes: &[u8], align: u64, left: u64) -> Option<u64> {
         if let Some(&at) = self.known.get(&(bytes.to_vec(), align)) {
             return Some(at);
         }
         let start = (self.bytes.len() as u64).next_multiple_of(align);
-        if start + bytes.len() as u64 > self.room {
+        if start + bytes.len() as u64 + left > self.room {
             return None;
         }
         self.bytes.resize(start as usize, 0);
@@ -426,5 +431,20 @@ impl<'p> State<'p> {
         }
         unit.source = Mutex::new(Some((func, self.isa.clone())));
         Ok(unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_leave_room_for_constants_of_handlers() {
+        let mut constants = Constants::new(0, 100);
+        assert_eq!(constants.put_if_room(&[1; 60], 1, 40), Some(0));
+        assert_eq!(constants.put_if_room(&[2; 10], 1, 40), None);
+        // What is there already needs no room.
+        assert_eq!(constants.put_if_room(&[1; 60], 1, 40), Some(0));
+        assert_eq!(constants.put(&[2; 10], 1), Some(60));
     }
 }

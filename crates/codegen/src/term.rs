@@ -64,7 +64,10 @@ pub enum Term {
 /// What a number is when certain calls return to where the function does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CallerCase {
-    /// Where the calls return to: addresses of the probed image, as [`Term::Image`] has them. No two cases share one.
+    /// The number that tells the file of the calls from others, unless it is the probed image.
+    pub module: Option<u64>,
+    /// Where the calls return to: addresses of the probed image, as [`Term::Image`] has them, or of the module, as
+    /// [`Term::Module`] has them. No two cases share one.
     pub places: Vec<i64>,
     /// The case only holds when this is not 0.
     pub condition: Option<Term>,

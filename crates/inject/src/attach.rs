@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::InjectError;
 use crate::priority::Hurry;
+use crate::proc_file::read_proc;
 use crate::process::{Pid, Process, State};
 use crate::ptrace;
 use crate::restart::is_in_first_call;
@@ -264,8 +265,8 @@ struct Status {
 impl Status {
     fn read(pid: Pid) -> Result<Status, InjectError> {
         let path = format!("/proc/{pid}/status");
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        let text = match read_proc(&path) {
+            Ok(text) => text,
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
                 return Err(InjectError::NoSuchProcess { pid });
             }
@@ -380,7 +381,7 @@ fn user_name(uid: u32) -> String {
 }
 
 fn is_kernel_thread(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = read_proc(&format!("/proc/{pid}/stat")).unwrap_or_default();
     let flags = stat.rsplit_once(')').and_then(|(_, rest)| {
         // Field 9 (proc_pid_stat(5)); `rest` begins with field 3.
         rest.split_ascii_whitespace()

@@ -13,6 +13,7 @@ use crate::error::InjectError;
 use crate::journal::Line;
 use crate::mapping::PAGE;
 use crate::owner::{HEADER, Header, Owner};
+use crate::proc_file::read_proc;
 use crate::process::Process;
 use crate::record::Record;
 
@@ -342,7 +343,7 @@ impl Process {
 
     /// `start_brk` of `/proc/PID/stat`: where the heap begins, even before it has a first page.
     fn program_break(&self) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let stat = read_proc(&format!("/proc/{}/stat", self.pid)).ok()?;
         let (_, rest) = stat.rsplit_once(')')?;
         // Field 47 (proc_pid_stat(5)); `rest` begins with field 3.
         let value: u64 = rest.split_ascii_whitespace().nth(47 - 3)?.parse().ok()?;
@@ -387,13 +388,9 @@ fn find_holes(
         })
         .collect();
     if let Some(start) = program_break {
-        // The break starts a random distance above the program's data; nothing may be put between
-        // them, where a kernel without randomisation would have it.
+        // It starts a random distance above the program's data, and never comes below its start.
         let start = start & !(PAGE - 1);
         taken.push(start..start.saturating_add(HEAP_ROOM));
-        if let Some(below) = maps.iter().filter(|m| m.end <= start).map(|m| m.end).max() {
-            taken.push(below..start);
-        }
     }
     taken.sort_by_key(|range| range.start);
     let mut candidates = Vec::new();
@@ -439,10 +436,12 @@ mod tests {
         let maps = symbols::maps::parse(MAPS);
         let code = 0x401000..0x500000;
         let holes = find_holes(&maps, Some(0xd00000), &reach(&code), &code, 0x10000);
+        // Between data and heap there is room; the heap only grows upwards.
         assert_eq!(holes[0], 0x400000 - PAGE - 0x10000);
+        assert_eq!(holes[1], 0x520000 + PAGE);
         for hole in holes {
             assert!(
-                !(0x400000..0xe00000 + HEAP_ROOM).contains(&hole),
+                !(0xd00000..0xe00000 + HEAP_ROOM).contains(&(hole + 0xffff)),
                 "{hole:#x}"
             );
             assert!(hole >= LOWEST);

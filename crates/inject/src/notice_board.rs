@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use crate::error::InjectError;
 use crate::notice::{Notice, NoticeKind};
-use crate::proc_file::{inner_pid, last_number, namespace};
+use crate::proc_file::{inner_pid, last_number, namespace, read_maps};
 use crate::process::Pid;
 
 /// Layout of the board, in bytes from its start.
@@ -571,8 +571,7 @@ impl NoticeBoard {
             let [first, second] = self.shared.token.map(u64::to_le_bytes);
             return read.is_ok() && token[..8] == first && token[8..] == second;
         }
-        let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let maps = symbols::maps::parse(&String::from_utf8_lossy(&maps));
+        let maps = read_maps(pid).unwrap_or_default();
         let named = |path: &Path| path.as_os_str().to_string_lossy().contains("spile-notices");
         maps.iter()
             .any(|m| m.inode == self.inode && m.path.as_deref().is_some_and(named))

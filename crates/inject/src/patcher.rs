@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::analysis::CodeSection;
 use crate::arch::{
-    BranchTargets, Plan, RegisterSet, Room, SYSCALL, SnippetsAt, TakenRanges, Trampoline, Write,
-    dead_around_system_call, dead_registers, plan_around, plan_through,
+    Plan, RegisterSet, Room, SYSCALL, SnippetsAt, TakenRanges, Trampoline, Write,
+    dead_around_system_call, dead_registers,
 };
 use crate::error::InjectError;
 use crate::image::Image;
@@ -25,10 +24,8 @@ use crate::point::{Point, PointKind};
 use crate::process::Process;
 use crate::record::{Member, Record, SiteRecord};
 use crate::snippet::Snippet;
+use crate::survey::{Survey, boundary, holder, plan_insertion, surveys};
 use crate::{ptrace, restart};
-
-/// How far from a site its patch may use other code: twice the reach of a short jump, and what is moved there.
-const FAR: u64 = 512;
 
 /// So many sites of a module have their trampolines in memory of its own, side by side.
 const MANY: u64 = 500;
@@ -667,112 +664,5 @@ impl Process {
             self.or_death(moved)?;
         }
         Ok(())
-    }
-}
-
-/// An image of a batch, and where control may enter the code that is to be patched.
-struct Survey<'a> {
-    image: &'a Image,
-    /// The addresses to be patched, in the file.
-    addresses: Vec<u64>,
-    targets: Option<Arc<BranchTargets>>,
-}
-
-impl Survey<'_> {
-    fn targets(&mut self) -> &Arc<BranchTargets> {
-        let module = &self.image.module;
-        self.targets
-            .get_or_insert_with(|| module.targets_around(&self.addresses))
-    }
-
-    fn complete(&mut self) -> &Arc<BranchTargets> {
-        let all = Arc::clone(self.image.module.targets());
-        self.targets.insert(all)
-    }
-}
-
-/// The images with the insertions of a batch that each is to receive.
-fn surveys<'a>(batch: &[Insertion], images: &'a [Image]) -> Vec<Survey<'a>> {
-    let survey = |image: &'a Image| {
-        let inside = batch.iter().map(|insertion| insertion.address);
-        let inside = inside.filter(|address| image.range().contains(address));
-        Survey {
-            image,
-            addresses: inside.map(|at| at.wrapping_sub(image.bias())).collect(),
-            targets: None,
-        }
-    };
-    images.iter().map(survey).collect()
-}
-
-/// The plan of a patch for an insertion, in the addresses of the file; or the reason why there is none.
-pub(crate) fn plan_insertion(
-    insertion: &Insertion,
-    image: &Image,
-    code: CodeSection<'_>,
-    targets: &BranchTargets,
-    taken: &TakenRanges,
-    room: Room,
-) -> Result<Plan, String> {
-    let relative = insertion.address.wrapping_sub(image.bias());
-    let function = targets
-        .function_of(relative)
-        .ok_or("it is not in a known function")?;
-    let is_entry = insertion.at_function_entry || relative == function.start;
-    let attempt = |start: u64| {
-        let planned = if !is_entry && start == relative {
-            plan_around(start, code, function.clone(), targets, taken, room)
-        } else {
-            plan_through(
-                start,
-                relative,
-                code,
-                function.clone(),
-                targets,
-                taken,
-                room,
-            )
-        };
-        let planned = planned.map_err(|error| error.to_string())?;
-        if !planned.boundaries.contains(&relative) {
-            return Err("it is out of the patch's reach".to_owned());
-        }
-        Ok(planned)
-    };
-    attempt(relative).or_else(|reason| {
-        let before = insertion.before.iter();
-        before
-            .map(|start| start.wrapping_sub(image.bias()))
-            .take_while(|start| function.contains(start))
-            .find_map(|start| attempt(start).ok())
-            .ok_or(reason)
-    })
-}
-
-/// The patch, among some by their sites, that moves the code at an address.
-pub(crate) fn holder<T>(
-    patches: &BTreeMap<u64, T>,
-    address: u64,
-    plan: impl Fn(&T) -> &Plan,
-) -> Option<u64> {
-    if let Some((&site, patch)) = patches.range(..=address).next_back()
-        && plan(patch).range().contains(&address)
-    {
-        return Some(site);
-    }
-    // What makes room for a patch is never far from it.
-    let near = address.saturating_sub(FAR)..=address.saturating_add(FAR);
-    patches.range(near).find_map(|(&site, patch)| {
-        let moved = &plan(patch).moved;
-        let holds = moved.iter().any(|moved| moved.range().contains(&address));
-        holds.then_some(site)
-    })
-}
-
-fn boundary(plan: &Plan, address: u64) -> Result<(), String> {
-    if plan.displaces(address) {
-        Ok(())
-    } else {
-        Err("it is in the middle of an instruction".to_owned())
     }
 }

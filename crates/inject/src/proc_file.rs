@@ -4,6 +4,8 @@ use std::fs::{File, metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 
+use symbols::Mapping;
+
 use crate::process::Pid;
 
 /// More than any of the files has.
@@ -20,6 +22,17 @@ pub fn read_proc(path: &str) -> io::Result<String> {
     File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// What is mapped into a process (proc_pid_maps(5)); nothing of one that has ended and of threads of the kernel.
+///
+/// # Errors
+/// As open(2) and read(2): `ENOENT` or `ESRCH` when the process is gone, `EACCES` when it may not be looked at.
+pub fn read_maps(pid: Pid) -> io::Result<Vec<Mapping>> {
+    // The kernel hands out a page of it at a time, and makes it anew for each.
+    let mut bytes = Vec::with_capacity(4 * USUAL);
+    File::open(format!("/proc/{pid}/maps"))?.read_to_end(&mut bytes)?;
+    Ok(symbols::maps::parse(&String::from_utf8_lossy(&bytes)))
 }
 
 /// When a process began, in clock ticks since the system did: field 22 of `/proc/PID/stat` (proc_pid_stat(5)). `None` when it

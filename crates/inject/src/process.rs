@@ -18,7 +18,7 @@ use crate::near::CodePools;
 use crate::owner::Owner;
 use crate::patcher::Patches;
 use crate::priority::Hurry;
-use crate::proc_file::read_proc;
+use crate::proc_file::{read_maps, read_proc};
 use crate::ptrace;
 use crate::reconcile::Seen;
 use crate::record::Mapped;
@@ -212,9 +212,8 @@ impl Process {
     /// # Errors
     /// [`InjectError::Proc`] when `/proc/PID/maps` cannot be read, [`InjectError::Exited`].
     pub fn maps(&self) -> Result<Vec<Mapping>, InjectError> {
-        let path = format!("/proc/{}/maps", self.pid);
-        let bytes = std::fs::read(&path).map_err(|source| self.proc_error(path, source))?;
-        Ok(symbols::maps::parse(&String::from_utf8_lossy(&bytes)))
+        read_maps(self.pid)
+            .map_err(|source| self.proc_error(format!("/proc/{}/maps", self.pid), source))
     }
 
     /// Sends a signal to the process (pidfd_send_signal(2)), held or free.

@@ -12,11 +12,12 @@ use crate::code_page::CodePages;
 use crate::error::InjectError;
 use crate::image::Image;
 use crate::journal::Line;
-use crate::patcher::{Draft, Inserted, InsertedId, Site, holder};
+use crate::patcher::{Draft, Inserted, InsertedId, Site};
 use crate::process::{Pid, Process};
 use crate::record::Mapped;
 use crate::record::SiteRecord;
 use crate::stack::{interrupted_in, words_pointing_into};
+use crate::survey::holder;
 use crate::{ptrace, record, restart};
 
 /// What a removal could not undo.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::InjectError;
 use crate::escape::Escape;
+use crate::proc_file::read_proc;
 use crate::process::{Pid, Process};
 use crate::ptrace::{self, Event};
 use crate::restart;
@@ -226,7 +227,7 @@ impl Process {
 
 /// `Seccomp` and `Seccomp_filters` of `/proc/PID/status`.
 pub(crate) fn seccomp_status(pid: &str) -> (u32, u32) {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = read_proc(&format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.strip_prefix(':')?.trim().parse().ok()

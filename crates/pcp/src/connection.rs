@@ -14,10 +14,13 @@ use rustls::{ClientConnection, StreamOwned};
 
 use crate::debug::pdus as trace;
 use crate::error::{Error, ErrorCode, Result};
+use crate::exchanged;
 use crate::pdu::{Cred, Features, HEADER_LEN, Header, Info, Pdu, attr};
 use crate::sasl::{ClientExchange, Mechanism};
 use crate::tls::TlsSettings;
 
+/// The port of pmproxy that IANA knows.
+const PROXY_PORT: u16 = 44322;
 /// The port of pmcd that IANA knows.
 pub const PMCD_PORT: u16 = 44321;
 /// EOPNOTSUPP: what PCP's clients say where a server lacks a feature.
@@ -30,6 +33,8 @@ pub const SERVER_LIMIT: usize = 256 * 1024 * 1024;
 pub struct HostSpec {
     /// How to get there.
     pub address: Address,
+    /// A pmproxy(1) that leads there, and its port: `host@proxy:port`, or `$PMPROXY_HOST`.
+    pub proxy: Option<(String, u16)>,
     /// Whether TLS is asked for (`pcps://`).
     pub secure: bool,
     /// `?name=value&…` behind the host.
@@ -108,12 +113,14 @@ impl std::str::FromStr for HostSpec {
                 Path::new("/").join(path)
             }
         };
+        let mut proxy = None;
         let address = if let Some(path) = rest.strip_prefix("unix:") {
             Address::Unix(socket(path))
         } else if let Some(path) = rest.strip_prefix("local:") {
             Address::Local(socket(path))
         } else {
-            let rest = rest.split_once('@').map_or(rest, |(host, _)| host);
+            let (rest, through) = rest.split_once('@').unwrap_or((rest, ""));
+            proxy = proxy_of(through)?;
             let (host, ports) = if let Some(inner) = rest.strip_prefix('[') {
                 let (host, after) = inner.split_once(']').ok_or(HostSpecError::Bracket)?;
                 (host, after.strip_prefix(':').unwrap_or(""))
@@ -135,6 +142,7 @@ impl std::str::FromStr for HostSpec {
         };
         Ok(HostSpec {
             address,
+            proxy,
             secure,
             attributes,
         })
@@ -261,7 +269,10 @@ impl Connection {
                 Ok(stream) => Stream::Unix(stream),
                 Err(_) => Stream::Tcp(connect("localhost", &default_ports())?),
             },
-            Address::Host(host, ports) => Stream::Tcp(connect(host, ports)?),
+            Address::Host(host, ports) => Stream::Tcp(match &spec.proxy {
+                Some((proxy, port)) => through(proxy, *port, host, ports)?,
+                None => connect(host, ports)?,
+            }),
         };
         let mut connection = Connection {
             stream,
@@ -480,6 +491,7 @@ impl Connection {
         let output = std::mem::take(&mut self.output);
         trace::sent(self.descriptor(), &output);
         let sent = self.stream.write_all(&output);
+        exchanged::sent(pdu.kind());
         self.output = output;
         Ok(sent?)
     }
@@ -497,6 +509,7 @@ impl Connection {
                     let frame = self.input.split_to(need).freeze();
                     trace::received(self.descriptor(), &frame);
                     let (_, pdu) = Pdu::decode(&frame)?;
+                    exchanged::received(pdu.kind());
                     if let Pdu::Error { code, info } = &pdu {
                         trace::error(*code, *info);
                     }
@@ -582,9 +595,78 @@ fn connect(host: &str, ports: &[u16]) -> Result<TcpStream> {
     Err(failed.into())
 }
 
+/// The proxy that stands behind `@`, or in the environment.
+fn proxy_of(text: &str) -> std::result::Result<Option<(String, u16)>, HostSpecError> {
+    let named = match text {
+        "" => env::var("PMPROXY_HOST").unwrap_or_default(),
+        text => text.to_owned(),
+    };
+    if named.is_empty() {
+        return Ok(None);
+    }
+    let port = env::var("PMPROXY_PORT").ok();
+    let port = port.and_then(|port| port.split(',').next()?.parse().ok());
+    let port = port.unwrap_or(PROXY_PORT);
+    Ok(Some(match named.split_once(':') {
+        Some((host, own)) => {
+            let own = own
+                .parse()
+                .map_err(|_| HostSpecError::Port(own.to_owned()))?;
+            (host.to_owned(), own)
+        }
+        None => (named, port),
+    }))
+}
+
+/// Has a proxy connect to a host, the first of its ports (pmproxy(1)).
+fn through(proxy: &str, port: u16, host: &str, ports: &[u16]) -> Result<TcpStream> {
+    let mut stream = connect(proxy, &[port])?;
+    stream.set_read_timeout(Some(seconds("PMCD_CONNECT_TIMEOUT", 5.0)))?;
+    stream.write_all(b"pmproxy-client 1\n")?;
+    // What comes behind this line is the server's.
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while answer.len() < 64 && byte != *b"\n" {
+        stream.read_exact(&mut byte)?;
+        answer.extend_from_slice(&byte);
+    }
+    if answer != b"pmproxy-server 1\n" {
+        return Err(Error::ipc("no greeting of a proxy".to_owned()));
+    }
+    let port = ports.first().copied().unwrap_or(PMCD_PORT);
+    stream.write_all(format!("{host} {port}\n").as_bytes())?;
+    Ok(stream)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A proxy is told the host, and what it passes on is the server's.
+    #[test]
+    fn proxies_are_asked_for_hosts() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let proxy = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("a client");
+            let mut lines = io::BufRead::lines(io::BufReader::new(stream.try_clone().expect("it")));
+            let mut line = || lines.next().expect("a line").expect("a line");
+            assert_eq!(line(), "pmproxy-client 1");
+            (&stream)
+                .write_all(b"pmproxy-server 1\nX")
+                .expect("written");
+            line()
+        });
+        let spec = format!("far.example:4321@127.0.0.1:{port}");
+        let spec: HostSpec = spec.parse().expect("a specification");
+        assert_eq!(spec.proxy, Some(("127.0.0.1".to_owned(), port)));
+        let mut stream = through("127.0.0.1", port, "far.example", &[4321]).expect("a way");
+        let mut next = [0];
+        stream.read_exact(&mut next).expect("a byte");
+        assert_eq!(next, *b"X");
+        assert_eq!(proxy.join().expect("a proxy"), "far.example 4321");
+        assert!("a@b:c".parse::<HostSpec>().is_err());
+    }
 
     #[test]
     fn host_specifications() {

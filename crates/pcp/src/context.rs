@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::archive::ArchiveContext;
 use crate::debug;
-use crate::derived::{DerivedMetrics, DerivedSet, trace};
+use crate::derived::{DerivedMetrics, DerivedSet, Wanted, trace};
 use crate::desc::Desc;
 use crate::dump;
 use crate::error::{ErrorCode, Result};
@@ -71,14 +71,18 @@ impl Context {
     /// Adds derived metrics, in the place of those that it has. Those that make no sense here, and those whose metrics are
     /// not there, have a name and nothing else (`PM_ERR_BADDERIVE`); of the former standard error says why when they are
     /// first used.
-    ///
-    /// # Errors
-    /// What the connection says.
-    pub fn use_derived(&mut self, metrics: &DerivedMetrics) -> Result<()> {
-        *self.derived() = None;
-        let set = DerivedSet::new(metrics, self)?;
-        *self.derived() = Some(Box::new(set));
-        Ok(())
+    pub fn use_derived(&mut self, metrics: &DerivedMetrics) {
+        *self.derived() = Some(Box::new(DerivedSet::new(metrics)));
+    }
+
+    /// Asks for the operands of derived metrics that are about to be used.
+    fn look_up_operands(&mut self, wanted: &Wanted<'_>) -> Result<()> {
+        let Some(mut derived) = self.derived().take() else {
+            return Ok(());
+        };
+        let found = derived.look_up(self, wanted);
+        *self.derived() = Some(derived);
+        found
     }
 
     fn derived(&mut self) -> &mut Option<Box<DerivedSet>> {
@@ -163,6 +167,9 @@ impl Context {
         if !live && trace::derive() {
             self.trace_children(name);
         }
+        if live {
+            self.look_up_operands(&Wanted::Below(name))?;
+        }
         let Some(derived) = self.derived() else {
             return found;
         };
@@ -220,6 +227,9 @@ impl Context {
     /// # Errors
     /// `PM_ERR_PMID`, `PM_ERR_NOAGENT` and what the agent says.
     pub fn desc(&mut self, pmid: Pmid) -> Result<Desc> {
+        if pmid.is_derived() {
+            self.look_up_operands(&Wanted::Metrics(&[pmid]))?;
+        }
         if let Some(desc) = self.derived().as_mut().and_then(|d| d.desc(pmid)) {
             return Ok(desc?);
         }
@@ -242,6 +252,9 @@ impl Context {
     /// # Errors
     /// What the connection says.
     pub fn descs(&mut self, pmids: &[Pmid]) -> Result<Vec<std::result::Result<Desc, ErrorCode>>> {
+        if pmids.iter().any(|pmid| pmid.is_derived()) {
+            self.look_up_operands(&Wanted::Metrics(pmids))?;
+        }
         let Some(derived) = self.derived() else {
             return dispatch!(self, c => c.descs(pmids));
         };
@@ -335,6 +348,9 @@ impl Context {
 
     pub(crate) fn fetch_untraced(&mut self, pmids: &[Pmid]) -> Result<Fetched> {
         let has_derived = pmids.iter().any(|p| p.is_derived());
+        if has_derived {
+            self.look_up_operands(&Wanted::Metrics(pmids))?;
+        }
         if has_derived && let Some(mut derived) = self.derived().take() {
             let fetched = derived.fetch(self, pmids);
             *self.derived() = Some(derived);

@@ -25,6 +25,7 @@ mod desc;
 mod dump;
 mod error;
 mod event;
+pub mod exchanged;
 mod host;
 mod hosts;
 mod indom;

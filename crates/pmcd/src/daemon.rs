@@ -3,16 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nix::unistd::{Uid, User};
+use nix::unistd::User;
 use pcp::pdu::{Features, Pdu, attr};
 use pcp::pmns::Pmns;
-use pcp::tls::{TlsError, TlsSettings};
 use pcp::{Desc, ErrorCode, LabelSet, Pmid, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_local;
@@ -28,6 +26,7 @@ use crate::host_labels::HostLabels;
 use crate::listen::{Sockets, groups_of};
 use crate::options::Options;
 use crate::own_metrics::OwnMetrics;
+use crate::startup::{StartError, acceptor, become_user, load_config, read_config};
 use crate::statistics::Statistics;
 
 /// The domain of the daemon's own metrics.
@@ -38,6 +37,7 @@ mod change {
     pub const ADD: i32 = 1;
     pub const RESTART: i32 = 2;
     pub const DROP: i32 = 4;
+    pub const LABELS: i32 = 8;
     pub const NAMES: i32 = 16;
 }
 
@@ -52,32 +52,6 @@ const LOOK: Duration = Duration::from_secs(1);
 struct Restart {
     at: Instant,
     wait: Duration,
-}
-
-/// Why the daemon can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A file can't be read.
-    #[error("{0}: {1}")]
-    Read(std::path::PathBuf, io::Error),
-    /// The configuration has mistakes.
-    #[error("{0}")]
-    Config(String),
-    /// The name space can't be loaded.
-    #[error("{0}: {1}")]
-    Pmns(std::path::PathBuf, pcp::Error),
-    /// Nothing can be listened on.
-    #[error("cannot listen: {0}")]
-    Listen(String),
-    /// The user of `-U` is not there, or may not be become.
-    #[error("cannot run as user {0}: {1}")]
-    User(String, String),
-    /// Certificates are demanded of clients, and can't be looked at.
-    #[error("-Q: {0}")]
-    Tls(#[from] TlsError),
-    /// The system refuses something else.
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 /// Everything that requests need.
@@ -106,7 +80,7 @@ pub struct Daemon {
     numbers: Cell<i32>,
     free_numbers: RefCell<BTreeSet<i32>>,
     sequence: Cell<u32>,
-    labels: HostLabels,
+    labels: RefCell<HostLabels>,
     /// What happened lately.
     pub trace: EventTrace,
     tls: RefCell<Option<TlsAcceptor>>,
@@ -115,27 +89,6 @@ pub struct Daemon {
 
 /// Agents that can run in the daemon's process: those that a `dso` line means by the name of its function, such as `linux_init`.
 pub type BuiltIn = fn(entry: &str, domain: u32) -> Option<Result<Box<dyn pmda::Agent>, String>>;
-
-fn read(path: &Path) -> Result<String, StartError> {
-    let bytes = fs::read(path).map_err(|error| StartError::Read(path.to_owned(), error))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn read_config(options: &Options) -> Result<(String, Option<String>), StartError> {
-    let text = read(&options.config)?;
-    let mut access = options.config.as_os_str().to_owned();
-    access.push(".access");
-    Ok((text, fs::read_to_string(Path::new(&access)).ok()))
-}
-
-/// Reads the configuration.
-///
-/// # Errors
-/// When the file can't be read. Its mistakes come beside what is right in it.
-pub fn load_config(options: &Options) -> Result<(Config, Vec<config::ConfigError>), StartError> {
-    let (text, access) = read_config(options)?;
-    Ok(config::parse(&options.config, &text, access.as_deref()))
-}
 
 impl Daemon {
     /// One without agents.
@@ -160,7 +113,7 @@ impl Daemon {
             }
         };
         Ok(Rc::new(Daemon {
-            labels: HostLabels::read(&hostname),
+            labels: RefCell::new(HostLabels::read(&hostname)),
             trace: EventTrace::new(options.trace),
             hostname,
             pmns: RefCell::new(pmns),
@@ -238,7 +191,9 @@ impl Daemon {
     /// See [`HostLabels::seen_by`].
     pub fn context_labels(&self, client: &ClientInfo) -> Result<LabelSet, ErrorCode> {
         let (user, group) = (client.text(attr::USERID), client.text(attr::GROUPID));
-        self.labels.seen_by(user.as_deref(), group.as_deref())
+        self.labels
+            .borrow()
+            .seen_by(user.as_deref(), group.as_deref())
     }
 
     /// Whether only users who are known may connect.
@@ -536,6 +491,10 @@ impl Daemon {
             Ok(tls) => *self.tls.borrow_mut() = tls,
             Err(error) => eprintln!("pmcd: {error}; the old certificate stays"),
         }
+        let labels = HostLabels::read(&self.hostname);
+        if labels != self.labels.replace(labels.clone()) {
+            self.tell_all(change::LABELS);
+        }
         match Pmns::load(&self.options.pmns) {
             Ok(pmns) => {
                 *self.pmns.borrow_mut() = pmns;
@@ -673,36 +632,7 @@ impl Daemon {
     }
 }
 
-/// What makes TLS of connections, when there is a certificate.
-fn acceptor(options: &Options) -> Result<Option<TlsAcceptor>, TlsError> {
-    let settings = TlsSettings::load();
-    let demand = options.require_certificates;
-    if !settings.can_serve() && !demand {
-        return Ok(None);
-    }
-    Ok(Some(settings.server(demand)?.into()))
-}
-
 /// The value of an attribute, as C has texts.
 pub fn text_value(text: &str) -> Bytes {
     Bytes::from(format!("{text}\0"))
-}
-
-/// Becomes the user of `-U`, when that is another.
-fn become_user(options: &Options) -> Result<(), StartError> {
-    let Some(name) = &options.user else {
-        return Ok(());
-    };
-    let failed = |what: &dyn std::fmt::Display| StartError::User(name.clone(), what.to_string());
-    let user = User::from_name(name)
-        .map_err(|e| failed(&e))?
-        .ok_or_else(|| failed(&"there is no such user"))?;
-    if user.uid == Uid::effective() {
-        return Ok(());
-    }
-    let c_name = std::ffi::CString::new(name.as_str()).map_err(|e| failed(&e))?;
-    // Root's other groups are left as well.
-    nix::unistd::initgroups(&c_name, user.gid).map_err(|e| failed(&e))?;
-    nix::unistd::setgid(user.gid).map_err(|e| failed(&e))?;
-    nix::unistd::setuid(user.uid).map_err(|e| failed(&e))
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 type Members = BTreeMap<String, (String, u8)>;
 
 /// Labels of the host, as the files of `$PCP_SYSCONF_DIR` have them.
+#[derive(Clone, PartialEq, Debug)]
 pub struct HostLabels {
     members: Result<Members, ErrorCode>,
 }

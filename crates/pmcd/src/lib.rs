@@ -19,6 +19,7 @@ mod own_metrics;
 mod requests;
 mod rule_engines;
 mod socket;
+mod startup;
 mod statistics;
 
 use std::fs::OpenOptions;
@@ -28,8 +29,9 @@ use std::path::Path;
 pub use daemon::BuiltIn;
 pub use options::USAGE;
 
-use crate::daemon::{Daemon, StartError, load_config};
+use crate::daemon::Daemon;
 use crate::options::{Command, Options};
+use crate::startup::{StartError, load_config};
 
 /// Runs the daemon with the words behind its name, and the agents that `dso` lines of its configuration may mean. The result is
 /// the exit status.

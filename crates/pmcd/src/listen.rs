@@ -14,9 +14,10 @@ use tokio::task::spawn_local;
 
 use crate::access::Peer;
 use crate::client;
-use crate::daemon::{Daemon, StartError, text_value};
+use crate::daemon::{Daemon, text_value};
 use crate::options::Options;
 use crate::socket::Socket;
+use crate::startup::StartError;
 
 /// What is listened on.
 pub struct Sockets {

@@ -401,6 +401,10 @@ abi! {
     fn module_address(slot: *mut Slot, tables: *const Directory, fingerprint: u64) -> u64 {
         backtrace::module_address(slot, tables, fingerprint)
     }
+    /// As [`module_address`], but 0 where it is not loaded. Never raises.
+    fn module_start(tables: *const Directory, fingerprint: u64) -> u64 {
+        backtrace::module_start(tables, fingerprint)
+    }
     /// `print_usyms()`: a Stack record of the addresses listed in a string.
     fn addresses_print(arena: *mut u8, slot: *mut Slot, list: *const u8, len: u64) {
         backtrace::print_addresses(arena, slot, bytes(&list, len))

@@ -49,6 +49,8 @@ pub struct Compilation {
     pub elaborated: Option<Elaborated>,
     /// Errors and warnings in order.
     pub diagnostics: Vec<Diagnostic>,
+    /// So many of the last of these are warnings about a program whose points have all been found, which is not known yet.
+    pub deferred: usize,
     /// Nothing was left of the script after preprocessing.
     pub empty: bool,
     /// The analysis came to its end; errors are of the translation.
@@ -106,18 +108,8 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
         out.empty |= parsed.empty;
         out.stripped |= parsed.stripped;
         out.diagnostics.extend(parsed.diagnostics);
+        sources.add_expansions(parsed.expansions);
         out.files.push(parsed.file);
-    }
-    // They are all looked at where they become globals of the library.
-    let all_used = users
-        .iter()
-        .any(|id| names_arguments(&sources.file(*id).text));
-    for (i, used) in used.iter().enumerate() {
-        if !used && !all_used && options.last_pass > 1 {
-            let message = format!("unused command line option ${n}/@{n}", n = i + 1);
-            out.diagnostics
-                .push(Diagnostic::new(Severity::Warning, message, None));
-        }
     }
     let failed = out.empty || out.diagnostics.iter().any(Diagnostic::is_error);
     if !failed && options.last_pass > 1 {
@@ -154,10 +146,26 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             elaborated.hide_globals();
         }
         out.translated = analysis.translated;
+        if out.program.is_some() {
+            out.deferred = analysis.diagnostics.len() - analysis.resolved;
+        }
         out.diagnostics.extend(analysis.diagnostics);
+        // They are all looked at where they become globals of the library.
+        let all_used = users
+            .iter()
+            .any(|id| names_arguments(&sources.file(*id).text));
+        for (i, used) in used.iter().enumerate() {
+            if !used && !all_used {
+                let message = format!("unused command line option ${n}/@{n}", n = i + 1);
+                out.diagnostics
+                    .push(Diagnostic::new(Severity::Warning, message, None));
+                out.deferred += usize::from(out.program.is_some());
+            }
+        }
     }
     if options.suppress_warnings {
         out.diagnostics.retain(Diagnostic::is_error);
+        out.deferred = 0;
     }
     out.sources = sources;
     out

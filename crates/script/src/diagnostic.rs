@@ -50,6 +50,20 @@ impl Mention {
         Mention::new(TokenKind::Identifier, text, span)
     }
 
+    /// The same with the macro invocation that it came from, and those that this came from.
+    pub fn expanded(mut self, mut outer: Option<&Token>) -> Self {
+        // A macro that invokes itself without end would fill the screen.
+        while let Some(invocation) = outer.filter(|_| self.expansions.len() < EXPANSIONS) {
+            self.expansions.push(Mention::new(
+                invocation.kind,
+                &*invocation.text,
+                invocation.span,
+            ));
+            outer = invocation.expansion.as_deref();
+        }
+        self
+    }
+
     /// `identifier 'foo' at FILE:1:15`, as stap writes it.
     pub fn describe(&self, sources: &SourceMap) -> String {
         self.describe_after(sources, None, Colors::default())
@@ -72,21 +86,7 @@ impl Mention {
 
 impl From<&Token> for Mention {
     fn from(token: &Token) -> Self {
-        let mut expansions = Vec::new();
-        let mut outer = token.expansion.as_deref();
-        // A macro that invokes itself without end would fill the screen.
-        while let Some(invocation) = outer.filter(|_| expansions.len() < EXPANSIONS) {
-            expansions.push(Mention::new(
-                invocation.kind,
-                &*invocation.text,
-                invocation.span,
-            ));
-            outer = invocation.expansion.as_deref();
-        }
-        Mention {
-            expansions,
-            ..Mention::new(token.kind, &*token.text, token.span)
-        }
+        Mention::new(token.kind, &*token.text, token.span).expanded(token.expansion.as_deref())
     }
 }
 
@@ -112,6 +112,8 @@ pub struct Diagnostic {
     pub secondary: Option<Mention>,
     /// `saw:` or `at:` (parse errors only).
     pub pointing: Pointing,
+    /// The construct in which a parse error was found, where messages of several constructs read alike.
+    pub site: &'static str,
     /// Name of the text in which the end was reached, for parse errors without a token.
     pub file_name: String,
     /// Further lines, each on its own, after the source line.
@@ -131,6 +133,7 @@ impl Diagnostic {
             primary,
             secondary: None,
             pointing: Pointing::At,
+            site: "",
             file_name: String::new(),
             notes: Vec::new(),
             suggestion: None,
@@ -315,6 +318,8 @@ pub(crate) struct ParseError {
     pub(crate) skip: bool,
     /// A further message that belongs to it.
     pub(crate) cause: Option<Box<ParseError>>,
+    /// The construct, where others have the same message.
+    pub(crate) site: &'static str,
 }
 
 impl ParseError {
@@ -325,6 +330,7 @@ impl ParseError {
             token: Some(token),
             skip: true,
             cause: None,
+            site: "",
         }
     }
 
@@ -335,7 +341,13 @@ impl ParseError {
             token: None,
             skip: true,
             cause: None,
+            site: "",
         }
+    }
+
+    /// The same, told apart from like messages of other constructs.
+    pub(crate) fn of(self, site: &'static str) -> Self {
+        ParseError { site, ..self }
     }
 
     /// The text could not be taken apart into tokens there.
@@ -353,6 +365,7 @@ impl ParseError {
         };
         Diagnostic {
             pointing,
+            site: self.site,
             file_name: name.to_string(),
             chain: self
                 .cause
@@ -391,7 +404,8 @@ pub fn render_parse_failure(
                 (Some(token), Pointing::At) => token.text.as_str(),
                 _ => "",
             };
-            if !verbose && !seen.insert((diagnostic.message.as_str(), mark)) {
+            let kind = (diagnostic.message.as_str(), mark, diagnostic.site);
+            if !verbose && !seen.insert(kind) {
                 suppressed += 1;
                 continue;
             }

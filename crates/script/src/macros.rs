@@ -16,12 +16,17 @@ const MAX_NESTING: usize = 200;
 /// Tokens that macros may yield in one text, against definitions that double each other.
 const MAX_TOKENS: usize = 1_000_000;
 
+/// The number of a token of a body, and what is wrong with it.
+type Fault = (usize, String);
+
 /// A macro.
 #[derive(Clone, Debug)]
 pub struct Macro {
     name: Token,
     params: Vec<Arc<str>>,
     body: Arc<[Token]>,
+    /// They matter only where the macro is invoked.
+    faults: Arc<[Fault]>,
 }
 
 /// Macros by name, such as those that `.stpm` files define for all scripts.
@@ -86,6 +91,7 @@ struct Scope {
 /// A macro body or an argument that is being read.
 struct Frame {
     tokens: Arc<[Token]>,
+    faults: Arc<[Fault]>,
     at: usize,
     scope: Option<Arc<Scope>>,
     invocation: Arc<Token>,
@@ -133,6 +139,12 @@ impl<'a> Expander<'a> {
                 self.yielded += 1;
                 let mut token = token.clone();
                 token.expansion = Some(frame.invocation.clone());
+                if token.kind == TokenKind::Junk {
+                    let number = frame.at - 1;
+                    let fault = frame.faults.iter().find(|(at, _)| *at == number);
+                    let message = fault.map(|(_, message)| message.as_str());
+                    return Err(ParseError::at(message.unwrap_or("junk token"), token));
+                }
                 if self.yielded > MAX_TOKENS {
                     self.frames.clear();
                     return Err(ParseError::at("macro expansion is too long", token));
@@ -172,7 +184,7 @@ impl<'a> Expander<'a> {
             let name = &token.text[1..];
             if let Some(argument) = scope.as_ref().and_then(|s| s.arguments.get(name)) {
                 let (tokens, scope) = (argument.tokens.clone(), argument.scope.clone());
-                self.enter(tokens, scope, token)?;
+                self.enter(tokens, Arc::new([]), scope, token)?;
                 continue;
             }
             let Some(definition) = self
@@ -184,13 +196,15 @@ impl<'a> Expander<'a> {
                 return Ok(Some(token));
             };
             let arguments = self.arguments(&token, &definition, scope)?;
-            self.enter(definition.body, Some(Arc::new(Scope { arguments })), token)?;
+            let scope = Some(Arc::new(Scope { arguments }));
+            self.enter(definition.body, definition.faults, scope, token)?;
         }
     }
 
     fn enter(
         &mut self,
         tokens: Arc<[Token]>,
+        faults: Arc<[Fault]>,
         scope: Option<Arc<Scope>>,
         by: Token,
     ) -> Result<(), ParseError> {
@@ -200,6 +214,7 @@ impl<'a> Expander<'a> {
         }
         self.frames.push(Frame {
             tokens,
+            faults,
             at: 0,
             scope,
             invocation: Arc::new(by),
@@ -234,25 +249,26 @@ impl<'a> Expander<'a> {
         let mut params = Vec::new();
         let body = self.definition(&name, &mut params);
         // What is defined wrongly is known all the same, and stands for nothing.
-        let (body, outcome) = match body {
+        let ((body, faults), outcome) = match body {
             Ok(body) => (body, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
+            Err(error) => (Default::default(), Err(error)),
         };
         let definition = Macro {
             params,
             body: body.into(),
+            faults: faults.into(),
             name: name.clone(),
         };
         self.macros.insert(name.text, definition);
         outcome
     }
 
-    /// Parameters and body of a definition.
+    /// Parameters and body of a definition, and what is wrong with tokens of the body.
     fn definition(
         &mut self,
         name: &Token,
         params: &mut Vec<Arc<str>>,
-    ) -> Result<Vec<Token>, ParseError> {
+    ) -> Result<(Vec<Token>, Vec<Fault>), ParseError> {
         let incomplete =
             || ParseError::at("incomplete macro definition - missing '%)'", name.clone());
         let mut opener = self.definition_token("expected '%(' or '('")?;
@@ -279,9 +295,20 @@ impl<'a> Expander<'a> {
             return Err(ParseError::at("expected '%(' or '('", opener));
         }
         let mut body = Vec::new();
+        let mut faults = Vec::new();
         let mut depth = 1;
         loop {
-            let token = self.lexer.next_token()?.ok_or_else(incomplete)?;
+            let token = match self.lexer.next_token() {
+                Err(ParseError {
+                    message,
+                    token: Some(token),
+                    ..
+                }) if token.kind == TokenKind::Junk => {
+                    faults.push((body.len(), message));
+                    token
+                }
+                token => token?.ok_or_else(incomplete)?,
+            };
             if token.is_op("%(") {
                 depth += 1;
             } else if token.is_op("%)") {
@@ -292,7 +319,7 @@ impl<'a> Expander<'a> {
             }
             body.push(token);
         }
-        Ok(body)
+        Ok((body, faults))
     }
 
     /// The next token of a definition's head.

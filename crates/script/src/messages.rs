@@ -128,10 +128,19 @@ impl Writer<'_> {
         }
     }
 
-    /// `identifier 'x' at FILE:1:2`, the source line and the caret.
+    /// `identifier 'x' at FILE:1:2`, the source line and the caret, and the same of the macros that it came from.
     fn mention(&mut self, token: &Mention, indent: &str) {
+        self.token(token, indent, self.file == Some(token.span.file));
+        self.file = Some(token.span.file);
+        for outer in &token.expansions {
+            self.out.push_str("\tin expansion of macro: ");
+            self.token(outer, indent, false);
+        }
+    }
+
+    fn token(&mut self, token: &Mention, indent: &str, is_known_file: bool) {
         let mut text = token.describe(self.sources);
-        if self.file == Some(token.span.file) {
+        if is_known_file {
             let place = self.sources.location(token.span);
             let name = &self.sources.file(token.span.file).name;
             if let (Some(head), Some(tail)) =
@@ -140,7 +149,6 @@ impl Writer<'_> {
                 text = format!("{head}{tail}");
             }
         }
-        self.file = Some(token.span.file);
         if let Some((head, place)) = text.rsplit_once(" at ") {
             text = format!("{head} at {}", self.color.paint(place, Part::Source));
         }

@@ -1,6 +1,9 @@
 //! Where a piece of script text stands.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use crate::token::Token;
 
 /// Index of a source text in a [`SourceMap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -42,10 +45,14 @@ pub struct SourceFile {
     pub is_tapset: bool,
 }
 
+/// The macro invocations that tokens came from, by their places. A token of a macro's body has that of the first invocation.
+pub type Expansions = HashMap<(FileId, u32), Arc<Token>>;
+
 /// All source texts of one compilation.
 #[derive(Clone, Debug, Default)]
 pub struct SourceMap {
     files: Vec<SourceFile>,
+    expansions: Arc<Expansions>,
 }
 
 impl SourceMap {
@@ -53,6 +60,19 @@ impl SourceMap {
     pub fn add(&mut self, file: SourceFile) -> FileId {
         self.files.push(file);
         FileId(self.files.len() as u32 - 1)
+    }
+
+    /// Adds what is known of where tokens came from.
+    pub fn add_expansions(&mut self, more: Expansions) {
+        if !more.is_empty() {
+            Arc::make_mut(&mut self.expansions).extend(more);
+        }
+    }
+
+    /// The macro invocation that the token at a place came from.
+    pub fn expansion(&self, span: Span) -> Option<&Token> {
+        let invocation = self.expansions.get(&(span.file, span.start))?;
+        Some(invocation)
     }
 
     /// All texts, in the order of their ids.

@@ -104,4 +104,5 @@ subjects!(
     statistics,
     targets,
     types,
+    variants,
 );

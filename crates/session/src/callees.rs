@@ -64,10 +64,14 @@ impl Module<'_> {
         described: Vec<DwarfFunction>,
         which: &Which,
     ) -> Result<Vec<Site>, ResolveError> {
-        let mut seen = HashSet::new();
+        let (mut seen, mut copies) = (HashSet::new(), HashSet::new());
         let mut callers = Vec::new();
         for function in described {
-            if seen.insert(function.entry) {
+            // Copies call as well; one may begin where the function does that it was inlined into.
+            if match function.inlined {
+                true => copies.insert(function.entity()),
+                false => seen.insert(function.entry),
+            } {
                 callers.push(Caller::described(function));
             }
         }
@@ -139,12 +143,15 @@ impl Module<'_> {
         }
         if !*call && let (Some(info), Some(function)) = (&info, &caller.described) {
             let copies = info.inlined_into(function).map_err(unreadable)?;
-            let meant = copies.into_iter().filter(|c| glob.matches(&c.name));
-            sites.extend(meant.map(|copy| {
+            for copy in copies.into_iter().filter(|c| glob.matches(&c.name)) {
+                if deeper > 0 {
+                    // It runs in its caller's frame.
+                    next.push((Caller::described(copy.clone()), chain.clone()));
+                }
                 let mut site = self.function(which, copy);
                 site.callers.clone_from(&chain.returns);
-                site
-            }));
+                sites.push(site);
+            }
         }
         for site in &mut sites {
             // `.function("callee")` becomes `.function("caller").callee("callee")`.

@@ -171,7 +171,11 @@ impl Module<'_> {
         returns: bool,
     ) -> Result<Vec<Site>, ResolveError> {
         let binary = &self.candidate.binary;
-        let copies = !returns && matches!(which, Which::All | Which::Inline | Which::Label(_));
+        let copies = match which {
+            Which::Callee { .. } => true,
+            Which::All | Which::Inline | Which::Label(_) => !returns,
+            Which::Call | Which::Exported => false,
+        };
         let described = self.described(place, *which != Which::Inline, copies)?;
         match which {
             Which::Label(label) => return self.labels(&described, label),

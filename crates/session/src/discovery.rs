@@ -6,6 +6,7 @@
 use crate::plan::Plan;
 use crate::probe_point::Program;
 use crate::programs::{find_programs, identity};
+use inject::Pid;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::collections::{BTreeSet, HashSet};
 use std::mem::MaybeUninit;
@@ -29,8 +30,12 @@ pub struct Discovery {
     names: Vec<String>,
     /// `process(PID)`.
     pids: Vec<i32>,
+    /// Those of the names that stand for libraries.
+    libraries: HashSet<String>,
     /// Device and inode of the programs.
     files: HashSet<(u64, u64)>,
+    /// Device and inode of the libraries.
+    library_files: HashSet<(u64, u64)>,
     inotify: Option<OwnedFd>,
     looks_left: u32,
     next: Option<Instant>,
@@ -56,7 +61,9 @@ impl Discovery {
         let mut discovery = Discovery {
             names: names.into_iter().collect(),
             pids: pids.into_iter().collect(),
+            libraries: plan.libraries().map(String::from).collect(),
             files: HashSet::new(),
+            library_files: HashSet::new(),
             inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok(),
             looks_left: 0,
             next: None,
@@ -73,12 +80,12 @@ impl Discovery {
         let mut paths: Vec<(PathBuf, WatchFlags)> = Vec::new();
         for name in &self.names {
             let found = find_programs(name);
-            self.files.extend(
-                found
-                    .iter()
-                    .filter_map(|path| identity(path))
-                    .map(|identity| identity.file()),
-            );
+            let files = found.iter().filter_map(|path| identity(path));
+            let files: Vec<(u64, u64)> = files.map(|identity| identity.file()).collect();
+            if self.libraries.contains(name) {
+                self.library_files.extend(&files);
+            }
+            self.files.extend(files);
             let changes = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB;
             if Glob::has_wildcard(name) {
                 let directories: BTreeSet<PathBuf> = found
@@ -109,8 +116,9 @@ impl Discovery {
         self.next
     }
 
-    /// The processes that run one of the programs now. `event` says that [`Discovery::fd`] was readable.
-    pub fn look(&mut self, event: bool) -> Vec<i32> {
+    /// The processes that run one of the programs now, or map one of the libraries, less those that are known. `event` says
+    /// that [`Discovery::fd`] was readable.
+    pub fn look(&mut self, event: bool, is_known: impl Fn(i32) -> bool) -> Vec<i32> {
         let now = Instant::now();
         if event {
             let files_changed = self.take_events();
@@ -127,14 +135,33 @@ impl Discovery {
         };
         let own = std::process::id() as i32;
         processes()
-            .filter(|pid| *pid != own)
-            .filter(|pid| self.pids.contains(pid) || self.runs_program(*pid))
+            .filter(|pid| *pid != own && !is_known(*pid))
+            .filter(|pid| {
+                self.pids.contains(pid) || self.runs_program(*pid) || self.maps_library(*pid)
+            })
             .collect()
     }
 
     fn runs_program(&self, pid: i32) -> bool {
         let link = format!("/proc/{pid}/exe");
         std::fs::metadata(link).is_ok_and(|m| self.files.contains(&(m.dev(), m.ino())))
+    }
+
+    fn maps_library(&self, pid: i32) -> bool {
+        if self.library_files.is_empty() {
+            return false;
+        }
+        let maps = inject::read_maps(Pid(pid)).unwrap_or_default();
+        let inodes: HashSet<u64> = self.library_files.iter().map(|file| file.1).collect();
+        // Devices there are not always those that stat(2) tells (overlay file systems).
+        maps.iter()
+            .filter(|mapping| mapping.is_file() && inodes.contains(&mapping.inode))
+            .filter_map(|mapping| mapping.path.as_ref())
+            .any(|path| {
+                let seen = format!("/proc/{pid}/root{}", path.display());
+                std::fs::metadata(seen)
+                    .is_ok_and(|file| self.library_files.contains(&(file.dev(), file.ino())))
+            })
     }
 
     /// Processes whose program had one of the names when it was started, and was replaced or removed since. They run other

@@ -118,13 +118,13 @@ impl Run<'_> {
     /// Looks for processes that run one of the script's programs; `event` says that one may just have started.
     pub(crate) fn discover(&mut self, event: bool) {
         let found = match &mut self.discovery {
-            Some(discovery) => discovery.look(event),
+            Some(discovery) => discovery.look(event, |pid| self.tracees.contains_key(&pid)),
             None => return,
         };
         let there: HashSet<i32> = found.iter().copied().collect();
         self.unwanted.retain(|pid| there.contains(pid));
         for pid in found {
-            if !self.tracees.contains_key(&pid) && !self.unwanted.contains(&pid) {
+            if !self.unwanted.contains(&pid) {
                 self.attach(pid);
             }
         }
@@ -325,9 +325,8 @@ impl Run<'_> {
 
 /// Whether a process maps one of these memory objects of ours.
 pub(crate) fn maps_one_of(pid: i32, inodes: &[Option<u64>]) -> bool {
-    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-    symbols::maps::parse(&String::from_utf8_lossy(&maps))
-        .iter()
+    let maps = inject::read_maps(Pid(pid)).unwrap_or_default();
+    maps.iter()
         .any(|map| inodes.contains(&Some(map.inode)) && map.path.as_deref().is_some_and(is_arena))
 }
 

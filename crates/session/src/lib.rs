@@ -100,7 +100,7 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
     if let Some(style) = options.list {
         return list(program, options, style);
     }
-    let tracee = run::hold_target(&options.target)?;
+    let tracee = run::hold_target(&options.target).inspect_err(|_| tell_notes(program, options))?;
     let start = Usage::now();
     let scope = tracee.as_ref().map(tracee::Tracee::scope);
     let plan = std::thread::scope(|threads| {
@@ -120,6 +120,7 @@ pub fn run(program: &Program, options: &Options) -> Result<u8, SessionError> {
             return Ok(1);
         }
     };
+    tell_notes(program, options);
     let mut output = Output::new(options).map_err(SessionError::Output)?;
     if options.verbose > 0 {
         let sites = plan.site_count();
@@ -191,6 +192,7 @@ pub fn elaborate(
         report(program, options, &errors);
         return Ok(1);
     }
+    tell_notes(program, options);
     let mut files = programs::Files::default();
     print(&mut |point| list::matches(point, scope, &mut files));
     Ok(0)
@@ -225,7 +227,23 @@ fn list(program: &Program, options: &Options, style: ListStyle) -> Result<u8, Se
     }
 }
 
+fn tell_notes(program: &Program, options: &Options) {
+    tell(program, options, &options.notes);
+}
+
+/// Tells errors as stap does, which goes on to look at what handlers do only when all points are found.
 fn report(program: &Program, options: &Options, errors: &[Diagnostic]) {
+    let is_missing = errors.iter().any(plan::is_point_error);
+    let (placed, general): (Vec<_>, Vec<_>) = (options.notes.iter())
+        .cloned()
+        .partition(|note| note.primary.is_some());
+    let mut told = if is_missing { Vec::new() } else { placed };
+    told.extend_from_slice(errors);
+    told.extend(general);
+    tell(program, options, &told);
+}
+
+fn tell(program: &Program, options: &Options, errors: &[Diagnostic]) {
     eprint!(
         "{}",
         script::messages::render(errors, &program.sources, options.verbose > 0, options.color)

@@ -13,6 +13,10 @@ pub fn mention(sources: &SourceMap, span: Span) -> Mention {
         .text
         .get(span.start as usize..span.end as usize)
         .unwrap_or_default();
+    named(text, span).expanded(sources.expansion(span))
+}
+
+fn named(text: &str, span: Span) -> Mention {
     // A span may cover more than its first token.
     let first = text
         .split(|c: char| c.is_whitespace())

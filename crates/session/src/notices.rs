@@ -34,7 +34,8 @@ fn wanted(plan: &Plan<'_>, hierarchy: bool) -> Watch {
     let execs = hierarchy && (lives || named);
     Watch {
         // Handlers that walk stacks, or read variables of other modules, have to know what is loaded, too.
-        libraries: in_process && crate::stacks::needed(&plan.compiled).is_some()
+        libraries: plan.libraries().next().is_some()
+            || in_process && crate::stacks::needed(&plan.compiled).is_some()
             || plan.kinds().any(|kind| {
                 kind.is_everywhere() || kind.module().is_some_and(|module| module.library.is_some())
             }),

@@ -2,6 +2,7 @@
 
 use codegen::Limits;
 use script::colors::Colors;
+use script::diagnostic::Diagnostic;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct Options {
     pub module: Option<String>,
     /// `-l` or `-L`: list instead of running.
     pub list: Option<ListStyle>,
+    /// Warnings that are of interest only when all points are found; those without a place always are.
+    pub notes: Vec<Diagnostic>,
 }
 
 impl Default for Options {
@@ -72,6 +75,7 @@ impl Default for Options {
             monitor: None,
             module: None,
             list: None,
+            notes: Vec::new(),
         }
     }
 }

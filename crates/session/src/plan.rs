@@ -60,6 +60,8 @@ pub struct Plan<'p> {
     homes: Homes,
     /// The program of `-c` or `-x`.
     target: Option<FileIdentity>,
+    /// The names in `process("NAME")` that stand for shared libraries.
+    libraries: HashSet<String>,
     /// Points behind a sufficient one (`!`) that was found.
     dropped: HashSet<usize>,
     found: HashMap<PointKey, Vec<Placement>>,
@@ -164,6 +166,14 @@ pub fn resolve_kind(
     Ok(found.into_iter().flat_map(|(_, sites)| sites).collect())
 }
 
+/// What stap says of a point that leads nowhere.
+const RESOLVING: &str = "while resolving probe point";
+
+/// Whether an error is one of [`point_error`].
+pub fn is_point_error(error: &Diagnostic) -> bool {
+    error.message == RESOLVING
+}
+
 /// stap's wrapping of an error in a probe point.
 pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError) -> Diagnostic {
     let span = point
@@ -172,7 +182,7 @@ pub fn point_error(sources: &SourceMap, point: &Point<'_>, error: &ResolveError)
         .components
         .first()
         .map_or(point.point.point.span, |c| c.name.span);
-    let mut outer = semantic(sources, "while resolving probe point", span);
+    let mut outer = semantic(sources, RESOLVING, span);
     // As stap has it, which does not say where.
     let nowhere = matches!(
         error,
@@ -258,6 +268,7 @@ pub fn compile<'p>(
         files: Files::default(),
         homes: Homes::default(),
         target: target.and_then(|t| Some(t.candidates.first()?.identity)),
+        libraries: HashSet::new(),
         dropped: HashSet::new(),
         found: HashMap::new(),
         modules: HashMap::new(),
@@ -269,6 +280,12 @@ pub fn compile<'p>(
     for (index, point) in points.iter().enumerate() {
         plan.add(index, point, options, target, &mut judgement);
     }
+    plan.libraries = points
+        .iter()
+        .filter_map(|point| point.kind.path())
+        .filter(|name| plan.files.is_library(name))
+        .map(String::from)
+        .collect();
     let watched = points
         .iter()
         .filter(|point| matches!(point.kind, Kind::Data { .. }))
@@ -421,6 +438,11 @@ impl<'p> Plan<'p> {
         let found = match found {
             Ok(found) => found,
             Err(_) if optional => return,
+            Err(ResolveError::NoProgram(_)) if point.kind.is_everywhere() => {
+                // It may be there by the time that it runs.
+                judgement.matched.insert(point.probe);
+                return;
+            }
             Err(error) => {
                 judgement
                     .errors
@@ -484,6 +506,7 @@ impl<'p> Plan<'p> {
             let key = (index, program, candidate.identity);
             self.found.insert(key, Vec::new());
         }
+        let _together = scope.acquaint();
         let mut failure = None;
         // One reader of a file's debugging information for all its sites.
         let infos: Vec<SharedInfo<'_>> = scope
@@ -611,6 +634,25 @@ impl<'p> Plan<'p> {
         self.points.iter().filter_map(|point| point.kind.program())
     }
 
+    /// Whether `process("NAME")` is about all processes that map a library (stapprobes(3stap)), not about those that run a
+    /// program.
+    pub fn is_library(&self, name: &str) -> bool {
+        self.libraries.contains(name)
+    }
+
+    /// The names of shared libraries that `process("NAME")` probes have.
+    pub fn libraries(&self) -> impl Iterator<Item = &str> {
+        self.libraries.iter().map(String::as_str)
+    }
+
+    /// Whether a point is about every process that maps this library.
+    fn is_about_library(&self, kind: &Kind, library: &Candidate) -> bool {
+        let named = kind.module().filter(|module| module.library.is_none());
+        named
+            .and_then(|_| kind.path())
+            .is_some_and(|name| self.is_library(name) && self.files.is_program(name, library))
+    }
+
     /// Whether all that [`Plan::placements`] gives for a module is known already.
     pub fn knows(&self, owner: Owner<'_>, module: &Candidate) -> bool {
         self.modules.contains_key(&self.module_key(owner, module))
@@ -631,12 +673,26 @@ impl<'p> Plan<'p> {
         if let Some(known) = self.modules.get(&key) {
             return Arc::clone(known);
         }
+        let is_library = module.is_library;
+        let itself = Candidate {
+            is_library: false,
+            ..module.clone()
+        };
+        let as_program = Owner {
+            pid: owner.pid,
+            program: &itself,
+        };
         let mut placements = Vec::new();
         for (index, point) in std::mem::take(&mut self.points).into_iter().enumerate() {
-            if point.kind.is_in_process()
+            let is_in_owner = point.kind.is_in_process()
                 && point.kind.is_in(module.is_library)
-                && !self.dropped.contains(&index)
-                && self.concerns(&point.kind, owner)
+                && self.concerns(&point.kind, owner);
+            let (owner, module) = match is_in_owner {
+                true => (owner, module),
+                false => (as_program, &itself),
+            };
+            if !self.dropped.contains(&index)
+                && (is_in_owner || is_library && self.is_about_library(&point.kind, module))
             {
                 let key = (index, owner.program.identity, module.identity);
                 if !self.found.contains_key(&key) {

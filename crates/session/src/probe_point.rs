@@ -232,6 +232,14 @@ impl Kind {
         }
     }
 
+    /// The name of the program, or of the library, that the point is about: `process("NAME")`.
+    pub fn path(&self) -> Option<&str> {
+        match self.program()? {
+            Program::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// True when the handler runs inside a probed process.
     pub fn is_in_process(&self) -> bool {
         self.module().is_some() || self.is_everywhere()

@@ -12,7 +12,7 @@ use script::ast::ProbePoint;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symbols::{Binary, Glob, LibraryEnvironment};
+use symbols::{Binary, BinaryKind, Glob, LibraryEnvironment};
 
 /// Sites, with the modules that they are in.
 pub type Found = Vec<(Arc<Scope>, Vec<Site>)>;
@@ -121,6 +121,15 @@ impl Files {
             (None, Program::Path(path)) => Err(ResolveError::NoProgram(path.clone())),
             (None, _) => Err(ResolveError::NoTarget),
         }
+    }
+
+    /// Whether one of the files that `process("NAME")` means is a shared library; of files in which a point was looked
+    /// for.
+    pub fn is_library(&self, name: &str) -> bool {
+        find_programs(name)
+            .iter()
+            .filter_map(|path| self.scopes.get(path)?.as_ref().ok()?.candidates.first())
+            .any(|file| file.binary.kind() == BinaryKind::SharedLibrary)
     }
 
     /// Whether a program is the one, or one of those, that `process("NAME")` means.

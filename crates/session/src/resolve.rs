@@ -9,6 +9,7 @@ use inject::FileIdentity;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use symbols::neighbours::LoadedTogether;
 use symbols::{Binary, FunctionKind, Glob, ImageAddr, MissingLine, SdtMark};
 
 /// A program or shared library that probes may be in.
@@ -148,6 +149,8 @@ pub(crate) fn similar_text(what: &str, similar: &[String]) -> String {
 fn no_program(path: &str) -> String {
     match Glob::has_wildcard(path) {
         true => format!("glob {path} error (3)"),
+        // What is looked for on PATH is told apart from what is not where it should be.
+        false if path.contains('/') => "no match".to_string(),
         false => format!("cannot find executable '{path}'"),
     }
 }
@@ -181,6 +184,12 @@ impl Scope {
                 .filter_map(|library| Candidate::open(library, true).ok()),
         );
         Ok(Scope { candidates })
+    }
+
+    /// Makes the modules known to each other for as long as the result lives.
+    pub fn acquaint(&self) -> Arc<LoadedTogether> {
+        let modules = self.candidates.iter().map(|c| Arc::clone(&c.binary));
+        LoadedTogether::acquaint(modules.collect())
     }
 
     fn program(&self) -> Option<&Candidate> {
@@ -563,7 +572,13 @@ fn plt(index: usize, candidate: &Candidate, prefix: &str, name: &str, returns: b
         }
     };
     let entries = binary.plt_entries();
-    let found = entries.iter().filter(|entry| glob.matches(&entry.name));
+    // As stap has it, patterns stand for entries of `.plt` alone; some linkers make no others than those of `.plt.got`,
+    // where every program has one.
+    let are_all = entries.len() > 1 && entries.iter().all(|entry| entry.of_pointer);
+    let by_name = are_all || !Glob::has_wildcard(name);
+    let found = entries
+        .iter()
+        .filter(|entry| (by_name || !entry.of_pointer) && glob.matches(&entry.name));
     found
         .map(|entry| Site {
             candidate: index,

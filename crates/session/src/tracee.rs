@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use symbols::neighbours::LoadedTogether;
 
 /// One site with the handler that is to run there and the number that the handler is given.
 #[derive(Clone, Debug)]
@@ -131,6 +132,8 @@ pub struct Tracee {
     process: Process,
     images: Arc<Vec<Image>>,
     scope: Arc<Scope>,
+    /// What its modules know of each other.
+    together: Option<Arc<LoadedTogether>>,
     /// Number of its process record; forked children share their parent's.
     record: u32,
     inner_pid: u32,
@@ -167,6 +170,7 @@ impl Tracee {
             images: Arc::default(),
             scope: Arc::default(),
             record,
+            together: None,
             is_described: false,
             installed: None,
             done: HashSet::new(),
@@ -190,6 +194,7 @@ impl Tracee {
         let scope = Scope {
             candidates: candidates.collect(),
         };
+        self.together = Some(scope.acquaint());
         self.scope = Arc::new(scope);
         let now: HashSet<(PathBuf, u64)> = self.images.iter().map(place_of).collect();
         self.done.retain(|place| now.contains(place));
@@ -565,6 +570,7 @@ impl Tracee {
         Ok(Tracee {
             process: self.process.adopt_child(inject::Pid(pid))?,
             images: Arc::clone(&self.images),
+            together: None,
             scope: Arc::clone(&self.scope),
             record: self.record,
             inner_pid: inner_pid(pid),

@@ -383,6 +383,7 @@ fn returns_into(
         match cases.iter_mut().find(|case| case.value == value) {
             Some(case) => case.places.push(*place),
             None => cases.push(CallerCase {
+                module: None,
                 places: vec![*place],
                 condition: None,
                 value,
@@ -506,7 +507,7 @@ pub(crate) fn is_listed(binary: &Binary, address: ImageAddr, location: &symbols:
         at_return: false,
         elsewhere: false,
     };
-    spelling.place(location).is_ok() || location.is_of_entry()
+    spelling.place(location).is_ok() || location.is_described()
 }
 
 /// `a=0x1 b=?`: as stap prints `$$vars`; what can't be read here gets a question mark.

@@ -10,7 +10,7 @@ use crate::debug_files::{self, CacheUse};
 use arguments::{Arguments, TRY, Words};
 use script::colors::Colors;
 use script::compile::{Compilation, CompileOptions, compile};
-use script::diagnostic::render_parse_failure;
+use script::diagnostic::{Diagnostic, render_parse_failure};
 use script::messages;
 use script::preprocess::Environment;
 use script::reference::Kind;
@@ -177,14 +177,21 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     };
     let start = Usage::now();
     let compilation = compile(sources, &users, &options);
-    if verbose[0] > 0 && compilation.failed_pass() != Some(1) {
+    let parsed = || {
         let library = compilation.library_scripts();
-        tell(&format!(
+        format!(
             "Pass 1: parsed user script and {library} library scripts using {}.",
             start.spent()
-        ));
-    }
-    if let Some(status) = report(&compilation, arguments, verbose[0].max(verbose[1]), color) {
+        )
+    };
+    let line = (verbose[0] > 0).then(parsed);
+    if let Some(status) = report(
+        &compilation,
+        arguments,
+        verbose[0].max(verbose[1]),
+        color,
+        line.as_deref(),
+    ) {
         return Ok(status);
     }
     if stop == 1 {
@@ -242,6 +249,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
             (true, false) => Some(ListStyle::Points),
             (true, true) => Some(ListStyle::Variables),
         },
+        notes: deferred(&compilation, arguments).to_vec(),
     };
     if stop == 2 && !listing {
         let Some(elaborated) = &compilation.elaborated else {
@@ -540,6 +548,7 @@ fn report(
     arguments: &Arguments,
     verbose: u8,
     color: Colors,
+    parsed: Option<&str>,
 ) -> Option<u8> {
     let sources = &compilation.sources;
     let diagnostics = &compilation.diagnostics;
@@ -559,6 +568,9 @@ fn report(
             verbose,
             color,
         );
+        if let (Some(line), Some(at)) = (parsed, text.find("Pass 1: parse failed.")) {
+            text.insert_str(at, &format!("{line}\n"));
+        }
         if listing {
             // stap does not speak of passes then.
             let shown = text
@@ -569,10 +581,14 @@ fn report(
         complain(&text);
         return Some(1);
     }
+    if let Some(line) = parsed {
+        tell(line);
+    }
     // stap -l says nothing of what it does not find.
     if verbose > 0 || !listing {
+        let now = diagnostics.len() - deferred(compilation, arguments).len();
         complain(&messages::render_pass(
-            diagnostics,
+            &diagnostics[..now],
             sources,
             compilation.failed_pass().unwrap_or(2),
             verbose > 0,
@@ -587,6 +603,15 @@ fn report(
         tell("Pass 2: analysis failed.  [man error::pass2]");
         1
     })
+}
+
+/// The warnings that the session gives when it has found all points.
+fn deferred<'a>(compilation: &'a Compilation, arguments: &Arguments) -> &'a [Diagnostic] {
+    let all = &compilation.diagnostics;
+    match arguments.fatal_warnings {
+        true => &[],
+        false => &all[all.len() - compilation.deferred..],
+    }
 }
 
 fn sources(arguments: &Arguments) -> Result<(SourceMap, Vec<FileId>, Vec<String>), Refusal> {

@@ -13,14 +13,15 @@ use crate::address::{FileOffset, ImageAddr};
 use crate::call_frame::CallFrames;
 use crate::debug_files::DebugFiles;
 use crate::dwarf::{
-    CallerFrame, DebugInfo, DwarfFile, DwarfFunction, FunctionIndex, SplitFiles, Term, Variable,
-    VariableKind, from_eh_frame,
+    CallerFrame, DebugInfo, DwarfFile, DwarfFunction, Elsewhere, FunctionIndex, SplitFiles, Term,
+    Variable, VariableKind, from_eh_frame,
 };
 use crate::frame_rules::{self, FrameRules};
 use crate::functions::{self, Function, FunctionTable, NamePattern};
 use crate::image::Image;
 use crate::libraries::{self, LibraryEnvironment};
 use crate::line_index::{self, LineIndex};
+use crate::neighbours::Neighbours;
 use crate::plt::{self, PltEntry};
 use crate::sdt::{MarkTable, SdtError, SdtMark};
 use crate::suggest;
@@ -163,6 +164,7 @@ pub struct Binary {
     supplementary_file: OnceLock<Option<Image>>,
     split_files: SplitFiles,
     dwarf_index: OnceLock<FunctionIndex>,
+    neighbours: Neighbours,
     debug_files: Arc<DebugFiles>,
     /// Whether it was told which debugging sections are damaged.
     damage: OnceLock<()>,
@@ -246,6 +248,7 @@ impl Binary {
             supplementary_file: OnceLock::new(),
             split_files: SplitFiles::default(),
             dwarf_index: OnceLock::new(),
+            neighbours: Neighbours::default(),
             debug_files,
             damage: OnceLock::new(),
             questions: AtomicUsize::new(0),
@@ -637,6 +640,20 @@ impl Binary {
         thread_local::address(&self.image, self.kind(), offset)
     }
 
+    pub(crate) fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
+    /// How other images name this one.
+    pub(crate) fn as_elsewhere(&self) -> Elsewhere {
+        const PAGE: u64 = 4096;
+        let starts = self.load_segments().iter().map(|s| s.vaddr.0);
+        Elsewhere {
+            fingerprint: self.fingerprint(),
+            lowest: ImageAddr(starts.min().unwrap_or(0) & !(PAGE - 1)),
+        }
+    }
+
     /// The debugging information, in the file or beside it; `None` when there is none.
     pub fn debug_info(&self) -> Option<DebugInfo<'_>> {
         let file = self.dwarf_file()?;
@@ -650,7 +667,14 @@ impl Binary {
     }
 
     pub(crate) fn function_index(&self, file: &DwarfFile<'_>) -> &FunctionIndex {
-        self.dwarf_index.get_or_init(|| FunctionIndex::build(file))
+        self.dwarf_index
+            .get_or_init(|| FunctionIndex::build(file, self.neighbours.clone()))
+    }
+
+    pub(crate) fn is_indexed_by(&self, index: &FunctionIndex) -> bool {
+        self.dwarf_index
+            .get()
+            .is_some_and(|own| std::ptr::eq(own, index))
     }
 
     /// Whether debugging information is there, in the file or beside it.

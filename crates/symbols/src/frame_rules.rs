@@ -11,6 +11,7 @@ use gimli::{
 
 use crate::address::ImageAddr;
 use crate::image::Image;
+use crate::operations::Operations;
 use crate::unwind::eh_frame;
 
 /// The registers that a function preserves and that a [`FrameRule`] follows, besides rsp: rbx, rbp, r12 … r15, by their
@@ -342,7 +343,7 @@ fn operations(expression: Slice<'_>) -> Option<Vec<Operation<Slice<'_>>>> {
         format: gimli::Format::Dwarf32,
         version: 4,
     };
-    let mut operations = gimli::Expression(expression).operations(encoding);
+    let mut operations = Operations::new(gimli::Expression(expression), encoding);
     let mut found = Vec::new();
     while let Some(operation) = operations.next().ok()? {
         found.push(operation);

@@ -34,6 +34,7 @@ pub mod glob;
 pub mod libraries;
 pub mod line_index;
 pub mod maps;
+pub mod neighbours;
 pub mod plt;
 pub mod report;
 pub mod sdt;
@@ -49,6 +50,7 @@ mod index_cache;
 mod indirect;
 mod mini_debug_info;
 mod named_functions;
+mod operations;
 mod thread_local;
 
 pub use address::{FileOffset, ImageAddr};
@@ -57,10 +59,10 @@ pub use binary::{Binary, BinaryKind, Section, Segment, SymbolsError, is_setuid};
 pub use call_frame::{CallFrameRow, CallFrames};
 pub use debug_files::{DebugFiles, Debuginfod, DebuginfodError, Notice};
 pub use dwarf::{
-    CallerCase, CallerFrame, DebugInfo, DwarfFunction, EntityId, FunctionList, FunctionQuery,
-    Keyword, Label, Language, LineSet, ListedFunction, Location, Member, MemberOffset, MemberRole,
-    MissingLine, NamedType, OBJECT, Operator, Piece, Scopes, Statement, Statements, Term, Type,
-    TypeId, TypeKind, ValueClass, Variable, VariableKind, Variant,
+    CallerCase, CallerFrame, DebugInfo, DwarfFunction, Elsewhere, EntityId, FunctionList,
+    FunctionQuery, Keyword, Label, Language, LineSet, ListedFunction, Location, Member,
+    MemberOffset, MemberRole, MissingLine, NamedType, OBJECT, Operator, Piece, Scopes, Statement,
+    Statements, Term, Type, TypeId, TypeKind, ValueClass, Variable, VariableKind, Variant,
 };
 pub use frame_rules::{Cfa, FrameRule, FrameRules, Saved};
 pub use functions::{Binding, Function, FunctionKind, FunctionSource};

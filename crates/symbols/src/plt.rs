@@ -14,8 +14,10 @@ use crate::image::Image;
 pub struct PltEntry {
     /// Its first instruction, to which the module's calls lead.
     pub address: ImageAddr,
-    /// The function that it leads to, without version.
+    /// The function that it leads to, without version; empty for an indirect function of this module.
     pub name: String,
+    /// It stands in `.plt.got`: the module takes the function's address as well.
+    pub of_pointer: bool,
 }
 
 /// `endbr64`, with which entries begin where control flow is protected.
@@ -44,6 +46,7 @@ pub(crate) fn find(binary: &Binary, image: &Image) -> Vec<PltEntry> {
                 found.push(PltEntry {
                     address,
                     name: name.clone(),
+                    of_pointer: section.name == ".plt.got",
                 });
             }
         }
@@ -102,9 +105,12 @@ fn slots(image: &Image) -> HashMap<u64, String> {
                 continue;
             };
             let kind = elf::RelocationType(u32::try_from(info & 0xffff_ffff).unwrap_or(0));
-            if matches!(kind, elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT)
-                && let Some(name) = name(info >> 32)
-            {
+            let name = match kind {
+                elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => name(info >> 32),
+                elf::R_X86_64_IRELATIVE => Some(String::new()),
+                _ => None,
+            };
+            if let Some(name) = name {
                 slots.insert(offset, name);
             }
         }

@@ -24,7 +24,7 @@ pub(crate) fn address(image: &Image, kind: BinaryKind, offset: u64) -> Option<Te
     let symbols = image
         .dynamic_value(elf::DT_SYMTAB)
         .and_then(|at| image.mapped_from(ImageAddr(at)));
-    let mut module = None;
+    let (mut module, mut descriptor) = (None, None);
     for (index, section) in image.sections.iter().enumerate() {
         if !section.allocated || section.kind != elf::SHT_RELA {
             continue;
@@ -57,14 +57,48 @@ pub(crate) fn address(image: &Image, kind: BinaryKind, offset: u64) -> Option<Te
                     return Some(block.plus(offset.wrapping_sub(known)));
                 }
                 elf::R_X86_64_DTPMOD64 => module = Some(stored),
+                elf::R_X86_64_TLSDESC => {
+                    let known = value.wrapping_add(addend).cast_signed();
+                    descriptor = Some((ImageAddr(place), known));
+                }
                 _ => {}
             }
         }
     }
+    match (module, descriptor) {
+        (Some(module), _) => Some(block_of(module).plus(offset)),
+        (None, Some((place, known))) => Some(described(place).plus(offset.wrapping_sub(known))),
+        (None, None) => None,
+    }
+}
+
+/// The calling thread's block of a module, by the module's number and the thread's vector.
+fn block_of(module: Term) -> Term {
     let vector = Term::ThreadPointer.plus(8).load(8);
-    let entry = Term::binary(Operator::Multiply, module?, Term::Constant(16));
-    let block = Term::binary(Operator::Add, vector, entry).load(8);
-    Some(block.plus(offset))
+    let entry = Term::binary(Operator::Multiply, module, Term::Constant(16));
+    Term::binary(Operator::Add, vector, entry).load(8)
+}
+
+/// The address that a descriptor leads to (A. Oliva, "Thread-Local Storage Descriptors"; what glibc keeps in its second
+/// word): where the block is at a fixed distance the distance, which is negative, else a pointer to the module's number
+/// and the offset in its block.
+fn described(place: ImageAddr) -> Term {
+    use Operator::{Add, And, Less, Or, Subtract, Xor};
+    let argument = || Term::Image(place.offset(8)).load(8);
+    // All ones where the distance is fixed. What would be read otherwise is then replaced by what can be read.
+    let fixed = || {
+        let is_fixed = Term::binary(Less, argument(), Term::Constant(0));
+        Term::binary(Subtract, Term::Constant(0), is_fixed)
+    };
+    let varies = || Term::binary(Xor, fixed(), Term::Constant(-1));
+    let either = |a: Term, b: Term| {
+        let a = Term::binary(And, a, fixed());
+        Term::binary(Or, a, Term::binary(And, b, varies()))
+    };
+    let index = || either(Term::Image(place), argument());
+    let module = Term::binary(And, index().load(8), varies());
+    let dynamic = Term::binary(Add, block_of(module), index().plus(8).load(8));
+    either(Term::binary(Add, Term::ThreadPointer, argument()), dynamic)
 }
 
 /// Size in memory and alignment of the module's `PT_TLS`.

@@ -38,6 +38,7 @@ mod rewrite_rules;
 mod source;
 mod strftime;
 pub mod untrusted;
+mod user;
 
 use std::io;
 

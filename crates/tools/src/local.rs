@@ -53,7 +53,7 @@ fn table(specs: &[String]) -> Vec<Agent> {
             });
         }
     }
-    for spec in specs.iter().flat_map(|s| s.split('|')) {
+    for spec in specs {
         let words: Vec<&str> = spec.split(',').collect();
         match words.as_slice() {
             ["clear"] => agents.clear(),
@@ -71,6 +71,52 @@ fn table(specs: &[String]) -> Vec<Agent> {
         }
     }
     agents
+}
+
+/// Checks one more of the options `-K`.
+///
+/// # Errors
+/// What is wrong with it, in PCP's words.
+pub fn check(specs: &[String], spec: &str) -> Result<(), String> {
+    let wrong = |what: &str| Err(format!("{what} in spec"));
+    if let Some(rest) = spec.strip_prefix("clear") {
+        return match rest {
+            "" => Ok(()),
+            _ => wrong("unexpected text after clear op"),
+        };
+    }
+    let add = spec.starts_with("add");
+    if !add && !spec.starts_with("del") {
+        return wrong("bad op");
+    }
+    let Some(rest) = spec.get(3..).and_then(|rest| rest.strip_prefix(',')) else {
+        return wrong("expected , after op");
+    };
+    let mut parts = rest.split(',');
+    let domain = parts.next().unwrap_or_default();
+    if domain.is_empty() {
+        return wrong("missing domain");
+    }
+    // The greatest is that of dynamic metrics.
+    let Some(domain) = domain.parse().ok().filter(|n: &u32| *n < 511) else {
+        return wrong("bad domain");
+    };
+    if !add {
+        let known = table(specs).iter().any(|agent| agent.domain == domain);
+        return match known {
+            true => Ok(()),
+            false => Err(format!("__pmLocalPMDA: {}", ErrorCode::INDOM)),
+        };
+    }
+    let Some(object) = parts.next() else {
+        return wrong("missing dso-path");
+    };
+    let function = parts.next().unwrap_or_default();
+    match (object, function) {
+        ("", "") => wrong("missing dso-path"),
+        (_, "") => wrong("missing init-routine"),
+        _ => Ok(()),
+    }
 }
 
 /// A shared object's agent: `pmda_linux.so`, or one whose function is `linux_init`, is that of `pmdalinux`.

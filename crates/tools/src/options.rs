@@ -21,6 +21,18 @@ pub struct Spec {
     pub source_in_words: bool,
     /// Nothing behind the first other word is an option.
     pub words_end_options: bool,
+    /// A window of time may begin later with a live host, too, and the zone of a host needs none that is named.
+    pub live_windows: bool,
+    /// What is said of `-Z` beside `-z`.
+    pub two_zones: &'static str,
+    /// What is said of a second host, where that is not which.
+    pub two_hosts: Option<&'static str>,
+    /// Intervals are read as pmParseInterval(3) does, not pmParseHighResInterval(3).
+    pub microseconds: bool,
+    /// The names of `-n` are all shown of an archive, those that are not in it among them.
+    pub whole_names: bool,
+    /// A live host is asked for its name, and what zone times are shown in is said.
+    pub names_host: bool,
 }
 
 /// Why a tool ends before its time.
@@ -64,6 +76,21 @@ impl From<io::Error> for Refusal {
 type Given = Result<(Opt, String), String>;
 
 impl Spec {
+    /// A tool without any options.
+    pub const PLAIN: Spec = Spec {
+        tool: "",
+        words: "",
+        rows: &[],
+        source_in_words: false,
+        words_end_options: false,
+        live_windows: false,
+        two_zones: "at most one of -Z and -z allowed",
+        two_hosts: None,
+        microseconds: false,
+        whole_names: false,
+        names_host: true,
+    };
+
     fn options(&self) -> impl Iterator<Item = &Opt> {
         let own = self.rows.iter().filter_map(|row| match row {
             Row::Option(option) => Some(option),
@@ -332,8 +359,8 @@ mod tests {
             JSON,
             HELP,
         ],
-        words_end_options: false,
         source_in_words: true,
+        ..Spec::PLAIN
     };
 
     const USAGE: &str = "\

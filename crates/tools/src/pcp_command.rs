@@ -40,7 +40,7 @@ const SPEC: Spec = Spec {
         text("\n"),
     ],
     words_end_options: true,
-    source_in_words: false,
+    ..Spec::PLAIN
 };
 
 /// The variables through which a command learns of the options (pmGetOptions(3)).

@@ -41,8 +41,8 @@ const SPEC: Spec = Spec {
         HELP,
         JSON,
     ],
-    words_end_options: false,
     source_in_words: true,
+    ..Spec::PLAIN
 };
 
 /// The metric that differs between any two archives.

@@ -51,8 +51,8 @@ const SPEC: Spec = Spec {
         HELP,
         JSON,
     ],
-    words_end_options: false,
     source_in_words: true,
+    ..Spec::PLAIN
 };
 
 #[derive(Default)]

@@ -60,8 +60,9 @@ const SPEC: Spec = Spec {
         COLOR,
         JSON,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    two_hosts: Some("only one host may be specified"),
+    microseconds: true,
+    ..Spec::PLAIN
 };
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.

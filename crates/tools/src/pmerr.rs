@@ -17,8 +17,7 @@ const SPEC: Spec = Spec {
         flag('l', "list", ""),
         flag('?', "help", ""),
     ],
-    words_end_options: false,
-    source_in_words: false,
+    ..Spec::PLAIN
 };
 
 /// The codes in the order in which PCP lists them.

@@ -65,7 +65,11 @@ impl<W: Write> Report<W> {
             Some(samples) => writeln!(out, "samples:   {samples}")?,
             None => writeln!(out, "samples:   all")?,
         }
-        if !archive && self.samples.is_none_or(|n| n > 1) {
+        let many = match self.samples {
+            Some(samples) => samples > 1,
+            None => self.opened.window.end == Timestamp::MAX,
+        };
+        if !archive && many {
             writeln!(out, "interval:  {:.2} sec", self.interval.as_secs_f64())?;
         }
         Ok(())
@@ -101,7 +105,7 @@ impl<W: Write> Report<W> {
                     return Ok(1);
                 }
             };
-            if archive && fetched.time > self.opened.window.end {
+            if fetched.time > self.opened.window.end {
                 break;
             }
             done += 1;

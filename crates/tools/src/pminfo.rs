@@ -59,8 +59,8 @@ const SPEC: Spec = Spec {
         COLOR,
         JSON,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    names_host: false,
+    ..Spec::PLAIN
 };
 
 #[derive(Default)]
@@ -85,6 +85,28 @@ struct Wanted {
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
     SPEC.run(|spec| info(spec, args))
+}
+
+/// Checks that no two names of a name space are of one metric, as `-N` has it.
+fn distinct(file: &str) -> Result<(), Refusal> {
+    let Ok(names) = pcp::pmns::Pmns::load(file.as_ref()) else {
+        // What is wrong with it is said when it is used.
+        return Ok(());
+    };
+    let mut seen: HashMap<pcp::Pmid, pcp::Text> = HashMap::new();
+    for (name, pmid) in names.leaves(b"").unwrap_or_default() {
+        if pmid.is_dynamic_root() {
+            continue;
+        }
+        if let Some(first) = seen.insert(pmid, name.clone()) {
+            return Err(Refusal::Failed(format!(
+                "Error Parsing ASCII PMNS: Duplicate metric id ({pmid}) in name space for metrics \"{name}\" and \"{first}\"\n\n\
+                 pminfo: Cannot load namespace from \"{file}\": {}\n",
+                ErrorCode::PMNS
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
@@ -125,6 +147,7 @@ fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         }
         Ok(true)
     })?;
+    let unique = names_file.clone();
     source.pmns = names_file.or(source.pmns);
     if wanted.verify {
         wanted = Wanted {
@@ -133,6 +156,9 @@ fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             json: wanted.json,
             ..Wanted::default()
         };
+    }
+    if let Some(file) = &unique {
+        distinct(file)?;
     }
     let opened = source.open(spec)?;
     if let Some(note) = &opened.note {

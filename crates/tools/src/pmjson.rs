@@ -24,8 +24,7 @@ const SPEC: Spec = Spec {
         SHOW_VERSION,
         HELP,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    ..Spec::PLAIN
 };
 
 /// How deep values may stand in each other.
@@ -34,6 +33,9 @@ const DEPTH: usize = 256;
 const INCOMPLETE: ErrorCode = ErrorCode(-61);
 /// What is there is no value.
 const INVALID: ErrorCode = ErrorCode(-22);
+
+/// The exit status when a file cannot be opened.
+const NO_FILE: u8 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -75,9 +77,8 @@ fn lay_out(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     };
     if let Err(error) = read {
         let name = input.as_deref().unwrap_or("<stdin>");
-        let code = ErrorCode::from(&error);
-        eprintln!("pmjson: cannot open {name}: {code}");
-        return Ok(1);
+        eprintln!("{name}: {}", ErrorCode::from(&error));
+        return Ok(NO_FILE);
     }
     let value = match parse(&text) {
         Ok(value) => value,
@@ -102,8 +103,8 @@ fn lay_out(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         Some(path) => {
             let written = File::create(&path).and_then(|mut file| file.write_all(&out));
             if let Err(error) = written {
-                eprintln!("pmjson: cannot create {path}: {}", ErrorCode::from(&error));
-                return Ok(1);
+                eprintln!("{path}: {}", ErrorCode::from(&error));
+                return Ok(NO_FILE);
             }
         }
         None => io::stdout().lock().write_all(&out)?,

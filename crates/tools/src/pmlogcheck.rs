@@ -39,8 +39,8 @@ const SPEC: Spec = Spec {
         HELP,
         JSON,
     ],
-    words_end_options: false,
     source_in_words: true,
+    ..Spec::PLAIN
 };
 
 /// A day: longer spans have dates in their times.

@@ -28,8 +28,8 @@ const SPEC: Spec = Spec {
         value('Z', "timezone", "TZ", "set the timezone for all files in archive"),
         HELP,
     ],
-    words_end_options: false,
     source_in_words: true,
+    ..Spec::PLAIN
 };
 
 /// Status bits (pmloglabel(1), DIAGNOSTICS).
@@ -193,7 +193,7 @@ fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
 }
 
 fn load(path: &Path, volume: i32) -> Result<(Vec<u8>, Label), ErrorCode> {
-    let content = file::read(path).map_err(|e| ErrorCode::from(&e))?;
+    let content = file::read(path).map_err(|e| e.code())?;
     // Files are open one at a time, beside the three streams.
     let (label, _) = file::label_of(&content, volume, 3).map_err(|e| e.code())?;
     Ok((content.to_vec(), label))

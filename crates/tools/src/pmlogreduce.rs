@@ -36,8 +36,9 @@ const SPEC: Spec = Spec {
         HOST_ZONE,
         HELP,
     ],
-    words_end_options: false,
     source_in_words: true,
+    two_zones: "at most one of -Z and/or -z allowed",
+    ..Spec::PLAIN
 };
 
 /// The interval unless `-t` says another.

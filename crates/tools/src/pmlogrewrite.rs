@@ -36,8 +36,8 @@ const SPEC: Spec = Spec {
         text("\n"),
         text("output-archive is required unless -i is specified\n"),
     ],
-    words_end_options: false,
     source_in_words: true,
+    ..Spec::PLAIN
 };
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.

@@ -41,8 +41,8 @@ const SPEC: Spec = Spec {
         flag('v', "values", "list metric values"),
         JSON,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    names_host: false,
+    ..Spec::PLAIN
 };
 
 #[derive(Default)]
@@ -53,6 +53,7 @@ struct Wanted {
     external: bool,
     internal: bool,
     values: bool,
+    counts: bool,
 }
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -63,6 +64,19 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
     SPEC.run(|spec| probe(spec, args))
 }
 
+/// How many PDUs were exchanged, by their types.
+fn count(out: &mut impl Write) -> io::Result<()> {
+    for (what, counts) in ["send", "recv"].iter().zip(pcp::exchanged::counts()) {
+        write!(out, "PDUs {what}")?;
+        for count in counts {
+            write!(out, " {count:3}")?;
+        }
+        let total: u64 = counts.iter().sum();
+        writeln!(out, "\nTotal: {total}")?;
+    }
+    Ok(())
+}
+
 fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut wanted = Wanted::default();
     let mut source = Source::default();
@@ -71,7 +85,8 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         match option {
             'f' => wanted.force = true,
             'F' => wanted.faster = true,
-            'V' | 'e' => {}
+            'V' => wanted.counts = true,
+            'e' => {}
             JSON_ONLY => wanted.json = true,
             'I' | 'i' if wanted.values => {
                 return Err(spec.wrong(format!("at most one of -{option} and -v allowed")));
@@ -120,17 +135,26 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         }
     }
     let origin = opened.window.origin;
-    for names in names.chunks(batch) {
-        let pmids = match opened.context.lookup_names(names) {
-            Ok(pmids) => pmids,
+    let mut pmids = Vec::new();
+    // The first of PCP's requests for identifiers is for one name more.
+    let (first, rest) = names.split_at(names.len().min(batch + 1));
+    for names in std::iter::once(first).chain(rest.chunks(batch)) {
+        match opened.context.lookup_names(names) {
+            Ok(found) => pmids.extend(found),
             Err(error) => {
                 out.flush()?;
                 eprintln!("pmprobe: pmLookupName: {}", error.code());
                 return Ok(1);
             }
-        };
+        }
+    }
+    for (names, pmids) in names.chunks(batch).zip(pmids.chunks(batch)) {
         let known: Vec<Pmid> = pmids.iter().filter_map(|p| p.ok()).collect();
-        let sets = match values_of(&mut opened.context, &known, origin) {
+        let found = match wanted.force && (wanted.internal || wanted.external) {
+            true => Ok(known.iter().map(|pmid| (origin, unasked(*pmid))).collect()),
+            false => values_of(&mut opened.context, &known, origin),
+        };
+        let sets = match found {
             Ok(sets) => sets,
             Err(error) => {
                 out.flush()?;
@@ -139,7 +163,7 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             }
         };
         let mut sets = sets.into_iter();
-        for (name, pmid) in names.iter().zip(pmids) {
+        for (name, pmid) in names.iter().zip(pmids.iter().copied()) {
             if wanted.json {
                 let found = pmid.map(|_| sets.next());
                 json_lines(&mut out, &mut opened.context, name, found)?;
@@ -155,8 +179,17 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             }
         }
     }
+    if wanted.counts && !wanted.json {
+        count(&mut out)?;
+    }
     out.flush()?;
     Ok(0)
+}
+
+/// What stands for the values of a metric of which the instances alone are wanted.
+fn unasked(pmid: Pmid) -> ValueSet {
+    let (inst, value) = (pcp::INST_NULL, pcp::Value::Insitu(0));
+    ValueSet::new(pmid, vec![pcp::InstanceValue { inst, value }])
 }
 
 /// A metric's values as lines of JSON.
@@ -282,19 +315,23 @@ fn report(
 ) -> io::Result<()> {
     out.write_all(name)?;
     let listed = wanted.internal || wanted.external;
-    let desc = context.desc(set.pmid);
-    if let Err(error) = &desc
-        && (listed || wanted.values)
-    {
-        let code = error.code();
-        return writeln!(out, " {} {code} (pmLookupDesc)", code.0);
-    }
+    let desc = match listed || wanted.values {
+        true => context.desc(set.pmid).map(Some),
+        false => Ok(None),
+    };
+    let desc = match desc {
+        Ok(desc) => desc,
+        Err(error) => {
+            let code = error.code();
+            return writeln!(out, " {} {code} (pmLookupDesc)", code.0);
+        }
+    };
     let values = match &set.values {
         Err(code @ ErrorCode::EOL) => return writeln!(out, " {} {code} (pmFetch)", code.0),
         Err(code) => return writeln!(out, " {} {code}", code.0),
         Ok(values) => values,
     };
-    let Ok(desc) = desc else {
+    let Some(desc) = desc else {
         return writeln!(out, " {}", values.len());
     };
     let known = if listed && !desc.indom.is_null() {

@@ -45,8 +45,8 @@ const SPEC: Spec = Spec {
         COLOR,
         JSON,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    microseconds: true,
+    ..Spec::PLAIN
 };
 
 /// Between lines, unless it is said.

@@ -29,7 +29,7 @@ const SPEC: Spec = Spec {
         value('i', "insts", "INSTS", "restrict store to comma-separated list of instances"),
     ],
     words_end_options: true,
-    source_in_words: false,
+    ..Spec::PLAIN
 };
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.

@@ -55,8 +55,8 @@ const SPEC: Spec = Spec {
         flag('p', "plain", "plain text, also on a terminal"),
         flag('r', "raw", "output raw counter values (no rate conversion)"),
     ],
-    words_end_options: false,
-    source_in_words: false,
+    live_windows: true,
+    ..Spec::PLAIN
 };
 
 /// What is shown when nothing is asked for; what a source does not have is left out.

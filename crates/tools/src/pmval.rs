@@ -54,8 +54,9 @@ const SPEC: Spec = Spec {
         COLOR,
         JSON,
     ],
-    words_end_options: false,
     source_in_words: true,
+    whole_names: true,
+    ..Spec::PLAIN
 };
 
 /// Runs the tool; `args` are the words behind its name. Returns the exit status.
@@ -203,12 +204,23 @@ impl Pmval {
             if letter == 'a' && host || letter == 'h' && archive {
                 return Err(spec.wrong("only one host or archive allowed"));
             }
+            let sourceless = !archive && !host && !source.local;
+            if letter == 'h' && sourceless && source.window.origin.is_some() {
+                // An origin by itself is one in the archive of this host.
+                return Err(spec.wrong("only one host or archive allowed"));
+            }
+            // It is this source, whatever the options say.
+            (source.archives, source.host) = (None, None);
             source.option(spec, letter, place)?;
         }
+        source.check_window(spec)?;
         if let Some(instances) = instances {
             wanted.extend(instance_list(instances));
         }
         let source = source.with_environment(spec)?;
+        if delay && source.archives.is_none() {
+            return Err(spec.wrong("delay can only be used with archives"));
+        }
         let mut opened = source.open(spec)?;
         if let Some(note) = opened.note.as_ref().filter(|_| !json) {
             println!("{note}");
@@ -228,7 +240,7 @@ impl Pmval {
             .desc(pmid)
             .map_err(|e| failed("pmLookupDesc", e.code()))?;
         if let Some(text) = filter {
-            let atom = Atom::parse(&text, desc.ty).map_err(|e| failed("pmStore", e))?;
+            let atom = Atom::String(text.as_str().into());
             let values = pcp::Fetched {
                 time: Timestamp::ZERO,
                 sets: vec![pcp::ValueSet::new(
@@ -240,7 +252,7 @@ impl Pmval {
                 )],
             };
             let stored = opened.context.store(&values);
-            stored.map_err(|e| failed("pmStore", e.code()))?;
+            stored.map_err(|e| failed(&format!("store value \"{text}\" failed"), e.code()))?;
         }
         if tool == "pmevent" && !wanted.is_empty() && desc.indom.is_null() {
             return Err(Refusal::Failed(format!(
@@ -363,7 +375,7 @@ impl Pmval {
         let window = self.opened.window;
         let archive = matches!(self.opened.context, Context::Archive(_));
         let mut samples = self.source.samples.map(i128::from);
-        if archive && samples.is_none() && !self.recorded && window.end != Timestamp::MAX {
+        if samples.is_none() && !self.recorded && window.end != Timestamp::MAX {
             samples = Some(samples_between(window.origin, window.end, step));
         }
         self.heading(samples, step)?;

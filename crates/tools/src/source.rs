@@ -67,10 +67,7 @@ impl Source {
     /// Why its value is refused.
     pub fn option(&mut self, spec: &Spec, letter: char, value: &str) -> Result<(), Refusal> {
         let text = || Some(value.to_owned());
-        let two_zones = || match spec.tool {
-            "pmlogextract" | "pmlogreduce" => spec.wrong("at most one of -Z and/or -z allowed"),
-            _ => spec.wrong("at most one of -Z and -z allowed"),
-        };
+        let two_zones = || spec.wrong(spec.two_zones);
         match letter {
             'a' => {
                 self.archives = Some(match self.archives.take() {
@@ -79,9 +76,9 @@ impl Source {
                 });
             }
             'h' if self.host.is_some() => {
-                return Err(match spec.tool {
-                    "pmdumptext" => spec.wrong("only one host may be specified"),
-                    _ => spec.wrong(format!("too many hosts requested: {value}")),
+                return Err(match spec.two_hosts {
+                    Some(what) => spec.wrong(what),
+                    None => spec.wrong(format!("too many hosts requested: {value}")),
                 });
             }
             'h' => self.host = text(),
@@ -117,13 +114,8 @@ impl Source {
                 self.colour = value.parse().map_err(|()| spec.wrong(what))?;
             }
             'K' => {
-                let failed = |what| spec.wrong(format!("pmSpecLocalPMDA failed: {what} in spec"));
-                match value.split_once(',') {
-                    Some(("add" | "del", "")) => return Err(failed("missing domain")),
-                    Some(("add" | "del" | "clear", _)) => {}
-                    None if value == "clear" => {}
-                    _ => return Err(failed("bad op")),
-                }
+                crate::local::check(&self.agents, value)
+                    .map_err(|what| spec.wrong(format!("pmSpecLocalPMDA failed: {what}")))?;
                 self.agents.push(value.to_owned());
             }
             's' => {
@@ -132,9 +124,9 @@ impl Source {
             }
             't' => {
                 let step = interval(value).map_err(|error| {
-                    let call = match spec.tool {
-                        "pmie" | "pmdumptext" | "pmstat" => "pmParseInterval",
-                        _ => "pmParseHighResInterval",
+                    let call = match spec.microseconds {
+                        true => "pmParseInterval",
+                        false => "pmParseHighResInterval",
                     };
                     spec.wrong(format!("-t argument not in {call}(3) format:\n{error}\n"))
                 })?;
@@ -156,8 +148,18 @@ impl Source {
         if spec.source_in_words {
             return Ok(());
         }
+        self.check_window(spec)
+    }
+
+    /// Checks that the zone and the window of time go with where metrics come from, which may be said by other words than options.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn check_window(&mut self, spec: &Spec) -> Result<(), Refusal> {
         let named = self.archives.is_some() || self.host.is_some() || self.local;
-        if self.host_zone && !named && spec.tool != "pmrep" {
+        let elsewhere = self.archives.is_some() || self.host.is_some();
+        let free = spec.live_windows || spec.source_in_words && !self.local;
+        if self.host_zone && !elsewhere && !free {
             return Err(spec.wrong("use of timezone from metric source requires a source"));
         }
         if self.window.origin.is_some() && !named {
@@ -166,8 +168,9 @@ impl Source {
             let host = nix::unistd::gethostname().unwrap_or_default();
             self.archives = Some(format!("{folder}/{}", host.to_string_lossy()));
         }
-        let timed = self.window.start.is_some() || self.window.align.is_some();
-        if timed && self.archives.is_none() && spec.tool != "pmtop" && spec.tool != "pmrep" {
+        let window = &self.window;
+        let timed = window.start.is_some() || window.align.is_some() || window.origin.is_some();
+        if timed && self.archives.is_none() && !spec.live_windows {
             return Err(spec.wrong("time window options are supported for archives only"));
         }
         Ok(())
@@ -179,7 +182,7 @@ impl Source {
     /// The message for standard error.
     pub fn open(&self, spec: &Spec) -> Result<Opened, Refusal> {
         let filled = self.with_environment(spec)?;
-        filled.open_as_it_is(spec.tool)
+        filled.open_as_it_is(spec)
     }
 
     /// With what the environment says where options say nothing, as pcp(1) passes its own on (pmGetOptions(3)).
@@ -219,7 +222,8 @@ impl Source {
         Ok(filled)
     }
 
-    fn open_as_it_is(&self, tool: &str) -> Result<Opened, Refusal> {
+    fn open_as_it_is(&self, spec: &Spec) -> Result<Opened, Refusal> {
+        let tool = spec.tool;
         let names = self.names(tool)?;
         let (mut context, hostname) = self.context_unnamed().map_err(|error| {
             let code = error.code();
@@ -232,8 +236,7 @@ impl Source {
             })
         })?;
         match (&mut context, names) {
-            // pmval(1) does not trim its name space.
-            (Context::Archive(archive), Some(names)) if tool == "pmval" => {
+            (Context::Archive(archive), Some(names)) if spec.whole_names => {
                 archive.use_all_names(names);
             }
             (Context::Archive(archive), Some(names)) => archive.use_names(&names),
@@ -251,17 +254,19 @@ impl Source {
                 span.1 = Timestamp::MAX;
             }
         }
-        self.derive(tool, &mut context)?;
+        self.derive(tool, &mut context);
         // Tools that say nothing of the host do not ask for its name.
-        let hostname = match (&context, tool) {
-            (Context::Host(_), "pminfo" | "pmprobe") if !self.host_zone => hostname,
-            (Context::Host(_), _) if !self.local => {
+        let hostname = match &context {
+            Context::Host(_) if !self.local && (spec.names_host || self.host_zone) => {
                 live_string(&mut context, "pmcd.hostname").unwrap_or(hostname)
             }
             _ => hostname,
         };
         let zone = self.zone(&mut context);
-        let note = if self.host_zone {
+        let silent = matches!(context, Context::Host(_)) && !spec.names_host;
+        let note = if silent {
+            None
+        } else if self.host_zone {
             let from = if self.archives.is_some() {
                 " from archive"
             } else {
@@ -371,7 +376,7 @@ impl Source {
     }
 
     /// Adds the derived metrics that are configured, and those of `-c`.
-    fn derive(&self, tool: &str, context: &mut Context) -> Result<(), Refusal> {
+    fn derive(&self, tool: &str, context: &mut Context) {
         let load = || {
             let (mut metrics, mut said) = DerivedMetrics::configured();
             for path in &self.derived {
@@ -390,10 +395,7 @@ impl Source {
             false => pcp::debug::quietly(load),
         };
         eprint!("{}", said.concat());
-        context
-            .use_derived(&metrics)
-            .map_err(|e| Refusal::Failed(format!("{tool}: {}\n", e.code())))?;
-        Ok(())
+        context.use_derived(&metrics);
     }
 }
 

@@ -7,7 +7,8 @@ use spile_tests::pcp_peer::Pmcd;
 use spile_tests::{Scratch, spile_path};
 
 use super::{
-    BOTH, Values, context, debian, debian_pmcd, name_space, names_of, private_configuration, values,
+    BOTH, Values, context, debian, debian_pmcd, name_space, names_of, pmid, private_configuration,
+    values,
 };
 
 /// Notes the instances of which ours says what fits between what theirs says before and after. Whether all have fitted by now.
@@ -120,5 +121,69 @@ fn the_kernels_metrics_are_those_of_debians_agent() {
             found.into_iter().map(|i| (i.inst, i.name)).collect()
         };
         assert_eq!(by_number(our.indom), by_number(their.indom), "{name}");
+    }
+}
+
+/// Memory nodes and processors from files of another kernel, of which some parts are not there, and a processor is in no node.
+#[test]
+fn nodes_of_other_files_are_those_of_debians_agent() {
+    let scratch = Scratch::new("agents-nodes");
+    let tree = scratch.path("tree");
+    let write = |path: &str, text: &str| {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    write(
+        "proc/stat",
+        "cpu  60 6 6 600 0 0 0 0 0 0\ncpu0 10 1 1 100 0 0 0 0 0 0\ncpu1 20 2 2 200 0 0 0 0 0 0\n\
+         cpu2 30 3 3 300 0 0 0 0 0 0\ncpu3 40 4 4 400 0 0 0 0 0 0\nbtime 1000\n",
+    );
+    write("sys/devices/system/node/online", "0-1\n");
+    for (node, cpus) in [(0, "0-1"), (1, "2")] {
+        let folder = format!("sys/devices/system/node/node{node}");
+        for cpu in cpus.split('-') {
+            write(&format!("{folder}/cpu{cpu}/online"), "1\n");
+        }
+        write(&format!("{folder}/cpulist"), &format!("{cpus}\n"));
+        let numbers = format!("numa_hit 1{node}\nlocal_node 2{node}\n");
+        write(&format!("{folder}/numastat"), &numbers);
+        let line = |name, n| format!("Node {node} {name}:  {n}{node} kB\n");
+        let sizes = line("MemTotal", 90) + &line("MemFree", 30) + &line("MemUsed", 60);
+        write(&format!("{folder}/meminfo"), &sizes);
+    }
+    let config = format!(
+        "theirs 60 pipe binary {}\nours 61 pipe binary {} pmdalinux -d 61\n",
+        debian().join("usr/lib/pcp/pmdas/linux/pmdalinux").display(),
+        spile_path().display()
+    );
+    let wanted = [
+        "hinv.ncpu",
+        "hinv.nnode",
+        "hinv.map.cpu_node",
+        "hinv.node.online",
+        "kernel.percpu.cpu.user",
+        "kernel.pernode.cpu.idle",
+        "mem.numa.alloc.local_node",
+        "mem.numa.util.total",
+        "mem.numa.util.used",
+    ];
+    let mut names = names_of("linux");
+    names.retain(|(name, _)| wanted.contains(&name.as_str()));
+    assert_eq!(names.len(), wanted.len());
+    let mut command = debian_pmcd();
+    command.env("PCP_CONF", private_configuration(&scratch));
+    command.env("LINUX_STATSPATH", &tree);
+    let pmcd = Pmcd::start(scratch, command, &config, &name_space(&BOTH, &names));
+    let mut context = context(&pmcd);
+    let mut shown = |root: &str, name: &str| {
+        let pmid = pmid(&mut context, &format!("{root}.{name}"));
+        let desc = context.desc(pmid).expect(name);
+        values(&mut context, &[desc]).remove(0)
+    };
+    for (name, _) in &names {
+        let theirs = shown("theirs", name);
+        assert!(theirs.as_ref().is_ok_and(|v| !v.is_empty()), "{name}");
+        assert_eq!(shown("ours", name), theirs, "{name}");
     }
 }

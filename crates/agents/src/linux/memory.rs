@@ -243,8 +243,12 @@ pub fn slab(system: &mut System) -> Rows {
 
 /// The memory of each node.
 pub fn node(system: &mut System) -> Rows {
-    let page = meminfo_row(system)?.number("hugepagesize").unwrap_or(0);
-    let rows = nodes(system).into_iter().map(|node| {
+    let page = meminfo_row(system).ok();
+    let page = page.and_then(|row| row.number("hugepagesize"));
+    let page = page.unwrap_or(0);
+    let nodes = nodes(system);
+    let bandwidths = system.bandwidths.of(&nodes);
+    let rows = nodes.into_iter().map(|node| {
         let mut row = Row::new(node, format!("node{node}"));
         let folder = format!("/sys/devices/system/node/node{node}");
         let sizes = system.read(&format!("{folder}/meminfo"));
@@ -257,6 +261,8 @@ pub fn node(system: &mut System) -> Rows {
             .collect();
         set_sizes(&mut row, &sizes);
         set_huge_pages(&mut row, page);
+        let bandwidth = bandwidths.iter().find(|(of, _)| *of == node);
+        row.set_some("max_bandwidth", bandwidth.map(|(_, mbytes)| *mbytes));
         let counts = system.read(&format!("{folder}/numastat"));
         for line in counts.unwrap_or_default().lines() {
             if let Some((name, value)) = line.split_once(' ') {

@@ -1,5 +1,6 @@
 //! `linux`: the kernel's metrics from /proc and /sys (pmdalinux(1)), as a table of metrics and collectors of what is in a file.
 
+mod bandwidth;
 mod disk;
 mod filesystem;
 mod ipc;

@@ -36,11 +36,30 @@ fn set_times(row: &mut Row, ticks: &[u64], hertz: u64) {
 /// A `cpu` line: the number of a processor (none for all together) and its ticks.
 type CpuLine = (Option<i32>, Vec<u64>);
 
+/// The processors that the folders of nodes name, which are those that count. The kernel that runs has no lines of others; where
+/// its files are another's it may have.
+fn in_nodes(system: &System) -> Vec<i32> {
+    if system.is_running() {
+        return Vec::new();
+    }
+    let of_node = |node| {
+        let names = system.names(&format!("/sys/devices/system/node/node{node}"));
+        names
+            .into_iter()
+            .filter_map(|name| name.strip_prefix("cpu")?.parse().ok())
+    };
+    nodes(system).into_iter().flat_map(of_node).collect()
+}
+
 fn cpu_lines(system: &System) -> Result<Vec<CpuLine>, ErrorCode> {
     let text = system.read("/proc/stat")?;
+    let on = in_nodes(system);
     let lines = text.lines().filter_map(|line| {
         let mut words = line.strip_prefix("cpu")?.split(' ');
-        let cpu = words.next()?.parse().ok();
+        let cpu: Option<i32> = words.next()?.parse().ok();
+        if cpu.is_some_and(|cpu| !on.is_empty() && !on.contains(&cpu)) {
+            return None;
+        }
         let ticks = words.filter(|w| !w.is_empty());
         Some((cpu, ticks.map(|w| number(w).unwrap_or(0)).collect()))
     });
@@ -380,6 +399,10 @@ pub fn cpu_state(system: &mut System) -> Rows {
             }
             row.set("frequency_scaling_count", count);
             row.set("frequency_scaling_time", time);
+        } else {
+            // Drivers that do not count times tell how fast it is now.
+            let khz = system.number(&format!("{scaling}/scaling_cur_freq"));
+            row.set_some("frequency_scaling_count", khz.map(|khz| khz / 1000));
         }
         for limit in ["max", "min"] {
             let khz = system.number(&format!("{scaling}/scaling_{limit}_freq"));

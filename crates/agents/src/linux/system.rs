@@ -16,6 +16,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use pcp::{Atom, ErrorCode, INST_NULL, InDom, Type};
 use pmda::{Container, InstanceCache, Namespace};
 
+use super::bandwidth::Bandwidths;
+
 /// A value as it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
@@ -269,6 +271,8 @@ pub struct System {
     pub hertz: u64,
     /// Bytes of a page.
     pub page: u64,
+    /// How fast the memory of nodes is.
+    pub bandwidths: Bandwidths,
 }
 
 impl System {
@@ -302,7 +306,13 @@ impl System {
             page: number("LINUX_PAGESIZE")
                 .or_else(|| known(page))
                 .unwrap_or(4096),
+            bandwidths: Bandwidths::default(),
         }
+    }
+
+    /// Whether the files are those of the kernel that runs.
+    pub fn is_running(&self) -> bool {
+        self.kept_open
     }
 
     /// A file's place.

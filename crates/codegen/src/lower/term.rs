@@ -10,7 +10,7 @@ use cranelift_frontend::Switch;
 use script::ir::{Target, TargetBase, TargetStep};
 use script::span::Span;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The script's own expressions in a term, each evaluated once however often it stands there.
 #[derive(Default)]
@@ -149,19 +149,44 @@ impl<'p> Lower<'_, 'p> {
         operands: &Operands,
         span: Span,
     ) -> Value {
-        let rip = self.instruction_pointer();
-        let distance = self.b.ins().isub(returns_to, rip);
         let result = self.b.declare_var(types::I64);
         let (unknown, done) = (self.b.create_block(), self.b.create_block());
-        let mut search = Switch::new();
-        let mut known = HashSet::new();
         let blocks: Vec<_> = cases.iter().map(|_| self.b.create_block()).collect();
-        for (case, block) in cases.iter().zip(&blocks) {
-            for place in case.places.iter().filter(|p| known.insert(**p)) {
-                search.set_entry(u128::from(place.cast_unsigned()), *block);
+        // The probed image first: no module has to be looked for then.
+        let modules: BTreeSet<Option<u64>> = cases.iter().map(|case| case.module).collect();
+        let mut left = modules.len();
+        for module in modules {
+            left -= 1;
+            let next = match left {
+                0 => unknown,
+                _ => self.b.create_block(),
+            };
+            let start = match module {
+                None => self.instruction_pointer(),
+                Some(fingerprint) => {
+                    let tables = self.stack_tables();
+                    let fingerprint = self.number(fingerprint.cast_signed());
+                    let start = self.call("module_start", &[tables, fingerprint])[0];
+                    let is_loaded = self.b.create_block();
+                    self.b.ins().brif(start, is_loaded, &[], next, &[]);
+                    self.b.switch_to_block(is_loaded);
+                    start
+                }
+            };
+            let distance = self.b.ins().isub(returns_to, start);
+            let mut search = Switch::new();
+            let mut known = HashSet::new();
+            for (case, block) in cases.iter().zip(&blocks) {
+                let places = case.places.iter().filter(|_| case.module == module);
+                for place in places.filter(|p| known.insert(**p)) {
+                    search.set_entry(u128::from(place.cast_unsigned()), *block);
+                }
+            }
+            search.emit(&mut self.b, distance, next);
+            if left > 0 {
+                self.b.switch_to_block(next);
             }
         }
-        search.emit(&mut self.b, distance, unknown);
         for (case, block) in cases.iter().zip(blocks) {
             self.b.switch_to_block(block);
             if let Some(condition) = &case.condition {

@@ -139,34 +139,44 @@ pub(super) fn is_compressed(path: &Path) -> bool {
 /// Reads a file whole, uncompressed.
 ///
 /// # Errors
-/// What the system says, or that the compressed data is damaged.
-pub fn read(path: &Path) -> io::Result<Bytes> {
+/// What the system says, or [`ErrorCode::LOGREC`] when the compressed data is damaged.
+pub fn read(path: &Path) -> Result<Bytes> {
     let mut file = File::open(path)?;
     let mut content = Vec::new();
+    let read = uncompress(path, &mut file, &mut content);
+    match read {
+        Ok(()) => Ok(content.into()),
+        // What the system did not say is the decoder's: the data is torn or no such data.
+        Err(error) if error.raw_os_error().is_none() => Err(ErrorCode::LOGREC.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Appends what is in a file to `content`, by what its name ends in.
+fn uncompress(path: &Path, file: &mut File, content: &mut Vec<u8>) -> io::Result<()> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("xz" | "lzma") => {
-            lzma_rust2::XzReader::new(io::BufReader::new(file), true).read_to_end(&mut content)?;
+            lzma_rust2::XzReader::new(io::BufReader::new(file), true).read_to_end(content)?;
         }
         Some("bz2" | "bz") => {
-            bzip2::read::MultiBzDecoder::new(io::BufReader::new(file)).read_to_end(&mut content)?;
+            bzip2::read::MultiBzDecoder::new(io::BufReader::new(file)).read_to_end(content)?;
         }
         Some("gz" | "z") => {
-            flate2::read::MultiGzDecoder::new(io::BufReader::new(file))
-                .read_to_end(&mut content)?;
+            flate2::read::MultiGzDecoder::new(io::BufReader::new(file)).read_to_end(content)?;
         }
         Some("zst") => {
             let mut input = io::BufReader::new(file);
             let mut decoder =
                 ruzstd::decoding::StreamingDecoder::new(&mut input).map_err(io::Error::other)?;
-            decoder.read_to_end(&mut content)?;
+            decoder.read_to_end(content)?;
         }
         _ => {
             let length = file.metadata()?.len();
             content.reserve_exact(usize::try_from(length).unwrap_or(0) + 1);
-            file.read_to_end(&mut content)?;
+            file.read_to_end(content)?;
         }
     }
-    Ok(content.into())
+    Ok(())
 }
 
 /// A framed record: its length, its payload, its length again.

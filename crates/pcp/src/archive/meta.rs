@@ -387,7 +387,15 @@ impl Metadata {
         entries.get(after.saturating_sub(1))
     }
 
-    /// The name of an instance at a time; if it was not there then, any name that the archive has for it.
+    /// The last state of a domain that is not later than a time.
+    fn state_at(&self, indom: InDom, time: Timestamp) -> Option<&IndomEntry> {
+        let entries = self.indoms.get(indom.0)?;
+        let after = entries.partition_point(|e| e.time <= time);
+        entries.get(after.checked_sub(1)?)
+    }
+
+    /// The name of an instance at a time, by the last state of its domain before; a later state tells none, as with
+    /// pmNameInDom(3).
     #[must_use]
     pub fn instance_name(&self, indom: InDom, inst: i32, time: Timestamp) -> Option<&Text> {
         let find = |entry: &'_ IndomEntry| {
@@ -397,7 +405,7 @@ impl Metadata {
                 .ok()?;
             Some(at)
         };
-        let entry = self.instances_at(indom, time)?;
+        let entry = self.state_at(indom, time)?;
         find(entry)
             .and_then(|at| entry.instances.get(at))
             .map(|i| &i.name)
@@ -406,7 +414,7 @@ impl Metadata {
     /// The names of the instances of a domain at a time.
     #[must_use]
     pub fn instance_names(&self, indom: InDom, time: Timestamp) -> InstanceNames<'_> {
-        let entry = self.instances_at(indom, time);
+        let entry = self.state_at(indom, time);
         InstanceNames {
             instances: entry.map_or(&[], |entry| &entry.instances),
             next: 0,

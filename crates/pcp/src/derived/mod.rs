@@ -38,6 +38,14 @@ struct Metric {
     help: Option<Text>,
 }
 
+/// Derived metrics of a context.
+pub(crate) enum Wanted<'a> {
+    /// Those at and below a node.
+    Below(&'a Text),
+    /// Those among these metrics.
+    Metrics(&'a [Pmid]),
+}
+
 /// The derived metrics of a context.
 #[derive(Debug, Default)]
 pub(crate) struct DerivedSet {
@@ -112,13 +120,8 @@ impl Metric {
 
 impl DerivedSet {
     /// Readies definitions for a context. What they mean there is found when they are first used.
-    pub(crate) fn new(metrics: &DerivedMetrics, context: &mut Context) -> Result<DerivedSet> {
-        let mut names = Vec::new();
-        for definition in &metrics.definitions {
-            collect_names(&definition.expression, &mut names);
-        }
+    pub(crate) fn new(metrics: &DerivedMetrics) -> DerivedSet {
         let mut set = DerivedSet::default();
-        set.look_up(context, &names)?;
         for (definition, index) in metrics.definitions.iter().zip(1u32..) {
             set.metrics.push(Metric {
                 name: definition.name.as_str().into(),
@@ -134,17 +137,35 @@ impl DerivedSet {
             let number = set.metrics.len();
             eprintln!("__dmopencontext(->ctx 0) called, {number} derived metrics");
         }
-        Ok(set)
+        set
     }
 
-    /// Asks for what is known of metrics in expressions.
-    fn look_up(&mut self, context: &mut Context, names: &[Text]) -> Result<()> {
+    /// Asks for what is known of the metrics in expressions that are about to be looked at, of each once. The context has no
+    /// derived metrics of its own meanwhile.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub(crate) fn look_up(&mut self, context: &mut Context, wanted: &Wanted<'_>) -> Result<()> {
+        let mut names = Vec::new();
+        for metric in self.metrics.iter().filter(|m| m.bound.is_none()) {
+            let is_wanted = match wanted {
+                Wanted::Below(node) => behind(&metric.name, node).is_some(),
+                Wanted::Metrics(pmids) => pmids.contains(&metric.pmid),
+            };
+            if is_wanted {
+                collect_names(&metric.expression, &mut names);
+            }
+        }
         let mut seen = HashSet::new();
-        let names: Vec<Text> = names
-            .iter()
-            .filter(|n| seen.insert(n.as_bytes().to_vec()))
-            .cloned()
-            .collect();
+        names.retain(|name| {
+            let text = name.to_string();
+            !self.operands.contains_key(&text)
+                && !self.unknown.contains_key(&text)
+                && seen.insert(text)
+        });
+        if names.is_empty() {
+            return Ok(());
+        }
         let mut known = Vec::new();
         for (name, pmid) in names.iter().zip(context.lookup_names(&names)?) {
             match pmid {

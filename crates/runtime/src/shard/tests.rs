@@ -7,6 +7,7 @@ use super::*;
 use crate::fixture::{Fixture, GLOBALS, MAX_STRING, SHARDS, long, text};
 use crate::layout::StatCell;
 use crate::map::{MapLayout, MapSpec};
+use crate::{map, stat};
 
 const MAP: u64 = GLOBALS + 128 * 1024;
 

@@ -346,18 +346,25 @@ pub unsafe fn module_address(
 ) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
-        let found = match directory.is_null() {
-            true => None,
-            false => (*directory).module_of(fingerprint),
-        };
-        match found {
-            Some(module) => module.start,
-            None => {
-                raise::message(slot, b"the module of this variable is not loaded here");
-                0
-            }
+        let start = module_start(directory, fingerprint);
+        if start == 0 {
+            raise::message(slot, b"the module of this variable is not loaded here");
         }
+        start
     }
+}
+
+/// See [`crate::abi::module_start`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+pub unsafe fn module_start(directory: *const Directory, fingerprint: u64) -> u64 {
+    if directory.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller's promise.
+    let found = unsafe { (*directory).module_of(fingerprint) };
+    found.map_or(0, |module| module.start)
 }
 
 /// The next word of a list of hexadecimal addresses.

@@ -40,16 +40,18 @@ impl Parser<'_> {
                     }
                     epilogue |= op == "+=";
                     names.push(alias);
-                    self.next = None;
+                    self.skip();
                 }
                 "," => {
                     points.append(&mut group);
-                    self.next = None;
+                    self.skip();
                 }
                 "{" => {
                     points.append(&mut group);
                     break;
                 }
+                // What may follow in braces is no end of the list here.
+                "}" => return Err(ParseError::saw("expected probe point specifier")),
                 _ => return Err(ParseError::saw("expected one of ', { } = +='")),
             }
         }
@@ -66,8 +68,8 @@ impl Parser<'_> {
                     "Combined prologue and epilogue cannot be defined with '+='",
                 ));
             }
-            self.next = None;
-            self.peek()?;
+            self.skip();
+            self.look()?;
             tail = Some(self.block()?);
         }
         self.file.aliases.push(Alias {
@@ -85,11 +87,11 @@ impl Parser<'_> {
         const EXPECTED: &str = "expected 'function' or identifier";
         let next = self.peek()?.ok_or_else(|| self.wrong(EXPECTED))?;
         if next.is_keyword("function") {
-            self.next = None;
+            self.skip();
             return self.function(true);
         }
         if next.is_keyword("global") {
-            self.next = None;
+            self.skip();
         } else if next.kind != TokenKind::Identifier {
             return Err(ParseError::saw(EXPECTED));
         }
@@ -99,8 +101,8 @@ impl Parser<'_> {
     pub(super) fn globals(&mut self, private: bool) -> Parse<()> {
         loop {
             // The end of the text is reported as such, not as the keyword before it.
-            self.peek()?;
-            let name = self.expect_identifier()?;
+            self.look()?;
+            let name = self.expect_identifier().map_err(|e| e.of("global"))?;
             if let Some(earlier) = self.file.globals.iter().find(|g| g.name.text == name.text) {
                 return Err(ParseError::saw(match earlier.private == private {
                     true => "duplicate global name",
@@ -111,22 +113,27 @@ impl Parser<'_> {
             let mut size = None;
             if self.accept("[")? {
                 let declared = self.expect_number()?;
-                self.peek()?;
+                self.look()?;
                 self.expect("]")?;
                 if !(1..=MAX_ARRAY_SIZE).contains(&declared) {
                     // stap names no token here.
                     self.last = None;
+                    self.looked = false;
                     return Err(ParseError::saw("array size out of range"));
                 }
                 size = Some(declared);
             }
             let mut init = None;
-            let equals = self.peek()?.filter(|t| t.is_op("=")).map(|t| t.span);
+            let equals = self
+                .look()?
+                .filter(|t| t.is_op("="))
+                .cloned()
+                .map(|t| t.span);
             if equals.is_some() {
                 if size.is_some() {
                     return Err(ParseError::saw("only scalar globals can be initialized"));
                 }
-                self.next = None;
+                self.skip();
                 init = Some(self.literal()?.0);
             }
             self.global_names.insert(name.text.clone());
@@ -147,13 +154,13 @@ impl Parser<'_> {
     }
 
     pub(super) fn function(&mut self, private: bool) -> Parse<()> {
-        self.peek()?;
+        self.look()?;
         let token = self.next()?;
         let allowed = token.kind == TokenKind::Identifier
             || token.is_keyword("string")
             || token.is_keyword("long");
         if !allowed {
-            return Err(ParseError::saw("expected identifier"));
+            return Err(ParseError::saw("expected identifier").of("function"));
         }
         let function_name = name(&token);
         let mut open = self.next()?;
@@ -163,7 +170,7 @@ impl Parser<'_> {
             open = self.next()?;
         }
         if !open.is_op("(") {
-            return Err(ParseError::saw("expected '('"));
+            return Err(ParseError::saw("expected '('").of("function"));
         }
         let mut params: Vec<Param> = Vec::new();
         loop {
@@ -199,7 +206,7 @@ impl Parser<'_> {
                 }
             }
         }
-        let embedded = self.peek()?.is_some_and(|t| t.kind == TokenKind::Embedded);
+        let embedded = self.look()?.is_some_and(|t| t.kind == TokenKind::Embedded);
         let body = match embedded {
             true => FunctionBody::Embedded(self.embedded_code("embedded code")?),
             false => {

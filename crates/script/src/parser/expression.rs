@@ -77,14 +77,10 @@ impl Parser<'_> {
 
     /// The next token when it is one of these operators; consumed.
     fn operator<T: Copy>(&mut self, table: &[(&str, T)]) -> Parse<Option<(Token, T)>> {
-        let Some(token) = self.peek()? else {
-            return Ok(None);
-        };
-        let Some(op) = find(table, &token) else {
-            return Ok(None);
-        };
-        self.next = None;
-        Ok(Some((token, op)))
+        match self.look()?.and_then(|token| find(table, token)) {
+            Some(op) => Ok(Some((self.next()?, op))),
+            None => Ok(None),
+        }
     }
 
     fn assignment(&mut self) -> Parse<Expr> {
@@ -103,10 +99,10 @@ impl Parser<'_> {
 
     fn ternary(&mut self) -> Parse<Expr> {
         let condition = self.logic(0)?;
-        let Some(mark) = self.peek()?.filter(|t| t.is_op("?")) else {
+        let Some(mark) = self.look()?.filter(|t| t.is_op("?")).cloned() else {
             return Ok(condition);
         };
-        self.next = None;
+        self.skip();
         let mut height = self.height;
         let yes = self.expression()?;
         height = height.max(self.height);
@@ -137,29 +133,32 @@ impl Parser<'_> {
         levels: &[&[(&str, BinaryOp)]],
         least: usize,
     ) -> Parse<Option<(Token, usize, BinaryOp)>> {
-        let Some(token) = self.peek()? else {
+        let Some(token) = self.look()? else {
             return Ok(None);
         };
-        for (level, table) in levels.iter().enumerate().skip(least) {
-            if let Some(op) = find(table, &token) {
-                self.next = None;
-                return Ok(Some((token, level, op)));
-            }
+        let found = (levels.iter().enumerate().skip(least))
+            .find_map(|(level, table)| Some((level, find(table, token)?)));
+        match found {
+            Some((level, op)) => Ok(Some((self.next()?, level, op))),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     /// `k in a` and `[k, *] in a`.
     fn membership(&mut self) -> Parse<Expr> {
-        let open = self.peek()?.filter(|t| t.is_op("["));
+        let open = self.look()?.filter(|t| t.is_op("[")).cloned();
         let keys = match open {
             Some(_) => {
-                self.next = None;
-                let keys = self.key_list(Self::comparison, "expected ',' or ']'")?;
+                self.skip();
+                let mut keys = self.key_list(Self::comparison, "expected ',' or ']'")?;
                 if !self.peek_keyword("in")? {
-                    return Err(ParseError::saw(
-                        "unexpected comma-separated expression list",
-                    ));
+                    // `[e]` is `e`.
+                    return match (keys.pop(), keys.is_empty()) {
+                        (Some(Some(only)), true) => Ok(only),
+                        _ => Err(ParseError::saw(
+                            "unexpected comma-separated expression list",
+                        )),
+                    };
                 }
                 keys
             }
@@ -266,9 +265,9 @@ impl Parser<'_> {
 
     /// A value with `&` before and `->x`, `[i]`, `$` behind it.
     fn target(&mut self) -> Parse<Expr> {
-        let address = self.peek()?.filter(|t| t.is_op("&"));
+        let address = self.look()?.filter(|t| t.is_op("&")).cloned();
         if address.is_some() {
-            self.next = None;
+            self.skip();
         }
         let mut value = self.value()?;
         let height = self.height;
@@ -297,7 +296,7 @@ impl Parser<'_> {
         if closed {
             self.end_of_pretty()?;
         } else {
-            operator = self.peek()?.map(|token| token.span);
+            operator = self.look()?.map(|token| token.span);
             self.target_steps(&mut more, indexable)?;
         }
         self.grow(height.max(self.height))?;
@@ -324,7 +323,7 @@ impl Parser<'_> {
         while let Some(token) = self.peek()? {
             let operator = token.span;
             if token.is_op("->") {
-                self.next = None;
+                self.skip();
                 let member = self.next()?;
                 if !matches!(member.kind, TokenKind::Identifier | TokenKind::Keyword) {
                     return Err(ParseError::saw("expected identifier or keyword"));
@@ -342,12 +341,12 @@ impl Parser<'_> {
                     return self.end_of_pretty();
                 }
             } else if token.is_op("[") && (indexable || !steps.is_empty()) {
-                self.next = None;
+                self.skip();
                 let index = self.expression()?;
                 self.expect("]")?;
                 steps.push(TargetStep::Index(Box::new(index), operator));
             } else if token.kind == TokenKind::Identifier && matches!(&*token.text, "$" | "$$") {
-                self.next = None;
+                self.skip();
                 steps.push(TargetStep::Pretty(token.text.len() as u8));
                 return self.end_of_pretty();
             } else {

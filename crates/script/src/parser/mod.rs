@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, ParseError};
 use crate::lexer::Lexer;
 use crate::macros::{Expander, MacroLibrary};
 use crate::preprocess::{Environment, Preprocessor};
-use crate::span::{FileId, SourceMap, Span};
+use crate::span::{Expansions, FileId, SourceMap, Span};
 use crate::token::{Token, TokenKind, decode_escapes, number_value};
 
 /// Statements, expressions and brace groups within each other.
@@ -50,6 +50,8 @@ pub struct Parsed {
     pub empty: bool,
     /// Nothing was left, and there was something before.
     pub stripped: bool,
+    /// Which tokens of the user's texts came from macros.
+    pub expansions: Expansions,
 }
 
 /// Parses a text.
@@ -60,7 +62,10 @@ pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parse
     let mut parser = Parser {
         tokens: Preprocessor::new(expander, &options.environment),
         next: None,
+        looked: false,
         last: None,
+        expansions: Expansions::new(),
+        is_tapset: options.is_tapset,
         privileged: options.is_tapset || options.guru,
         file: File {
             id: file,
@@ -79,6 +84,7 @@ pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parse
         stripped: empty && !matches!(text().next_token(), Ok(None)),
         used_args: parser.tokens.used_args().to_vec(),
         file: parser.file,
+        expansions: parser.expansions,
         diagnostics: parser.diagnostics,
         empty,
     }
@@ -89,8 +95,12 @@ type Parse<T> = Result<T, ParseError>;
 struct Parser<'a> {
     tokens: Preprocessor<'a>,
     next: Option<Token>,
-    /// The token that was last looked at, which is what stap's messages name.
+    /// Whether `next`, or the end of the text, is what was looked at last.
+    looked: bool,
+    /// The token that was looked at before.
     last: Option<Token>,
+    expansions: Expansions,
+    is_tapset: bool,
     privileged: bool,
     file: File,
     global_names: HashSet<String>,
@@ -126,7 +136,7 @@ impl Parser<'_> {
     }
 
     fn report(&mut self, error: ParseError) {
-        let diagnostic = error.diagnostic(self.last.as_ref(), &self.source_name);
+        let diagnostic = error.diagnostic(self.last(), &self.source_name);
         self.diagnostics.push(diagnostic);
     }
 
@@ -145,7 +155,7 @@ impl Parser<'_> {
                     if starts {
                         return;
                     }
-                    self.next = None;
+                    self.skip();
                 }
                 Err(error) if error.is_junk() => {}
                 Err(error) => self.report(error),
@@ -155,7 +165,7 @@ impl Parser<'_> {
 
     /// An error about what is next; at the end of the text that is what is said.
     fn wrong(&self, message: &str) -> ParseError {
-        ParseError::saw(match self.last {
+        ParseError::saw(match self.last() {
             Some(_) => message,
             None => "unexpected end-of-file",
         })
@@ -163,7 +173,7 @@ impl Parser<'_> {
 
     /// The same where stap has taken the token by then: parsing goes on behind it, whatever it is.
     fn wrong_and_gone(&mut self, message: &str) -> ParseError {
-        self.next = None;
+        self.skip();
         self.wrong(message)
     }
 
@@ -176,15 +186,15 @@ impl Parser<'_> {
         match (token.kind, &*token.text) {
             (TokenKind::Keyword, "probe") => self.probe()?,
             (TokenKind::Keyword, "global") => {
-                self.next = None;
+                self.skip();
                 self.globals(false)?;
             }
             (TokenKind::Keyword, "function") => {
-                self.next = None;
+                self.skip();
                 self.function(false)?;
             }
             (TokenKind::Keyword, "private") => {
-                self.next = None;
+                self.skip();
                 self.private()?;
             }
             (TokenKind::Embedded, _) => {
@@ -192,7 +202,7 @@ impl Parser<'_> {
                 self.file.embeds.push(code);
             }
             _ => {
-                self.next = None;
+                self.skip();
                 return Err(ParseError::saw(
                     "expected 'probe', 'global', 'private', 'function', or '%{'",
                 ));
@@ -201,39 +211,74 @@ impl Parser<'_> {
         Ok(true)
     }
 
-    /// The next token, not consumed.
-    fn peek(&mut self) -> Parse<Option<Token>> {
-        if self.next.is_none() {
-            self.next = self.tokens.next_token()?;
+    /// The token that was last looked at, which is what stap's messages name.
+    fn last(&self) -> Option<&Token> {
+        match self.looked {
+            true => self.next.as_ref(),
+            false => self.last.as_ref(),
         }
-        self.last.clone_from(&self.next);
-        Ok(self.next.clone())
+    }
+
+    fn read(&mut self) -> Parse<Option<Token>> {
+        let token = self.tokens.next_token()?;
+        if let Some(token) = token.as_ref().filter(|_| !self.is_tapset)
+            && let Some(invocation) = &token.expansion
+        {
+            let place = (token.span.file, token.span.start);
+            let known = self.expansions.entry(place);
+            known.or_insert_with(|| invocation.clone());
+        }
+        Ok(token)
+    }
+
+    /// The next token, not consumed.
+    fn look(&mut self) -> Parse<Option<&Token>> {
+        if self.next.is_none() {
+            self.next = self.read()?;
+        }
+        self.looked = true;
+        Ok(self.next.as_ref())
+    }
+
+    /// The same, to be kept.
+    fn peek(&mut self) -> Parse<Option<Token>> {
+        Ok(self.look()?.cloned())
+    }
+
+    /// Consumes the token that was looked at.
+    fn skip(&mut self) {
+        let token = self.next.take();
+        if self.looked {
+            self.last = token;
+            self.looked = false;
+        }
     }
 
     /// The next token, consumed.
     fn next(&mut self) -> Parse<Token> {
         let token = match self.next.take() {
             Some(token) => Some(token),
-            None => self.tokens.next_token()?,
+            None => self.read()?,
         };
         let token = token.ok_or_else(|| ParseError::saw("unexpected end-of-file"))?;
         self.last = Some(token.clone());
+        self.looked = false;
         Ok(token)
     }
 
     fn peek_is(&mut self, op: &str) -> Parse<bool> {
-        Ok(self.peek()?.is_some_and(|t| t.is_op(op)))
+        Ok(self.look()?.is_some_and(|t| t.is_op(op)))
     }
 
     fn peek_keyword(&mut self, word: &str) -> Parse<bool> {
-        Ok(self.peek()?.is_some_and(|t| t.is_keyword(word)))
+        Ok(self.look()?.is_some_and(|t| t.is_keyword(word)))
     }
 
     /// Consumes this operator if it is next.
     fn accept(&mut self, op: &str) -> Parse<bool> {
         let found = self.peek_is(op)?;
         if found {
-            self.next = None;
+            self.skip();
         }
         Ok(found)
     }
@@ -265,7 +310,7 @@ impl Parser<'_> {
     /// A number with an optional minus sign.
     fn expect_number(&mut self) -> Parse<i64> {
         let negative = self.accept("-")?;
-        self.peek()?;
+        self.look()?;
         let token = self.next()?;
         if token.kind != TokenKind::Number {
             return Err(ParseError::saw("expected number"));
@@ -286,10 +331,14 @@ impl Parser<'_> {
     fn string_rest(&mut self, token: Token) -> Parse<(Vec<u8>, Span)> {
         let mut bytes = decode_escapes(&token.text);
         let mut span = token.span;
-        while let Some(more) = self.peek()?.filter(|t| t.kind == TokenKind::String) {
+        while let Some(more) = self
+            .look()?
+            .filter(|t| t.kind == TokenKind::String)
+            .cloned()
+        {
             bytes.extend(decode_escapes(&more.text));
             span = span.to(more.span);
-            self.next = None;
+            self.skip();
         }
         Ok((bytes, span))
     }
@@ -305,7 +354,7 @@ impl Parser<'_> {
         let negative = first.is_op("-");
         let token = match negative {
             true => {
-                self.peek()?;
+                self.look()?;
                 self.next()?
             }
             false => first.clone(),
@@ -334,7 +383,7 @@ impl Parser<'_> {
     /// Runs a part of the grammar that may contain itself.
     fn nested<T>(&mut self, part: impl FnOnce(&mut Self) -> Parse<T>) -> Parse<T> {
         if self.depth >= MAX_DEPTH {
-            self.peek()?;
+            self.look()?;
             return Err(ParseError::saw("nesting too deep"));
         }
         self.depth += 1;

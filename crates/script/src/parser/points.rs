@@ -75,13 +75,13 @@ impl Parser<'_> {
             if !self.accept(".")? {
                 break;
             }
-            self.peek()?;
+            self.look()?;
         }
         let optional = self.accept("?")?;
         let sufficient = !optional && self.accept("!")?;
         let mut condition = None;
         if self.peek_keyword("if")? {
-            self.next = None;
+            self.skip();
             self.expect("(")?;
             condition = Some(Box::new(self.expression()?));
             self.expect(")")?;
@@ -103,10 +103,12 @@ impl Parser<'_> {
                 break;
             }
         }
-        let next = self.peek()?;
-        let ends = next.is_none_or(|t| ["}", "{", "=", "+="].iter().any(|op| t.is_op(op)));
-        if !ends {
-            return Err(self.wrong_and_gone("expected one of ', { } = +='"));
+        const EXPECTED: &str = "expected one of ', { } = +='";
+        let Some(next) = self.look()? else {
+            return Err(ParseError::saw(EXPECTED));
+        };
+        if !["}", "{", "=", "+="].iter().any(|op| next.is_op(op)) {
+            return Err(self.wrong_and_gone(EXPECTED));
         }
         self.expect("}")?;
         Ok(points)
@@ -131,13 +133,13 @@ impl Parser<'_> {
             }
             name.text.push_str(&more.text);
             name.span = name.span.to(more.span);
-            self.next = None;
+            self.skip();
         }
         let mut span = name.span;
         let mut arg = None;
         let mut arg_span = name.span;
         if self.accept("(")? {
-            self.peek()?;
+            self.look()?;
             let (literal, place) = self.literal()?;
             arg_span = place;
             let close = self.expect(")")?;

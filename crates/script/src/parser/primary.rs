@@ -29,17 +29,17 @@ impl Parser<'_> {
                 })
             }
             TokenKind::Operator if token.is_op("(") => {
-                self.next = None;
+                self.skip();
                 let value = self.expression()?;
                 self.expect(")")?;
                 Ok(value)
             }
             TokenKind::Operator if token.text.starts_with('@') => {
-                self.next = None;
+                self.skip();
                 self.at_word(token)
             }
             TokenKind::Identifier => {
-                self.next = None;
+                self.skip();
                 self.named(token)
             }
             _ => {
@@ -94,7 +94,7 @@ impl Parser<'_> {
         let mut arguments = Vec::new();
         let mut height = 0;
         if form.format || form.delimiter {
-            self.peek()?;
+            self.look()?;
             let (bytes, span) = self.expect_string("expected literal string")?;
             if form.format {
                 parse_format(&bytes).map_err(|e| ParseError::saw(e.to_string()))?;
@@ -104,9 +104,12 @@ impl Parser<'_> {
                 span,
             });
             if form.delimiter {
-                // At least two arguments follow; stap takes what stands before each of them for the comma.
+                // At least two arguments follow; stap takes a bracket before each of them for the comma.
                 for _ in 0..2 {
-                    self.next()?;
+                    let comma = self.next()?;
+                    if !comma.is_op(",") && !comma.is_op(")") {
+                        return Err(ParseError::saw("expected one of ', )'"));
+                    }
                     arguments.push(self.expression()?);
                     height = height.max(self.height);
                 }
@@ -115,7 +118,7 @@ impl Parser<'_> {
             .peek()?
             .filter(|t| t.is_op("@hist_log") || t.is_op("@hist_linear"))
         {
-            self.next = None;
+            self.skip();
             let histogram = self.histogram(&hist)?;
             if !self.accept("[")? {
                 // A histogram is printed alone.
@@ -130,7 +133,7 @@ impl Parser<'_> {
             arguments.push(self.bucket(histogram)?);
             height = self.height;
         } else if form.newline && self.peek_is(")")? {
-            self.next = None;
+            self.skip();
             return Ok(Expr {
                 kind: ExprKind::Print(form, arguments),
                 span: token.span,
@@ -179,7 +182,12 @@ impl Parser<'_> {
 
     /// `[i]` behind a histogram, the bracket consumed.
     fn bucket(&mut self, histogram: Expr) -> Parse<Expr> {
-        let indexes = self.index_list(INDEX_END)?;
+        let indexes = vec![Some(self.expression()?)];
+        self.expect("]")?;
+        self.buckets(histogram, indexes)
+    }
+
+    fn buckets(&mut self, histogram: Expr, indexes: Vec<Option<Expr>>) -> Parse<Expr> {
         self.grow(self.height + 1)?;
         Ok(Expr {
             span: histogram.span,
@@ -194,14 +202,25 @@ impl Parser<'_> {
             let operand = Box::new(self.expression()?);
             let height = self.height;
             let mut shift = None;
-            if let Some(comma) = self.peek()?.filter(|t| t.is_op(",")) {
-                if op != StatOp::Variance {
-                    return Err(ParseError::at("not more than 1 parameter allowed", comma));
+            // As stap has it, which passes over whatever else stands there.
+            loop {
+                let token = self.next()?;
+                if token.is_op(")") {
+                    break;
                 }
-                self.next = None;
-                shift = Some(self.expect_number()?);
+                if !token.is_op(",") {
+                    continue;
+                }
+                let message = match (op, shift) {
+                    (StatOp::Variance, None) => {
+                        shift = Some(self.expect_number()?);
+                        continue;
+                    }
+                    (StatOp::Variance, Some(_)) => "not more than 2 parameters allowed",
+                    _ => "not more than 1 parameter allowed",
+                };
+                return Err(ParseError::at(message, token));
             }
-            self.expect(")")?;
             self.grow(height)?;
             return Ok(Expr {
                 kind: ExprKind::Stat(op, operand, shift),
@@ -217,7 +236,8 @@ impl Parser<'_> {
                         word,
                     ));
                 }
-                return self.bucket(histogram);
+                let indexes = self.index_list(INDEX_END)?;
+                return self.buckets(histogram, indexes);
             }
             "@var" => {
                 self.expect("(")?;
@@ -321,7 +341,7 @@ impl Parser<'_> {
 
     /// A number of 32 bits, as register numbers and sizes are.
     fn unsigned_number(&mut self) -> Parse<Expr> {
-        let place = self.peek()?.map(|t| t.span);
+        let place = self.look()?.map(|t| t.span);
         let number = self.expect_number()?;
         let span = place.ok_or_else(|| ParseError::saw("expected number"))?;
         Ok(Expr {

@@ -31,11 +31,11 @@ impl Parser<'_> {
         let span = token.span;
         let kind = match (token.kind, &*token.text) {
             (TokenKind::Operator, ";") => {
-                self.next = None;
+                self.skip();
                 StmtKind::Null
             }
             (TokenKind::Operator, "{") => {
-                self.next = None;
+                self.skip();
                 return self.block_rest(token);
             }
             (TokenKind::Keyword, word) => {
@@ -43,7 +43,7 @@ impl Parser<'_> {
                 match word.as_str() {
                     "if" => self.if_statement()?,
                     "while" => {
-                        self.next = None;
+                        self.skip();
                         let condition = self.parenthesised()?;
                         StmtKind::While(condition, Box::new(self.statement()?))
                     }
@@ -53,7 +53,7 @@ impl Parser<'_> {
                         if !self.in_function {
                             return Err(ParseError::saw("found 'return' not in function context"));
                         }
-                        self.next = None;
+                        self.skip();
                         let bare = self.peek_is(";")? || self.peek_is("}")?;
                         let value = match bare {
                             true => None,
@@ -63,7 +63,7 @@ impl Parser<'_> {
                         StmtKind::Return(value)
                     }
                     "delete" => {
-                        self.next = None;
+                        self.skip();
                         let operand = self.expression()?;
                         self.accept(";")?;
                         StmtKind::Delete(operand)
@@ -91,7 +91,7 @@ impl Parser<'_> {
     }
 
     fn jump(&mut self, kind: StmtKind) -> Parse<StmtKind> {
-        self.next = None;
+        self.skip();
         self.accept(";")?;
         Ok(kind)
     }
@@ -104,19 +104,19 @@ impl Parser<'_> {
     }
 
     fn if_statement(&mut self) -> Parse<StmtKind> {
-        self.next = None;
+        self.skip();
         let condition = self.parenthesised()?;
         let then = self.statement()?;
         let mut otherwise = None;
         if self.peek_keyword("else")? {
-            self.next = None;
+            self.skip();
             otherwise = Some(Box::new(self.statement()?));
         }
         Ok(StmtKind::If(condition, Box::new(then), otherwise))
     }
 
     fn for_statement(&mut self) -> Parse<StmtKind> {
-        self.next = None;
+        self.skip();
         self.expect("(")?;
         let init = self.for_part(";")?;
         let condition = self.for_part(";")?;
@@ -136,9 +136,9 @@ impl Parser<'_> {
     }
 
     fn try_statement(&mut self) -> Parse<StmtKind> {
-        self.next = None;
+        self.skip();
         let tried = self.block()?;
-        self.peek()?;
+        self.look()?;
         self.expect_keyword("catch")?;
         let mut variable = None;
         if self.accept("(")? {
@@ -150,7 +150,7 @@ impl Parser<'_> {
     }
 
     fn foreach_statement(&mut self) -> Parse<StmtKind> {
-        self.next = None;
+        self.skip();
         self.expect("(")?;
         let mut sort = None;
         let mut value = None;
@@ -181,7 +181,7 @@ impl Parser<'_> {
             }
         }
         self.expect_keyword("in")?;
-        self.peek()?;
+        self.look()?;
         let base = self.indexable()?;
         let mut slice = None;
         if self.accept("[")? {
@@ -194,7 +194,7 @@ impl Parser<'_> {
             let Some(statistic) = statistic(&word) else {
                 return Err(ParseError::saw("expected statistical operation"));
             };
-            self.next = None;
+            self.skip();
             match self.direction(&sort)? {
                 Some(direction) => sort = Some((SortKey::Value(Some(statistic)), direction)),
                 None => return Err(ParseError::saw("expected sort directive")),
@@ -204,7 +204,7 @@ impl Parser<'_> {
         }
         let mut limit = None;
         if self.peek_keyword("limit")? {
-            self.next = None;
+            self.skip();
             limit = Some(self.expression()?);
         }
         self.expect(")")?;
@@ -250,7 +250,7 @@ impl Parser<'_> {
         if earlier.is_some() {
             return Err(ParseError::saw("multiple sort directives"));
         }
-        self.next = None;
+        self.skip();
         Ok(Some(direction))
     }
 

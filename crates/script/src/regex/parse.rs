@@ -206,6 +206,9 @@ impl Parser<'_> {
     }
 
     fn group(&mut self) -> Result<Node, RegexError> {
+        if self.peek() == Some(b'?') {
+            return self.unnumbered_group();
+        }
         let number = self.groups;
         self.groups += 1;
         self.depth += 1;
@@ -222,6 +225,30 @@ impl Parser<'_> {
         }
         self.at += 1;
         Ok(Node::Group(number, Box::new(inner)))
+    }
+
+    /// `(?:…)`, the opening parenthesis consumed.
+    fn unnumbered_group(&mut self) -> Result<Node, RegexError> {
+        match self.text.get(self.at + 1) {
+            Some(b':') => self.at += 2,
+            Some(&c) => {
+                let message = format!("unexpected '(?{}'", c as char);
+                return Err(RegexError::at(self.at + 1, message));
+            }
+            None => return Err(RegexError::at(self.at, "unexpected '(?'")),
+        }
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(RegexError::at(self.at - 1, "too many subexpressions"));
+        }
+        let inner = self.alternatives()?;
+        self.depth -= 1;
+        if self.peek() != Some(b')') {
+            let end = self.text.len().saturating_sub(1);
+            return Err(RegexError::at(end, "expected ), found end of regex"));
+        }
+        self.at += 1;
+        Ok(inner)
     }
 
     /// A bracket expression, after its `[`.

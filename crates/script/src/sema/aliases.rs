@@ -1,6 +1,7 @@
 //! Pass: probe aliases. Expands every probe point to points that are no alias, with the statements that the aliases
 //! put before and after the user's handler.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::hir::Step;
@@ -28,7 +29,10 @@ pub struct Expanded {
 
 impl Expanded {
     /// The handler: the aliases' prologues, the user's statements, the aliases' epilogues.
-    pub fn handler(&self, user: &ast::Stmt) -> ast::Stmt {
+    pub fn handler<'a>(&self, user: &'a ast::Stmt) -> Cow<'a, ast::Stmt> {
+        if self.aliases.is_empty() {
+            return Cow::Borrowed(user);
+        }
         let mut body = user.clone();
         for alias in &self.aliases {
             let mut list = vec![body];
@@ -43,7 +47,7 @@ impl Expanded {
                 span: user.span,
             };
         }
-        body
+        Cow::Owned(body)
     }
 }
 

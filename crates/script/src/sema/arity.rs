@@ -54,12 +54,8 @@ pub fn check(hir: &mut Program, report: &mut Report) -> Vec<Changed> {
     }
     let (arities, changed) = (pass.globals, pass.changed);
     for (g, arity) in hir.globals.iter_mut().zip(arities) {
-        if matches!(arity, Some((0, _))) {
-            if g.size.is_some() {
-                report.error("inconsistent arity", g.span);
-            } else if g.wrap {
-                report.error("wrapping not supported for scalars", g.span);
-            }
+        if matches!(arity, Some((0, _))) && g.size.is_some() {
+            report.error("inconsistent arity", g.span);
         }
         g.arity = arity;
         let n = arity.map_or(0, |(n, _)| n);
@@ -121,8 +117,15 @@ impl Shapes<'_> {
                     Base::Var(v) => {
                         let arity = f.slice.as_ref().map_or(f.keys.len(), Vec::len);
                         self.shape(*v, f.keys.len(), f.base_span, locals);
-                        if arity != f.keys.len() {
-                            self.shape(*v, arity, f.base_span, locals);
+                        match (arity == f.keys.len(), self.name(*v)) {
+                            (true, _) => {}
+                            (false, Some(name)) => {
+                                let message = format!(
+                                    "unresolved arity-{arity} global array __global_{name}, missing global declaration?"
+                                );
+                                self.report.error(message, f.base_span);
+                            }
+                            (false, None) => self.shape(*v, arity, f.base_span, locals),
                         }
                         self.looping.push(*v);
                     }

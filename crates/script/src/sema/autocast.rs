@@ -1,5 +1,6 @@
 //! Pass: `e->member` and `e[i]` on values whose type is that of a target expression that they come from (NEWS of SystemTap
-//! 2.6): through assignments to variables, `?:`, sums, results of functions, and target expressions on such values.
+//! 2.6): through assignments to variables, `?:`, results of functions, and target expressions on such values; not through sums
+//! and `@entry`, which stap does not follow either.
 //! Each is told the expressions that its type comes from, which are never evaluated; all have to agree. A global has what any handler
 //! gives it, so that the type may be one of another probe's place.
 
@@ -7,7 +8,8 @@ use std::collections::HashMap;
 
 use super::callers;
 use super::hir::*;
-use crate::ast::{AssignOp, BinaryOp};
+use super::report::Report;
+use crate::ast::AssignOp;
 
 /// Variables get their types from each other at most so often.
 const DEPTH: usize = 32;
@@ -20,6 +22,35 @@ struct Sources {
     returned: Vec<Vec<Expr>>,
     /// By body: the probe in whose handler it runs, or one of several.
     home: Vec<Option<usize>>,
+}
+
+/// Refuses assignments to members of values with types, for which stap wants `-g`; to those without, types say more.
+pub fn refuse_writes(hir: &Program, report: &mut Report) {
+    fn stmt(s: &Stmt, report: &mut Report) {
+        s.each_expr(&mut |e| {
+            e.each(&mut |e| {
+                let (ExprKind::Assign(_, target, _)
+                | ExprKind::Step {
+                    operand: target, ..
+                }) = &e.kind
+                else {
+                    return;
+                };
+                if let ExprKind::Target(t) = &target.kind
+                    && matches!(&t.base, TargetBase::Autocast(_, found) if !found.is_empty())
+                {
+                    report.error("write not permitted; need stap -g", target.span);
+                }
+            });
+        });
+        s.each_stmt(&mut |s| stmt(s, report));
+    }
+    for f in hir.functions.iter().filter(|f| f.live) {
+        stmt(&f.body().stmt, report);
+    }
+    for p in &hir.probes {
+        stmt(&p.body.stmt, report);
+    }
 }
 
 /// Gives every autocast expression the source of its type, where there is one.
@@ -118,7 +149,12 @@ fn settle_expr(e: &mut Expr, body: usize, sources: &Sources) {
             seen: Vec::new(),
             called: Vec::new(),
         };
-        *found = search.of(of, body);
+        let sources_now = search.of(of, body);
+        // What was found before unreachable statements went stays.
+        if sources_now.is_empty() && !found.is_empty() {
+            return;
+        }
+        *found = sources_now;
         // Functions are of whoever calls them.
         let own = sources.home.get(body).copied().flatten();
         let own = own.filter(|_| body >= sources.returned.len());
@@ -172,10 +208,19 @@ impl Search<'_> {
                 }
                 vec![Source { target, home }]
             }
-            ExprKind::Entry(e) | ExprKind::Assign(AssignOp::Set, _, e) => self.of(e, body),
-            ExprKind::Ternary(_, a, b) | ExprKind::Binary(BinaryOp::Add | BinaryOp::Sub, a, b) => {
+            ExprKind::Assign(AssignOp::Set, _, e) => self.of(e, body),
+            ExprKind::Binary(op, a, b) => match super::fold::neutral_side(*op, a, b) {
+                Some(same) => self.of(same, body),
+                None => Vec::new(),
+            },
+            // Both have to have a type.
+            ExprKind::Ternary(_, a, b) => {
                 let mut found = self.of(a, body);
-                found.extend(self.of(b, body));
+                let other = self.of(b, body);
+                if found.is_empty() || other.is_empty() {
+                    return Vec::new();
+                }
+                found.extend(other);
                 found
             }
             ExprKind::Var(var) => self.of_variable(*var, body),

@@ -135,7 +135,7 @@ impl Functions {
                 self.expr(value, out);
                 return;
             }
-            ExprKind::Step { operand, .. } => {
+            ExprKind::Step { operand, .. } if operand.is_lvalue() => {
                 self.target(operand, true, out);
                 return;
             }
@@ -200,9 +200,17 @@ impl Functions {
 
     fn used_by_root(&self, e: &Expr, out: &mut BTreeSet<Var>) {
         match &e.kind {
-            ExprKind::Assign(_, target, value) => {
+            ExprKind::Assign(op, target, value) => {
                 target.each_part(&mut |e| self.used_by_value(e, out));
-                self.used_by_value(value, out);
+                // As stap has it, for which `h` is not used by `g += h++`.
+                let is_change = matches!(
+                    value.kind,
+                    ExprKind::Step { .. } | ExprKind::Assign(AssignOp::Binary(_), ..)
+                );
+                match reads_target(*op) && is_change {
+                    true => self.used_by_root(value, out),
+                    false => self.used_by_value(value, out),
+                }
             }
             ExprKind::Step { operand, .. } => {
                 operand.each_part(&mut |e| self.used_by_value(e, out));

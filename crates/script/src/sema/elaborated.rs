@@ -6,12 +6,13 @@ use super::hir::{self, Body, Code, Program, Ty};
 use super::listing::{self, Listing};
 use crate::ast::{EmbeddedCode, Expr, ProbePoint};
 use crate::span::{SourceMap, Span};
-use crate::unparse::{expr_to_string, point_to_string};
+use crate::unparse::{expr_to_string, literal_to_string, point_to_string};
 
 /// The elaborated program in words.
 #[derive(Clone, Debug, Default)]
 pub struct Elaborated {
-    globals: Vec<String>,
+    /// In words, and the initial values, which are shown with handlers.
+    globals: Vec<(String, String)>,
     functions: Vec<ElaboratedFunction>,
     probes: Vec<ElaboratedProbe>,
     /// Locals and handler of the probes that show globals at the end.
@@ -70,7 +71,9 @@ impl Elaborated {
                 let keys: Vec<&str> = g.keys.iter().map(|k| k.ty.name()).collect();
                 let _ = write!(text, " [{}]", keys.join(", "));
             }
-            out.globals.push(text);
+            let initial = g.init.as_ref().map(literal_to_string);
+            let initial = initial.map_or_else(String::new, |value| format!(" = {value}"));
+            out.globals.push((text, initial));
             if g.auto_display {
                 let inner = listing.map(|l| l.global(g));
                 out.displays.push((
@@ -151,8 +154,9 @@ impl Elaborated {
         }
         if !self.globals.is_empty() {
             out.push_str("# globals\n");
-            for g in &self.globals {
-                let _ = writeln!(out, "{g}");
+            for (text, initial) in &self.globals {
+                let initial = if bodies { initial.as_str() } else { "" };
+                let _ = writeln!(out, "{text}{initial}");
             }
         }
         if !self.functions.is_empty() {

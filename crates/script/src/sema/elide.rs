@@ -9,7 +9,7 @@ use super::hir::*;
 use super::report::Report;
 use super::suggest::similar;
 use super::types;
-use crate::ast::AssignOp;
+use crate::ast::{AssignOp, BinaryOp, UnaryOp};
 use crate::span::{SourceMap, Span};
 
 /// The pass, repeated with constant folding until nothing changes.
@@ -22,6 +22,8 @@ pub struct Elision<'a> {
     pub report: &'a mut Report,
     /// Names of the user's globals, for near matches.
     pub global_names: Vec<String>,
+    /// A later round than the first, of which stap does not tell.
+    pub quiet: bool,
 }
 
 impl Elision<'_> {
@@ -51,6 +53,7 @@ impl Elision<'_> {
             if !changed {
                 break;
             }
+            self.quiet = true;
         }
         let functions = Functions::of(self.hir);
         mark_live(self.hir, &functions);
@@ -77,7 +80,7 @@ impl Elision<'_> {
     }
 
     fn warn(&mut self, message: String, span: Span) {
-        if !self.sources.file(span.file).is_tapset {
+        if !self.quiet && !self.sources.file(span.file).is_tapset {
             self.report.warning(message, span);
         }
     }
@@ -182,7 +185,9 @@ impl Elision<'_> {
             let mut words: Vec<&str> = p.points.iter().filter_map(first_word).collect();
             words.dedup();
             for word in words {
-                self.warn(format!("Probe '{word}' has been elided"), p.span);
+                // Of these stap tells in all rounds.
+                self.report
+                    .warning(format!("Probe '{word}' has been elided"), p.span);
             }
             let in_process = |point: &&Point| first_word(point) == Some("process");
             let points = p.points.iter().filter(in_process).map(|point| Point {
@@ -247,6 +252,7 @@ fn drop_pure(s: &mut Stmt, functions: &Functions, dropped: &mut Vec<Span>) -> bo
             dropped.push(span);
             Some(StmtKind::Null)
         }
+        StmtKind::Expr(e) => reduced(e, functions),
         StmtKind::If(c, then, other) => {
             if other.as_ref().is_some_and(|s| s.is_null()) {
                 *other = None;
@@ -260,7 +266,7 @@ fn drop_pure(s: &mut Stmt, functions: &Functions, dropped: &mut Vec<Span>) -> bo
                 (true, Some(o)) => {
                     let at = c.span;
                     let negated = Expr {
-                        kind: ExprKind::Unary(crate::ast::UnaryOp::Not, Box::new(c.clone())),
+                        kind: ExprKind::Unary(UnaryOp::Not, Box::new(c.clone())),
                         ty: Ty::Long,
                         span: at,
                     };
@@ -293,6 +299,62 @@ fn drop_pure(s: &mut Stmt, functions: &Functions, dropped: &mut Vec<Span>) -> bo
         changed = true;
     }
     changed
+}
+
+/// What is left of an expression whose value nobody uses, when that is not all of it.
+fn reduced(e: &Expr, functions: &Functions) -> Option<StmtKind> {
+    let none = |e: &Expr| {
+        let mut effects = Effects::default();
+        functions.expr(e, &mut effects);
+        effects.none()
+    };
+    let statement = |e: &Expr| Stmt {
+        kind: StmtKind::Expr(e.clone()),
+        span: e.span,
+    };
+    let choice = |cond: &Expr, yes: Option<&Expr>, no: Option<&Expr>| match (yes, no) {
+        (Some(yes), no) => StmtKind::If(
+            cond.clone(),
+            Box::new(statement(yes)),
+            no.map(|no| Box::new(statement(no))),
+        ),
+        (None, Some(no)) => {
+            let negated = Expr {
+                kind: ExprKind::Unary(UnaryOp::Not, Box::new(cond.clone())),
+                ty: Ty::Long,
+                span: cond.span,
+            };
+            StmtKind::If(negated, Box::new(statement(no)), None)
+        }
+        (None, None) => StmtKind::Expr(cond.clone()),
+    };
+    fn if_needed<'a>(e: &'a Expr, none: &dyn Fn(&Expr) -> bool) -> Option<&'a Expr> {
+        (!none(e)).then_some(e)
+    }
+    let parts: Vec<&Expr> = match &e.kind {
+        ExprKind::Unary(_, a) | ExprKind::Match(a, ..) => vec![a],
+        ExprKind::Binary(BinaryOp::LogicalAnd, a, b) => {
+            return Some(choice(a, if_needed(b, &none), None));
+        }
+        ExprKind::Binary(BinaryOp::LogicalOr, a, b) => {
+            return Some(choice(a, None, if_needed(b, &none)));
+        }
+        ExprKind::Ternary(c, a, b) => {
+            return Some(choice(c, if_needed(a, &none), if_needed(b, &none)));
+        }
+        ExprKind::Binary(_, a, b) => vec![a, b],
+        ExprKind::Call(id, args) if functions.function(*id).none() => args.iter().collect(),
+        ExprKind::Print(p) if p.form.to_string => p.args.iter().collect(),
+        _ => return None,
+    };
+    let mut parts: Vec<Stmt> = (parts.into_iter())
+        .filter(|part| !none(part))
+        .map(statement)
+        .collect();
+    match parts.len() {
+        1 => parts.pop().map(|only| only.kind),
+        _ => Some(StmtKind::Block(parts)),
+    }
 }
 
 /// Drops overloads that are never tried because the one before them has no `next`.

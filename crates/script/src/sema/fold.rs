@@ -82,22 +82,37 @@ pub fn expr(e: &mut Expr, functions: &Functions) -> bool {
         ExprKind::Binary(op, a, b) => match (&a.kind, &b.kind) {
             (ExprKind::Long(x), ExprKind::Long(y)) => arithmetic(*op, *x, *y).map(ExprKind::Long),
             (ExprKind::Str(x), ExprKind::Str(y)) => texts(*op, x, y),
-            (ExprKind::Long(n), _) => match (op, *n != 0) {
-                (BinaryOp::LogicalAnd, false) => Some(ExprKind::Long(0)),
-                (BinaryOp::LogicalOr, true) => Some(ExprKind::Long(1)),
-                _ => None,
-            },
-            (_, ExprKind::Long(n)) => {
-                let result = match (op, *n != 0) {
-                    (BinaryOp::LogicalAnd, false) => Some(0),
-                    (BinaryOp::LogicalOr, true) => Some(1),
+            _ => {
+                let fixed = match (fixed(*op, &a.kind, false), fixed(*op, &b.kind, true)) {
+                    (None, None) => None,
+                    // Neither side of these is reached behind a left one that decides.
+                    (Some(n), _) if matches!(op, BinaryOp::LogicalAnd | BinaryOp::LogicalOr) => {
+                        Some(n)
+                    }
+                    (left, right) => {
+                        let mut effects = Effects::default();
+                        functions.expr(if left.is_some() { b } else { a }, &mut effects);
+                        left.or(right).filter(|_| effects.none())
+                    }
+                };
+                let same = match (
+                    is_neutral(*op, &a.kind, false),
+                    is_neutral(*op, &b.kind, true),
+                ) {
+                    (true, _) => Some(&mut *b),
+                    (_, true) => Some(&mut *a),
                     _ => None,
                 };
-                let mut effects = Effects::default();
-                functions.expr(a, &mut effects);
-                result.filter(|_| effects.none()).map(ExprKind::Long)
+                match (fixed, same) {
+                    (Some(n), _) => Some(ExprKind::Long(n)),
+                    (None, Some(same)) => {
+                        let span = same.span;
+                        *e = std::mem::replace(&mut **same, Expr::long(0, span));
+                        return true;
+                    }
+                    (None, None) => None,
+                }
             }
-            _ => None,
         },
         ExprKind::Ternary(c, a, b) => match c.kind {
             // Branches that disagree are left for the type pass to complain about.
@@ -120,6 +135,44 @@ pub fn expr(e: &mut Expr, functions: &Functions) -> bool {
         changed = true;
     }
     changed
+}
+
+/// The value of an operation by one of its operands alone.
+fn fixed(op: BinaryOp, operand: &ExprKind, is_right: bool) -> Option<i64> {
+    use BinaryOp as B;
+    match (op, operand) {
+        (B::LogicalAnd | B::Mul | B::And, ExprKind::Long(0)) => Some(0),
+        (B::Shl | B::Shr, ExprKind::Long(0)) if !is_right => Some(0),
+        (B::Mod, ExprKind::Long(1)) if is_right => Some(0),
+        (B::Or, ExprKind::Long(-1)) => Some(-1),
+        (B::LogicalOr, ExprKind::Long(n)) if *n != 0 => Some(1),
+        _ => None,
+    }
+}
+
+/// The operand that an operation yields, the other one being neutral.
+pub fn neutral_side<'a>(op: BinaryOp, a: &'a Expr, b: &'a Expr) -> Option<&'a Expr> {
+    match (
+        is_neutral(op, &a.kind, false),
+        is_neutral(op, &b.kind, true),
+    ) {
+        (true, _) => Some(b),
+        (_, true) => Some(a),
+        _ => None,
+    }
+}
+
+/// Whether an operation yields its other operand.
+fn is_neutral(op: BinaryOp, operand: &ExprKind, is_right: bool) -> bool {
+    use BinaryOp as B;
+    match (op, operand) {
+        (B::Add | B::Or | B::Xor, ExprKind::Long(0)) => true,
+        (B::Sub | B::Shl | B::Shr, ExprKind::Long(0)) => is_right,
+        (B::Mul, ExprKind::Long(1)) | (B::And, ExprKind::Long(-1)) => true,
+        (B::Div, ExprKind::Long(1)) => is_right,
+        (B::Concat, ExprKind::Str(text)) => text.is_empty(),
+        _ => false,
+    }
 }
 
 fn disagree(a: &Expr, b: &Expr) -> bool {

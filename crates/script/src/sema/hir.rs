@@ -9,6 +9,7 @@ use crate::format::Format;
 use crate::intrinsics::Intrinsic;
 pub use crate::ir::{FunctionId, GlobalId, LocalId};
 use crate::span::{FileId, Span};
+use crate::unparse::point_to_string;
 
 /// A type in the course of inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -185,6 +186,26 @@ pub struct Point {
     pub conditions: Vec<ast::Expr>,
 }
 
+impl Point {
+    /// Whether its handler runs when a function returns.
+    pub fn is_return(&self) -> bool {
+        let components = &self.point.components;
+        let first = components.first().map(|c| c.name.text.as_str());
+        first == Some("process") && components.iter().any(|c| c.name.text == "return")
+    }
+
+    /// As stap names a probe of which a handler is wrong.
+    pub fn origin(&self) -> String {
+        match self.via.first() {
+            Some(step) => {
+                let used = point_to_string(&step.used);
+                format!("{used} from: {used}")
+            }
+            None => point_to_string(&self.point),
+        }
+    }
+}
+
 /// A level of alias expansion.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -315,6 +336,14 @@ pub struct Expr {
 }
 
 impl Expr {
+    /// Whether there can be an assignment to it.
+    pub fn is_lvalue(&self) -> bool {
+        matches!(
+            self.kind,
+            ExprKind::Var(_) | ExprKind::Index(..) | ExprKind::Target(_)
+        )
+    }
+
     /// A number.
     pub fn long(n: i64, span: Span) -> Expr {
         Expr {
@@ -345,7 +374,7 @@ pub enum ExprKind {
     /// Binary.
     Binary(BinaryOp, Box<Expr>, Box<Expr>),
     /// `=~`.
-    Match(Box<Expr>, Vec<u8>, bool),
+    Match(Box<Expr>, Vec<u8>, bool, Span),
     /// `?:`.
     Ternary(Box<Expr>, Box<Expr>, Box<Expr>),
     /// Assignment.

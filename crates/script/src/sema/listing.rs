@@ -333,7 +333,7 @@ impl Printer<'_> {
                 let _ = write!(self.out, " {} ", binary_op(*op));
                 self.parenthesised(right);
             }
-            ExprKind::Match(left, pattern, negated) => {
+            ExprKind::Match(left, pattern, negated, _) => {
                 self.parenthesised(left);
                 self.out.push_str(if *negated { " !~ " } else { " =~ " });
                 self.text(pattern);

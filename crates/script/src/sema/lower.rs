@@ -482,7 +482,7 @@ impl Lower<'_> {
                 ExprKind::Concat(parts)
             }
             H::Binary(op, a, b) => ExprKind::Binary(*op, self.boxed(a), self.boxed(b)),
-            H::Match(a, pattern, negated) => {
+            H::Match(a, pattern, negated, _) => {
                 ExprKind::Match(self.boxed(a), pattern.clone(), *negated)
             }
             H::Ternary(c, a, b) => ExprKind::Ternary(self.boxed(c), self.boxed(a), self.boxed(b)),

@@ -61,6 +61,8 @@ pub struct Analysis {
     pub translated: bool,
     /// Everything found.
     pub diagnostics: Vec<Diagnostic>,
+    /// How many of these stood before anything was dropped from the program.
+    pub resolved: usize,
 }
 
 /// Runs the passes.
@@ -72,11 +74,13 @@ pub fn analyse(request: Request, sources: &mut SourceMap, library: &mut Library)
         Some((p, e)) if report.errors() == 0 => (Some(p), Some(e)),
         _ => (None, None),
     };
+    let (diagnostics, resolved) = report.finish(sources);
     Analysis {
         program,
         elaborated,
         translated,
-        diagnostics: report.finish(sources),
+        diagnostics,
+        resolved,
     }
 }
 
@@ -121,17 +125,26 @@ fn passes(
     let mut hir = resolver.hir;
     callers::settle(&mut hir, &in_process);
     let changed = arity::check(&mut hir, report);
+    let globals = hir.globals.iter().enumerate();
+    let wrapped: Vec<usize> = globals
+        .filter(|(_, g)| g.wrap && matches!(g.arity, Some((0, _))))
+        .map(|(id, _)| id)
+        .collect();
     if report.errors() > 0 {
         return None;
     }
+    report.names_are_resolved();
     if request.optimize {
         elide::fold_in_processes(&mut hir, &in_process);
     }
+    // Statements that are never reached, and go, tell types, too.
+    autocast::settle(&mut hir);
     let elision = elide::Elision {
         hir: &mut hir,
         sources,
         report,
         global_names,
+        quiet: false,
     };
     if !elision.run(request.optimize) {
         return None;
@@ -142,8 +155,19 @@ fn passes(
         return None;
     }
     autocast::settle(&mut hir);
+    if !request.guru {
+        autocast::refuse_writes(&hir, report);
+    }
     types::infer(&mut hir, report);
     elide::cut_overloads(&mut hir);
+    for g in wrapped.iter().filter_map(|&id| hir.globals.get(id)) {
+        if g.read || g.written {
+            report.error("wrapping not supported for scalars", g.span);
+        }
+    }
+    if report.errors() > 0 {
+        return None;
+    }
     let needs = statistics::collect(&hir, report);
     if report.errors() == 0 {
         for (message, span) in changed {
@@ -182,7 +206,12 @@ fn passes(
             .iter()
             .any(|f| matches!(f.code, hir::Code::Embedded(..)))
     {
-        return Some((ir::Program::default(), elaborated));
+        // For messages about its points.
+        let program = ir::Program {
+            sources: sources.clone(),
+            ..ir::Program::default()
+        };
+        return Some((program, elaborated));
     }
     let mut program = lower::lower(&hir, &needs, sources);
     program.guru = request.guru;

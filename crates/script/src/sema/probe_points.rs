@@ -1,5 +1,7 @@
 //! The families of probe points that stapprobes(3stap) documents, and which of them are served.
 
+use std::sync::LazyLock;
+
 use super::kernel_only;
 use super::suggest::similar;
 use crate::ast::{Component, Literal, ProbePoint};
@@ -290,12 +292,23 @@ impl Node {
     }
 }
 
-fn tree(first: &str) -> Node {
+/// The tree in which a point that begins with that word is looked up.
+fn tree(first: &str) -> &'static Node {
+    static WHOLE: LazyLock<Node> = LazyLock::new(|| grown(true));
+    static SMALL: LazyLock<Node> = LazyLock::new(|| grown(false));
+    match first.starts_with('p') || first.contains(['*', '?']) {
+        true => &WHOLE,
+        false => &SMALL,
+    }
+}
+
+/// The tree, with what is in processes, which is most of it, or only with the word for it.
+fn grown(with_processes: bool) -> Node {
     let mut root = Node::default();
     for &(path, served) in OTHERS {
         root.add(path.split('.'), served);
     }
-    if first.starts_with('p') || first.contains(['*', '?']) {
+    if with_processes {
         for &(start, served) in &[
             ("process", true),
             ("process(string)", true),
@@ -368,7 +381,7 @@ pub fn concrete(point: &ProbePoint) -> Vec<(ProbePoint, Place)> {
     }
     let root = tree(&first.name.text);
     let mut paths = Vec::new();
-    go(&root, &point.components, &mut Vec::new(), &mut paths);
+    go(root, &point.components, &mut Vec::new(), &mut paths);
     let mut points: Vec<(ProbePoint, Place)> = paths
         .into_iter()
         .map(|components| ProbePoint {
@@ -412,7 +425,7 @@ pub fn validate<'a>(
         return Err(mismatch("probe point truncated", None));
     };
     let root = tree(&first.name.text);
-    let mut node = &root;
+    let mut node = root;
     for (depth, c) in point.components.iter().enumerate() {
         let next = node.children.iter().find(|(e, _)| e.accepts(c));
         let Some((_, next)) = next else {

@@ -109,7 +109,7 @@ pub fn mention(sources: &SourceMap, span: Span) -> Mention {
         _ if rest.starts_with("%{") => (TokenKind::Embedded, "%{"),
         _ => (TokenKind::Operator, operator(rest)),
     };
-    Mention::new(kind, shown, span)
+    Mention::new(kind, shown, span).expanded(sources.expansion(span))
 }
 
 fn is_pattern(text: &str) -> bool {
@@ -154,6 +154,8 @@ pub struct Report {
     errors: usize,
     /// The finding pushed last had been there before.
     dropped: bool,
+    /// How many items there were when names had their meanings.
+    resolved: usize,
 }
 
 #[derive(Debug)]
@@ -231,10 +233,16 @@ impl Report {
         self.errors
     }
 
-    /// All findings as diagnostics.
-    pub fn finish(self, sources: &SourceMap) -> Vec<Diagnostic> {
+    /// Takes note that all names and points have been given their meanings.
+    pub fn names_are_resolved(&mut self) {
+        self.resolved = self.items.len();
+    }
+
+    /// All findings as diagnostics, and how many there were when names had their meanings.
+    pub fn finish(self, sources: &SourceMap) -> (Vec<Diagnostic>, usize) {
         let mut out: Vec<Diagnostic> = Vec::new();
-        for item in self.items {
+        let mut resolved = 0;
+        for (index, item) in self.items.into_iter().enumerate() {
             match item {
                 Item::Parsed(d) => out.push(d),
                 Item::Here(f) => {
@@ -245,7 +253,10 @@ impl Report {
                     }
                 }
             }
+            if index + 1 == self.resolved {
+                resolved = out.len();
+            }
         }
-        out
+        (out, resolved)
     }
 }

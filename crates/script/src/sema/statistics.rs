@@ -1,4 +1,5 @@
-//! Pass: statistics. Collects what each statistic must keep for the extractors that the script uses.
+//! Pass: statistics. Collects what each statistic must keep for the extractors that the script uses, and checks what is only
+//! looked at when types agree: their parameters, and regular expressions.
 
 use super::hir::*;
 use super::report::Report;
@@ -61,6 +62,14 @@ fn stmt(s: &Stmt, hir: &Program, needs: &mut Needs, report: &mut Report) {
 
 fn visit(e: &Expr, hir: &Program, needs: &mut Needs, report: &mut Report) {
     match &e.kind {
+        ExprKind::Match(_, pattern, _, span) => {
+            if let Err(e) = crate::regex::check(pattern) {
+                report.error(e.to_string(), *span);
+            }
+        }
+        ExprKind::Stat(StatOp::Variance, _, shift) if !(0..=62).contains(shift) => {
+            report.error(format!("bit shift ({shift}) out of range <0..62>"), e.span);
+        }
         ExprKind::Stat(op, a, shift) => {
             if let Some(need) = global(a).and_then(|id| needs.0.get_mut(id.0 as usize)) {
                 match need.0.variance.map(i64::from) {

@@ -16,7 +16,7 @@ impl Expr {
             ExprKind::In(keys, _, _) => keys.iter().flatten().for_each(f),
             ExprKind::Call(_, args) => args.iter().for_each(f),
             ExprKind::Unary(_, a)
-            | ExprKind::Match(a, _, _)
+            | ExprKind::Match(a, ..)
             | ExprKind::Step { operand: a, .. }
             | ExprKind::Stat(_, a, _)
             | ExprKind::Hist(_, a)
@@ -61,7 +61,7 @@ impl Expr {
             ExprKind::In(keys, _, _) => keys.iter_mut().flatten().for_each(f),
             ExprKind::Call(_, args) => args.iter_mut().for_each(f),
             ExprKind::Unary(_, a)
-            | ExprKind::Match(a, _, _)
+            | ExprKind::Match(a, ..)
             | ExprKind::Step { operand: a, .. }
             | ExprKind::Stat(_, a, _)
             | ExprKind::Hist(_, a)

@@ -59,6 +59,11 @@ impl Spelling<'_> {
         self.substituted(term, None)
     }
 
+    /// Whether the handler does not know its own place in the module.
+    fn is_elsewhere(&self) -> bool {
+        self.elsewhere || self.at_return
+    }
+
     /// As [`Spelling::term`], with an object's address in the place of [`symbols::OBJECT`].
     pub fn substituted(&self, term: &symbols::Term, object: Option<&Term>) -> Result<Term, String> {
         use symbols::Term as S;
@@ -68,12 +73,12 @@ impl Spelling<'_> {
                 Some(object) => object.clone(),
                 None => return Err("it depends on an object".into()),
             },
-            S::Register(_) | S::Image(_) if self.at_return => return Err(gone()),
+            S::Register(_) if self.at_return => return Err(gone()),
             S::Register(n) => register(*n)?,
-            S::Image(address) if self.elsewhere && !self.binary.is_position_independent() => {
+            S::Image(address) if self.is_elsewhere() && !self.binary.is_position_independent() => {
                 Term::Constant(address.0.cast_signed())
             }
-            S::Image(address) if self.elsewhere => {
+            S::Image(address) if self.is_elsewhere() => {
                 let (low, _) = inject::extent(self.binary)
                     .ok_or_else(|| "its module has nothing to be loaded".to_owned())?;
                 Term::Module {
@@ -82,6 +87,10 @@ impl Spelling<'_> {
                 }
             }
             S::Image(address) => Term::Image(address.0.wrapping_sub(self.pc.0).cast_signed()),
+            S::Module { module, address } => Term::Module {
+                fingerprint: module.fingerprint,
+                offset: address.0.wrapping_sub(module.lowest.0).cast_signed(),
+            },
             S::ThreadPointer => Term::Thread,
             S::ThreadLocal(offset) => {
                 let address = self
@@ -116,9 +125,11 @@ impl Spelling<'_> {
                     .map(|case| {
                         let places = case.places.iter();
                         let condition = case.condition.as_ref();
+                        let start = case.module.map_or(self.pc, |module| module.lowest);
                         Ok(CallerCase {
+                            module: case.module.map(|module| module.fingerprint),
                             places: places
-                                .map(|at| at.0.wrapping_sub(self.pc.0).cast_signed())
+                                .map(|at| at.0.wrapping_sub(start.0).cast_signed())
                                 .collect(),
                             condition: condition
                                 .map(|c| self.substituted(c, object))

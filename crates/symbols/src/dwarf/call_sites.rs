@@ -14,15 +14,19 @@ use super::function_entry::{entry_address, linkage_name};
 use super::function_index::FunctionIndex;
 use super::scopes::{self, members};
 use super::sections::{DwarfFile, Slice};
-use super::term::{CallerCase, Operator, Term};
+use super::term::{CallerCase, Elsewhere, Operator, Term};
 use super::unit_scan;
 use super::units::{EntryId, Place, REFERENCE_LIMIT, Unit, UnitTable, Units};
 use crate::address::ImageAddr;
+use crate::binary::Binary;
+use crate::operations::Operations;
 
 /// How many callers of callers are asked for values that callers were entered with themselves.
 const CALLER_LIMIT: usize = 3;
 /// How many calls are looked at for one value, those of callers' callers among them.
 const CALL_LIMIT: usize = 10_000;
+/// Other modules with more of `.debug_info` than this are not asked: to find their calls all of it is decoded.
+const NEIGHBOUR_LIMIT: usize = 64 << 20;
 
 /// A call that debugging information describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +48,15 @@ pub(crate) struct CallSites {
     told: Mutex<HashMap<Question, Arc<[Told]>>>,
 }
 
-/// What callers are asked: of which function, for what, and how many callers have been asked on the way.
-type Question = (EntryId, Handed, usize);
+/// What callers are asked: of which function, for what, how many callers have been asked on the way, and which other
+/// modules may call.
+type Question = (EntryId, Handed, usize, Vec<u64>);
 
 /// What a call tells, by the registers of the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Told {
+    /// The module that calls, if it is another one.
+    module: Option<Elsewhere>,
     returns_to: u64,
     value: Term,
     /// Of a call by pointer: whether it was a call of the function.
@@ -176,7 +183,7 @@ impl<'f, 'a> Callers<'f, 'a> {
         let frame = caller_frame(&units.file, pc).ok_or_else(unknown)?;
         let returns_to = frame.return_address().ok_or_else(unknown)?;
         let mut cases: Vec<CallerCase> = Vec::new();
-        let mut known: HashMap<(Term, Option<Term>), usize> = HashMap::new();
+        let mut known: HashMap<(Term, Option<Term>, Option<Elsewhere>), usize> = HashMap::new();
         for told in self.told(units, what).iter() {
             let Some(value) = frame.seen_from_callee(&told.value) else {
                 continue;
@@ -190,9 +197,10 @@ impl<'f, 'a> Callers<'f, 'a> {
             };
             let place = ImageAddr(told.returns_to);
             let case = *known
-                .entry((value, condition))
-                .or_insert_with_key(|(value, condition)| {
+                .entry((value, condition, told.module))
+                .or_insert_with_key(|(value, condition, module)| {
                     cases.push(CallerCase {
+                        module: *module,
                         places: Vec::new(),
                         condition: condition.clone(),
                         value: value.clone(),
@@ -216,22 +224,39 @@ impl<'f, 'a> Callers<'f, 'a> {
     /// What the calls of the function tell.
     fn told(&self, units: &Units<'a>, what: Handed) -> Arc<[Told]> {
         let calls = self.index.call_sites(units);
-        let question = (self.function.id(), what, self.depth);
+        let mut neighbours = self.index.neighbours.all();
+        neighbours.retain(|other| !other.is_indexed_by(self.index));
+        let others = neighbours.iter().map(|other| other.fingerprint()).collect();
+        let question = (self.function.id(), what, self.depth, others);
         if let Some(known) = calls.told().get(&question) {
             return Arc::clone(known);
         }
         let mut found = Vec::new();
-        for site in self.sites(units, calls) {
-            let Some(left) = self.left.get().checked_sub(1) else {
-                break;
-            };
-            self.left.set(left);
-            if let Some((value, condition)) = self.at(units, site, what) {
+        if let Some(sites) = self.sites(units, calls) {
+            for site in sites {
+                let Some(Ahead { value, target }) = self.at(self.index, units, site, what) else {
+                    continue;
+                };
+                let condition = match target.map(|target| self.is_called(target)) {
+                    Some(None) => continue,
+                    condition => condition.flatten(),
+                };
                 found.push(Told {
+                    module: None,
                     returns_to: site.returns_to,
                     value,
                     condition,
                 });
+            }
+            for other in &neighbours {
+                self.told_by(other, units, false, what, &mut found);
+            }
+            // A function that nobody calls by name may be called back from anywhere; such calls are many.
+            let is_named = found.iter().any(|told| told.condition.is_none());
+            if !is_named && self.depth == 0 {
+                for other in &neighbours {
+                    self.told_by(other, units, true, what, &mut found);
+                }
             }
         }
         let found: Arc<[Told]> = found.into();
@@ -239,9 +264,9 @@ impl<'f, 'a> Callers<'f, 'a> {
         found
     }
 
-    /// The calls that may be of this function; none when it jumps to its own entry, where what the last caller handed
+    /// The calls that may be of this function; `None` when it jumps to its own entry, where what the last caller handed
     /// over counts no more.
-    fn sites<'s>(&self, units: &Units<'a>, calls: &'s CallSites) -> Vec<&'s CallSite> {
+    fn sites<'s>(&self, units: &Units<'a>, calls: &'s CallSites) -> Option<Vec<&'s CallSite>> {
         let mut own = vec![self.function.id()];
         let mut place = self.function.clone();
         for _ in 0..REFERENCE_LIMIT {
@@ -264,72 +289,160 @@ impl<'f, 'a> Callers<'f, 'a> {
             ranges.any(|r| r.begin < site.returns_to && site.returns_to <= r.end)
         };
         if direct.iter().any(|site| site.is_jump && is_inside(site)) {
-            return Vec::new();
+            return None;
         }
         let all = direct.into_iter().chain(&calls.by_pointer);
-        all.filter(|site| !site.is_jump).collect()
+        Some(all.filter(|site| !site.is_jump).collect())
     }
 
-    /// What one call hands over, and whether it was a call of this function, told by the registers of the caller.
-    fn at(&self, units: &Units<'a>, site: &CallSite, what: Handed) -> Option<(Term, Option<Term>)> {
+    /// What the calls of another module tell: those by pointer if it names the function at all, or if `anyway`.
+    fn told_by(
+        &self,
+        other: &Binary,
+        units: &Units<'a>,
+        anyway: bool,
+        what: Handed,
+        found: &mut Vec<Told>,
+    ) {
+        // Parameters are only named to callers in the same file.
+        if matches!(what, Handed::Parameter(_)) {
+            return;
+        }
+        let Some(info) = other.debug_info().filter(|info| {
+            let bytes = info.units.file.debug.contents_by_name(".debug_info");
+            bytes.is_some_and(|bytes| bytes.len() <= NEIGHBOUR_LIMIT)
+        }) else {
+            return;
+        };
+        let calls = info.index.call_sites(&info.units);
+        let name = external_name(units, &self.function);
+        let callees = name.and_then(|name| calls.external(&info.units).get(&name));
+        let by_pointer = (anyway || callees.is_some()).then_some(&calls.by_pointer);
+        let callees = callees.into_iter().flatten();
+        let sites = callees.filter_map(|callee| calls.by_callee.get(callee));
+        let sites = sites.flatten().chain(by_pointer.into_iter().flatten());
+        let module = other.as_elsewhere();
+        let seen_from_here = |term: &Term| {
+            term.seen_elsewhere(module, &|leaf| match leaf {
+                Term::Image(address) => Some(Term::Module {
+                    module,
+                    address: *address,
+                }),
+                Term::ThreadLocal(offset) => other.thread_local_address(*offset)?.seen_elsewhere(
+                    module,
+                    &|leaf| match leaf {
+                        Term::Image(address) => Some(Term::Module {
+                            module,
+                            address: *address,
+                        }),
+                        leaf => Some(leaf.clone()),
+                    },
+                ),
+                leaf => Some(leaf.clone()),
+            })
+        };
+        for site in sites.filter(|site| !site.is_jump) {
+            let told = self.at(info.index, &info.units, site, what);
+            let told = told.and_then(|Ahead { value, target }| {
+                let condition = match target {
+                    Some(target) => Some(self.is_called(seen_from_here(&target)?)?),
+                    None => None,
+                };
+                Some(Told {
+                    module: Some(module),
+                    returns_to: site.returns_to,
+                    value: seen_from_here(&value)?,
+                    condition,
+                })
+            });
+            found.extend(told);
+        }
+    }
+
+    /// What one call hands over, and what it calls unless that is known, told by the registers of the caller.
+    fn at<'b>(
+        &self,
+        index: &FunctionIndex,
+        units: &Units<'b>,
+        site: &CallSite,
+        what: Handed,
+    ) -> Option<Ahead> {
         let place = units.place(site.id).ok()?;
+        if site.callee.is_none() {
+            target_of(&place)?;
+        }
+        let parameter = members(&place)
+            .ok()?
+            .into_iter()
+            .find(|parameter| is_wanted(units, parameter, what))?;
+        self.left.set(self.left.get().checked_sub(1)?);
         // The return address may be the next function's; the call is before it.
         let pc = site.returns_to.checked_sub(1)?;
         let caller = scopes::function_at(units, &place.unit, pc).ok()??;
-        let mut context = scopes::context(units, Some(self.index), Some(&caller), pc);
+        let mut context = scopes::context(units, Some(index), Some(&caller), pc);
         if let Some(callers) = &mut context.callers {
             callers.depth = self.depth + 1;
             callers.left = Rc::clone(&self.left);
         }
-        let condition = match site.callee {
+        let target = match site.callee {
             Some(_) => None,
-            None => Some(self.is_target(&context, &place)?),
+            None => Some(target(&context, &place)?),
         };
-        let value = members(&place)
-            .ok()?
-            .into_iter()
-            .find_map(|parameter| value_of(&context, &parameter, what))?;
-        Some((value, condition))
+        let value = value_of(&context, &parameter, what)?;
+        Some(Ahead { value, target })
     }
 
-    /// Whether a call by pointer is one of this function, as far as the pointer is still known.
-    fn is_target(&self, context: &Context<'_, 'a>, site: &Place<'a>) -> Option<Term> {
-        let target = expression(site, gimli::DW_AT_call_target)
-            .or_else(|| expression(site, gimli::DW_AT_GNU_call_site_target))?;
-        let target = number(context, &site.unit, target).ok()?;
+    /// Whether a pointer is one to this function.
+    fn is_called(&self, target: Term) -> Option<Term> {
         let entry = Term::Image(ImageAddr(entry_address(&self.function)?));
         Some(Term::binary(Operator::Equal, target, entry))
     }
 }
 
-/// The value of a parameter of a call, if it is the one that is looked for.
-fn value_of<'a>(context: &Context<'_, 'a>, parameter: &Place<'a>, what: Handed) -> Option<Term> {
+/// What a call is about to do.
+struct Ahead {
+    /// The number that is asked for.
+    value: Term,
+    /// Of a call by pointer, where it leads.
+    target: Option<Term>,
+}
+
+/// Where a call by pointer leads, as far as the pointer is still known.
+fn target<'a>(context: &Context<'_, 'a>, site: &Place<'a>) -> Option<Term> {
+    number(context, &site.unit, target_of(site)?).ok()
+}
+
+fn target_of<'a>(site: &Place<'a>) -> Option<Expression<Slice<'a>>> {
+    expression(site, gimli::DW_AT_call_target)
+        .or_else(|| expression(site, gimli::DW_AT_GNU_call_site_target))
+}
+
+/// Whether a parameter of a call is the one that is looked for.
+fn is_wanted<'a>(units: &Units<'a>, parameter: &Place<'a>, what: Handed) -> bool {
     if !matches!(
         parameter.entry.tag(),
         gimli::DW_TAG_call_site_parameter | gimli::DW_TAG_GNU_call_site_parameter
     ) {
-        return None;
+        return false;
     }
-    let is_wanted = match what {
+    match what {
         Handed::Register(wanted) | Handed::Pointed(wanted) => {
-            let location = expression(parameter, gimli::DW_AT_location)?;
-            let mut operations = location.operations(parameter.unit.encoding());
-            let first = operations.next().ok()??;
-            matches!(first, gimli::Operation::Register { register } if register.0 == wanted)
+            let Some(location) = expression(parameter, gimli::DW_AT_location) else {
+                return false;
+            };
+            let mut operations = Operations::new(location, parameter.unit.encoding());
+            let first = operations.next().ok().flatten();
+            matches!(first, Some(gimli::Operation::Register { register }) if register.0 == wanted)
         }
-        Handed::Parameter(wanted) => context
-            .units
+        Handed::Parameter(wanted) => units
             .referred(parameter, gimli::DW_AT_call_parameter)
-            .or_else(|| {
-                context
-                    .units
-                    .referred(parameter, gimli::DW_AT_abstract_origin)
-            })
+            .or_else(|| units.referred(parameter, gimli::DW_AT_abstract_origin))
             .is_some_and(|p| p.id() == wanted),
-    };
-    if !is_wanted {
-        return None;
     }
+}
+
+/// The value of a parameter of a call.
+fn value_of<'a>(context: &Context<'_, 'a>, parameter: &Place<'a>, what: Handed) -> Option<Term> {
     let value = match what {
         Handed::Pointed(_) => expression(parameter, gimli::DW_AT_call_data_value)
             .or_else(|| expression(parameter, gimli::DW_AT_GNU_call_site_data_value)),

@@ -396,17 +396,22 @@ impl<'b> DebugInfo<'b> {
             let fits = tags.contains(&tag)
                 && !place.flag(gimli::DW_AT_declaration)
                 && scope.is_none_or(|wanted| {
-                    qualified::scope_of(&self.units, *id)
-                        .is_ok_and(|found| qualified::is_within(&found, wanted))
+                    qualified::is_in(&self.units, *id, wanted).is_ok_and(|is_in| is_in)
                 });
             fits.then_some(*id)
         };
+        let names = qualified::spellings(name);
         let here = near
             .and_then(|s| s.chain.function())
             .and_then(|f| named_entities::names_of_unit(&f.unit).ok())
-            .and_then(|mut names| names.remove(name))
-            .and_then(|ids| ids.iter().find_map(fits));
-        let found = here.or_else(|| self.index.names(&self.units, name).iter().find_map(fits))?;
+            .and_then(|known| {
+                let mut known = names.iter().filter_map(|name| known.get(name));
+                known.find_map(|ids| ids.iter().find_map(fits))
+            });
+        let found = here.or_else(|| {
+            let named = |name: &String| self.index.names(&self.units, name).iter().find_map(fits);
+            names.iter().find_map(named)
+        })?;
         Some(NamedType {
             id: TypeId(found),
             pointers,

@@ -12,9 +12,13 @@ use super::term::{Operator, Term};
 use super::units::{Unit, Units};
 use super::{Location, Piece};
 use crate::address::ImageAddr;
+use crate::operations::Operations;
 
 /// Why a value is not available of which only what it was at the function's entry is known.
 pub(crate) const ENTRY_VALUE_ONLY: &str = "only its value at the function's entry is known";
+
+/// Why a value is not available that is the result of floating-point arithmetic.
+pub(crate) const FLOATS: &str = "its location needs floating-point arithmetic";
 
 /// Expressions longer than this are taken for damage.
 const OPERATION_LIMIT: usize = 1000;
@@ -176,7 +180,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 
     fn whole(&mut self, expression: Expression<Slice<'a>>) -> Result<Location, String> {
-        let operations = expression.operations(self.unit.encoding());
+        let operations = Operations::new(expression, self.unit.encoding());
         self.rest(expression, operations, OPERATION_LIMIT)
     }
 
@@ -184,7 +188,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     fn rest(
         &mut self,
         expression: Expression<Slice<'a>>,
-        mut operations: gimli::OperationIter<Slice<'a>>,
+        mut operations: Operations<'a>,
         mut left: usize,
     ) -> Result<Location, String> {
         let mut pieces: Vec<Piece> = Vec::new();
@@ -239,7 +243,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
 
     fn without_floats(&self) -> Result<(), String> {
         match self.has_floats {
-            true => Err("its location needs floating-point arithmetic".into()),
+            true => Err(FLOATS.into()),
             false => Ok(()),
         }
     }
@@ -430,7 +434,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 _ => Err("its entry value is not that of a register".into()),
             };
         }
-        let mut operations = expression.operations(self.unit.encoding());
+        let mut operations = Operations::new(expression, self.unit.encoding());
         let first = operations.next().map_err(damaged)?;
         let second = operations.next().map_err(damaged)?;
         let what = match (first, second) {
@@ -531,15 +535,18 @@ fn either(condition: Term, yes: Location, no: Location) -> Result<Location, Stri
 
 fn jump<'a>(
     expression: Expression<Slice<'a>>,
-    operations: &gimli::OperationIter<Slice<'a>>,
+    operations: &Operations<'a>,
     distance: i16,
     encoding: Encoding,
-) -> Result<gimli::OperationIter<Slice<'a>>, String> {
-    let here = operations.offset_from(&expression);
+) -> Result<Operations<'a>, String> {
+    let here = operations.position();
     let target = here.checked_add_signed(isize::from(distance));
     let rest = target.and_then(|t| expression.0.slice().get(t..));
     let rest = rest.ok_or("damaged location expression: jump out of it")?;
-    Ok(Expression(Slice::new(rest, gimli::LittleEndian)).operations(encoding))
+    Ok(Operations::new(
+        Expression(Slice::new(rest, gimli::LittleEndian)),
+        encoding,
+    ))
 }
 
 /// The operation's name without its operands, for messages.

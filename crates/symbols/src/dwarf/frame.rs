@@ -7,6 +7,7 @@ use gimli::{
 use super::sections::{DwarfFile, Slice};
 use super::term::{Operator, Term};
 use crate::image::Image;
+use crate::operations::Operations;
 use crate::unwind::eh_frame;
 
 /// The stack pointer and the return address in DWARF's numbers (psABI, table 3.36).
@@ -151,7 +152,7 @@ fn evaluate(
 ) -> Option<Term> {
     use gimli::Operation as O;
     let mut stack: Vec<Term> = frame.cloned().into_iter().collect();
-    let mut operations = expression.operations(encoding);
+    let mut operations = Operations::new(expression, encoding);
     while let Some(operation) = operations.next().ok()? {
         if stack.len() > 32 {
             return None;

@@ -20,6 +20,7 @@ use super::{DwarfFunction, scopes};
 use crate::address::ImageAddr;
 use crate::binary::SymbolsError;
 use crate::debug_files::hex;
+use crate::neighbours::Neighbours;
 
 /// Units that are scanned in one go: few enough to keep all processors busy until the end.
 const TURN: usize = 16;
@@ -54,6 +55,8 @@ pub(crate) struct FunctionIndex {
     entities: Mutex<HashMap<String, Vec<EntryId>>>,
     /// Calls, of all units; made when what callers handed over is asked for.
     call_sites: OnceLock<CallSites>,
+    /// Other files whose code may call this one's functions.
+    pub neighbours: Neighbours,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,7 +64,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FunctionIndex {
-    pub fn build(file: &DwarfFile<'_>) -> FunctionIndex {
+    pub fn build(file: &DwarfFile<'_>, neighbours: Neighbours) -> FunctionIndex {
         FunctionIndex {
             units: UnitTable {
                 starts: unit_starts(&file.dwarf),
@@ -71,6 +74,7 @@ impl FunctionIndex {
             partial: Mutex::default(),
             entities: Mutex::default(),
             call_sites: OnceLock::new(),
+            neighbours,
         }
     }
 

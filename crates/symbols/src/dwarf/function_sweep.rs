@@ -442,6 +442,8 @@ impl<'f, 'a> Sweep<'_, 'f, 'a> {
         let is_here = self.is_here(offset, found, has_place);
         if let Some(listed) = self.open.last_mut().and_then(|o| o.listed.as_mut()) {
             match is_here {
+                // gcc describes some parameters twice.
+                true if listed.variables.contains(&text) => {}
                 true => listed.variables.push(text),
                 false => listed.gone.push(text.0),
             }

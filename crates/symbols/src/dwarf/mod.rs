@@ -34,7 +34,7 @@ pub use frame::CallerFrame;
 pub use function_list::{FunctionList, FunctionQuery, Listable, ListedFunction};
 pub use layout::{Keyword, Member, MemberOffset, MemberRole, OBJECT, Type, TypeKind, Variant};
 pub use statements::{LineSet, MissingLine, Statement, Statements};
-pub use term::{CallerCase, Operator, Term};
+pub use term::{CallerCase, Elsewhere, Operator, Term};
 
 pub(crate) use frame::{from_eh_frame, in_order};
 pub(crate) use function_index::FunctionIndex;
@@ -212,9 +212,11 @@ pub enum Location {
 }
 
 impl Location {
-    /// Whether only the value that it had when the function was entered is known here (`DW_OP_entry_value`).
-    pub fn is_of_entry(&self) -> bool {
-        matches!(self, Location::Unavailable(why) if why == expression::ENTRY_VALUE_ONLY)
+    /// Whether debugging information says how the value comes about, though it can't be read here: it is the one that it
+    /// had when the function was entered (`DW_OP_entry_value`), or takes floating-point arithmetic.
+    pub fn is_described(&self) -> bool {
+        use expression::{ENTRY_VALUE_ONLY, FLOATS};
+        matches!(self, Location::Unavailable(why) if why == ENTRY_VALUE_ONLY || why == FLOATS)
     }
 
     /// Why the value can't be read here, if it can't.

@@ -9,6 +9,7 @@ use gimli::{AttributeValue, Operation};
 use super::function_entry::children;
 use super::line_table;
 use super::units::{Place, Units};
+use crate::operations::Operations;
 
 pub(crate) fn probe_address<'a>(
     units: &Units<'a>,
@@ -36,7 +37,7 @@ fn described_from_entry<'a>(units: &Units<'a>, function: &Place<'a>) -> bool {
     for parameter in &parameters {
         match parameter.entry.attr_value(gimli::DW_AT_location) {
             Some(AttributeValue::Exprloc(expression)) => {
-                let mut operations = expression.operations(parameter.unit.encoding());
+                let mut operations = Operations::new(expression, parameter.unit.encoding());
                 match operations.next() {
                     Ok(Some(Operation::FrameOffset { .. } | Operation::RegisterOffset { .. })) => {
                         stack_slots = true

@@ -23,8 +23,9 @@ pub(crate) fn split(name: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// What surrounds an entry: `outer::inner`; empty outside of everything. Found by going through the unit up to it.
-pub(crate) fn scope_of(units: &Units<'_>, id: EntryId) -> gimli::Result<String> {
+/// Whether what surrounds an entry is what a spelling means; inline namespaces may be left out. Found by going through the
+/// unit up to the entry.
+pub(crate) fn is_in(units: &Units<'_>, id: EntryId, wanted: &str) -> gimli::Result<bool> {
     let unit = units.unit_in(id.home, id.unit)?;
     let mut entries = unit.entries_raw(None)?;
     let mut open: Vec<(isize, UnitOffset)> = Vec::new();
@@ -54,14 +55,52 @@ pub(crate) fn scope_of(units: &Units<'_>, id: EntryId) -> gimli::Result<String> 
         }
         entries.skip_attributes(abbreviation.attributes())?;
     }
-    let mut names = Vec::new();
+    let (mut all, mut named) = (Vec::new(), Vec::new());
     for (_, offset) in open {
         let entry = unit.entry(offset)?;
-        let name = entry.attr_value(gimli::DW_AT_name);
         // A namespace without a name has that of nobody.
-        names.extend(name.and_then(|n| unit.text(n)));
+        let name = entry.attr_value(gimli::DW_AT_name);
+        let Some(name) = name.and_then(|n| unit.text(n)) else {
+            continue;
+        };
+        let exported = entry.attr_value(gimli::DW_AT_export_symbols);
+        if !matches!(exported, Some(gimli::AttributeValue::Flag(true))) {
+            named.push(name.clone());
+        }
+        all.push(name);
     }
-    Ok(names.join("::"))
+    Ok(is_within(&all.join("::"), wanted) || is_within(&named.join("::"), wanted))
+}
+
+/// How compilers write a name with template arguments: a blank behind each comma and nowhere else but between words and, in
+/// the second form, between closing brackets.
+pub(crate) fn spellings(name: &str) -> Vec<String> {
+    let mut found = vec![name.to_owned()];
+    if !name.contains('<') {
+        return found;
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    for apart in [false, true] {
+        let mut spelled = String::with_capacity(name.len());
+        let mut is_apart = false;
+        for c in name.chars() {
+            if c.is_whitespace() {
+                is_apart = true;
+                continue;
+            }
+            let last = spelled.chars().next_back().unwrap_or(' ');
+            let words = is_apart && is_word(last) && is_word(c);
+            if words || last == ',' || apart && last == '>' && c == '>' {
+                spelled.push(' ');
+            }
+            spelled.push(c);
+            is_apart = false;
+        }
+        if !found.contains(&spelled) {
+            found.push(spelled);
+        }
+    }
+    found
 }
 
 /// Whether a scope is one that a shorter or equal spelling means: `b` and `a::b` both mean `a::b`.
@@ -75,7 +114,20 @@ pub(crate) fn is_within(scope: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_within, split};
+    use super::{is_within, spellings, split};
+
+    #[test]
+    fn template_arguments_are_spelled_as_compilers_do() {
+        assert_eq!(spellings("Kind"), ["Kind"]);
+        assert_eq!(
+            spellings("Map<unsigned  int,Vec<char *>>"),
+            [
+                "Map<unsigned  int,Vec<char *>>",
+                "Map<unsigned int, Vec<char*>>",
+                "Map<unsigned int, Vec<char*> >"
+            ]
+        );
+    }
 
     #[test]
     fn scopes_end_before_the_name_and_not_in_its_arguments() {

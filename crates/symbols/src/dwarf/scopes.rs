@@ -1,6 +1,7 @@
 //! Which function, inlined copies and blocks hold an address, and the variables that are visible there.
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use gimli::{AttributeValue, Expression, UnitOffset};
@@ -11,7 +12,7 @@ use super::function_entry::{entry_address, has_code, ranges};
 use super::function_index::FunctionIndex;
 use super::sections::Slice;
 use super::types;
-use super::units::{FunctionRange, Place, Unit, Units};
+use super::units::{EntryId, FunctionRange, Place, Unit, Units};
 use super::{EntityId, Location, TypeId, Variable, VariableKind};
 use crate::address::ImageAddr;
 
@@ -228,13 +229,25 @@ pub(crate) fn variables_of<'a>(
     scope: &Place<'a>,
 ) -> gimli::Result<Vec<Variable>> {
     let mut found = Vec::new();
+    // gcc describes a parameter twice when it takes a function of variable arguments apart; the later entry has the places
+    // that the parts have.
+    let mut origins: HashMap<EntryId, usize> = HashMap::new();
     for child in members(scope)? {
         let kind = match child.entry.tag() {
             gimli::DW_TAG_formal_parameter => VariableKind::Parameter,
             gimli::DW_TAG_variable => VariableKind::Local,
             _ => continue,
         };
-        found.extend(variable(context, &child, kind));
+        let Some(variable) = variable(context, &child, kind) else {
+            continue;
+        };
+        let origin = context.units.origin(&child).map(|origin| origin.id());
+        let known = origin.map(|origin| *origins.entry(origin).or_insert(found.len()));
+        match known.and_then(|known| found.get_mut(known)) {
+            Some(earlier) if variable.location.unavailable().is_none() => *earlier = variable,
+            Some(_) => {}
+            None => found.push(variable),
+        }
     }
     Ok(found)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Location, OBJECT, Operator, Term};
+use super::{Elsewhere, Location, OBJECT, Operator, Term};
 use crate::arch::x86_64::from_dwarf;
 
 const GENERAL: [&str; 16] = [
@@ -42,6 +42,12 @@ fn symbol(operator: Operator) -> &'static str {
     }
 }
 
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "module-{:016x}", self.fingerprint)
+    }
+}
+
 /// An expression in C's manner; sums with numbers without blanks or parentheses.
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,6 +55,7 @@ impl fmt::Display for Term {
             Term::Constant(n) => write!(f, "{n}"),
             Term::Register(n) => f.write_str(&register(*n)),
             Term::Image(address) => write!(f, "{address}"),
+            Term::Module { module, address } => write!(f, "{module}:{address}"),
             Term::ThreadLocal(offset) => write!(f, "tls+{offset}"),
             Term::ThreadPointer => f.write_str("fs"),
             Term::Load { address, size: 8 } => write!(f, "*({address})"),
@@ -67,8 +74,12 @@ impl fmt::Display for Term {
                 f.write_str("by caller (")?;
                 for (n, case) in cases.iter().enumerate() {
                     let more = if n > 0 { ", " } else { "" };
+                    f.write_str(more)?;
+                    if let Some(module) = case.module {
+                        write!(f, "{module}:")?;
+                    }
                     let places: Vec<String> = case.places.iter().map(ToString::to_string).collect();
-                    write!(f, "{more}{}: {}", places.join(" "), case.value)?;
+                    write!(f, "{}: {}", places.join(" "), case.value)?;
                     if let Some(condition) = &case.condition {
                         write!(f, " if {condition}")?;
                     }

@@ -205,8 +205,10 @@ impl Search<'_> {
         let Some(start) = table.own_line(function.entry.0, &rows.path) else {
             return;
         };
+        // What stands behind the function may be of an earlier line, and says nothing then.
         let end = table
             .own_line(function.first_end.0, &rows.path)
+            .filter(|end| start <= *end)
             .unwrap_or(u64::MAX);
         for (line, address) in rows.lines(function) {
             if (start..=end).contains(&line) && self.used.insert(address) {
@@ -482,16 +484,19 @@ impl Search<'_> {
                 }
             }
             LineSet::Ranges(ranges) => {
-                let known = |line: &u64| {
-                    let at = rows.by_line.partition_point(|(l, _)| l < line);
-                    rows.by_line.get(at).is_some_and(|(l, _)| l == line)
-                };
-                // A range may have any length; the file has not.
-                let last = rows.by_line.last().map_or(0, |(line, _)| *line);
-                for (first, end) in ranges {
-                    for line in *first..=(*end).min(last) {
-                        if self.nearest || known(&line) {
+                // Only the lines near to those of the table, whose numbers may be any where it is damaged.
+                let reach = if self.nearest { FARTHEST } else { 0 };
+                for &(first, end) in ranges {
+                    let mut next = Some(first);
+                    for &(known, _) in &rows.by_line {
+                        let Some(from) = next else { break };
+                        let from = known.saturating_sub(reach).max(from);
+                        let to = known.saturating_add(reach).min(end);
+                        for line in from..=to {
                             self.line(rows, line, functions, true);
+                        }
+                        if from <= to {
+                            next = to.checked_add(1);
                         }
                     }
                 }

@@ -11,6 +11,13 @@ pub enum Term {
     Register(u16),
     /// An address in the image, to be relocated by the load bias.
     Image(ImageAddr),
+    /// An address in another image.
+    Module {
+        /// Which.
+        module: Elsewhere,
+        /// The address in its own space.
+        address: ImageAddr,
+    },
     /// The address of a thread-local variable: an offset into the thread-local block of its module.
     ThreadLocal(u64),
     /// The calling thread's thread pointer (the word at `%fs:0`).
@@ -44,9 +51,20 @@ pub enum Term {
     },
 }
 
+/// Another image than the one that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Elsewhere {
+    /// The number that tells its file from others ([`crate::Binary::fingerprint`]).
+    pub fingerprint: u64,
+    /// Where it begins, in its own space.
+    pub lowest: ImageAddr,
+}
+
 /// Calls that tell a number in the same way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CallerCase {
+    /// The image that they are in, if it is another one.
+    pub module: Option<Elsewhere>,
     /// Where they return to.
     pub places: Vec<ImageAddr>,
     /// Of a call by pointer: the number that is 1 when it called this function, else 0.
@@ -106,6 +124,10 @@ impl Term {
             term if n == 0 => term,
             Term::Constant(m) => Term::Constant(m.wrapping_add(n)),
             Term::Image(address) => Term::Image(address.offset(n)),
+            Term::Module { module, address } => Term::Module {
+                module,
+                address: address.offset(n),
+            },
             Term::ThreadLocal(offset) => Term::ThreadLocal(offset.wrapping_add_signed(n)),
             Term::Binary(Operator::Add, a, b) => match *b {
                 Term::Constant(m) => a.plus(m.wrapping_add(n)),
@@ -171,38 +193,64 @@ impl Term {
 
     /// The same with other numbers in the place of registers; `None` when one of them has none.
     pub(crate) fn with_registers(&self, of: &dyn Fn(u16) -> Option<Term>) -> Option<Term> {
+        self.with_leaves(
+            &|leaf| match leaf {
+                Term::Register(number) => of(*number),
+                leaf => Some(leaf.clone()),
+            },
+            None,
+        )
+    }
+
+    /// The same seen from another image: `of` gives what the addresses of this one are there, and callers that are in
+    /// this one are said to be in `module`.
+    pub(crate) fn seen_elsewhere(
+        &self,
+        module: Elsewhere,
+        of: &dyn Fn(&Term) -> Option<Term>,
+    ) -> Option<Term> {
+        self.with_leaves(of, Some(module))
+    }
+
+    fn with_leaves(
+        &self,
+        of: &dyn Fn(&Term) -> Option<Term>,
+        home: Option<Elsewhere>,
+    ) -> Option<Term> {
+        let inner = |term: &Term| term.with_leaves(of, home);
         Some(match self {
-            Term::Register(number) => of(*number)?,
-            Term::Constant(_) | Term::Image(_) | Term::ThreadPointer | Term::ThreadLocal(_) => {
-                self.clone()
-            }
-            Term::Load { address, size } => address.with_registers(of)?.load(*size),
+            Term::Register(_)
+            | Term::Constant(_)
+            | Term::Image(_)
+            | Term::Module { .. }
+            | Term::ThreadPointer
+            | Term::ThreadLocal(_) => of(self)?,
+            Term::Load { address, size } => inner(address)?.load(*size),
             Term::Extend {
                 value,
                 bits,
                 signed,
-            } => value.with_registers(of)?.extend(*bits, *signed),
-            Term::Binary(operator, a, b) => {
-                Term::binary(*operator, a.with_registers(of)?, b.with_registers(of)?)
-            }
+            } => inner(value)?.extend(*bits, *signed),
+            Term::Binary(operator, a, b) => Term::binary(*operator, inner(a)?, inner(b)?),
             Term::ByCaller {
                 returns_to,
                 cases,
                 otherwise,
             } => Term::ByCaller {
                 otherwise: *otherwise,
-                returns_to: Box::new(returns_to.with_registers(of)?),
+                returns_to: Box::new(inner(returns_to)?),
                 cases: cases
                     .iter()
                     .filter_map(|case| {
                         let condition = match &case.condition {
-                            Some(condition) => Some(condition.with_registers(of)?),
+                            Some(condition) => Some(inner(condition)?),
                             None => None,
                         };
                         Some(CallerCase {
+                            module: case.module.or(home),
                             places: case.places.clone(),
                             condition,
-                            value: case.value.with_registers(of)?,
+                            value: inner(&case.value)?,
                         })
                     })
                     .collect(),
@@ -216,7 +264,10 @@ impl Term {
             Term::Constant(_) | Term::Register(_) | Term::Image(_) | Term::ThreadPointer => true,
             Term::Extend { value, .. } => value.is_plain(),
             Term::Binary(_, a, b) => a.is_plain() && b.is_plain(),
-            Term::Load { .. } | Term::ThreadLocal(_) | Term::ByCaller { .. } => false,
+            Term::Load { .. }
+            | Term::Module { .. }
+            | Term::ThreadLocal(_)
+            | Term::ByCaller { .. } => false,
         }
     }
 
@@ -230,6 +281,7 @@ impl Term {
                 Term::Constant(_)
                 | Term::Register(_)
                 | Term::Image(_)
+                | Term::Module { .. }
                 | Term::ThreadPointer
                 | Term::ThreadLocal(_) => true,
                 Term::Load { address, .. } => within(address, left),

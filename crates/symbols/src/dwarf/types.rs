@@ -17,6 +17,8 @@ fn spell<'a>(units: &Units<'a>, place: Option<&Place<'a>>, depth: usize) -> Opti
         return Some("void".into());
     };
     let depth = depth.checked_sub(1)?;
+    let definition = units.referred(place, gimli::DW_AT_signature);
+    let place = definition.as_ref().unwrap_or(place);
     let target = || units.referred(place, gimli::DW_AT_type);
     let own_name = || place.name();
     let tagged = |keyword: &str| {
@@ -110,6 +112,10 @@ fn classify<'a>(units: &Units<'a>, place: Option<&Place<'a>>, depth: usize) -> V
         return ValueClass::Other;
     };
     for left in (0..depth).rev() {
+        // What stands for a type of a type unit says no more than which that is.
+        if let Some(definition) = units.referred(&place, gimli::DW_AT_signature) {
+            place = definition;
+        }
         let size = place
             .entry
             .attr_value(gimli::DW_AT_byte_size)

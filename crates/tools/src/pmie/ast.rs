@@ -3,6 +3,8 @@
 use pcp::Timestamp;
 use regex_lite::Regex;
 
+use super::shape::Shape;
+
 /// What an expression yields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -139,8 +141,8 @@ pub struct Expr {
     pub id: usize,
     /// What it yields.
     pub kind: Kind,
-    /// How many instances its values have, as far as its metrics were known when it was read; `None` when it has none.
-    pub instances: Option<usize>,
+    /// How many values it has, as far as its metrics were known when it was read.
+    pub shape: Shape,
     /// How many expressions stand in each other in it.
     pub height: usize,
     /// What it is.

@@ -2,12 +2,15 @@
 
 mod action;
 mod ast;
+mod embedded;
 mod eval;
 mod interact;
 mod lexer;
 mod listing;
 mod parser;
 mod run;
+mod set;
+mod shape;
 mod show;
 mod source;
 mod stats;
@@ -24,6 +27,7 @@ use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
 use crate::source::Source;
 use ast::{Body, Statement};
+use embedded::{Agent, Embedded};
 use parser::Parser;
 use run::{Engine, Verbosity};
 use source::Sources;
@@ -67,8 +71,8 @@ const SPEC: Spec = Spec {
         flag('X', "secret-applet", "run in secret applet mode (thin client)"),
         flag('x', "secret-agent", "run in secret agent mode (summary PMDA)"),
     ],
-    words_end_options: false,
-    source_in_words: false,
+    microseconds: true,
+    ..Spec::PLAIN
 };
 
 /// What the command line says.
@@ -91,6 +95,8 @@ struct Options {
     verbosity: Verbosity,
     stamped: bool,
     stomp: Option<String>,
+    user: Option<String>,
+    embedded: Option<Embedded>,
 }
 
 /// A line as pmNotifyErr(3) has it, on standard error.
@@ -117,6 +123,7 @@ fn options(spec: &Spec, args: Vec<String>) -> Result<Options, Refusal> {
                 return Ok(false);
             }
             'b' => options.buffered = true,
+            'U' => options.user = Some(value.to_owned()),
             'C' => options.check = true,
             'c' => options.files.push(value.to_owned()),
             'd' => options.interact = true,
@@ -136,10 +143,8 @@ fn options(spec: &Spec, args: Vec<String>) -> Result<Options, Refusal> {
                 }
                 options.verbosity = verbosity;
             }
-            'x' | 'X' => {
-                let what = format!("pmie: option -{option} is not available\n");
-                return Err(Refusal::Failed(what));
-            }
+            'x' => options.embedded = Some(Embedded::Agent),
+            'X' => options.embedded = Some(Embedded::Applet),
             _ => return Ok(false),
         }
         Ok(true)
@@ -179,6 +184,15 @@ pub fn run(args: Vec<String>) -> io::Result<u8> {
             let options = options(spec, args)?;
             if let Some(log) = &options.log {
                 begin_log(&options, log)?;
+            } else if options.buffered {
+                let errno = |errno: nix::errno::Errno| io::Error::from(errno);
+                nix::unistd::dup2_stdout(io::stderr()).map_err(errno)?;
+            }
+            if let Some(user) = &options.user
+                && let Err(what) = crate::user::become_user(user)
+            {
+                notify("Critical", &what);
+                return Ok(1);
             }
             Ok(watch(&options, blocked)?)
         })
@@ -354,10 +368,11 @@ fn start(options: &Options) -> Result<u8, String> {
     let mut zone = Zone::local();
     if options.archives.is_empty() {
         if options.host_zone
-            && let Some((name, host)) = sources.live_zone()
+            && let Some(name) = sources.live_zone()
         {
             zone = Zone::new(&name);
-            println!("pmie: timezone set to local timezone of host {host}");
+            let host = options.host.as_deref().unwrap_or("local:");
+            println!("pmie: timezone set to local timezone from {host}");
         }
     } else {
         let (first, last, name) = sources.open_archives()?;
@@ -389,6 +404,7 @@ fn start(options: &Options) -> Result<u8, String> {
         let (name, text) = read(file)?;
         let mut parser = Parser::new(&text, &name, delta, &mut sources);
         parser.go_on(ids, statements.len());
+        parser.serve(options.embedded);
         parser.run();
         ids = parser.identifiers();
         failed |= parser.failed;
@@ -399,6 +415,10 @@ fn start(options: &Options) -> Result<u8, String> {
             return Err(text);
         }
     }
+    let agent = match options.embedded {
+        Some(Embedded::Agent) => Some(Agent::of(&statements, options.namespace.as_deref())?),
+        _ => None,
+    };
     if options.check {
         return Ok(u8::from(failed));
     }
@@ -425,6 +445,8 @@ fn start(options: &Options) -> Result<u8, String> {
         zone,
         run::Style {
             verbosity: options.verbosity,
+            applet: options.embedded == Some(Embedded::Applet),
+            agent,
             stamped: options.stamped,
             live: options.archives.is_empty(),
             stomp: options.stomp.clone(),

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use pcp::Timestamp;
 
 use super::ast::{Action, Body, Expr, Form, Kind, Statement};
+use super::embedded::Embedded;
 use super::lexer::{Lexer, Macro, Token};
 use super::source::Sources;
 use expression::unit;
@@ -52,6 +53,8 @@ pub struct Parser<'a> {
     pub failed: bool,
     /// Whether there is an action that sends messages.
     pub uses_stomp: bool,
+    /// Whom the values are for, if it is a program.
+    embedded: Option<Embedded>,
 }
 
 impl<'a> Parser<'a> {
@@ -74,6 +77,7 @@ impl<'a> Parser<'a> {
             statements: Vec::new(),
             failed: false,
             uses_stomp: false,
+            embedded: None,
         }
     }
 
@@ -130,7 +134,7 @@ impl<'a> Parser<'a> {
         Expr {
             id: self.ids,
             kind,
-            instances: self.sources.instances(&form),
+            shape: self.sources.shape(&form),
             height: below + 1,
             form,
         }
@@ -242,6 +246,9 @@ impl<'a> Parser<'a> {
         }
         self.take(";");
         self.complaints();
+        if self.embedded.is_some() && !matches!(body, Body::Expr(_)) {
+            self.nonsense("operator -> not allowed in agent mode");
+        }
         if self.dropped {
             self.failed = true;
             return Ok(());
@@ -255,6 +262,9 @@ impl<'a> Parser<'a> {
                 self.lexer.macros.insert(name.clone(), value);
                 return Ok(());
             }
+        }
+        if self.embedded == Some(Embedded::Agent) && name.is_none() {
+            self.nonsense("expressions must be named in agent mode");
         }
         let name = name.unwrap_or_else(|| {
             self.count += 1;
@@ -301,6 +311,11 @@ impl<'a> Parser<'a> {
             return wrong("logical expression expected to precede ->");
         }
         Ok(condition)
+    }
+
+    /// Reads for a program, for which nothing is to be done.
+    pub fn serve(&mut self, embedded: Option<Embedded>) {
+        self.embedded = embedded;
     }
 
     /// What is known to be wrong with a condition when its action was read.

@@ -9,7 +9,9 @@ use pcp::{Timestamp, debug};
 
 use super::action::Actor;
 use super::ast::{Body, Expr, Form, Kind, Statement};
-use super::eval::{Binding, Evaluator, Set, Val, shown};
+use super::embedded::{self, Agent};
+use super::eval::{Binding, Evaluator};
+use super::set::{Set, Val, shown};
 use super::source::Sources;
 use super::stats::{Counts, Stats};
 
@@ -84,6 +86,10 @@ impl Task {
 pub struct Style {
     /// What is printed.
     pub verbosity: Verbosity,
+    /// Whether values alone are printed, a line for all of one time (`-X`).
+    pub applet: bool,
+    /// Whom values are for instead (`-x`).
+    pub agent: Option<Agent>,
     /// Whether times are printed in any case.
     pub stamped: bool,
     /// Whether it waits for its times to come, and does what rules say.
@@ -106,6 +112,8 @@ pub struct Engine {
     pub zone: Zone,
     /// What is printed.
     pub verbosity: Verbosity,
+    applet: bool,
+    agent: Option<Agent>,
     stamped: bool,
     live: bool,
     stomp: Option<String>,
@@ -158,6 +166,8 @@ impl Engine {
             window,
             zone,
             verbosity: style.verbosity,
+            applet: style.applet,
+            agent: style.agent,
             stamped: style.stamped,
             live: style.live,
             stomp: style.stomp,
@@ -205,6 +215,11 @@ impl Engine {
         let mut turns = 0;
         let mut evaluator = Evaluator::new(self.zone.clone());
         let mut actor = Actor::new(!self.live, self.zone.clone(), self.stomp.clone());
+        if let Some(agent) = &self.agent
+            && agent.describe(&self.statements, &self.sources).is_err()
+        {
+            return;
+        }
         loop {
             let due = tasks.iter_mut().enumerate();
             let due = due.min_by_key(|(_, task)| (task.next, -task.turn));
@@ -244,7 +259,20 @@ impl Engine {
                 // Nobody's evaluation depends on it.
                 let _ = stats.write();
             }
-            if self.verbosity != Verbosity::Silent {
+            if let Some(agent) = &self.agent {
+                let of_task = task.statements.iter();
+                let of_task = of_task.filter_map(|at| Some((*at, self.statements.get(*at)?)));
+                if agent.tell(of_task, &evaluator).is_err() {
+                    return;
+                }
+            } else if self.applet {
+                for at in &task.statements {
+                    if let Some(statement) = self.statements.get(*at) {
+                        embedded::print(&evaluator, statement);
+                    }
+                }
+                println!();
+            } else if self.verbosity != Verbosity::Silent {
                 for at in &task.statements {
                     if let Some(statement) = self.statements.get(*at) {
                         self.print(&evaluator, statement, time);

@@ -10,7 +10,7 @@ use pcp::{
     ValueSet, instance_name_matches,
 };
 
-use super::ast::{Dimension, Expr, Form, Kind};
+use super::ast::Kind;
 
 /// Attempts to reach a host follow each other no sooner, however often it is asked.
 const ATTEMPTS_APART: Timestamp = Timestamp { sec: 1, nsec: 0 };
@@ -33,7 +33,7 @@ pub struct Metric {
     name: String,
     desc: Option<Desc>,
     /// The instances that were named, with the names as they were written.
-    chosen: Option<Vec<(i32, Text)>>,
+    pub(super) chosen: Option<Vec<(i32, Text)>>,
     known: Vec<Instance>,
     factor: f64,
     depth: usize,
@@ -147,7 +147,7 @@ impl Sources {
 
     fn derive(&mut self, context: &mut Context) {
         // What can't be had is said of each expression that wants it.
-        let _ = context.use_derived(&self.derived);
+        context.use_derived(&self.derived);
     }
 
     /// The name of the default host.
@@ -157,11 +157,10 @@ impl Sources {
     }
 
     /// The time zone of the default host.
-    pub fn live_zone(&mut self) -> Option<(String, String)> {
+    pub fn live_zone(&mut self) -> Option<String> {
         let at = self.host_of(None)?;
         let host = self.hosts.get_mut(at)?;
-        let zone = string(host.context.as_mut()?, "pmcd.timezone")?;
-        Some((zone, host.name.clone()))
+        string(host.context.as_mut()?, "pmcd.timezone")
     }
 
     /// What values are of, in the language of rules: a metric, its hosts and its instances.
@@ -367,74 +366,6 @@ impl Sources {
         Some(metric)
     }
 
-    /// How many instances the values of an expression of that form have, `None` when it has none. Those of its operands are
-    /// known: a chain of operators is not gone through for each of its links.
-    pub fn instances(&self, form: &Form) -> Option<usize> {
-        match form {
-            Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {
-                None
-            }
-            Form::Fetch { metrics, .. } => {
-                let metric = self.metrics.get(*metrics.first()?)?;
-                metric.instance_count()
-            }
-            Form::Negate(e)
-            | Form::Not(e)
-            | Form::Rate(e)
-            | Form::Rising(e)
-            | Form::Falling(e)
-            | Form::Match(_, _, e) => e.instances,
-            Form::Binary(_, left, right) => left.instances.or(right.instances),
-            Form::Reduce(_, Dimension::Instance, _) => None,
-            Form::Reduce(_, _, e) => e.instances,
-        }
-    }
-
-    /// Whether an expression has more values than one by its form: of instances, hosts or samples.
-    pub fn is_set(&self, expr: &Expr) -> bool {
-        self.dimensions(expr) != [false; 3]
-    }
-
-    fn dimensions(&self, expr: &Expr) -> [bool; 3] {
-        match &expr.form {
-            Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {
-                [false; 3]
-            }
-            Form::Fetch {
-                metrics, samples, ..
-            } => {
-                let many = metrics.iter().any(|m| {
-                    let metric = self.metrics.get(*m);
-                    let count = metric.and_then(Metric::instance_count);
-                    // A domain without instances is taken for none.
-                    let open = metric.is_some_and(|m| m.chosen.is_none());
-                    count.is_some_and(|c| c > 1 || (c == 1 && open))
-                });
-                [metrics.len() > 1, many, samples.0 != samples.1]
-            }
-            Form::Negate(e)
-            | Form::Not(e)
-            | Form::Rate(e)
-            | Form::Rising(e)
-            | Form::Falling(e)
-            | Form::Match(_, _, e) => self.dimensions(e),
-            Form::Binary(_, left, right) => {
-                let (a, b) = (self.dimensions(left), self.dimensions(right));
-                [a[0] || b[0], a[1] || b[1], a[2] || b[2]]
-            }
-            Form::Reduce(_, dimension, e) => {
-                let mut found = self.dimensions(e);
-                match dimension {
-                    // What is said of hosts is taken for one value, whatever their instances.
-                    Dimension::Host => (found[0], found[1]) = (false, false),
-                    Dimension::Instance => found[1] = false,
-                    Dimension::Sample => found[2] = false,
-                }
-                found
-            }
-        }
-    }
-
     /// Whether a host is not reached, or does not know a metric.
     pub fn lacks(&self, metrics: &[usize]) -> bool {
         metrics.iter().any(|metric| {
@@ -525,6 +456,18 @@ impl Sources {
     }
 }
 
+/// Units of the same dimensions in bytes, seconds and events.
+fn canonical(units: Units) -> Units {
+    Units::new(
+        units.dim_space,
+        units.dim_time,
+        units.dim_count,
+        0,
+        pcp::TIME_SEC,
+        0,
+    )
+}
+
 /// One string of pmcd's.
 fn string(context: &mut Context, name: &str) -> Option<String> {
     let pmid = context.lookup_name(name).ok()?;
@@ -593,15 +536,7 @@ impl Host {
 impl Metric {
     fn describe(&mut self, desc: Desc) {
         let units = desc.units;
-        let canonical = Units::new(
-            units.dim_space,
-            units.dim_time,
-            units.dim_count,
-            0,
-            pcp::TIME_SEC,
-            0,
-        );
-        self.factor = units.conversion(canonical).unwrap_or(1.0);
+        self.factor = units.conversion(canonical(units)).unwrap_or(1.0);
         self.desc = Some(desc);
     }
 
@@ -645,6 +580,12 @@ impl Metric {
             return 1;
         }
         self.instance_count().unwrap_or(1).max(1)
+    }
+
+    /// The units of its numbers: bytes, seconds and events to the powers of the metric's own.
+    pub fn units(&self) -> Units {
+        let own = self.desc.map_or(Units::default(), |desc| desc.units);
+        canonical(own)
     }
 
     /// Whether values are turned into rates.

@@ -1,5 +1,6 @@
 //! `pmlc`: asks and tells running loggers what they log (pmlc(1)).
 
+mod columns;
 pub(crate) mod command;
 mod link;
 mod session;
@@ -28,8 +29,8 @@ const SPEC: Spec = Spec {
         flag('z', "logzone", "set reporting timezone to local time for pmlogger"),
         HELP,
     ],
-    words_end_options: false,
     source_in_words: true,
+    ..Spec::PLAIN
 };
 
 const COMMANDS: &str = "\

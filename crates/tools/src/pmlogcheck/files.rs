@@ -52,11 +52,7 @@ impl Check {
             let content = match file::read(path) {
                 Ok(content) => content,
                 Err(error) => {
-                    say!(
-                        self,
-                        "{name}: cannot open file: {}",
-                        ErrorCode::from(&error)
-                    );
+                    say!(self, "{name}: cannot open file: {}", error.code());
                     self.fatal = true;
                     continue;
                 }

@@ -64,8 +64,7 @@ const SPEC: Spec = Spec {
         flag('y', "", "set timezone for times to local time rather than from PMCD host"),
         HELP,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    ..Spec::PLAIN
 };
 
 /// The note of a logger that executed itself anew.
@@ -310,28 +309,14 @@ fn read_config(options: &Options) -> Result<(String, String), String> {
     }
 }
 
-fn become_user(name: &str) -> Result<(), String> {
-    use nix::unistd::{Uid, User, setgid, setuid};
-    if !Uid::effective().is_root() {
-        return Ok(());
-    }
-    let failed =
-        |what: &dyn std::fmt::Display| format!("pmlogger: cannot run as user {name}: {what}\n");
-    let user = User::from_name(name).map_err(|e| failed(&e))?;
-    let user = user.ok_or_else(|| failed(&"no such user"))?;
-    if user.uid.is_root() {
-        return Ok(());
-    }
-    setgid(user.gid)
-        .and_then(|()| setuid(user.uid))
-        .map_err(|e| failed(&e))
-}
-
 fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
-    log.notify("Info", "Start");
-    if let Some(user) = &options.user {
-        become_user(user)?;
+    if let Some(user) = &options.user
+        && let Err(what) = crate::user::become_user(user)
+    {
+        log.notify("Critical", &what);
+        return Ok(1);
     }
+    log.notify("Info", "Start");
     let (file, text) = read_config(options)?;
     let host = options.host.as_deref().unwrap_or("local:");
     let mut context = match options.local {
@@ -347,9 +332,7 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     .map_err(|(what, error)| format!("pmlogger: {what}: {}\n", error.code()))?;
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
-    context
-        .use_derived(&derived)
-        .map_err(|e| format!("pmlogger: {}\n", e.code()))?;
+    context.use_derived(&derived);
     let names = match &options.namespace {
         Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
             format!(

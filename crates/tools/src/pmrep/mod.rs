@@ -227,9 +227,7 @@ impl Request {
             };
             Refusal::Failed(format!("pmrep: {code}{hint}\n"))
         })?;
-        context
-            .use_derived(&self.derived)
-            .map_err(|e| Refusal::Failed(format!("pmrep: {}\n", e.code())))?;
+        context.use_derived(&self.derived);
         let zone = source.zone(&mut context);
         let schedule = Schedule::new(&settings, &context, &zone)?;
         if let Context::Archive(archive) = &mut context {

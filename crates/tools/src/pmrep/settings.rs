@@ -93,8 +93,8 @@ pub const SPEC: Spec = Spec {
         COLOR,
         JSON,
     ],
-    words_end_options: false,
-    source_in_words: false,
+    live_windows: true,
+    ..Spec::PLAIN
 };
 
 /// The command line's options.

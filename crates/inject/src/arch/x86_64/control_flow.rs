@@ -187,6 +187,8 @@ pub fn control_flow(function: &FunctionCode<'_>) -> ControlFlow {
         not_provable: None,
         return_address_use: None,
         factory: InstructionInfoFactory::new(),
+        has_labels: Vec::new(),
+        has_table: Vec::new(),
     };
     walk.run();
     walk.finish()
@@ -216,6 +218,10 @@ struct Walk<'a, 'f> {
     not_provable: Option<NotProvable>,
     return_address_use: Option<u64>,
     factory: InstructionInfoFactory,
+    /// What [`Walk::has_labels`] and [`Walk::has_table`] found in each of the first ranges: a function may have hundreds of
+    /// indirect jumps.
+    has_labels: Vec<bool>,
+    has_table: Vec<bool>,
 }
 
 impl Walk<'_, '_> {
@@ -448,23 +454,26 @@ impl Walk<'_, '_> {
     }
 
     /// Whether the function takes the address of places inside itself, or anybody does.
-    fn has_labels(&self) -> bool {
+    fn has_labels(&mut self) -> bool {
         let targets = self.function.targets;
-        self.ranges
-            .iter()
-            .any(|range| (range.start + 1..range.end).any(|address| targets.is_pointed_to(address)))
+        for range in self.ranges.iter().skip(self.has_labels.len()) {
+            let mut places = range.start + 1..range.end;
+            let has = places.any(|address| targets.is_pointed_to(address));
+            self.has_labels.push(has);
+        }
+        self.has_labels.contains(&true)
     }
 
     /// Whether anything in the function looks like the use of a table of code addresses.
-    fn has_table(&self) -> bool {
-        self.ranges.iter().any(|range| {
-            let code = self
-                .function
-                .sections
-                .iter()
-                .find_map(|section| section.slice(range.clone()));
-            code.is_none_or(|code| jump_table::is_used_in(code, range.start))
-        })
+    fn has_table(&mut self) -> bool {
+        let sections = self.function.sections;
+        for range in self.ranges.iter().skip(self.has_table.len()) {
+            let mut sections = sections.iter();
+            let code = sections.find_map(|section| section.slice(range.clone()));
+            let has = code.is_none_or(|code| jump_table::is_used_in(code, range.start));
+            self.has_table.push(has);
+        }
+        self.has_table.contains(&true)
     }
 
     /// Bytes between the top of the stack and the return address, by the unwind table.

@@ -75,25 +75,21 @@ impl Resolver<'_> {
                         e.kind,
                         ast::ExprKind::Target { .. } | ast::ExprKind::AtVar { .. }
                     );
+                // Whether that is a target expression is known when its operand's type is.
+                let is_certain = !matches!(e.kind, ast::ExprKind::Autocast { .. });
                 if !self.guru && !absent && !self.is_dead && !self.is_conditional {
-                    self.report.error(
-                        "write to target variable not permitted; need stap -g",
-                        e.span,
-                    );
+                    if is_certain {
+                        self.report.error(
+                            "write to target variable not permitted; need stap -g",
+                            e.span,
+                        );
+                    }
                 } else if self.guru && !absent && !self.is_dead {
                     self.writable(operator, is_plain, e);
                 }
             }
-            _ => {
-                let message = match e.kind {
-                    ast::ExprKind::Binary(ast::BinaryOp::Concat, ..) => {
-                        "Expecting lvalue for assignment, try -> instead"
-                    }
-                    _ => "Expecting lvalue for assignment",
-                };
-                self.report
-                    .push(Finding::error(message, operator).also(e.span));
-            }
+            // What can't be assigned to is refused with its type.
+            _ => {}
         }
         self.expr(e, scope)
     }
@@ -210,8 +206,7 @@ impl Resolver<'_> {
                 let subject = self.boxed(a, scope);
                 match &pattern.kind {
                     A::Literal(ast::Literal::String(p)) => {
-                        self.check_regex(p, pattern.span);
-                        ExprKind::Match(subject, p.clone(), *negated)
+                        ExprKind::Match(subject, p.clone(), *negated, pattern.span)
                     }
                     _ => {
                         self.report.error("expected literal string", pattern.span);
@@ -245,10 +240,6 @@ impl Resolver<'_> {
             },
             A::Stat(op, a, shift) => {
                 let shift = shift.unwrap_or(0);
-                if *op == ast::StatOp::Variance && !(0..=62).contains(&shift) {
-                    self.report
-                        .error(format!("bit shift ({shift}) out of range <0..62>"), e.span);
-                }
                 ExprKind::Stat(*op, self.boxed(a, scope), shift)
             }
             A::Hist(op, a) => ExprKind::Hist(op.clone(), self.boxed(a, scope)),
@@ -259,17 +250,18 @@ impl Resolver<'_> {
                 address_of,
             } => {
                 if scope.returns && !matches!(name.as_str(), "$return" | "$$return") {
+                    let shown = crate::unparse::expr_to_string(e);
                     let message = format!(
-                        "confusing usage, value is captured as @entry({name}) in .return probe [man stapprobes] RETURN PROBES"
+                        "confusing usage, value is captured as @entry({shown}) in .return probe [man stapprobes] RETURN PROBES"
                     );
                     self.report.warning(message, e.span);
                 }
-                self.target(
-                    TargetBase::Variable(name.clone()),
-                    steps,
-                    *address_of,
-                    scope,
-                )
+                // What is an index of it has been told of with it.
+                let returns = std::mem::replace(&mut scope.returns, false);
+                let base = TargetBase::Variable(name.clone());
+                let target = self.target(base, steps, *address_of, scope);
+                scope.returns = returns;
+                target
             }
             A::AtVar {
                 name,
@@ -344,7 +336,7 @@ impl Resolver<'_> {
                     ExprKind::Long(0)
                 }
             },
-            A::Entry(a) => self.entry(a, e.span, scope),
+            A::Entry(a) => self.entry(a, scope),
             A::Perf(counter) => {
                 match scope.targets {
                     Targets::Allowed => {
@@ -454,17 +446,10 @@ impl Resolver<'_> {
     }
 
     /// `@entry(a)`: evaluated when the function is entered, by another handler, which has locals of its own.
-    fn entry(&mut self, a: &ast::Expr, span: Span, scope: &Scope) -> ExprKind {
-        if !scope.returns {
-            self.report.error(
-                "internal error: @entry is only valid in .return probes",
-                span,
-            );
-            return ExprKind::Long(0);
-        }
+    fn entry(&mut self, a: &ast::Expr, scope: &Scope) -> ExprKind {
         let mut own = Scope::new(scope.targets);
         let inner = self.boxed(a, &mut own);
-        if let Some(local) = own.locals.first() {
+        if let Some(local) = own.locals.first().filter(|_| scope.returns) {
             self.report.error("unresolved type ", local.span);
             return ExprKind::Long(0);
         }
@@ -553,12 +538,6 @@ impl Resolver<'_> {
             })),
             ty: Ty::Unknown,
             span,
-        }
-    }
-
-    pub(super) fn check_regex(&mut self, pattern: &[u8], span: Span) {
-        if let Err(e) = crate::regex::check(pattern) {
-            self.report.error(e.to_string(), span);
         }
     }
 }

@@ -47,6 +47,10 @@ impl Types<'_> {
                 for k in keys.iter_mut().flatten() {
                     self.expr(k, Ty::Long);
                 }
+                if keys.len() != 1 {
+                    self.unresolved(span);
+                    return;
+                }
                 Ty::Long
             }
             ExprKind::In(keys, v, at) => {
@@ -90,12 +94,26 @@ impl Types<'_> {
                 e.ty = if a.ty == Ty::Unknown { b.ty } else { a.ty };
                 return;
             }
+            ExprKind::Assign(_, target, _) if !target.is_lvalue() => {
+                let message = match target.kind {
+                    ExprKind::Binary(BinaryOp::Concat, ..) => {
+                        "Expecting lvalue for assignment, try -> instead"
+                    }
+                    _ => "Expecting lvalue for assignment",
+                };
+                let finding = Finding::error(message, span).also(target.span);
+                self.report.push(finding);
+                return;
+            }
             ExprKind::Assign(op, target, value) => {
                 e.ty = self.assign(*op, target, value, want);
                 return;
             }
             ExprKind::Step { operand, .. } => {
                 self.expr(operand, Ty::Long);
+                if !operand.is_lvalue() {
+                    self.report.late("invalid lvalue type", operand.span);
+                }
                 Ty::Long
             }
             ExprKind::Stat(_, a, _) => {
@@ -108,13 +126,15 @@ impl Types<'_> {
                 return;
             }
             ExprKind::Target(t) => match self.target(t, span) {
-                Ty::Unknown => {
-                    self.unresolved(span);
-                    return;
-                }
+                // Whoever needs its type says that it is missing.
+                Ty::Unknown => return,
                 ty => ty,
             },
             ExprKind::Entry(inner) => {
+                if !self.is_return {
+                    self.entry_elsewhere(span);
+                    return;
+                }
                 self.expr(inner, want);
                 e.ty = inner.ty;
                 return;
@@ -172,9 +192,11 @@ impl Types<'_> {
                     let before = self.report.errors();
                     self.hinted(arg, expected);
                     if self.report.errors() > before {
+                        self.missing(arg);
                         self.refused.insert(arg.span);
                         continue;
                     }
+                    self.missing(arg);
                 }
                 if arg.ty == Ty::Stats {
                     self.invalid_stats(arg.span);
@@ -378,6 +400,7 @@ impl Types<'_> {
         let mut unresolved = false;
         for a in &mut p.args {
             self.expr(a, Ty::Unknown);
+            self.missing(a);
             unresolved |= a.ty == Ty::Unknown;
             if p.form.char && a.ty == Ty::String {
                 self.report

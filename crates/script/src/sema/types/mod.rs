@@ -7,7 +7,7 @@ mod statement;
 use std::collections::HashSet;
 
 use super::hir::*;
-use super::report::Report;
+use super::report::{Finding, Report};
 use crate::span::Span;
 
 /// One round over everything, as stap runs it before it folds constants: what disagrees is an error even where
@@ -75,6 +75,10 @@ struct Types<'a> {
     signatures: Vec<Signature>,
     locals: Vec<Local>,
     current: Option<FunctionId>,
+    /// The handler looked at is that of returns.
+    is_return: bool,
+    /// What is looked at, as messages name it.
+    place: String,
     resolved: usize,
     /// Errors about target variables where none can be; they do not keep the last round from running.
     unresolvable: usize,
@@ -106,6 +110,8 @@ impl<'a> Types<'a> {
             signatures: hir.functions.iter().map(Signature::of).collect(),
             locals: Vec::new(),
             current: None,
+            is_return: false,
+            place: String::new(),
             resolved: 0,
             unresolvable: 0,
             stats_misused: 0,
@@ -169,6 +175,8 @@ impl Types<'_> {
                 continue;
             };
             self.current = Some(FunctionId(i as u32));
+            self.is_return = false;
+            self.place = format!("function {}", f.name);
             for (local, slot) in body.locals.iter_mut().zip(&self.signatures[i].params) {
                 local.slot = *slot;
             }
@@ -178,6 +186,11 @@ impl Types<'_> {
         }
         self.current = None;
         for p in &mut hir.probes {
+            self.is_return = p.points.iter().all(Point::is_return);
+            self.place = match p.points.first() {
+                Some(point) => format!("probe {}", point.origin()),
+                None => String::new(),
+            };
             for c in p.points.iter_mut().filter_map(|p| p.condition.as_mut()) {
                 self.expr(c, Ty::Long);
             }
@@ -208,6 +221,26 @@ impl Types<'_> {
         if self.last {
             self.report.error("unresolved type ", span);
         }
+    }
+
+    /// Says that a target expression has no type, where one is needed.
+    fn missing(&mut self, e: &Expr) {
+        if matches!(e.kind, ExprKind::Target(_)) && e.ty == Ty::Unknown {
+            self.unresolved(e.span);
+        }
+    }
+
+    /// Refuses `@entry` where there is no return; the rest of the handler is not looked at.
+    fn entry_elsewhere(&mut self, span: Span) {
+        if !self.refused.insert(span) {
+            return;
+        }
+        let message = format!("while processing {}", self.place);
+        self.report.push(Finding::error_nowhere(message));
+        self.report.cause(
+            "internal error: @entry is only valid in .return probes",
+            span,
+        );
     }
 
     fn ty(&self, v: Var) -> Ty {
@@ -327,6 +360,7 @@ impl Types<'_> {
             let Some(key) = key else { continue };
             let expected = self.key_ty(v, i);
             self.hinted(key, expected);
+            self.missing(key);
             if key.ty == Ty::Stats {
                 self.invalid_stats(key.span);
                 continue;

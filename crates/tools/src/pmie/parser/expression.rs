@@ -294,14 +294,9 @@ impl Parser<'_> {
     }
 
     fn same_size(&mut self, left: &Expr, right: &Expr) {
-        let (a, b) = (left.instances, right.instances);
-        if let (Some(a), Some(b)) = (a, b)
-            && a != b
-            && a > 0
-            && b > 0
-        {
+        if let Some((dimension, a, b)) = left.shape.mismatch(&right.shape) {
             self.nonsense(&format!(
-                "instance domains have different size ({a} and {b})"
+                "{dimension} domains have different size ({a} and {b})"
             ));
         }
     }
