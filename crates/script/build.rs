@@ -55,7 +55,11 @@ fn index(
     for line in text.lines() {
         let (table, rest) = if let Some(rest) = line.strip_prefix("function ") {
             (&mut *functions, rest)
-        } else if let Some(rest) = line.strip_prefix("probe ") {
+        } else if let Some(rest) = line
+            .strip_prefix("probe ")
+            // Others are probes, which come with the file.
+            .filter(|rest| rest.contains('='))
+        {
             (&mut *aliases, rest)
         } else if let Some(rest) = line.strip_prefix("global ") {
             (&mut *globals, rest)

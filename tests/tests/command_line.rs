@@ -106,6 +106,22 @@ fn standing_options_come_from_the_rc_file() {
 }
 
 /// The messages are those that Debian's stap 4.8 gives.
+/// `-W` makes errors of warnings, as Debian's stap says it.
+#[test]
+fn warnings_may_be_errors() {
+    let script = "probe begin { x = 1; exit() }";
+    let outcome = stap(&["-W", "-e", script]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(
+        outcome
+            .stderr
+            .ends_with("\nPass 2: analysis failed.  [man error::pass2]\n"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(stap(&["-W", "-w", "-e", script]).status, Some(0));
+}
+
 #[test]
 fn mistakes_in_the_command_line_are_named_as_stap_names_them() {
     const SCRIPT: [&str; 2] = ["-e", "probe begin { exit() }"];

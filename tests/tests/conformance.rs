@@ -269,8 +269,13 @@ fn probes_run_by_priority_then_in_order() {
         ),
         ("probe end(5) { print(3) } probe end { print(2) } probe end(-5) { print(1) } probe begin { exit() }", "123"),
         ("probe never { print(\"never\") } probe oneshot { print(1) } probe end { print(2) }", "12"),
-        ("probe begin { exit() print(1) } probe begin { print(2) } probe end { exit() print(3) }", "123"),
+        // New probes do not fire once exit() was called, except end probes (function::exit(3stap)).
+        ("probe begin { exit() print(1) } probe begin { print(2) } probe end { exit() print(3) }", "13"),
+        ("probe begin { exit() } probe timer.ms(1) { print(1) } probe end { print(2) } probe end(1) { print(3) }", "23"),
         ("probe timer.*(1) { print(1) exit() }", "1"),
+        ("probe begin { print(@MAXSTRINGLEN) exit() }", "512"),
+        // However late they come: what was due first is run first, and nothing is left out.
+        ("global n probe timer.ms(10) { n++ } probe timer.us(105000) { print(n) exit() }", "10"),
     ]);
 }
 

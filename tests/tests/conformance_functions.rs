@@ -1,6 +1,6 @@
 //! Tapset functions, at least once each: what their manual pages (function::…) and arithmetic say that they give.
 
-use spile_tests::{Scratch, stap};
+use spile_tests::{Scratch, run, stap};
 
 /// What `probe begin { body; exit() }` prints.
 fn begin(options: &[&str], body: &str) -> String {
@@ -302,6 +302,84 @@ fn arguments_by_number() {
             .stdout,
         "1099511627881 1099511627881 0x10000000069\n"
     );
+}
+
+/// The eighth argument is on the stack; the second is an int, the fourth an unsigned int.
+const ARGUMENTS: &str = r#"
+#include <stdio.h>
+__attribute__((noinline)) int f(long a, int b, long c, unsigned d, long e, long f, long g, long h) {
+    printf("%ld %d %ld %u %ld %ld %ld %ld\n", a, b, c, d, e, f, g, h);
+    return b;
+}
+int main(void) { return f(1, 2, 3, 4, 5, 6, 7, 8) - f(1, 2, 3, 4, 5, 6, 7, 8); }
+"#;
+
+#[test]
+fn arguments_are_replaced() {
+    let scratch = Scratch::new("conformance-set-arguments");
+    let program = scratch.compile("arguments.c", ARGUMENTS, &["-O1"]);
+    let program = program.to_string_lossy();
+    let run = |body: &str| {
+        let script = format!("probe process.function(\"f\") {{ {body} }}");
+        stap(&["-e", &script, "-c", &program]).ok().stdout
+    };
+    let says = |body: &str, line: &str| assert_eq!(run(body), format!("{line}\n{line}\n"));
+    says(
+        "set_long_arg(1, -1) set_int_arg(2, -2) set_ulonglong_arg(3, 1 << 40) set_uint_arg(4, -4) set_pointer_arg(5, 50)
+         set_s64_arg(6, -60) set_u64_arg(7, 70) set_longlong_arg(8, -80)",
+        "-1 -2 1099511627776 4294967292 50 -60 70 -80",
+    );
+    says(
+        "for (n = 1; n <= 8; n++) set_ulong_arg(n, long_arg(n) * 10)",
+        "10 20 30 40 50 60 70 80",
+    );
+    says(
+        "set_s32_arg(1, 0x1ffffffff) set_u32_arg(3, -1)",
+        "-1 2 4294967295 4 5 6 7 8",
+    );
+    let message = "invalid argument number: 0\n";
+    let said = run(
+        "try { set_long_arg(0, 1) } catch (e) { println(e) } try { println(long_arg(0)) } catch (e) { println(e) }",
+    );
+    assert_eq!(said.matches(message).count(), 4, "{said}");
+    assert_eq!(said.matches("1 2 3 4 5 6 7 8\n").count(), 2, "{said}");
+}
+
+/// Against readelf(1) and nm(1).
+#[test]
+fn places_in_modules() {
+    let scratch = Scratch::new("conformance-places");
+    let program = scratch.compile("arguments.c", ARGUMENTS, &["-O1", "-Wl,--build-id"]);
+    let tool = |name: &str, option: &str| {
+        let mut command = std::process::Command::new(name);
+        command.arg(option).arg(&program);
+        run(command).ok().stdout
+    };
+    let notes = tool("readelf", "-n");
+    let id = notes
+        .split("Build ID: ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let symbols = tool("nm", "--defined-only");
+    let f = symbols
+        .lines()
+        .find(|line| line.ends_with(" T f"))
+        .and_then(|line| line.split(' ').next());
+    let f = u64::from_str_radix(f.expect("f"), 16).expect("an address");
+    let script = r#"probe process.function("f") {
+        printf("%s %d\n", umodbuildid(uaddr()), umodaddr(uaddr()))
+        try { umodaddr(1) } catch (e) { println(e) }
+        try { umodbuildid(1) } catch (e) { println(e) }
+        exit()
+    }"#;
+    let said = stap(&["-e", script, "-c", &program.to_string_lossy()])
+        .ok()
+        .stdout;
+    let expected = format!(
+        "{} {f}\nmodule cannot be found\nmodule cannot be found\n",
+        id.expect("a build-id")
+    );
+    assert!(said.contains(&expected), "{said} {expected}");
 }
 
 #[test]

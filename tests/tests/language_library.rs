@@ -1,6 +1,6 @@
 //! Regular expressions and tapset functions that need no target; the expectations are those of the manual pages.
 
-use spile_tests::stap;
+use spile_tests::{Scratch, stap};
 
 #[test]
 fn regular_expressions_and_their_groups() {
@@ -49,4 +49,59 @@ fn writing_to_the_program_needs_guru_mode() {
         "{}",
         outcome.stderr
     );
+}
+
+/// What else stands in a file of the library comes with what a script uses of it (`stap -p2`).
+#[test]
+fn probes_of_library_files_come_with_them() {
+    let scratch = Scratch::new("library-probes");
+    let library = scratch.path("library");
+    std::fs::create_dir(&library).expect("a directory");
+    scratch.write(
+        "library/extra.stp",
+        r#"function told() { println("function") }
+        probe begin { println("begin") }
+        probe told_of = begin(5) { word = "alias" }
+        function changed(p:long) { set_user_char(p, 65) }"#,
+    );
+    let library = library.to_string_lossy();
+    let run = |script: &str| stap(&["-w", "-I", &library, "-e", script]).ok().stdout;
+    assert_eq!(run("probe begin(1) { told() exit() }"), "begin\nfunction\n");
+    assert_eq!(
+        run("probe told_of { println(word) exit() }"),
+        "begin\nalias\n"
+    );
+    assert_eq!(run("probe begin(1) { exit() }"), "");
+    // The library may use what scripts may use in guru mode only (NEWS of SystemTap 4.0).
+    let script = "probe begin(1) { try { changed(0) } catch { println(\"no memory\") } exit() }";
+    assert_eq!(run(script), "begin\nno memory\n");
+    let direct = stap(&["-e", "probe begin { set_user_char(0, 65) exit() }"]);
+    assert!(
+        direct
+            .stderr
+            .contains("function may not be used unless -g is specified"),
+        "{direct:?}"
+    );
+}
+
+/// NEWS of SystemTap 0.7 and 2.5.
+#[test]
+fn arguments_are_globals_of_the_library() {
+    let said = |arguments: &[&str]| {
+        let outcome = stap(arguments).ok();
+        assert_eq!(outcome.stderr, "");
+        outcome.stdout
+    };
+    let each = "probe oneshot { for (i = 1; i <= argc; i++) printf(\"<%s>\", argv[i]) }";
+    assert_eq!(said(&["-e", each, "one", "2", "b c"]), "<one><2><b c>");
+    assert_eq!(said(&["-e", each]), "");
+    let some = "probe oneshot { print(argv[1], \" \", argv_2, argv[3], NULL) }";
+    assert_eq!(said(&["-e", some, "hello", "world"]), "hello world0");
+    assert_eq!(
+        said(&["-e", some, "-G", "argv_1=hello", "-G", "argv_2=5"]),
+        "hello 50"
+    );
+    // Only who uses none of them is told.
+    let unused = stap(&["-e", "probe oneshot { }", "one"]);
+    assert_eq!(unused.stderr, "WARNING: unused command line option $1/@1\n");
 }

@@ -47,10 +47,14 @@ pub(crate) enum Action {
     HasRegisters,
     /// `arg_long(n)`.
     Argument,
+    /// `set_arg_long(n, value)`; of 32 bits, signed or not.
+    SetArgument(Option<bool>),
     /// `strlen(s)`.
     Length,
     /// `abort()`.
     Abort,
+    /// MAXSTRINGLEN.
+    MaxStringLength,
 }
 
 use Arg::{Arena, Buffer, Constant, Frame, Long, Slot, Str, Tables};
@@ -143,6 +147,9 @@ pub(crate) fn action(name: &str) -> Option<Action> {
             true,
         ),
         "arg_long" => Action::Argument,
+        "set_arg_long" => Action::SetArgument(None),
+        "set_arg_int" => Action::SetArgument(Some(true)),
+        "set_arg_uint" => Action::SetArgument(Some(false)),
 
         "gettimeofday_ns" => fact("gettimeofday_ns"),
         "monotonic_ns" => fact("monotonic_ns"),
@@ -194,6 +201,7 @@ pub(crate) fn action(name: &str) -> Option<Action> {
 
         "exit" => Call("exit", &[Arena, Slot], Nothing, false),
         "abort" => Action::Abort,
+        "max_string_length" => Action::MaxStringLength,
         "error" => Call("error", &[Slot, Str(0)], Nothing, true),
         "warn" => Call("warn", &[Arena, Slot, Str(0)], Nothing, false),
         "log" | "ftrace" => Call("log", &[Arena, Slot, Str(0)], Nothing, false),
@@ -244,6 +252,13 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         "usymname" => name_of(&[Slot, Tables, Long(0), ZERO, Buffer], false),
         "usymdata" => name_of(&[Slot, Tables, Long(0), Constant(1), Buffer], false),
         "umodname" => name_of(&[Slot, Tables, Long(0), Constant(3), Buffer], true),
+        "umodbuildid" => name_of(&[Slot, Tables, Long(0), Constant(7), Buffer], true),
+        "umodaddr" => Call(
+            "address_in_module",
+            &[Slot, Tables, Long(0)],
+            Gives::Long,
+            true,
+        ),
         "usymline" => line_of(&[Slot, Tables, Long(0), Constant(4), Buffer]),
         "usymfile" => line_of(&[Slot, Tables, Long(0), Constant(5), Buffer]),
         "usymfileline" => line_of(&[Slot, Tables, Long(0), Constant(6), Buffer]),
@@ -325,6 +340,9 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         "udelay" => Call("delay", &[Arena, Slot, Long(0)], Nothing, false),
         "cmdline_arg" => text("cmdline_arg", &[Buffer, Long(0)]),
 
+        "procfs_value" => text("given_text", &[Tables, Buffer]),
+        "procfs_set" => Call("file_set", &[Arena, Slot, Str(0)], Nothing, false),
+        "procfs_append" => Call("file_append", &[Arena, Slot, Str(0)], Nothing, false),
         "file_word" => text("file_word", &[Buffer, Str(0), Str(1), Long(2)]),
         "file_link" => text("file_link", &[Buffer, Str(0)]),
         "file_entries" => Call("file_entries", &[Str(0)], Gives::Long, false),

@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_errors: u32,
     /// `MAXSKIPPED`: skipped hits that make the session end (more than this many end it).
     pub max_skipped: u32,
+    /// `STP_PROCFS_BUFSIZE`: bytes that the reader of a `procfs` probe's file gets at most; 0: MAXSTRINGLEN.
+    pub file_size: u32,
     /// `HIST_WIDTH`: characters of a histogram's longest bar.
     pub histogram_width: u32,
     /// `HIST_ELISION`: a histogram's empty rows shown on either side of others; negative: all.
@@ -50,6 +52,7 @@ impl Default for Limits {
             max_backtrace: 20,
             max_errors: 0,
             max_skipped: 100,
+            file_size: 0,
             histogram_width: runtime::histogram::WIDTH,
             histogram_elision: runtime::histogram::ELISION,
             slots: 1024,
@@ -90,6 +93,7 @@ impl Limits {
                 }
                 "MAXERRORS" => limits.max_errors = clamp(0, u32::MAX as u64),
                 "MAXSKIPPED" => limits.max_skipped = clamp(0, u32::MAX as u64),
+                "STP_PROCFS_BUFSIZE" => limits.file_size = clamp(1, 1 << 20),
                 "HIST_WIDTH" => limits.histogram_width = clamp(1, 1000),
                 "SPILE_THREADS" => limits.slots = clamp(2, 1 << 16),
                 "SPILE_RING" => limits.ring_size = clamp(4096, 1 << 28).next_power_of_two(),

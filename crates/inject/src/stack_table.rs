@@ -60,6 +60,7 @@ pub(crate) fn encode(binary: &Binary, path: &Path, parts: TableParts) -> Option<
         ..Head::default()
     };
     head.path = table.text(path.as_os_str().as_bytes())?;
+    head.build_id = table.text(binary.build_id().unwrap_or_default())?;
     if parts.frames {
         table.frames(&mut head, &binary.frame_rules())?;
     }
@@ -98,6 +99,7 @@ fn head_words(head: &Head) -> Vec<u32> {
         head.path_ends,
         head.paths,
         head.path,
+        head.build_id,
     ] {
         words.extend([part.offset, part.count]);
     }

@@ -340,6 +340,12 @@ abi! {
     fn system(arena: *mut u8, slot: *mut Slot, s: *const u8, len: u64) {
         ring::text(arena, slot, crate::layout::RecordKind::System, bytes(&s, len))
     }
+    /// What a handler in the tracer was given to read, as a text; empty elsewhere.
+    fn given_text(tables: *const Directory, dst: *mut u8, cap: u64) -> u64 { backtrace::given_text(tables, &mut Buffer::new(dst, cap)) }
+    /// `$value = s` in a `procfs` probe.
+    fn file_set(arena: *mut u8, slot: *mut Slot, s: *const u8, len: u64) { ring::text(arena, slot, crate::layout::RecordKind::FileSet, bytes(&s, len)) }
+    /// `$value .= s` in a `procfs` probe.
+    fn file_append(arena: *mut u8, slot: *mut Slot, s: *const u8, len: u64) { ring::text(arena, slot, crate::layout::RecordKind::FileAppend, bytes(&s, len)) }
     /// `switch_file()`.
     fn switch_file(arena: *mut u8, slot: *mut Slot) { ring::text(arena, slot, crate::layout::RecordKind::SwitchFile, &[]) }
     /// `raise()`: the tracer sends the signal to this thread, as one that came at once would run the program's signal
@@ -378,6 +384,14 @@ abi! {
     /// `usymname()`, `usymdata()`, `umodname()` by [`crate::stack::name::style`]. *May raise* (`umodname`).
     fn address_name(slot: *mut Slot, tables: *const Directory, address: u64, style: u64, dst: *mut u8, cap: u64) -> u64 {
         backtrace::address_name(slot, tables, address, style, &mut Buffer::new(dst, cap))
+    }
+    /// Raises unless there may be an argument of that number.
+    fn argument_number(slot: *mut Slot, number: i64) {
+        registers::argument_number(slot, number)
+    }
+    /// `umodaddr()`: how far an address lies from the start of its module. May raise.
+    fn address_in_module(slot: *mut Slot, tables: *const Directory, address: u64) -> u64 {
+        backtrace::address_in_module(slot, tables, address)
     }
     /// `usymline()`, `usymfile()`, `usymfileline()`: as [`address_name`], from the line tables.
     fn address_line(slot: *mut Slot, tables: *const Directory, address: u64, style: u64, dst: *mut u8, cap: u64) -> u64 {

@@ -375,6 +375,10 @@ pub enum RecordKind {
     /// `raise()`: `id` is the signal; then whose thread (number of the process record << 32 | process id as the process
     /// sees it), then the thread's id as it sees it, in words.
     Raise = 8,
+    /// `$value = …` in a `procfs` probe: a string argument follows.
+    FileSet = 9,
+    /// `$value .= …` likewise.
+    FileAppend = 10,
 }
 
 /// Head of a record. Records are 8-aligned and never wrap; the payload follows.

@@ -83,6 +83,21 @@ pub unsafe fn value(slot: *mut Slot, frame: *const u64, name: &[u8], signed: boo
     }
 }
 
+/// See [`crate::abi::argument_number`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+pub unsafe fn argument_number(slot: *mut Slot, number: i64) {
+    if number < 1 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            raise::with(slot, |text| {
+                text.put(b"invalid argument number: ").decimal(number, 0);
+            });
+        }
+    }
+}
+
 /// See [`crate::abi::print_regs`].
 ///
 /// # Safety

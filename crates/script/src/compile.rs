@@ -150,8 +150,12 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             out.deferred = analysis.diagnostics.len() - analysis.resolved;
         }
         out.diagnostics.extend(analysis.diagnostics);
+        // They are all looked at where they become globals of the library.
+        let all_used = users
+            .iter()
+            .any(|id| names_arguments(&sources.file(*id).text));
         for (i, used) in used.iter().enumerate() {
-            if !used {
+            if !used && !all_used {
                 let message = format!("unused command line option ${n}/@{n}", n = i + 1);
                 out.diagnostics
                     .push(Diagnostic::new(Severity::Warning, message, None));
@@ -165,4 +169,11 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
     }
     out.sources = sources;
     out
+}
+
+/// Whether a text has one of the library's globals `argc`, `argv` and `argv_1` to `argv_32` as a word.
+fn names_arguments(text: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut words = text.split(|c| !is_word(c));
+    words.any(|word| word == "argc" || word == "argv" || word.starts_with("argv_"))
 }

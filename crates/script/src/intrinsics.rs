@@ -37,6 +37,7 @@ table! {
     uaddr() -> Long pure; is_return() -> Long pure; registers_valid() -> Long pure;
     print_regs() -> Unit; u_register(String) -> Long pure; s_register(String) -> Long pure; register(String) -> Long pure;
     arg_long(Long) -> Long pure;
+    set_arg_long(Long, Long) -> Unit; set_arg_int(Long, Long) -> Unit; set_arg_uint(Long, Long) -> Unit;
     // Time.
     gettimeofday_ns() -> Long pure; monotonic_ns() -> Long pure; boottime_ns() -> Long pure; get_cycles() -> Long pure;
     // Target memory. `err` forms raise stap's fault error; the others give the last argument instead.
@@ -63,6 +64,7 @@ table! {
     ubacktrace() -> String pure; sprint_ubacktrace() -> String pure; ucallers(Long) -> String; ustack(Long) -> Long;
     print_usyms(String) -> Unit; sprint_usyms(String) -> String pure;
     usymname(Long) -> String pure; usymdata(Long) -> String pure; umodname(Long) -> String;
+    umodaddr(Long) -> Long; umodbuildid(Long) -> String;
     usymline(Long) -> String pure; usymfile(Long) -> String pure; usymfileline(Long) -> String pure;
     // Regular expressions.
     matched(Long) -> String pure; ngroups() -> Long pure;
@@ -81,8 +83,11 @@ table! {
     set_user_long(Long, Long) -> Unit; set_user_string(Long, String) -> Unit;
     set_user_string_n(Long, Long, String) -> Unit;
     // The session as such.
+    max_string_length() -> Long pure;
     system(String) -> Unit; raise(Long) -> Unit; switch_file() -> Unit; stp_pid() -> Long pure; target_set_pid(Long) -> Long pure;
     tz_gmtoff() -> Long pure; tz_name() -> String pure; udelay(Long) -> Unit; cmdline_arg(Long) -> String pure;
+    // `procfs` probes: what was written to the file, and what its reader is to get.
+    procfs_value() -> String; procfs_set(String) -> Unit; procfs_append(String) -> Unit;
     // Files of proc(5): a word by path, key and number, a link, how many entries.
     file_word(String, String, Long) -> String pure; file_link(String) -> String pure; file_entries(String) -> Long pure;
     // Numbers to text used by tapset code.

@@ -80,11 +80,12 @@ impl Entry {
     }
 }
 
-/// All functions and aliases of the built-in library, by name.
+/// All functions and aliases of the built-in library, by name; not those that only the library itself uses.
 pub fn built_in() -> Vec<Entry> {
     let mut entries: Vec<Entry> = crate::tapset::embedded()
         .filter(|(name, _)| name.ends_with(".stp"))
         .flat_map(|(name, text)| read(name, text))
+        .filter(|entry| !entry.name.starts_with("__"))
         .collect();
     entries.sort_by(|a, b| (a.kind, &a.name, a.line).cmp(&(b.kind, &b.name, b.line)));
     entries
@@ -201,8 +202,9 @@ fn typed(text: &str) -> (String, String) {
 
 /// `name = points {` or `name += points {`.
 fn alias(text: &str) -> Option<Entry> {
-    let (name, rest) = text.split_once('=')?;
-    let (points, _) = rest.split_once('{')?;
+    let (head, _) = text.split_once('{')?;
+    // Without it, it is a probe of the library's own.
+    let (name, points) = head.split_once('=')?;
     let name = name.trim().trim_end_matches('+').trim_end();
     let points: Vec<&str> = points.split(',').map(str::trim).collect();
     Some(Entry {

@@ -33,7 +33,7 @@ pub struct Library {
 }
 
 impl Library {
-    /// The built-in library. `options` are those of the user's script; its arguments are not passed on.
+    /// The built-in library. `options` are those of the user's script, whose arguments are the library's, too.
     pub fn new(options: &ParseOptions) -> Library {
         Library {
             states: EMBEDDED.iter().map(|_| State::Embedded).collect(),
@@ -41,7 +41,6 @@ impl Library {
             aliases: HashMap::new(),
             globals: HashMap::new(),
             options: ParseOptions {
-                args: Vec::new(),
                 is_tapset: true,
                 ..options.clone()
             },

@@ -31,6 +31,10 @@ pub enum Event {
     System(String),
     /// `switch_file()`.
     SwitchFile,
+    /// `$value = …` in a `procfs` probe.
+    FileSet(Vec<u8>),
+    /// `$value .= …` in a `procfs` probe.
+    FileAppend(Vec<u8>),
     /// `raise()`: a signal for a thread.
     Raise {
         /// The process's record.
@@ -167,6 +171,8 @@ fn event(arena: &View, record: &Drained<'_>) -> Option<Event> {
     const SYSTEM: u16 = RecordKind::System as u16;
     const SWITCH: u16 = RecordKind::SwitchFile as u16;
     const ERROR: u16 = RecordKind::Error as u16;
+    const FILE_SET: u16 = RecordKind::FileSet as u16;
+    const FILE_APPEND: u16 = RecordKind::FileAppend as u16;
     const STACK: u16 = RecordKind::Stack as u16;
     const RAISE: u16 = RecordKind::Raise as u16;
     match record.kind {
@@ -181,6 +187,8 @@ fn event(arena: &View, record: &Drained<'_>) -> Option<Event> {
         WARN => Some(Event::Warn(text(&mut args)?)),
         SYSTEM => Some(Event::System(text(&mut args)?)),
         SWITCH => Some(Event::SwitchFile),
+        FILE_SET => Some(Event::FileSet(args.string()?.to_vec())),
+        FILE_APPEND => Some(Event::FileAppend(args.string()?.to_vec())),
         RAISE => {
             let (whose, tid) = (args.long()? as u64, args.long()? as u64);
             Some(Event::Raise {

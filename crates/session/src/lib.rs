@@ -21,6 +21,7 @@ mod output;
 mod perf;
 mod plan;
 mod probe_point;
+mod procfs;
 mod programs;
 mod reclaim;
 mod records;
@@ -82,6 +83,9 @@ pub enum SessionError {
     /// `--monitor` without a terminal.
     #[error("--monitor needs a terminal to show itself on: {0}")]
     Monitor(io::Error),
+    /// The files of `procfs` probes can't be made.
+    #[error(transparent)]
+    Files(#[from] procfs::FilesError),
     /// `-c` without a word in it.
     #[error("-c wants a command")]
     EmptyCommand,

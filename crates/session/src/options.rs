@@ -51,6 +51,8 @@ pub struct Options {
     pub suppress_errors: bool,
     /// `--monitor`: the time between two looks at globals and probes.
     pub monitor: Option<Duration>,
+    /// `-m`: the session's name, where files of `procfs` probes are.
+    pub module: Option<String>,
     /// `-l` or `-L`: list instead of running.
     pub list: Option<ListStyle>,
     /// Warnings that are of interest only when all points are found; those without a place always are.
@@ -71,6 +73,7 @@ impl Default for Options {
             pass: 5,
             suppress_errors: false,
             monitor: None,
+            module: None,
             list: None,
             notes: Vec::new(),
         }

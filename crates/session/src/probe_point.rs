@@ -85,6 +85,26 @@ pub enum DataPlace {
     Address(u64, u64),
 }
 
+/// A file of a `procfs` probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileProbe {
+    /// Its path below the session's directory.
+    pub path: String,
+    /// Permissions that are not given, as in umask(2).
+    pub umask: u32,
+    /// What is done to it.
+    pub access: FileAccess,
+}
+
+/// What is done to the file of a `procfs` probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileAccess {
+    /// `.read`, and `.maxsize(N)`: how much a reader gets at most.
+    Read(Option<u32>),
+    /// `.write`.
+    Write,
+}
+
 /// A timer's schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
@@ -107,6 +127,8 @@ pub enum Kind {
     Never,
     /// `monitor(N)`: what `--monitor` runs on request ([`script::monitor`]).
     Monitor(i64),
+    /// `procfs("PATH").read` and `.write`: somebody reads a file, or writes to it.
+    File(FileProbe),
     /// A byte has come from standard input; it is in the register of the first argument.
     Input,
     /// `timer.…`.
@@ -252,9 +274,12 @@ impl Kind {
     }
 
     /// True of what the kernel notices, with the thread's registers: the handler runs in the tracer on its behalf. So does
-    /// that of an input, with what was read in a register.
+    /// that of an input, with what was read in a register, and that of a file.
     pub fn is_sampled(&self) -> bool {
-        matches!(self, Kind::Perf { .. } | Kind::Data { .. } | Kind::Input)
+        matches!(
+            self,
+            Kind::Perf { .. } | Kind::Data { .. } | Kind::Input | Kind::File(_)
+        )
     }
 }
 
@@ -318,6 +343,7 @@ pub fn understand(point: &ProbePoint) -> Result<Kind, Unsupported> {
         "timer" if word(1) == "profile" => profile(components).ok_or_else(|| unsupported(1)),
         "timer" => timer(components).ok_or_else(|| unsupported(1)),
         "perf" => perf(components).map_err(unsupported),
+        "procfs" => file(components).map_err(unsupported),
         "process" => process(components).map_err(unsupported),
         _ => Err(unsupported(0)),
     }
@@ -376,6 +402,47 @@ fn perf(components: &[Component]) -> Result<Kind, usize> {
             sampling,
         },
     })
+}
+
+/// What `procfs` without a path means (stapprobes(3stap), PROCFS).
+const DEFAULT_PATH: &str = "command";
+/// Only the owner may do anything, unless `.umask(N)` says otherwise.
+const DEFAULT_UMASK: u32 = 0o077;
+
+/// `procfs("PATH").umask(N).read.maxsize(N)` and `.write`. `Err` is the index of the component that is not understood.
+fn file(components: &[Component]) -> Result<Kind, usize> {
+    let path = components.first().and_then(text);
+    let mut file = FileProbe {
+        path: path.unwrap_or_else(|| DEFAULT_PATH.into()),
+        umask: DEFAULT_UMASK,
+        access: FileAccess::Write,
+    };
+    let is_below = std::path::Path::new(&file.path)
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    if !is_below || file.path.is_empty() {
+        return Err(0);
+    }
+    let mut done = false;
+    for (i, component) in components.iter().enumerate().skip(1) {
+        let count = number(component).and_then(|n| u32::try_from(n).ok());
+        match (component.name.text.as_str(), count, done) {
+            ("umask", Some(mask), false) => file.umask = mask & 0o777,
+            ("read", None, false) => {
+                file.access = FileAccess::Read(None);
+                done = true;
+            }
+            ("write", None, false) => done = true,
+            ("maxsize", Some(most), true) if file.access == FileAccess::Read(None) => {
+                file.access = FileAccess::Read(Some(most));
+            }
+            _ => return Err(i),
+        }
+    }
+    match done {
+        true => Ok(Kind::File(file)),
+        false => Err(components.len()),
+    }
 }
 
 fn timer(components: &[Component]) -> Option<Kind> {

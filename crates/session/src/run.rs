@@ -11,6 +11,7 @@ use crate::options::{Options, Target};
 use crate::output::Output;
 use crate::plan::{Owner, Plan, TracerProbe};
 use crate::probe_point::{Kind, Program as ProgramName, spell};
+use crate::procfs::{FileValue, Files};
 use crate::reclaim::Reclaim;
 use crate::records::Records;
 use crate::sampling::Samplers;
@@ -75,6 +76,8 @@ struct Ready {
     noticed: bool,
     /// Something has come at standard input.
     typed: bool,
+    /// Somebody reads, or has written to, a file of a `procfs` probe.
+    files: bool,
 }
 
 /// The program whose beginning a probe waits for.
@@ -141,6 +144,10 @@ pub struct Run<'a> {
     monitor: Option<Monitor>,
     /// Where `input` probes read; gone when it has ended.
     input: Option<Input>,
+    /// The files of `procfs` probes.
+    pub(crate) files: Option<Files>,
+    /// What the reader of one is going to get.
+    pub(crate) file_value: Option<FileValue>,
     pub(crate) reclaim: Reclaim,
     pub(crate) watched: Watched,
 }
@@ -193,6 +200,8 @@ impl<'a> Run<'a> {
             commands: Commands::default(),
             monitor: None,
             input: None,
+            files: None,
+            file_value: None,
             reclaim: Reclaim::default(),
             watched: Watched::default(),
         })
@@ -205,6 +214,7 @@ impl<'a> Run<'a> {
         }
         self.make_samplers();
         self.input = Input::wanted(&self.plan);
+        self.files = Files::wanted(&self.plan, self.options)?;
         self.run_handlers(|kind| match kind {
             Kind::Begin(order) => Some(*order),
             _ => None,
@@ -308,6 +318,11 @@ impl<'a> Run<'a> {
             if self.failed() && !matches!(probe.kind, Kind::Error(_)) {
                 break;
             }
+            // Once exit() was called, only end probes run (function::exit(3stap)).
+            let asked = self.arena.header().exit_requested.load(Ordering::Relaxed) != 0;
+            if asked && !matches!(probe.kind, Kind::End(_) | Kind::Error(_)) {
+                break;
+            }
             self.run_handler(probe.handler, probe.number);
             self.drain();
         }
@@ -356,6 +371,16 @@ impl<'a> Run<'a> {
                     }
                 }
                 Event::SwitchFile => self.output.switch(),
+                Event::FileSet(bytes) => {
+                    if let Some(value) = &mut self.file_value {
+                        value.set(&bytes);
+                    }
+                }
+                Event::FileAppend(bytes) => {
+                    if let Some(value) = &mut self.file_value {
+                        value.append(&bytes);
+                    }
+                }
                 Event::Raise {
                     process,
                     pid,
@@ -575,6 +600,12 @@ impl<'a> Run<'a> {
             if ready.typed && self.monitor.is_none() {
                 self.take_input();
             }
+            if ready.files {
+                self.serve_files();
+                if let Some(ending) = self.ended() {
+                    return Ok(ending);
+                }
+            }
             if ready.noticed {
                 self.take_notices();
                 if let Some(ending) = self.ended() {
@@ -625,6 +656,13 @@ impl<'a> Run<'a> {
         let is_read = self.monitor.is_some() || self.input.is_some();
         let keyboard = is_read.then(rustix::stdio::stdin);
         fds.extend(keyboard.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let files: Vec<_> = self.files.iter().flat_map(Files::fds).collect();
+        let file_count = files.len();
+        fds.extend(
+            files
+                .into_iter()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
         fds.extend(
             self.samplers
                 .fds()
@@ -652,6 +690,7 @@ impl<'a> Run<'a> {
             noticed: noticed.is_some() && ready.next().unwrap_or(false),
             started: found.is_some() && ready.next().unwrap_or(false),
             typed: keyboard.is_some() && ready.next().unwrap_or(false),
+            files: ready.take(file_count).any(|is| is),
         })
     }
 
@@ -665,6 +704,7 @@ impl<'a> Run<'a> {
                 self.output.print(&text);
             }
         }
+        self.files = None;
         self.arena.header().stopped.store(1, Ordering::SeqCst);
         self.withdraw(ending);
         let last = self

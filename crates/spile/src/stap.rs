@@ -95,9 +95,7 @@ impl From<String> for Refusal {
 fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     check(arguments)?;
     if !arguments.no_warnings {
-        let module = arguments.module.as_ref();
-        let module = module.map(|_| "-m has no effect: no kernel module is built".to_string());
-        for note in arguments.inert.notes().into_iter().chain(module) {
+        for note in arguments.inert.notes() {
             tell(&format!("WARNING: {note}"));
         }
     }
@@ -160,7 +158,13 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     let (sources, users, script_args) = sources(arguments)?;
     let options = CompileOptions {
         args: script_args,
-        initial_values: initial_values(&arguments.global)?,
+        initial_values: initial_values(&arguments.global)?
+            .into_iter()
+            .chain(
+                (arguments.module.as_deref())
+                    .map(|name| (SESSION_NAME.to_string(), module_name(name).to_string())),
+            )
+            .collect(),
         guru: arguments.guru,
         suppress_warnings: arguments.no_warnings || listing,
         // Empty probes are dropped otherwise, and listing runs on empty probes.
@@ -239,6 +243,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         pass: stop,
         suppress_errors: arguments.suppress_handler_errors,
         monitor: monitor_interval(arguments)?,
+        module: (arguments.module.as_deref()).map(|name| module_name(name).to_string()),
         list: match (listing, arguments.list_variables.is_some()) {
             (false, _) => None,
             (true, false) => Some(ListStyle::Points),
@@ -453,6 +458,9 @@ fn is_definition(word: &str) -> bool {
     plain(name) && !name.starts_with(|c: char| c.is_ascii_digit()) && value.is_none_or(plain)
 }
 
+/// The library's global with the session's name.
+const SESSION_NAME: &str = "__session_name";
+
 /// `-m NAME`, where NAME may have the ending of a kernel module.
 fn module_name(name: &str) -> &str {
     name.strip_suffix(".ko").unwrap_or(name)
@@ -587,9 +595,14 @@ fn report(
             color,
         ));
     }
-    let failed = compilation.failed_pass().is_some()
-        || (arguments.fatal_warnings && !diagnostics.is_empty());
-    failed.then_some(1)
+    if compilation.failed_pass().is_some() {
+        return Some(1);
+    }
+    let failed = arguments.fatal_warnings && !diagnostics.is_empty();
+    failed.then(|| {
+        tell("Pass 2: analysis failed.  [man error::pass2]");
+        1
+    })
 }
 
 /// The warnings that the session gives when it has found all points.

@@ -38,11 +38,16 @@ impl<'p> Lower<'_, 'p> {
                 Val::Long(self.number(has))
             }
             Action::Argument => self.argument(args, span)?,
+            Action::SetArgument(narrow) => self.set_argument(args, narrow, span)?,
             Action::Length => {
                 let [s] = args else {
                     return self.error(span, "wrong number of arguments");
                 };
                 Val::Long(self.string(s)?.1)
+            }
+            Action::MaxStringLength => {
+                let capacity = self.capacity();
+                Val::Long(self.b.ins().iadd_imm_s(capacity, 1))
             }
             Action::Abort => {
                 let (arena, slot) = (self.arena, self.slot);
@@ -141,12 +146,67 @@ impl<'p> Lower<'_, 'p> {
         Ok(Val::Long(result))
     }
 
-    /// Arguments from the seventh on stand above the return address.
-    fn stack_argument(&mut self, n: Value, span: Span) -> Value {
+    /// Replaces the n-th integer argument (from 1) of the function at whose entry the program is.
+    fn set_argument(
+        &mut self,
+        args: &'p [Expr],
+        narrow: Option<bool>,
+        span: Span,
+    ) -> Result<Val, CodegenError> {
+        let [which, value] = args else {
+            return self.error(span, "wrong number of arguments");
+        };
+        let n = self.operand(which, std::slice::from_ref(value))?;
+        let value = self.long(value)?;
+        let value = match narrow {
+            Some(signed) => self.extend(value, 4, signed),
+            None => value,
+        };
+        let Val::Long(n) = n else {
+            return self.error(span, "a number is expected here");
+        };
+        if !self.context.has_registers() {
+            return Ok(Val::Unit);
+        }
+        let done = self.b.create_block();
+        for (index, register) in ARGUMENTS.into_iter().enumerate() {
+            if let ExprKind::Long(known) = which.kind
+                && (1..=6).contains(&known)
+                && known != index as i64 + 1
+            {
+                continue;
+            }
+            let (this, next) = (self.b.create_block(), self.b.create_block());
+            let is_it = self.b.ins().icmp_imm_s(IntCC::Equal, n, index as i64 + 1);
+            self.b.ins().brif(is_it, this, &[], next, &[]);
+            self.b.switch_to_block(this);
+            self.set_register(register, value);
+            self.b.ins().jump(done, &[]);
+            self.b.switch_to_block(next);
+        }
+        let address = self.stack_argument_address(n, span);
+        let size = self.number(8);
+        let (arena, slot) = (self.arena, self.slot);
+        self.call("store_user", &[arena, slot, address, size, value]);
+        self.check(span);
+        self.b.ins().jump(done, &[]);
+        self.b.switch_to_block(done);
+        Ok(Val::Unit)
+    }
+
+    /// Where arguments from the seventh on stand: above the return address.
+    fn stack_argument_address(&mut self, n: Value, span: Span) -> Value {
+        let slot = self.slot;
+        self.call("argument_number", &[slot, n]);
+        self.check(span);
         let rsp = self.register(RSP);
         let offset = self.b.ins().imul_imm_s(n, 8);
         let address = self.b.ins().iadd(rsp, offset);
-        let address = self.b.ins().iadd_imm_s(address, -6 * 8);
+        self.b.ins().iadd_imm_s(address, -6 * 8)
+    }
+
+    fn stack_argument(&mut self, n: Value, span: Span) -> Value {
+        let address = self.stack_argument_address(n, span);
         let kind = self.number(super::variable::kind(8, true));
         let (arena, slot) = (self.arena, self.slot);
         let value = self.call("load_user", &[arena, slot, address, kind])[0];

@@ -371,12 +371,18 @@ impl<'p> Lower<'_, 'p> {
                 self.with_bits(old, value, shift, size.saturating_mul(8))
             }
         };
-        self.unit.reads |= 1 << (number & 15);
-        self.unit.writes |= 1 << (number & 15);
-        let frame = self.frame;
-        let offset = i32::from(number & 15) * 8;
-        self.b.ins().store(flags(), value, frame, offset);
+        self.set_register(number, value);
         Ok(())
+    }
+
+    /// Gives the program's register another value when the handler has ended.
+    pub(super) fn set_register(&mut self, number: u8, value: Value) {
+        let number = number & 15;
+        self.unit.reads |= 1 << number;
+        self.unit.writes |= 1 << number;
+        let frame = self.frame;
+        let offset = i32::from(number) * 8;
+        self.b.ins().store(flags(), value, frame, offset);
     }
 
     /// `$$vars` and its like.

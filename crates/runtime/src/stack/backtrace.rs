@@ -290,11 +290,49 @@ pub unsafe fn address_name(
     }
     // SAFETY: the caller's promise.
     unsafe {
-        if !name::describe(&*directory, address, how, to) && how == style::MODULE {
+        let is_of_module = how == style::MODULE || how == style::BUILD_ID;
+        if !name::describe(&*directory, address, how, to) && is_of_module {
             raise::message(slot, b"module cannot be found");
         }
     }
     to.len()
+}
+
+/// See [`crate::abi::given_text`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+pub unsafe fn given_text(directory: *const Directory, to: &mut Buffer) -> u64 {
+    if !directory.is_null() {
+        // SAFETY: the caller's promise; a snapshot's second and third words say where in this process it is.
+        unsafe {
+            let [_, address, len] = (*directory).snapshot;
+            let address = address as *const u8;
+            to.put(crate::string::bytes(&address, len));
+        }
+    }
+    to.len()
+}
+
+/// See [`crate::abi::address_in_module`].
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+pub unsafe fn address_in_module(slot: *mut Slot, directory: *const Directory, address: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let found = match directory.is_null() {
+            true => None,
+            false => (*directory).module(address),
+        };
+        match found {
+            Some(module) => address - module.start,
+            None => {
+                raise::message(slot, b"module cannot be found");
+                0
+            }
+        }
+    }
 }
 
 /// See [`crate::abi::module_address`].

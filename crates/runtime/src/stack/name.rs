@@ -19,6 +19,8 @@ pub mod style {
     pub const FILE: u64 = 5;
     /// `file:line`: `usymfileline`.
     pub const FILE_LINE: u64 = 6;
+    /// The module's build-id in hexadecimal digits: `umodbuildid`.
+    pub const BUILD_ID: u64 = 7;
 }
 
 fn address_text(address: u64, to: &mut Buffer) {
@@ -47,6 +49,11 @@ pub unsafe fn describe(directory: &Directory, address: u64, style: u64, to: &mut
         },
         style::MODULE => {
             to.put(table.path());
+        }
+        style::BUILD_ID => {
+            for &byte in table.build_id() {
+                to.hex(u64::from(byte), 2);
+            }
         }
         style::LINE | style::FILE | style::FILE_LINE => match table.line(offset) {
             Some((file, line)) => {

@@ -66,6 +66,8 @@ pub struct Head {
     pub paths: Part,
     /// The module's own path.
     pub path: Part,
+    /// The bytes of its build-id.
+    pub build_id: Part,
 }
 
 /// Ways to compute a canonical frame address.
@@ -256,6 +258,11 @@ impl<'a> Table<'a> {
     /// The module's path.
     pub fn path(&self) -> &'a [u8] {
         self.text(self.head.path, 0, self.head.path.count)
+    }
+
+    /// The module's build-id; empty when it has none.
+    pub fn build_id(&self) -> &'a [u8] {
+        self.text(self.head.build_id, 0, self.head.build_id.count)
     }
 }
 

@@ -15,7 +15,6 @@ pub fn point_reason(first: &str) -> &'static str {
             "SystemTap gave up stepping from instruction to instruction, and there is none here"
         }
         "perf" => "counters that handlers read are those of a kernel module",
-        "procfs" | "json_data" => "only a kernel module makes files of procfs",
         "java" => "it needs the agent of SystemTap's Java runtime inside the Java machine",
         "python2" | "python3" => {
             "it needs SystemTap's module HelperSDT inside the Python program; marks of Python serve function entries"
@@ -68,22 +67,8 @@ const GROUPS: &[(&str, &str)] = &[
         "it belongs to patches of the kernel",
     ),
     (
-        "json_add_array json_add_array_numeric_metric json_add_array_string_metric json_add_numeric_metric
-         json_add_string_metric json_set_prefix",
-        "it fills files of procfs, which only a kernel module makes",
-    ),
-    (
         "print_java_backtrace sprint_java_backtrace",
         "it needs the agent of SystemTap's Java runtime inside the Java machine",
-    ),
-    (
-        "set_int_arg set_long_arg set_longlong_arg set_pointer_arg set_s32_arg set_s64_arg set_u32_arg set_u64_arg
-         set_uint_arg set_ulong_arg set_ulonglong_arg",
-        "it writes to registers of the program, which handlers do not",
-    ),
-    (
-        "umodaddr umodbuildid",
-        "where modules lie is known for names only; usymdata() tells distances from symbols",
     ),
 ];
 

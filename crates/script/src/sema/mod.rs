@@ -23,7 +23,7 @@ mod suggest;
 mod types;
 mod walk;
 
-use crate::ast::{self, Literal};
+use crate::ast;
 use crate::diagnostic::Diagnostic;
 use crate::ir;
 use crate::span::SourceMap;
@@ -103,13 +103,24 @@ fn passes(
     }
     for (name, value) in request.initial {
         // As for stap, a name that no global has is no mistake.
-        resolver.set_initial(name, literal(value));
+        resolver.set_initial(name, value);
     }
     let mut in_process = Vec::new();
     for probe in &probes {
         resolve_probe(&mut resolver, probe, &mut in_process);
     }
     resolver.drain();
+    // Probes of library files come with whatever else of them is used.
+    loop {
+        let probes = resolver.take_library_probes();
+        if probes.is_empty() {
+            break;
+        }
+        for probe in probes {
+            resolve_probe(&mut resolver, &probe, &mut in_process);
+        }
+        resolver.drain();
+    }
     let global_names: Vec<String> = resolver.user_globals().map(str::to_string).collect();
     let mut hir = resolver.hir;
     callers::settle(&mut hir, &in_process);
@@ -218,25 +229,22 @@ fn stray_jumps(s: &hir::Stmt, report: &mut Report) {
     report.error(format!("cannot '{word}' outside loop"), s.span);
 }
 
-/// `-G`'s value: a number where it reads as one.
-fn literal(text: &str) -> Literal {
-    match text.parse() {
-        Ok(n) => Literal::Number(n),
-        Err(_) => Literal::String(text.as_bytes().to_vec()),
-    }
-}
-
 /// Resolves one probe. Points that come from the same aliases and run in the same place share a handler. `in_process`
 /// is told of each handler whether it runs in a process.
 fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut Vec<bool>) {
-    let mut groups: Vec<(Vec<aliases::Expanded>, Place)> = Vec::new();
+    let mut groups: Vec<(Vec<aliases::Expanded>, Place, Targets)> = Vec::new();
     for point in &probe.points {
         let found = aliases::expand(resolver, point);
         // Whether a point in a process is there is only known when processes are looked at.
         let any = found.iter().any(|e| e.place == Place::Session);
         for e in found {
-            let group = groups.iter_mut().find(|(members, place)| {
+            let targets = match e.place {
+                Place::Process => Targets::Allowed,
+                Place::Session => Targets::of_session(&e.point),
+            };
+            let group = groups.iter_mut().find(|(members, place, its)| {
                 *place == e.place
+                    && *its == targets
                     && members.first().is_some_and(|m| {
                         m.aliases.len() == e.aliases.len()
                             && m.aliases
@@ -246,10 +254,10 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
                     })
             });
             match group {
-                Some((members, _)) => members.push(e),
+                Some((members, ..)) => members.push(e),
                 None => {
                     let place = e.place;
-                    groups.push((vec![e], place));
+                    groups.push((vec![e], place, targets));
                 }
             }
         }
@@ -257,11 +265,7 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
             break;
         }
     }
-    for (members, place) in groups {
-        let targets = match place {
-            Place::Process => Targets::Allowed,
-            Place::Session => Targets::Absent,
-        };
+    for (members, place, targets) in groups {
         let Some(handler) = members.first().map(|m| m.handler(&probe.body)) else {
             continue;
         };
@@ -273,6 +277,9 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
         let mut scope = Scope::new(targets).of_returns(returns);
         if members.iter().any(|m| !m.aliases.is_empty()) {
             scope.written = Some(probe_write::written(&probe.body));
+        }
+        for alias in members.iter().flat_map(|m| &m.aliases) {
+            resolver.note_alias(alias);
         }
         let stmt = resolver.stmt(&handler, &mut scope);
         let points = members

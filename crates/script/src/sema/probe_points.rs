@@ -136,10 +136,18 @@ const OTHERS: &[(&str, bool)] = &[
         "perf.type(number).config(number).process(string).counter(string)",
         false,
     ),
-    ("procfs.read", false),
-    ("procfs.write", false),
-    ("procfs(string).read", false),
-    ("procfs(string).write", false),
+    ("procfs.read", true),
+    ("procfs.read.maxsize(number)", true),
+    ("procfs.umask(number).read", true),
+    ("procfs.umask(number).read.maxsize(number)", true),
+    ("procfs.umask(number).write", true),
+    ("procfs.write", true),
+    ("procfs(string).read", true),
+    ("procfs(string).read.maxsize(number)", true),
+    ("procfs(string).umask(number).read", true),
+    ("procfs(string).umask(number).read.maxsize(number)", true),
+    ("procfs(string).umask(number).write", true),
+    ("procfs(string).write", true),
     // What `input.char` and `input.line` of the library stand on.
     ("__input", true),
     ("netfilter.hook(string).pf(string)", false),
@@ -182,7 +190,6 @@ const KERNEL_ALIASES: &[&str] = &[
     "ioblock_trace",
     "ioscheduler_trace",
     "scsi",
-    "json_data",
     "vfork",
     "memory",
     "llcpc",
@@ -387,6 +394,28 @@ pub fn concrete(point: &ProbePoint) -> Vec<(ProbePoint, Place)> {
     points
 }
 
+/// Checks the path and the size of a `procfs` point.
+fn check_file(point: &ProbePoint, first: &Component) -> Result<(), Mismatch> {
+    let wrong = |message| Err(mismatch(message, Some(first.name.span)));
+    if let Some(Literal::String(path)) = &first.arg {
+        let mut parts = path.split(|&b| b == b'/');
+        if path.first() == Some(&b'/') {
+            return wrong("procfs path cannot start with a '/'");
+        }
+        if path.is_empty() || path.last() == Some(&b'/') {
+            return wrong("procfs path cannot end with a '/'");
+        }
+        if parts.any(|part| matches!(part, b"." | b"..")) {
+            return wrong("procfs path cannot be relative (and contain '.' or '..')");
+        }
+    }
+    let mut sizes = point.components.iter().filter(|c| c.name.text == "maxsize");
+    if sizes.any(|c| matches!(c.arg, Some(Literal::Number(n)) if n < 1)) {
+        return Err(mismatch("maxsize must be greater than 0", None));
+    }
+    Ok(())
+}
+
 /// Checks a point without aliases. `aliases` are the first words of known aliases, for suggestions.
 pub fn validate<'a>(
     point: &ProbePoint,
@@ -441,6 +470,9 @@ pub fn validate<'a>(
     }
     if first.name.text == "timer" {
         check_timer(point)?;
+    }
+    if first.name.text == "procfs" {
+        check_file(point, first)?;
     }
     Ok(if first.name.text == "process" {
         Place::Process

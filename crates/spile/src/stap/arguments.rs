@@ -140,7 +140,7 @@ pub struct Arguments {
     /// Show globals and probes while the script runs, every so many seconds; keys control it
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1", require_equals = true)]
     pub monitor: Option<String>,
-    /// Name of the kernel module (none is built, and module_name() stays as it is)
+    /// Name of the session: module_name(), and where files of procfs probes are
     #[arg(short = 'm', value_name = "NAME")]
     pub module: Option<String>,
     /// Largest address space, in bytes

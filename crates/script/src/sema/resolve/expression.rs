@@ -1,5 +1,6 @@
 //! Expressions.
 
+use super::procfs::{is_file_value, is_target};
 use super::*;
 use crate::format::parse_format;
 use crate::token::number_value;
@@ -218,9 +219,15 @@ impl Resolver<'_> {
                 self.boxed(a, scope),
                 self.boxed(b, scope),
             ),
+            A::Assign(op, a, b) if scope.targets.is_file() && is_target(a) => {
+                self.assign_file_value(*op, a, b, scope)
+            }
             A::Assign(op, a, b) => {
                 let target = Box::new(self.lvalue(e.span, *op == ast::AssignOp::Set, a, scope));
                 ExprKind::Assign(*op, target, self.boxed(b, scope))
+            }
+            A::Step { operand, .. } if scope.targets.is_file() && is_target(operand) => {
+                self.step_file_value(operand, scope)
             }
             A::Step {
                 increment,
@@ -236,6 +243,7 @@ impl Resolver<'_> {
                 ExprKind::Stat(*op, self.boxed(a, scope), shift)
             }
             A::Hist(op, a) => ExprKind::Hist(op.clone(), self.boxed(a, scope)),
+            A::Target { .. } if scope.targets.is_file() => self.file_value(e, scope),
             A::Target {
                 name,
                 steps,
@@ -294,6 +302,10 @@ impl Resolver<'_> {
                     scope,
                 )
             }
+            A::Defined(a) if scope.targets.is_file() => {
+                let is_known = scope.targets == Targets::Written && is_file_value(a);
+                ExprKind::Long(is_known.into())
+            }
             A::Defined(a)
                 if !matches!(
                     a.kind,
@@ -331,7 +343,7 @@ impl Resolver<'_> {
                         let message = format!("perf counter '{}' not defined", text(counter));
                         self.report.push(Finding::error_nowhere(message));
                     }
-                    Targets::Absent => self
+                    _ => self
                         .report
                         .late("cannot translate general @perf expression", e.span),
                 }
@@ -356,6 +368,9 @@ impl Resolver<'_> {
                 let text = args.first().and_then(literal).unwrap_or_default();
                 match number_value(text.trim(), false) {
                     Some(n) => ExprKind::Long(n),
+                    None if text.trim() == "MAXSTRINGLEN" => {
+                        self.library_call("__max_string_length", Vec::new(), e.span)
+                    }
                     // What else C knows stap takes for embedded code with these marks.
                     None => self.embedded_expression(&ast::EmbeddedCode {
                         code: format!("/* pure */ /* unprivileged */ /* stable */ {text}"),

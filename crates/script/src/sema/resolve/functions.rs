@@ -154,7 +154,9 @@ impl Resolver<'_> {
             }
             return None;
         }
-        if !self.guru && found.iter().any(|&at| self.needs_guru(at)) {
+        // Functions of the library may (NEWS of SystemTap 4.0).
+        let is_library = |from: FileId| self.functions.iter().any(|f| f.file == from && f.tapset);
+        if !self.guru && found.iter().any(|&at| self.needs_guru(at)) && !is_library(from) {
             self.report
                 .error("function may not be used unless -g is specified", name.span);
         }
@@ -208,6 +210,7 @@ impl Resolver<'_> {
         let id = FunctionId(self.hir.functions.len() as u32);
         let f = &mut self.functions[at];
         f.id = Some(id);
+        self.used.insert(f.file);
         self.hir.functions.push(Function {
             name: f.decl.name.text.clone(),
             span: f.decl.name.span,

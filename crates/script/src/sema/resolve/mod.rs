@@ -4,6 +4,7 @@
 mod condition;
 mod expression;
 mod functions;
+mod procfs;
 mod statement;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,6 +23,10 @@ pub enum Targets {
     Allowed,
     /// Elsewhere: an error, and `@defined` is false.
     Absent,
+    /// In a `procfs` probe: only `$value`, what was written to the file.
+    Written,
+    /// In a `procfs` probe: only `$value`, to which is assigned what the file's reader is to get.
+    Read,
 }
 
 /// A declared function, not yet resolved.
@@ -57,6 +62,12 @@ pub struct Resolver<'a> {
     queue: VecDeque<(usize, FunctionId)>,
     /// Aliases of the user's files and of the library files in use.
     pub aliases: Vec<Rc<ast::Alias>>,
+    /// Probes of the library files that were read, not resolved yet.
+    library_probes: Vec<(FileId, ast::Probe)>,
+    /// The files of which something is used.
+    used: HashSet<FileId>,
+    /// `-G`: initial values by name.
+    initial: HashMap<String, String>,
     /// `-g`: target variables may be written.
     pub guru: bool,
     /// Within a branch that is known to be never taken: nothing is written there.
@@ -117,6 +128,15 @@ impl Scope {
     }
 }
 
+/// `-G`'s value: a number where it reads as one, unless the library's global is a text.
+fn initial(decl: &ast::GlobalDecl, text: &str) -> ast::Literal {
+    let is_text = matches!(decl.init, Some(ast::Literal::String(_)));
+    match text.parse() {
+        Ok(n) if !is_text => ast::Literal::Number(n),
+        _ => ast::Literal::String(text.as_bytes().to_vec()),
+    }
+}
+
 impl<'a> Resolver<'a> {
     /// Starts with nothing declared.
     pub fn new(
@@ -135,6 +155,9 @@ impl<'a> Resolver<'a> {
             globals_by_name: HashMap::new(),
             queue: VecDeque::new(),
             aliases: Vec::new(),
+            library_probes: Vec::new(),
+            used: HashSet::new(),
+            initial: HashMap::new(),
             guru: false,
             is_dead: false,
             is_conditional: false,
@@ -156,7 +179,10 @@ impl<'a> Resolver<'a> {
                 id: None,
             });
         }
-        for decl in file.globals {
+        for mut decl in file.globals {
+            if let Some(value) = self.initial.get(&decl.name.text) {
+                decl.init = Some(initial(&decl, value));
+            }
             self.globals_by_name
                 .entry(decl.name.text.clone())
                 .or_default()
@@ -184,7 +210,23 @@ impl<'a> Resolver<'a> {
         }
         if tapset {
             self.hir.pulled.push(id);
+            let probes = file.probes.into_iter().map(|probe| (id, probe));
+            self.library_probes.extend(probes);
         }
+    }
+
+    /// Notes that an alias is used.
+    pub fn note_alias(&mut self, alias: &ast::Alias) {
+        self.used.insert(alias.span.file);
+    }
+
+    /// The probes that come with what is used of the library, once each.
+    pub fn take_library_probes(&mut self) -> Vec<ast::Probe> {
+        let used = &self.used;
+        let taken = self
+            .library_probes
+            .extract_if(.., |(file, _)| used.contains(file));
+        taken.map(|(_, probe)| probe).collect()
     }
 
     /// Loads a library file, once.
@@ -218,6 +260,7 @@ impl<'a> Resolver<'a> {
         if let Some(id) = g.id {
             return Some(id);
         }
+        self.used.insert(g.file);
         let id = GlobalId(self.hir.globals.len() as u32);
         g.id = Some(id);
         let value = Slot {
@@ -255,13 +298,14 @@ impl<'a> Resolver<'a> {
             .map(|g| g.decl.name.text.as_str())
     }
 
-    /// Sets the initial value of the user's globals of that name (`-G`).
-    pub fn set_initial(&mut self, name: &str, value: ast::Literal) {
+    /// Sets the initial value of the globals of that name (`-G`), also of those in files that are read later.
+    pub fn set_initial(&mut self, name: &str, value: &str) {
         for g in &mut self.globals {
-            if !g.tapset && g.decl.name.text == name {
-                g.decl.init = Some(value.clone());
+            if g.decl.name.text == name {
+                g.decl.init = Some(initial(&g.decl, value));
             }
         }
+        self.initial.insert(name.to_string(), value.to_string());
     }
 
     fn lookup(&mut self, name: &str, scope: &Scope, from: FileId) -> Option<Var> {
