@@ -152,8 +152,8 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 
     fn push(&mut self, term: Term) -> Result<(), String> {
-        if term.is_too_deep() {
-            return Err("its location expression is too deep".into());
+        if term.is_too_large() {
+            return Err("its location expression is too large".into());
         }
         self.stack.push(term);
         Ok(())
@@ -524,8 +524,8 @@ fn either(condition: Term, yes: Location, no: Location) -> Result<Location, Stri
     let unset = Term::binary(Operator::Xor, mask, Term::Constant(-1));
     let other = Term::binary(Operator::And, no, unset);
     let term = Term::binary(Operator::Or, kept, other);
-    if term.is_too_deep() {
-        return Err("its location expression is too deep".into());
+    if term.is_too_large() {
+        return Err("its location expression is too large".into());
     }
     Ok(match in_memory {
         true => Location::Memory(term),

@@ -180,7 +180,7 @@ fn evaluate(
             O::Nop => continue,
             _ => return None,
         };
-        if term.is_too_deep() {
+        if term.is_too_large() {
             return None;
         }
         stack.push(term);

@@ -100,6 +100,8 @@ pub enum Operator {
 
 /// Terms deeper than this are not built: they come from damaged or hostile files.
 const DEPTH_LIMIT: usize = 64;
+/// Nor are those of more parts: an operation that uses its operand twice doubles them.
+const PARTS_LIMIT: usize = 1 << 15;
 
 impl Term {
     /// `a operator b`, folded where it is known.
@@ -271,12 +273,13 @@ impl Term {
         }
     }
 
-    /// Whether the tree is deeper than anybody would write.
-    pub(crate) fn is_too_deep(&self) -> bool {
-        fn within(term: &Term, left: usize) -> bool {
-            let Some(left) = left.checked_sub(1) else {
+    /// Whether the tree is deeper, or has more parts, than anybody would write.
+    pub(crate) fn is_too_large(&self) -> bool {
+        fn within(term: &Term, depth: usize, parts: &mut usize) -> bool {
+            let (Some(depth), Some(left)) = (depth.checked_sub(1), parts.checked_sub(1)) else {
                 return false;
             };
+            *parts = left;
             match term {
                 Term::Constant(_)
                 | Term::Register(_)
@@ -284,15 +287,18 @@ impl Term {
                 | Term::Module { .. }
                 | Term::ThreadPointer
                 | Term::ThreadLocal(_) => true,
-                Term::Load { address, .. } => within(address, left),
-                Term::Extend { value, .. } => within(value, left),
-                Term::Binary(_, a, b) => within(a, left) && within(b, left),
+                Term::Load { address, .. } => within(address, depth, parts),
+                Term::Extend { value, .. } => within(value, depth, parts),
+                Term::Binary(_, a, b) => within(a, depth, parts) && within(b, depth, parts),
                 Term::ByCaller {
                     returns_to, cases, ..
-                } => within(returns_to, left) && cases.iter().all(|c| within(&c.value, left)),
+                } => {
+                    within(returns_to, depth, parts)
+                        && cases.iter().all(|c| within(&c.value, depth, parts))
+                }
             }
         }
-        !within(self, DEPTH_LIMIT)
+        !within(self, DEPTH_LIMIT, &mut { PARTS_LIMIT })
     }
 }
 
@@ -347,5 +353,16 @@ mod tests {
         assert_eq!(of(Operator::ShiftRight, -1, 60), Term::Constant(15));
         assert_eq!(of(Operator::ShiftRightSigned, -8, 1), Term::Constant(-4));
         assert_eq!(Term::Constant(0xff).extend(8, true), Term::Constant(-1));
+    }
+
+    #[test]
+    fn terms_that_double_are_soon_too_large() {
+        let mut term = Term::Register(0);
+        let doubled = (0..64).take_while(|_| {
+            term = Term::binary(Operator::Multiply, term.clone(), term.clone());
+            !term.is_too_large()
+        });
+        // 2^15 - 1 parts.
+        assert_eq!(doubled.count(), 14);
     }
 }
