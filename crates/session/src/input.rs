@@ -2,6 +2,7 @@
 
 use crate::plan::Plan;
 use crate::probe_point::Kind;
+use crate::run::Run;
 use codegen::HandlerId;
 
 /// How much is read at a time.
@@ -42,5 +43,30 @@ impl Input {
         let mut registers = [0; 18];
         registers[BYTE] = byte.into();
         registers
+    }
+}
+
+impl Run<'_> {
+    /// Runs the `input` probes for what has come.
+    pub(crate) fn take_input(&mut self) {
+        let Some(input) = self.input.take() else {
+            return;
+        };
+        let Some(bytes) = Input::read() else {
+            return;
+        };
+        for byte in bytes {
+            for (handler, number) in input.probes() {
+                let result =
+                    self.tracer
+                        .run_sampled(handler, number, &Input::registers(byte), [0; 3]);
+                self.note_failure(result);
+                self.drain();
+                if self.ended().is_some() {
+                    return;
+                }
+            }
+        }
+        self.input = Some(input);
     }
 }

@@ -8,6 +8,8 @@ mod code_sites;
 mod commands;
 mod discovery;
 mod drain;
+mod ending;
+mod events;
 mod following;
 mod function_list;
 mod input;

@@ -1,10 +1,14 @@
 //! `--monitor`: a terminal in two windows, the status of globals and probes above and the script's output below. The
 //! keys are those of stap(1).
 
+use crate::SessionError;
 use crate::arena::Arena;
 use crate::monitor_view::{Figures, View};
-use crate::plan::Plan;
+use crate::plan::{Plan, TracerProbe};
+use crate::probe_point::{Kind, spell};
+use crate::run::Run;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use script::ir;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::atomic::Ordering::Relaxed;
@@ -238,4 +242,69 @@ fn figures(arena: &Arena, plan: &Plan<'_>) -> BTreeMap<usize, Figures> {
         }
     }
     found
+}
+
+impl Run<'_> {
+    pub(crate) fn begin_monitor(&mut self, interval: Duration) -> Result<(), SessionError> {
+        let written = |probe: &ir::Probe| {
+            let point = probe.points.first()?;
+            (!point.point.components.first()?.name.text.eq("monitor"))
+                .then(|| spell(point.via.first().unwrap_or(&point.point)))
+        };
+        let names: Vec<String> = self.program.probes.iter().map_while(written).collect();
+        let monitor = Monitor::new(interval, names);
+        self.monitor = Some(monitor.map_err(SessionError::Monitor)?);
+        self.output.capture(self.options.output.is_none());
+        Ok(())
+    }
+
+    /// Runs the control probes of a number ([`script::monitor`]).
+    pub(crate) fn control(&mut self, number: i64) {
+        let chosen: Vec<TracerProbe> = self
+            .plan
+            .tracer
+            .iter()
+            .filter(|p| p.kind == Kind::Monitor(number))
+            .cloned()
+            .collect();
+        for probe in chosen {
+            self.run_handler(probe.handler, probe.number);
+        }
+        self.drain();
+    }
+
+    /// Asks for the globals and shows everything.
+    pub(crate) fn show_monitor(&mut self) {
+        self.drain();
+        if let Some(monitor) = &mut self.monitor {
+            monitor.begin_globals();
+        }
+        self.control(script::monitor::SHOW);
+        if let Some(monitor) = &mut self.monitor {
+            monitor.show(&self.arena, &self.plan);
+        }
+    }
+
+    /// Acts on what was typed; true when the session is to end.
+    pub(crate) fn take_keys(&mut self) -> bool {
+        let mut bytes = [0; 64];
+        let count = rustix::io::read(rustix::stdio::stdin(), &mut bytes).unwrap_or(0);
+        let Some(monitor) = &mut self.monitor else {
+            return false;
+        };
+        // The terminal has gone.
+        if count == 0 {
+            return true;
+        }
+        let requests = monitor.keys(&bytes[..count]);
+        for request in &requests {
+            if let Request::Control(number) = request {
+                self.control(*number);
+            }
+        }
+        if !requests.is_empty() {
+            self.show_monitor();
+        }
+        requests.contains(&Request::Quit)
+    }
 }

@@ -1,16 +1,16 @@
 //! One run of one script: from the compiled plan to the last line of output.
 
-use crate::arena::{self, Arena};
+use crate::arena::Arena;
 use crate::commands::Commands;
 use crate::discovery::Discovery;
-use crate::drain::{Drain, Event};
+use crate::drain::Drain;
 use crate::input::Input;
-use crate::monitor::{Monitor, Request};
+use crate::monitor::Monitor;
 use crate::notices::Watched;
 use crate::options::{Options, Target};
 use crate::output::Output;
 use crate::plan::{Owner, Plan, TracerProbe};
-use crate::probe_point::{Kind, Program as ProgramName, spell};
+use crate::probe_point::{Kind, Program as ProgramName};
 use crate::procfs::{FileValue, Files};
 use crate::reclaim::Reclaim;
 use crate::records::Records;
@@ -19,7 +19,7 @@ use crate::signals::Signals;
 use crate::stack_names::StackNames;
 use crate::timer::Schedule;
 use crate::tracee::{Tracee, TraceeError};
-use crate::{SessionError, message, thread_signal, zone};
+use crate::{SessionError, zone};
 use codegen::TracerCode;
 use inject::{ExitStatus, FileIdentity, Launch, Process, StackModule};
 use runtime::layout::{Header, Slot};
@@ -35,9 +35,6 @@ use std::time::{Duration, Instant};
 /// Longest time between two looks at the rings while the target is busy, and while it prints nothing.
 const DRAIN_BUSY: Duration = Duration::from_millis(1);
 const DRAIN_IDLE: Duration = Duration::from_millis(10);
-
-/// Shortest time between two looks for modules that backtraces name and nobody knows.
-const NAMES_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The target as `-c` or `-x` gives it: held before `main` when it was launched, running when it ran.
 pub fn hold_target(target: &Target) -> Result<Option<Tracee>, SessionError> {
@@ -129,21 +126,21 @@ pub struct Run<'a> {
     pub(crate) unwanted: HashSet<i32>,
     /// Programs of which the user knows that not all can be probed.
     pub(crate) refusals_told: HashSet<Option<FileIdentity>>,
-    drain: Drain,
+    pub(crate) drain: Drain,
     pub(crate) output: Output,
-    signals: Signals,
-    errors: u32,
-    exit_status: Option<ExitStatus>,
+    pub(crate) signals: Signals,
+    pub(crate) errors: u32,
+    pub(crate) exit_status: Option<ExitStatus>,
     pub(crate) names: StackNames,
     /// When a process was last asked for modules that were not known.
-    names_asked: Option<Instant>,
+    pub(crate) names_asked: Option<Instant>,
     /// What handlers in the tracer name addresses by: the modules of the first process.
     pub(crate) tracer_modules: Vec<StackModule>,
     pub(crate) samplers: Samplers,
-    commands: Commands,
-    monitor: Option<Monitor>,
+    pub(crate) commands: Commands,
+    pub(crate) monitor: Option<Monitor>,
     /// Where `input` probes read; gone when it has ended.
-    input: Option<Input>,
+    pub(crate) input: Option<Input>,
     /// The files of `procfs` probes.
     pub(crate) files: Option<Files>,
     /// What the reader of one is going to get.
@@ -302,7 +299,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs the tracer's handlers of a kind, in order.
-    fn run_handlers(&mut self, order: impl Fn(&Kind) -> Option<i64>) {
+    pub(crate) fn run_handlers(&mut self, order: impl Fn(&Kind) -> Option<i64>) {
         let mut chosen: Vec<(i64, TracerProbe)> = self
             .plan
             .tracer
@@ -328,7 +325,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn run_handler(&mut self, handler: codegen::HandlerId, number: u32) {
+    pub(crate) fn run_handler(&mut self, handler: codegen::HandlerId, number: u32) {
         let result = self.tracer.run(handler, number);
         self.note_failure(result);
     }
@@ -342,7 +339,7 @@ impl<'a> Run<'a> {
     }
 
     /// Whether there were more errors than MAXERRORS.
-    fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         self.errors > self.options.limits.max_errors
     }
 
@@ -350,186 +347,6 @@ impl<'a> Run<'a> {
     pub(crate) fn drain(&mut self) -> bool {
         let events = self.drain.take(&self.arena, self.plan.compiled.layout());
         self.write(events)
-    }
-
-    fn write(&mut self, events: Vec<Event>) -> bool {
-        let busy = !events.is_empty();
-        for event in events {
-            match event {
-                Event::Print(bytes) => self.print(&bytes),
-                Event::Warn(text) => self.output.warn(&text),
-                Event::Log(text) => self.output.say(&text),
-                Event::Stack {
-                    process,
-                    layout,
-                    addresses,
-                } => self.print_stack(process, layout, &addresses),
-                Event::System(command) => {
-                    self.output.flush();
-                    if let Err(error) = self.commands.start(&command) {
-                        self.output.warn(&format!("system(): {error}"));
-                    }
-                }
-                Event::SwitchFile => self.output.switch(),
-                Event::FileSet(bytes) => {
-                    if let Some(value) = &mut self.file_value {
-                        value.set(&bytes);
-                    }
-                }
-                Event::FileAppend(bytes) => {
-                    if let Some(value) = &mut self.file_value {
-                        value.append(&bytes);
-                    }
-                }
-                Event::Raise {
-                    process,
-                    pid,
-                    tid,
-                    signal,
-                } => self.raise(process, pid, tid, signal),
-                Event::Error { .. } if self.options.suppress_errors => {}
-                Event::Error { location, text } => {
-                    self.errors += 1;
-                    self.output.error(&message::runtime_error(
-                        self.program,
-                        &self.plan.compiled,
-                        location,
-                        &text,
-                    ));
-                }
-            }
-        }
-        if busy {
-            self.output.flush();
-        }
-        if let Some(monitor) = &mut self.monitor {
-            monitor.take_output(&self.output.take_captured());
-        }
-        busy
-    }
-
-    fn print(&mut self, bytes: &[u8]) {
-        let shown = bytes.strip_prefix(script::monitor::MARK.as_bytes());
-        match (&mut self.monitor, shown) {
-            (Some(monitor), Some(line)) => monitor.take_global(&String::from_utf8_lossy(line)),
-            _ => self.output.print(bytes),
-        }
-    }
-
-    fn begin_monitor(&mut self, interval: Duration) -> Result<(), SessionError> {
-        let written = |probe: &ir::Probe| {
-            let point = probe.points.first()?;
-            (!point.point.components.first()?.name.text.eq("monitor"))
-                .then(|| spell(point.via.first().unwrap_or(&point.point)))
-        };
-        let names: Vec<String> = self.program.probes.iter().map_while(written).collect();
-        let monitor = Monitor::new(interval, names);
-        self.monitor = Some(monitor.map_err(SessionError::Monitor)?);
-        self.output.capture(self.options.output.is_none());
-        Ok(())
-    }
-
-    /// Runs the control probes of a number ([`script::monitor`]).
-    fn control(&mut self, number: i64) {
-        let chosen: Vec<TracerProbe> = self
-            .plan
-            .tracer
-            .iter()
-            .filter(|p| p.kind == Kind::Monitor(number))
-            .cloned()
-            .collect();
-        for probe in chosen {
-            self.run_handler(probe.handler, probe.number);
-        }
-        self.drain();
-    }
-
-    /// Asks for the globals and shows everything.
-    fn show_monitor(&mut self) {
-        self.drain();
-        if let Some(monitor) = &mut self.monitor {
-            monitor.begin_globals();
-        }
-        self.control(script::monitor::SHOW);
-        if let Some(monitor) = &mut self.monitor {
-            monitor.show(&self.arena, &self.plan);
-        }
-    }
-
-    /// Acts on what was typed; true when the session is to end.
-    fn take_keys(&mut self) -> bool {
-        let mut bytes = [0; 64];
-        let count = rustix::io::read(rustix::stdio::stdin(), &mut bytes).unwrap_or(0);
-        let Some(monitor) = &mut self.monitor else {
-            return false;
-        };
-        // The terminal has gone.
-        if count == 0 {
-            return true;
-        }
-        let requests = monitor.keys(&bytes[..count]);
-        for request in &requests {
-            if let Request::Control(number) = request {
-                self.control(*number);
-            }
-        }
-        if !requests.is_empty() {
-            self.show_monitor();
-        }
-        requests.contains(&Request::Quit)
-    }
-
-    /// Runs the `input` probes for what has come.
-    fn take_input(&mut self) {
-        let Some(input) = self.input.take() else {
-            return;
-        };
-        let Some(bytes) = Input::read() else {
-            return;
-        };
-        for byte in bytes {
-            for (handler, number) in input.probes() {
-                let result =
-                    self.tracer
-                        .run_sampled(handler, number, &Input::registers(byte), [0; 3]);
-                self.note_failure(result);
-                self.drain();
-                if self.ended().is_some() {
-                    return;
-                }
-            }
-        }
-        self.input = Some(input);
-    }
-
-    /// Sends the signal that a handler asked for to its thread.
-    fn raise(&mut self, process: u32, inner_pid: u32, tid: u32, signal: i32) {
-        let tracee = self.tracees.values().find(|t| t.record() == process);
-        let pid = match tracee {
-            Some(tracee) => tracee.pid(),
-            // A handler of the session itself.
-            None if inner_pid == std::process::id() => inner_pid.cast_signed(),
-            None => return,
-        };
-        if let Err(error) = thread_signal::send(pid, inner_pid, tid, signal) {
-            self.output.warn(&format!("raise({signal}): {error}"));
-        }
-    }
-
-    fn print_stack(&mut self, process: u32, layout: u64, addresses: &[u64]) {
-        let unknown = |names: &StackNames| addresses.iter().any(|&a| !names.knows(process, a));
-        if unknown(&self.names)
-            && let Some(tracee) = self.tracees.values().find(|t| t.record() == process)
-            && self
-                .names_asked
-                .is_none_or(|t| t.elapsed() > NAMES_INTERVAL)
-        {
-            // A library loaded since, or code made at run time, which has no name.
-            self.names.learn(process, &tracee.loaded_modules());
-            self.names_asked = Some(Instant::now());
-        }
-        let text = self.names.print(process, layout, addresses);
-        self.output.print(&text);
     }
 
     pub(crate) fn ended(&self) -> Option<Ending> {
@@ -692,117 +509,5 @@ impl<'a> Run<'a> {
             typed: keyboard.is_some() && ready.next().unwrap_or(false),
             files: ready.take(file_count).any(|is| is),
         })
-    }
-
-    /// Takes the probes out, runs what is to run at the end, and reports.
-    fn finish(mut self, ending: Ending) -> Result<u8, SessionError> {
-        if let Some(monitor) = self.monitor.take() {
-            // What was shown stays on the terminal, as it would be without a monitor.
-            let text = monitor.close();
-            self.output.capture(false);
-            if self.options.output.is_none() {
-                self.output.print(&text);
-            }
-        }
-        self.files = None;
-        self.arena.header().stopped.store(1, Ordering::SeqCst);
-        self.withdraw(ending);
-        let last = self
-            .drain
-            .take_all(&self.arena, self.plan.compiled.layout());
-        self.write(last);
-        self.arena
-            .header()
-            .exit_requested
-            .store(0, Ordering::Relaxed);
-        if let Some(pid) = self.target.filter(|_| ending == Ending::TargetGone) {
-            self.run_for(pid, end_of);
-        }
-        if !self.failed() {
-            self.run_handlers(|kind| match kind {
-                Kind::End(order) => Some(*order),
-                _ => None,
-            });
-        }
-        // The end probes may have brought the errors over the limit.
-        if self.failed() {
-            self.run_handlers(|kind| match kind {
-                Kind::Error(order) => Some(*order),
-                _ => None,
-            });
-        }
-        if self.options.limits.timing && self.options.monitor.is_none() {
-            let report = crate::timing::report(&self.arena, &self.plan, self.program);
-            self.output.print(report.as_bytes());
-        }
-        self.output.flush();
-        self.commands.wait(&self.signals);
-        self.report_losses();
-        if let Some(error) = self.output.failure() {
-            return Err(SessionError::Output(error));
-        }
-        let mut status = 0;
-        if let Some(exit) = self.exit_status.filter(|_| ending == Ending::TargetGone) {
-            match exit {
-                // Ctrl-C reaches the target as well, and may do so before it reaches us.
-                ExitStatus::Code(0) | ExitStatus::Unknown | ExitStatus::Signal(libc::SIGINT) => {}
-                ExitStatus::Code(code) => {
-                    self.output
-                        .warn(&format!("Child process exited with status {code}"));
-                    status = 1;
-                }
-                ExitStatus::Signal(signal) => {
-                    self.output.warn(&format!(
-                        "Child process exited with signal {signal} ({})",
-                        message::signal_name(signal)
-                    ));
-                    status = 1;
-                }
-            }
-        }
-        // Also when the errors were few enough to go on, or came from the last probes.
-        if self.errors > 0 {
-            self.output.say("Pass 5: run failed.  [man error::pass5]");
-            status = 1;
-        }
-        Ok(status)
-    }
-
-    fn withdraw(&mut self, ending: Ending) {
-        self.discovery = None;
-        if ending == Ending::TargetGone
-            && let Some(tracee) = self.target.and_then(|pid| self.tracees.get_mut(&pid))
-        {
-            self.exit_status = tracee.process().try_wait().ok().flatten();
-        }
-        self.withdraw_all();
-    }
-
-    fn report_losses(&mut self) {
-        self.report_lost_samples();
-        let layout = self.plan.compiled.layout();
-        let dropped = arena::sum(&self.arena, layout, |slot| &slot.ring_dropped);
-        if dropped > 0 {
-            self.output.warn(&format!("There were {dropped} transport failures (output lost since a ring was full; -D SPILE_RING=BYTES enlarges it)."));
-        }
-        if self.drain.is_damaged() {
-            self.output.warn(
-                "the program has written over Spile's memory; output may be missing or wrong",
-            );
-        }
-        let header = self.arena.header();
-        let skipped = arena::sum(&self.arena, layout, |slot| &slot.skipped)
-            .saturating_add(arena::sum(&self.arena, layout, |slot| &slot.skipped_locked))
-            .saturating_add(header.skipped_no_slot.load(Ordering::Relaxed));
-        let missed = header.missed_returns.load(Ordering::Relaxed);
-        if missed > 0 {
-            self.output.warn(&format!("{missed} returns were missed: more calls were in progress than there is room to remember."));
-        }
-        if self.errors > 0 || skipped > 0 {
-            self.output.warn(&format!(
-                "Number of errors: {}, skipped probes: {skipped}",
-                self.errors
-            ));
-        }
     }
 }
