@@ -60,3 +60,16 @@ fn entries_are_listed_by_name() {
     let expected = "process(\"/usr/bin/ls\").plt(\"getenv\").return\n";
     assert_eq!(outcome.stdout, expected);
 }
+
+/// `stap -l` has it so. The start files call `__cxa_finalize` by `.plt.got`.
+#[test]
+fn patterns_leave_out_entries_that_have_no_slot_of_their_own() {
+    let scratch = Scratch::new("plt-got");
+    let program = scratch.compile("got.c", PROGRAM, &["-O2", "-Wl,-z,lazy"]);
+    let point = format!("process(\"{}\").plt", program.display());
+    let listed = stap(&["-l", &format!("{point}(\"*\")")]).ok().stdout;
+    assert_eq!(
+        listed,
+        format!("{point}(\"getenv\")\n{point}(\"getppid\")\n")
+    );
+}
