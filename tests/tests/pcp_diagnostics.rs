@@ -77,6 +77,32 @@ fn what_goes_to_and_from_a_host_is_traced_as_by_pcp() {
 }
 
 #[test]
+fn messages_are_counted_as_by_pcp() {
+    let mut daemon = Command::new(spile_path());
+    daemon.arg("pmcd").env_remove("PCP_CONF");
+    let agents = "pmcd 2 dso pmcd_init /pmda_pmcd.so\n";
+    let pmcd = Pmcd::start(Scratch::new("pcp-counted"), daemon, agents, NAMES);
+    let host = pmcd.host();
+    let names = ["pmcd.numagents", "pmcd.agent.status", "pmcd.no_such"];
+    for options in ["", "-v", "-i", "-I", "-f", "-fv", "-fi", "-fI"] {
+        for batch in ["1", "100"] {
+            let ask = |mut command: Command| {
+                command.args(["-V", "-b", batch, "-h", &host]);
+                command.args(Some(options).filter(|o| !o.is_empty()));
+                command.args(names).env("PCP_DERIVED_CONFIG", "");
+                run(command)
+            };
+            let theirs = ask(pcp_peer::program(peer(), "pmprobe"));
+            let mut own = Command::new(spile_path());
+            own.arg("pmprobe");
+            let own = ask(own);
+            assert!(theirs.stdout.contains("PDUs send"), "{}", theirs.stdout);
+            assert_eq!(own.stdout, theirs.stdout, "{options} -b {batch}");
+        }
+    }
+}
+
+#[test]
 fn how_an_archive_is_read_is_traced_as_by_pcp() {
     // Descriptors have other numbers: files are not kept open.
     let without_numbers = |outcome: &Outcome| -> Vec<String> {

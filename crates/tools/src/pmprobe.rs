@@ -341,10 +341,7 @@ fn report(
         Vec::new()
     };
     let numbers: Vec<i32> = if wanted.force && listed && !desc.indom.is_null() {
-        instances(context, desc.indom)
-            .iter()
-            .map(|i| i.inst)
-            .collect()
+        known.iter().map(|i| i.inst).collect()
     } else {
         values.iter().map(|v| v.inst).collect()
     };
