@@ -14,14 +14,14 @@ const DEFAULT_SECONDS: u64 = 60;
 /// Named, so that the flags are not given to build scripts and macros.
 const MACHINE: &str = "x86_64-unknown-linux-gnu";
 
-/// Counters at every edge, comparisons shown to the fuzzer, and whatever goes wrong noticed (cargo-fuzz's own choice, less
-/// the sanitizers that only nightly compilers have).
+/// Counters at every edge, and comparisons shown to the fuzzer (cargo-fuzz's own choice, less the sanitizers that only nightly
+/// compilers have). That whatever goes wrong is noticed stands in the profile of `fuzz/Cargo.toml`.
 const FLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
-    --cfg fuzzing -Cdebug-assertions -Coverflow-checks";
+    --cfg fuzzing";
 
 /// Runs one fuzz target, or each in turn, for some seconds each.
 pub fn run(words: &[String]) -> Result<ExitCode> {
