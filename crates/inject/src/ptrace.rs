@@ -291,36 +291,57 @@ pub(crate) fn rseq_area(tid: Pid) -> Option<u64> {
 /// # Errors
 /// The kernel's answer, `ECHILD` when the thread is not (or no longer) traced by us.
 pub(crate) fn poll_event(tid: Pid) -> io::Result<Option<Event>> {
-    let mut status = 0;
+    take_event(tid, libc::WNOHANG)
+}
+
+/// Waits for the next event of a traced thread, blocking without limit: for threads that are
+/// certain to have one.
+pub(crate) fn wait_event(tid: Pid) -> io::Result<Event> {
     loop {
-        // SAFETY: `status` is a live c_int.
-        let result = unsafe { libc::waitpid(tid.0, &raw mut status, libc::__WALL | libc::WNOHANG) };
-        match result {
-            0 => return Ok(None),
+        if let Some(event) = take_event(tid, 0)? {
+            return Ok(event);
+        }
+    }
+}
+
+/// The next event of a traced thread. A stop that a signal is about to be delivered after stays to be waited for until the
+/// thread is resumed: taken, the kernel would forget the signal should we be killed before that.
+fn take_event(tid: Pid, options: i32) -> io::Result<Option<Event>> {
+    let looking = libc::__WALL | libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | options;
+    // SAFETY: all zeros is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is a live siginfo_t.
+    retried(|| unsafe { libc::waitid(libc::P_PID, tid.0 as u32, &raw mut info, looking) })?;
+    // SAFETY: it was filled in by waitid(2), or is zero still.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    if matches!(info.si_code, libc::CLD_TRAPPED | libc::CLD_STOPPED)
+        && let event @ Event::Signal(signal) = decode(status << 8 | 0x7f)
+        // What single steps and breakpoints of ours make must not reach the program.
+        && signal != libc::SIGTRAP
+    {
+        return Ok(Some(event));
+    }
+    let mut status = 0;
+    let taking = libc::__WALL | libc::WNOHANG;
+    // SAFETY: `status` is a live c_int.
+    let taken = retried(|| unsafe { libc::waitpid(tid.0, &raw mut status, taking) })?;
+    Ok((taken != 0).then(|| decode(status)))
+}
+
+/// Calls again what a signal to us interrupted.
+fn retried(mut call: impl FnMut() -> i32) -> io::Result<i32> {
+    loop {
+        match call() {
             -1 => {
                 let error = io::Error::last_os_error();
                 if error.raw_os_error() != Some(libc::EINTR) {
                     return Err(error);
                 }
             }
-            _ => return Ok(Some(decode(status))),
-        }
-    }
-}
-
-/// Waits for the next event of a traced thread, blocking without limit: for threads that are
-/// certain to have one.
-pub(crate) fn wait_event(tid: Pid) -> io::Result<Event> {
-    let mut status = 0;
-    loop {
-        // SAFETY: `status` is a live c_int.
-        let result = unsafe { libc::waitpid(tid.0, &raw mut status, libc::__WALL) };
-        if result != -1 {
-            return Ok(decode(status));
-        }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EINTR) {
-            return Err(error);
+            result => return Ok(result),
         }
     }
 }
@@ -343,6 +364,52 @@ pub(crate) fn wait_event_until(tid: Pid, deadline: Instant) -> io::Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_outlives_the_tracer_that_was_told_of_it() {
+        use std::io::{BufRead, BufReader, Write};
+        use std::process::{Command, Stdio};
+        let mut target = Command::new("sh")
+            .args([
+                "-c",
+                "trap 'echo got; exit' USR1; echo ready; read x; echo lost",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut output = BufReader::new(target.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("a line");
+        assert_eq!(line, "ready\n");
+        let pid = Pid(target.id() as i32);
+        // SAFETY: the child makes system calls only, and ends.
+        let tracer = unsafe { libc::fork() };
+        if tracer == 0 {
+            let told = seize(pid, HELD_OPTIONS).is_ok()
+                // SAFETY: no arguments but integers.
+                && unsafe { libc::kill(pid.0, libc::SIGUSR1) } == 0
+                && matches!(wait_event(pid), Ok(Event::Signal(libc::SIGUSR1)));
+            // SAFETY: as above.
+            unsafe {
+                if told {
+                    libc::kill(libc::getpid(), libc::SIGKILL);
+                }
+                libc::_exit(1);
+            }
+        }
+        let mut status = 0;
+        // SAFETY: `status` is a live c_int.
+        assert_eq!(unsafe { libc::waitpid(tracer, &raw mut status, 0) }, tracer);
+        assert!(libc::WIFSIGNALED(status), "{status:#x}");
+        let mut input = target.stdin.take().expect("a pipe");
+        // It may have ended.
+        let _ = input.write_all(b"x\n");
+        line.clear();
+        output.read_line(&mut line).expect("a line");
+        assert_eq!(line, "got\n");
+        target.wait().expect("an end");
+    }
 
     /// Status words as wait(2) and ptrace(2) define them.
     #[test]
