@@ -6,6 +6,7 @@
 //! address that a `lea` may make is looked at as a table of offsets, as if an indirect jump used it. So nothing is missed
 //! that [`BranchTargets::build`](super::BranchTargets::build) would find.
 
+use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
 use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions};
@@ -25,6 +26,15 @@ const SHORT_REACH: u64 = 132;
 const CALLERS: usize = 16;
 /// Bytes of code that a thread searches at a time.
 const PIECE: usize = 256 << 10;
+
+const CALL: u8 = 0xe8;
+const JMP: u8 = 0xe9;
+/// The first of two bytes.
+const JCC: u8 = 0x0f;
+/// The first of two bytes.
+const XBEGIN: u8 = 0xc7;
+const LEA: u8 = 0x8d;
+const OPENINGS: [u8; 5] = [CALL, JMP, JCC, XBEGIN, LEA];
 
 /// See [`BranchTargets::build_around`].
 pub(super) fn build(module: &ModuleCode<'_>, addresses: &[u64]) -> Option<BranchTargets> {
@@ -79,18 +89,20 @@ pub(super) fn build(module: &ModuleCode<'_>, addresses: &[u64]) -> Option<Branch
         sweep,
         calls: Vec::new(),
     };
-    let mut rest = Vec::new();
+    let mut parts_of_code = Vec::new();
     for (section, parts) in sections.iter().zip(&decoded) {
         let mut from = section.address;
+        let mut add = |range, is_decoded| {
+            parts_of_code.extend(pieces(section, range).map(|piece| (piece, is_decoded)));
+        };
         for part in parts {
-            rest.extend(pieces(section, from..part.start));
+            add(from..part.start, false);
+            add(part.clone(), true);
             from = part.end;
         }
-        rest.extend(pieces(section, from..section.range().end));
+        add(from..section.range().end, false);
     }
-    search.branches(&rest);
-    let all = sections.iter().flat_map(|s| pieces(s, s.range()));
-    search.tables(&all.collect::<Vec<_>>());
+    search.look_through(&parts_of_code);
     search.confirm_calls();
     Some(search.sweep.finish())
 }
@@ -210,66 +222,77 @@ struct Suspect {
     how: Entry,
 }
 
-/// Looks for branches, and for `lea`, that lead from a part of a section to what is to be known.
-fn suspects(found: &BranchTargets, (section, range): &Piece<'_, '_>) -> Vec<Suspect> {
-    let known = found.known.as_deref().unwrap_or_default();
-    let (Some(low), Some(high)) = (known.first(), known.last()) else {
-        return Vec::new();
-    };
-    let span = low.start..high.end;
-    let from = range.start;
-    let part = section.bytes.get(range.clone()).unwrap_or_default();
-    let byte = |at: usize| section.bytes.get(from + at).copied().unwrap_or(0);
-    let mut suspects = Vec::new();
-    let mut suspect = |at: usize, how| {
-        if let Some((next, target)) = displaced(section, from + at)
-            && span.contains(&target)
-            && found.covers(target)
-        {
-            suspects.push(Suspect { next, target, how });
-        }
-    };
-    // call, jmp
-    for at in memchr::memchr2_iter(0xe8, 0xe9, part) {
-        // Nothing but code that runs into it may be mistaken for a call's target.
-        let how = match byte(at) {
-            0xe8 => Entry::Start,
-            _ => Entry::Jump,
-        };
-        suspect(at + 1, how);
-    }
-    // jcc
-    for at in memchr::memchr_iter(0x0f, part) {
-        if matches!(byte(at + 1), 0x80..=0x8f) {
-            suspect(at + 2, Entry::Jump);
-        }
-    }
-    // xbegin
-    for at in memchr::memchr_iter(0xc7, part) {
-        if byte(at + 1) == 0xf8 {
-            suspect(at + 2, Entry::Jump);
-        }
-    }
-    for at in memchr::memchr_iter(0x8d, part) {
-        if byte(at + 1) & 0xc7 == 0x05 {
-            suspect(at + 2, Entry::Pointer);
-        }
-    }
-    suspects
+/// What bytes that may open a branch or a `lea` come to, in a part of a section.
+#[derive(Default)]
+struct Suspicion {
+    /// Branches, and `lea`, that lead to what is to be known.
+    suspects: Vec<Suspect>,
+    /// All that `lea` may take the address of, ascending.
+    taken: Vec<u64>,
 }
 
-/// All that `lea` may take the address of in a part of a section, ascending.
-fn addresses_taken((section, range): &Piece<'_, '_>) -> Vec<u64> {
+/// Calls a function with the offset of each byte that opens a near branch or a `lea`.
+fn each_opening(code: &[u8], mut opening: impl FnMut(usize)) {
+    let (lanes, rest) = code.as_chunks::<16>();
+    for (n, lane) in lanes.iter().enumerate() {
+        let mut opens = OPENINGS
+            .iter()
+            .fold(0, |mask, &byte| mask | equal_bytes(lane, byte));
+        while opens != 0 {
+            opening(n * 16 + opens.trailing_zeros() as usize);
+            opens &= opens - 1;
+        }
+    }
+    for (n, byte) in rest.iter().enumerate() {
+        if OPENINGS.contains(byte) {
+            opening(lanes.len() * 16 + n);
+        }
+    }
+}
+
+/// A bit for each of sixteen bytes that equals another byte, the first in the lowest place.
+fn equal_bytes(lane: &[u8; 16], byte: u8) -> u32 {
+    let word = u128::from_le_bytes(*lane);
+    // SAFETY: the three need SSE2, which every x86-64 processor has, and touch no memory.
+    unsafe {
+        let lane = _mm_set_epi64x((word >> 64) as i64, word as i64);
+        _mm_movemask_epi8(_mm_cmpeq_epi8(lane, _mm_set1_epi8(byte as i8))) as u32
+    }
+}
+
+/// Searches a part of a section; for branches only where it is not decoded.
+fn search((section, range): &Piece<'_, '_>, found: &BranchTargets, is_decoded: bool) -> Suspicion {
+    let known = found.known.as_deref().unwrap_or_default();
+    let (Some(low), Some(high)) = (known.first(), known.last()) else {
+        return Suspicion::default();
+    };
+    let span = low.start..high.end;
+    let mut suspicion = Suspicion::default();
     let part = section.bytes.get(range.clone()).unwrap_or_default();
-    let mut taken: Vec<u64> = memchr::memchr_iter(0x8d, part)
-        .map(|at| range.start + at + 1)
-        .filter(|&at| section.bytes.get(at).is_some_and(|b| b & 0xc7 == 0x05))
-        .filter_map(|at| displaced(section, at + 1))
-        .map(|(_, target)| target)
-        .collect();
-    taken.sort_unstable();
-    taken.dedup();
-    taken
+    each_opening(part, |at| {
+        let at = range.start + at;
+        let byte = |n: usize| section.bytes.get(at + n).copied().unwrap_or(0);
+        let (how, len) = match (byte(0), byte(1)) {
+            // Nothing but code that runs into it may be mistaken for a call's target.
+            (CALL, _) => (Entry::Start, 1),
+            (JMP, _) => (Entry::Jump, 1),
+            (JCC, 0x80..=0x8f) | (XBEGIN, 0xf8) => (Entry::Jump, 2),
+            (LEA, modrm) if modrm & 0xc7 == 0x05 => (Entry::Pointer, 2),
+            _ => return,
+        };
+        let Some((next, target)) = displaced(section, at + len) else {
+            return;
+        };
+        if how == Entry::Pointer {
+            suspicion.taken.push(target);
+        }
+        if !is_decoded && span.contains(&target) && found.covers(target) {
+            suspicion.suspects.push(Suspect { next, target, how });
+        }
+    });
+    suspicion.taken.sort_unstable();
+    suspicion.taken.dedup();
+    suspicion
 }
 
 /// Where an entry of a table of offsets leads.
@@ -289,14 +312,27 @@ fn displaced(section: &CodeSection<'_>, at: usize) -> Option<(u64, u64)> {
 }
 
 impl Search<'_> {
-    /// Notes the branches that parts of the code may have.
-    fn branches(&mut self, pieces: &[Piece<'_, '_>]) {
-        let found = &mut self.sweep.found;
-        let suspects: Vec<Vec<Suspect>> = pieces
+    /// Looks through parts of the code, each with whether it is decoded.
+    fn look_through(&mut self, pieces: &[(Piece<'_, '_>, bool)]) {
+        let found = &self.sweep.found;
+        let suspicions: Vec<Suspicion> = pieces
             .par_iter()
-            .map(|piece| suspects(found, piece))
+            .map(|(piece, is_decoded)| search(piece, found, *is_decoded))
             .collect();
-        for Suspect { next, target, how } in suspects.into_iter().flatten() {
+        let mut taken = Vec::new();
+        for suspicion in suspicions {
+            self.branches(suspicion.suspects);
+            taken.extend(suspicion.taken);
+        }
+        taken.sort_unstable();
+        taken.dedup();
+        self.tables(&taken);
+    }
+
+    /// Notes what may be branches.
+    fn branches(&mut self, suspects: Vec<Suspect>) {
+        let found = &mut self.sweep.found;
+        for Suspect { next, target, how } in suspects {
             found.enter(target, how);
             match how {
                 Entry::Start => self.calls.push((next - 5, target)),
@@ -307,16 +343,14 @@ impl Search<'_> {
     }
 
     /// Looks at whatever the code may take the address of as at a table of offsets.
-    fn tables(&mut self, pieces: &[Piece<'_, '_>]) {
+    fn tables(&mut self, taken: &[u64]) {
         let (found, read) = (&self.sweep.found, self.sweep.module.read_data);
         let leads_to_code = |&base: &u64| {
             let first = table_entry(read, base, 0);
             first.is_some_and(|target| found.section_index(target).is_some())
         };
-        let taken = pieces.par_iter().flat_map_iter(addresses_taken);
-        let mut bases: Vec<u64> = taken.filter(leads_to_code).collect();
-        bases.sort_unstable();
-        bases.dedup();
+        let bases = taken.par_iter().copied().filter(leads_to_code);
+        let bases: Vec<u64> = bases.collect();
         for base in bases {
             self.table(base);
         }
