@@ -224,6 +224,48 @@ fn a_confined_program_is_refused_and_lives_on() {
 }
 
 #[test]
+fn a_limit_on_the_size_of_files_is_raised_for_the_arena_or_named() {
+    let spile = spile_path();
+    let run_limited = |limit: &str, then: &str| {
+        let script = format!("ulimit {limit} 1000; exec \"$0\" stap {then}");
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]).arg(&spile);
+        run(command)
+    };
+    // What is started has the limit that was set, in kB.
+    let outcome = run_limited(
+        "-S -f",
+        "-e 'probe end { println(1) }' -c 'bash -c \"ulimit -f\"'",
+    );
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.status),
+        ("1000\n1\n", Some(0)),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = run_limited("-f", "-e 'probe begin { println(1) exit() }'");
+    assert_eq!((outcome.stdout.as_str(), outcome.status), ("", Some(1)));
+    assert!(
+        outcome.stderr.contains("(ulimit -f), 1024000 bytes"),
+        "{}",
+        outcome.stderr
+    );
+    let scratch = Scratch::new("file-limit");
+    let file = scratch.path("output");
+    let then = format!(
+        "-o {} -e 'probe timer.ms(1) {{ for (i = 0; i < 900; i++) println(\"a line of output\") }}'",
+        file.display()
+    );
+    let outcome = run_limited("-S -f", &then);
+    assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("File too large"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
 fn a_program_short_of_address_space_is_refused_with_the_way_out() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v 100000; echo ready; exec sleep 100"]);

@@ -4,6 +4,8 @@ use memmap2::MmapRaw;
 use runtime::layout::{Header, Slot};
 use runtime::timing::Timing;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,11 +20,34 @@ pub struct Arena {
     maker_began: Option<u64>,
 }
 
+/// Makes a memory object as long as is wanted. It is sparse, but counts as a file against `ulimit -f`, which is raised for that
+/// moment as far as it may be.
+fn lengthen(file: &File, size: u64) -> io::Result<()> {
+    let before = getrlimit(Resource::Fsize);
+    match ftruncate(file, size) {
+        Err(Errno::FBIG) => {}
+        done => return Ok(done?),
+    }
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    setrlimit(Resource::Fsize, raised)?;
+    let done = ftruncate(file, size);
+    setrlimit(Resource::Fsize, before)?;
+    done.map_err(|error| {
+        let limit = before.maximum.unwrap_or(0);
+        io::Error::other(format!(
+            "{size} bytes: {error}; the limit on file sizes (ulimit -f), {limit} bytes, counts for it"
+        ))
+    })
+}
+
 impl Arena {
     /// A zeroed arena of `size` bytes.
     pub fn new(size: u64) -> io::Result<Arena> {
         let file = File::from(memfd_create("spile", MemfdFlags::CLOEXEC)?);
-        ftruncate(&file, size)?;
+        lengthen(&file, size)?;
         let map = MmapRaw::map_raw(&file)?;
         // From here on bounds come from this size and not from the header, which a target can write to.
         runtime::arena::register(map.as_mut_ptr(), size);

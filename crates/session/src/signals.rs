@@ -1,4 +1,5 @@
-//! The signals that end a session: SIGINT, SIGTERM, SIGHUP, SIGQUIT, made readable.
+//! The signals that end a session: SIGINT, SIGTERM, SIGHUP, SIGQUIT, made readable. SIGXFSZ does not end it: that a file would
+//! grow over the limit is an error of the write.
 
 use rustix::io::read;
 use signal_hook::SigId;
@@ -6,6 +7,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A descriptor that becomes readable when one of the signals has come.
 #[derive(Debug)]
@@ -19,7 +22,9 @@ impl Signals {
     pub fn new() -> io::Result<Signals> {
         let (receiver, sender) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;
-        let mut ids = Vec::new();
+        // Caught and not ignored: what is ignored stays so in the commands that are started.
+        let unheeded = Arc::new(AtomicBool::new(false));
+        let mut ids = vec![signal_hook::flag::register(libc::SIGXFSZ, unheeded)?];
         for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
             ids.push(signal_hook::low_level::pipe::register(
                 signal,
