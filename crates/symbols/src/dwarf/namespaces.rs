@@ -1,7 +1,7 @@
 //! Variables of namespaces, which the functions in them see.
 
-use std::cell::OnceCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use gimli::UnitOffset;
 
@@ -12,7 +12,7 @@ use super::units::{Place, REFERENCE_LIMIT, Unit, Units};
 struct Namespace {
     /// Offsets of its entry and of what comes behind the last one in it.
     entries: Range<usize>,
-    inside: OnceCell<Inside>,
+    inside: OnceLock<Inside>,
 }
 
 /// What is directly in a namespace, or in a unit.
@@ -52,7 +52,7 @@ pub(crate) fn look_inside(unit: &Unit<'_>, parent: UnitOffset) -> gimli::Result<
             gimli::DW_TAG_namespace | gimli::DW_TAG_module if abbreviation.has_children() => {
                 found.namespaces.push(Namespace {
                     entries: offset.0..usize::MAX,
-                    inside: OnceCell::new(),
+                    inside: OnceLock::new(),
                 });
             }
             // A declaration has no place.

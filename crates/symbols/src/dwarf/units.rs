@@ -27,6 +27,9 @@ const CACHED_UNITS: usize = 256;
 /// How many tables of abbreviations stay parsed.
 const CACHED_ABBREVIATIONS: usize = 512;
 
+/// Of how many units it is kept what is directly in them.
+const KEPT_NAMESPACES: usize = 64;
+
 /// In which section of which file a unit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Home {
@@ -120,6 +123,8 @@ pub(crate) struct UnitTable {
     pub functions: Mutex<HashMap<(Home, usize), FunctionRanges>>,
     /// The same units' code: end and unit by start.
     pub ranges: Mutex<BTreeMap<u64, (u64, usize)>>,
+    /// What is directly in a unit and its namespaces, of the units asked for of late.
+    pub namespaces: Mutex<UnitNamespaces>,
 }
 
 /// The code of a unit's functions, ascending.
@@ -142,14 +147,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 type UnitRows = Option<((Home, usize), Rc<Vec<Row>>)>;
 
 /// The namespaces of units.
-type UnitNamespaces = HashMap<(Home, usize), Rc<Inside>>;
+type UnitNamespaces = HashMap<(Home, usize), Arc<Inside>>;
 
 pub(crate) struct Units<'a> {
     pub file: DwarfFile<'a>,
     table: &'a UnitTable,
     parsed: RefCell<HashMap<(Home, usize), Rc<Unit<'a>>>>,
     rows: RefCell<UnitRows>,
-    namespaces: RefCell<UnitNamespaces>,
 }
 
 impl<'a> Units<'a> {
@@ -159,7 +163,6 @@ impl<'a> Units<'a> {
             table,
             parsed: RefCell::default(),
             rows: RefCell::default(),
-            namespaces: RefCell::default(),
         }
     }
 
@@ -301,13 +304,17 @@ impl<'a> Units<'a> {
     }
 
     /// The outermost namespaces of a unit.
-    pub fn namespaces_of(&self, unit: &Unit<'a>) -> gimli::Result<Rc<Inside>> {
+    pub fn namespaces_of(&self, unit: &Unit<'a>) -> gimli::Result<Arc<Inside>> {
         let key = (unit.home, unit.start);
-        if let Some(found) = self.namespaces.borrow().get(&key) {
-            return Ok(Rc::clone(found));
+        if let Some(found) = lock(&self.table.namespaces).get(&key) {
+            return Ok(Arc::clone(found));
         }
-        let found = Rc::new(namespaces::look_inside(unit, unit.header.root_offset())?);
-        self.namespaces.borrow_mut().insert(key, Rc::clone(&found));
+        let found = Arc::new(namespaces::look_inside(unit, unit.header.root_offset())?);
+        let mut kept = lock(&self.table.namespaces);
+        if kept.len() >= KEPT_NAMESPACES {
+            kept.clear();
+        }
+        kept.insert(key, Arc::clone(&found));
         Ok(found)
     }
 
