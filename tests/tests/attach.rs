@@ -1,6 +1,6 @@
 //! Attaching to running programs: redis under load, detaching without a trace, tracers and targets that die.
 
-use spile_tests::{Scratch, is_root, line, need, run, spawn, spile_path, until};
+use spile_tests::{Scratch, is_root, line, need, run, spawn, spile_path, stap, until};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -281,6 +281,74 @@ fn a_debugger_can_attach_while_probes_fire() {
         outcome.stdout,
         outcome.stderr
     );
+}
+
+/// Ends a session while gdb has its process; gdb lets go of it before the session ends, or after.
+fn end_under_gdb(scratch: &Scratch, pid: u32, lets_go: bool) {
+    let gate = scratch.path(if lets_go { "early" } else { "late" });
+    let made = Command::new("mkfifo").arg(&gate).status();
+    assert!(made.expect("mkfifo").success());
+    let script =
+        "global n probe process.function(\"step\") { n++ } probe timer.ms(5) { println(n) }";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$@\" 2>&1", "sh"])
+        .arg(spile_path());
+    command.args(["stap", "-x", &pid.to_string(), "-e", script]);
+    let (mut spile, mut output) = spawn(&mut command);
+    until("a count", || {
+        line(&mut output).parse::<u64>().is_ok_and(|n| n > 0)
+    });
+    let mut gdb = Command::new("gdb");
+    let wait = format!("shell echo held; cat {}", gate.display());
+    gdb.args([
+        "-p",
+        &pid.to_string(),
+        "-batch",
+        "-ex",
+        &wait,
+        "-ex",
+        "detach",
+    ]);
+    let (mut gdb, mut says) = spawn(&mut gdb);
+    until("gdb holds it", || line(&mut says) == "held");
+    signal(spile.0.id(), "-INT");
+    until("the session waits", || {
+        line(&mut output).contains("is already being traced")
+    });
+    let open = || std::fs::write(&gate, "");
+    if lets_go {
+        open().expect("the gate");
+    } else {
+        signal(spile.0.id(), "-INT");
+    }
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("the rest");
+    let status = spile.0.wait().expect("the session's end").code();
+    assert_eq!(status, Some(i32::from(!lets_go)), "{rest}");
+    assert_eq!(rest.contains("the probes stay in it"), !lets_go, "{rest}");
+    if !lets_go {
+        open().expect("the gate");
+    }
+    assert!(gdb.0.wait().expect("gdb's end").success());
+}
+
+#[test]
+fn a_session_that_ends_while_a_debugger_is_there_takes_its_probes_out_afterwards() {
+    need("/usr/bin/gdb");
+    let scratch = Scratch::new("gdb-late");
+    let program = scratch.compile("counter.c", COUNTER, &["-O2", "-g"]);
+    let (target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id();
+    end_under_gdb(&scratch, pid, true);
+    assert_eq!(foreign_code(pid), [""; 0]);
+    end_under_gdb(&scratch, pid, false);
+    assert_ne!(foreign_code(pid), [""; 0]);
+    let again = "probe process.function(\"step\") { exit() }";
+    let outcome = stap(&["-x", &pid.to_string(), "-e", again]);
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    assert_eq!(foreign_code(pid), [""; 0]);
 }
 
 #[test]

@@ -224,6 +224,30 @@ fn a_confined_program_is_refused_and_lives_on() {
 }
 
 #[test]
+fn threads_that_find_no_room_are_told_of_with_the_way_out() {
+    let scratch = Scratch::new("threads");
+    let program = scratch.compile("workers.c", WORKERS, &["-O2", "-g", "-pthread"]);
+    let (target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id().to_string();
+    // Long enough for the others to run.
+    let script = "global t probe process.function(\"step\") { if (++t[tid()] == 100000) exit() }";
+    let mut command = vec!["-x", &pid, "-e", script];
+    let outcome = stap(&command);
+    assert!(
+        !outcome.stderr.contains("SPILE_THREADS"),
+        "{}",
+        outcome.stderr
+    );
+    command.extend(["-D", "SPILE_THREADS=2"]);
+    let outcome = stap(&command);
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    let told =
+        "hits were skipped in more than 1 threads at a time; -D SPILE_THREADS=NUMBER makes room";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+}
+
+#[test]
 fn a_limit_on_the_size_of_files_is_raised_for_the_arena_or_named() {
     let spile = spile_path();
     let run_limited = |limit: &str, then: &str| {

@@ -5,6 +5,10 @@ use crate::run::{Ending, Run, end_of};
 use crate::{SessionError, arena, message};
 use inject::ExitStatus;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long between two attempts to restore a process that somebody else traces.
+const LATE: Duration = Duration::from_millis(100);
 
 impl Run<'_> {
     /// Takes the probes out, runs what is to run at the end, and reports.
@@ -51,10 +55,11 @@ impl Run<'_> {
         self.output.flush();
         self.commands.wait(&self.signals);
         self.report_losses();
+        self.withdraw_late();
         if let Some(error) = self.output.failure() {
             return Err(SessionError::Output(error));
         }
-        let mut status = 0;
+        let mut status = u8::from(self.is_left_behind);
         if let Some(exit) = self.exit_status.filter(|_| ending == Ending::TargetGone) {
             match exit {
                 // Ctrl-C reaches the target as well, and may do so before it reaches us.
@@ -91,6 +96,28 @@ impl Run<'_> {
         self.withdraw_all();
     }
 
+    /// Takes the probes out of processes that somebody else traced at the end once that is over, unless a signal comes first.
+    /// Until then they do nothing.
+    fn withdraw_late(&mut self) {
+        for (pid, reason) in std::mem::take(&mut self.held_elsewhere) {
+            self.output.warn(&format!(
+                "{reason}; the probes in it are taken out when that has ended (Ctrl-C leaves them there)"
+            ));
+            self.held_elsewhere.push((pid, reason));
+        }
+        while !self.held_elsewhere.is_empty() && !self.signals.wait(LATE) {
+            for (pid, _) in std::mem::take(&mut self.held_elsewhere) {
+                self.withdraw_one(pid);
+            }
+        }
+        for (_, reason) in std::mem::take(&mut self.held_elsewhere) {
+            self.is_left_behind = true;
+            self.output.error(&format!(
+                "{reason}; the probes stay in it without effect until another session probes it"
+            ));
+        }
+    }
+
     pub(crate) fn report_losses(&mut self) {
         self.report_lost_samples();
         let layout = self.plan.compiled.layout();
@@ -104,9 +131,14 @@ impl Run<'_> {
             );
         }
         let header = self.arena.header();
+        let homeless = header.skipped_no_slot.load(Ordering::Relaxed);
+        if homeless > 0 {
+            let room = layout.slot_count.saturating_sub(1);
+            self.output.warn(&format!("{homeless} hits were skipped in more than {room} threads at a time; -D SPILE_THREADS=NUMBER makes room."));
+        }
         let skipped = arena::sum(&self.arena, layout, |slot| &slot.skipped)
             .saturating_add(arena::sum(&self.arena, layout, |slot| &slot.skipped_locked))
-            .saturating_add(header.skipped_no_slot.load(Ordering::Relaxed));
+            .saturating_add(homeless);
         let missed = header.missed_returns.load(Ordering::Relaxed);
         if missed > 0 {
             self.output.warn(&format!("{missed} returns were missed: more calls were in progress than there is room to remember."));

@@ -299,7 +299,7 @@ impl Run<'_> {
         }
     }
 
-    fn withdraw_one(&mut self, pid: i32) {
+    pub(crate) fn withdraw_one(&mut self, pid: i32) {
         let Some(tracee) = self.tracees.get_mut(&pid) else {
             return;
         };
@@ -316,9 +316,14 @@ impl Run<'_> {
         };
         match tracee.withdraw(&mut is_busy) {
             Ok(_) | Err(TraceeError::Inject(InjectError::Exited { .. })) => {}
-            Err(error) => self
-                .output
-                .warn(&format!("process {pid} could not be restored: {error}")),
+            Err(error @ TraceeError::Inject(InjectError::AlreadyTraced { .. })) => {
+                self.held_elsewhere.push((pid, error));
+            }
+            Err(error) => {
+                self.is_left_behind = true;
+                self.output
+                    .warn(&format!("process {pid} could not be restored: {error}"));
+            }
         }
     }
 }

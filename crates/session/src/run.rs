@@ -147,6 +147,10 @@ pub struct Run<'a> {
     pub(crate) file_value: Option<FileValue>,
     pub(crate) reclaim: Reclaim,
     pub(crate) watched: Watched,
+    /// Processes that still have their probes since somebody else traces them, and why.
+    pub(crate) held_elsewhere: Vec<(i32, TraceeError)>,
+    /// A process could not be restored.
+    pub(crate) is_left_behind: bool,
 }
 
 impl<'a> Run<'a> {
@@ -201,6 +205,8 @@ impl<'a> Run<'a> {
             file_value: None,
             reclaim: Reclaim::default(),
             watched: Watched::default(),
+            held_elsewhere: Vec::new(),
+            is_left_behind: false,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The signals that end a session: SIGINT, SIGTERM, SIGHUP, SIGQUIT, made readable. SIGXFSZ does not end it: that a file would
 //! grow over the limit is an error of the write.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::read;
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -9,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// A descriptor that becomes readable when one of the signals has come.
 #[derive(Debug)]
@@ -35,6 +37,17 @@ impl Signals {
             receiver: receiver.into(),
             ids,
         })
+    }
+
+    /// Waits for a while, or until a signal comes; whether one has.
+    pub fn wait(&self, time: Duration) -> bool {
+        let timeout = Timespec {
+            tv_sec: time.as_secs() as i64,
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        // A signal interrupts it, and is there to be taken then.
+        let _ = poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&timeout));
+        self.take()
     }
 
     /// Whether a signal has come since the last time.
