@@ -104,7 +104,16 @@ impl<'a> Bearing<'a> {
     /// # Errors
     /// Why they do not.
     pub fn of_jumps(&mut self, process: &Process, flow: &ControlFlow) -> Result<(), String> {
-        if !flow.entered_by_call {
+        // What it leaves the stack to as it found it may be known to be called.
+        let mut is_called = flow.entered_by_call;
+        if !is_called && flow.is_balanced {
+            let mut targets = flow.jumps_to.iter();
+            is_called = targets.any(|&target| {
+                self.bearer(process, target)
+                    .is_some_and(|bearer| bearer.entered_by_call)
+            });
+        }
+        if !is_called {
             return Err("its return address is not on top of the stack at its entry".to_owned());
         }
         self.follow(process, flow.jumps_to.clone())

@@ -132,8 +132,11 @@ pub struct ControlFlow {
     pub return_address_use: Option<u64>,
     /// Where direct jumps lead that leave it, as far as they were found, ascending.
     pub jumps_to: Vec<u64>,
-    /// At the entry the return address is on top of the stack, as the unwind table has it.
+    /// At the entry the return address is on top of the stack: the unwind table has it so, or, where there is none, the
+    /// function returns with the stack as it was.
     pub entered_by_call: bool,
+    /// All exits are known, and at each the stack is, as counted from the entry, as it was there.
+    pub is_balanced: bool,
 }
 
 impl ControlFlow {
@@ -185,6 +188,7 @@ pub fn control_flow(function: &FunctionCode<'_>) -> ControlFlow {
         call_sites: Vec::new(),
         jumps_to: BTreeSet::new(),
         not_provable: None,
+        is_counted: true,
         return_address_use: None,
         factory: InstructionInfoFactory::new(),
         has_labels: Vec::new(),
@@ -216,6 +220,8 @@ struct Walk<'a, 'f> {
     call_sites: Vec<u64>,
     jumps_to: BTreeSet<u64>,
     not_provable: Option<NotProvable>,
+    /// At every exit so far the height of the stack was known.
+    is_counted: bool,
     return_address_use: Option<u64>,
     factory: InstructionInfoFactory,
     /// What [`Walk::has_labels`] and [`Walk::has_table`] found in each of the first ranges: a function may have hundreds of
@@ -347,6 +353,7 @@ impl Walk<'_, '_> {
                 None
             }
             FlowControl::Return => {
+                self.is_counted &= height == Some(0);
                 match height {
                     Some(0) | None if is_near_return(instruction) => {
                         self.exits.push((address, ExitKind::Return));
@@ -576,6 +583,8 @@ impl Walk<'_, '_> {
         exits.sort_by_key(|exit| exit.address);
         self.call_sites.sort_unstable();
         let row = (self.function.stack_at)(self.function.entry);
+        let is_balanced = self.not_provable.is_none() && self.is_counted;
+        let returns = exits.iter().any(|exit| exit.kind == ExitKind::Return);
         ControlFlow {
             exits: match self.not_provable {
                 Some(reason) => Err(reason),
@@ -586,8 +595,11 @@ impl Walk<'_, '_> {
             blocks,
             return_address_use: self.return_address_use,
             jumps_to: self.jumps_to.into_iter().collect(),
-            entered_by_call: row
-                .is_some_and(|row| row.frame_address == Some((4, 8)) && row.returns_ordinarily),
+            entered_by_call: match row {
+                Some(row) => row.frame_address == Some((4, 8)) && row.returns_ordinarily,
+                None => is_balanced && returns,
+            },
+            is_balanced,
         }
     }
 

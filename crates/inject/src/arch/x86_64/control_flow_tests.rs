@@ -161,6 +161,42 @@ fn unwind_tables_tell_a_jump_inside_a_frame_from_a_tail_call() {
 }
 
 #[test]
+fn without_unwind_table_a_return_that_finds_the_stack_as_it_was_tells_that_the_function_is_called()
+{
+    let is_called = |write: fn(&mut CodeAssembler)| {
+        let code = assemble(write);
+        let flow = flow(&code, &[code.len() as u64], &no_table);
+        (flow.is_balanced, flow.entered_by_call)
+    };
+    let balanced = is_called(|a| {
+        a.push(rbx).unwrap();
+        a.sub(rsp, 32).unwrap();
+        a.add(rsp, 32).unwrap();
+        a.pop(rbx).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(balanced, (true, true));
+    let jumps_on = is_called(|a| a.jmp(rax).unwrap());
+    assert_eq!(jumps_on, (true, false));
+    // As a switch of coroutines does.
+    let switches = is_called(|a| {
+        a.mov(rsp, rsi).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(switches, (false, false));
+    let one_way_switches = is_called(|a| {
+        let mut other = a.create_label();
+        a.test(rdi, rdi).unwrap();
+        a.je(other).unwrap();
+        a.ret().unwrap();
+        a.set_label(&mut other).unwrap();
+        a.mov(rsp, rsi).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(one_way_switches, (false, false));
+}
+
+#[test]
 fn functions_that_look_at_their_return_address_are_known() {
     let reads = assemble(|a| {
         a.push(rbx).unwrap();
