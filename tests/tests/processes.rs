@@ -223,6 +223,86 @@ fn a_confined_program_is_refused_and_lives_on() {
     );
 }
 
+/// Confines itself in the way that its argument says, while two threads go on calling `step`, and says how its calls came out.
+const CONFINED: &str = r#"
+#define _GNU_SOURCE
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static volatile int end;
+__attribute__((noinline, noclone)) long step(long a) { __asm__ volatile("" ::: "memory"); return a + 1; }
+static void *work(void *unused) { long n = 0; while (!end) n = step(n); return unused; }
+/* Goes on by restart_syscall once it was stopped, which the filter forbids. */
+static void *sleeper(void *unused) { while (!end) usleep(50000); return unused; }
+static void *confine(void *filter) {
+  syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, filter);
+  return 0;
+}
+int main(int argc, char **argv) {
+  pthread_t threads[4], other;
+  long n = 0;
+  for (int i = 0; i < 10; i++) n = step(n);
+  for (int i = 0; i < 4; i++) pthread_create(threads + i, 0, i < 2 ? work : sleeper, 0);
+  struct sock_filter code[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_write, 4, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_exit_group, 3, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_exit, 2, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_clock_nanosleep, 1, 0),
+    BPF_STMT(BPF_RET, SECCOMP_RET_KILL_PROCESS), BPF_STMT(BPF_RET, SECCOMP_RET_ALLOW)};
+  /* What the end of a thread takes is allowed as well. */
+  struct sock_filter more[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_gettid, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_restart_syscall, 0, 1),
+    BPF_STMT(BPF_RET, SECCOMP_RET_KILL_PROCESS), BPF_STMT(BPF_RET, SECCOMP_RET_ALLOW)};
+  struct sock_filter all[] = {BPF_STMT(BPF_RET, SECCOMP_RET_ALLOW)};
+  struct sock_fprog filter = {7, code}, other_filter = {5, more}, allowing = {1, all};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (!strcmp(argv[1], "strict")) prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0);
+  if (!strcmp(argv[1], "prctl")) prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+  if (!strcmp(argv[1], "all")) prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &allowing, 0, 0);
+  if (!strcmp(argv[1], "sync")) confine(&filter);
+  if (!strcmp(argv[1], "other")) { pthread_create(&other, 0, confine, &other_filter); pthread_join(other, 0); }
+  for (int i = 0; i < 1000; i++) n = step(n);
+  char text[50];
+  write(1, text, sprintf(text, "%ld\n", n));
+  end = 1;
+  syscall(SYS_exit_group, 0);
+}
+"#;
+
+#[test]
+fn a_program_that_confines_itself_is_not_killed_by_handlers() {
+    let scratch = Scratch::new("confined");
+    let program = scratch.compile("confined.c", CONFINED, &["-O2", "-g", "-pthread"]);
+    let script = "global n probe process.function(\"step\") { if (tid() == target()) n++ } probe end { println(n) }";
+    for (way, counted) in [
+        ("prctl", 10),
+        ("sync", 10),
+        ("other", 10),
+        ("strict", 10),
+        ("all", 1010),
+    ] {
+        let command = format!("{} {way}", program.display());
+        let outcome = stap(&["-c", &command, "-e", script]);
+        assert_eq!(
+            (outcome.stdout, outcome.status),
+            (format!("1010\n{counted}\n"), Some(0)),
+            "{way}: {}",
+            outcome.stderr
+        );
+        let told = outcome.stderr.contains("it is not probed any more");
+        assert_eq!(told, counted == 10, "{way}: {}", outcome.stderr);
+    }
+}
+
 #[test]
 fn threads_that_find_no_room_are_told_of_with_the_way_out() {
     let scratch = Scratch::new("threads");

@@ -150,8 +150,10 @@ impl Process {
                 && ptrace::registers(tid).is_ok_and(|registers| is_in_first_call(&registers))
         };
         let idle = threads.iter().copied().find(is_idle);
+        // One that waits for an answer is not to go on before all is done.
+        let kept = self.waiting.or(idle).or(leader);
         for tid in threads {
-            if Some(tid) == idle.or(leader) {
+            if Some(tid) == kept {
                 continue;
             }
             let gone = if Some(tid) == leader {

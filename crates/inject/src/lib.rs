@@ -97,6 +97,6 @@ pub use process::{ExitStatus, Pid, Process};
 pub use record::HandlerStacks;
 pub use removal::Removal;
 pub use replace::Replacement;
-pub use seccomp::SeccompVerdict;
+pub use seccomp::{Filter, SeccompVerdict};
 pub use snippet::{Snippet, SnippetCode};
 pub use stack_table::{TableParts, extent};

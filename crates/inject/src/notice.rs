@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::process::Pid;
+use crate::seccomp::Filter;
 
 /// What to be told of, with [`Process::watch`](crate::Process::watch).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,6 +20,8 @@ pub struct Watch {
     pub threads: bool,
     /// Processes that end by exit.
     pub exits: bool,
+    /// Filters of system calls (seccomp(2)) that are about to be installed.
+    pub filters: bool,
 }
 
 /// Something that happened in a watched process.
@@ -69,6 +72,11 @@ pub enum NoticeKind {
     ThreadStarted,
     /// This thread is about to end.
     ThreadEnding,
+    /// The thread is about to confine itself, or its process, to some system calls, and waits.
+    Confining {
+        /// How; `None` when the call will fail, or asks something else.
+        filter: Option<Filter>,
+    },
     /// The process is about to end by exit_group(2). (One that is killed says nothing.)
     Exiting {
         /// As given to exit(2); the parent sees its low eight bits.

@@ -38,6 +38,7 @@ use crate::error::InjectError;
 use crate::notice::{Notice, NoticeKind};
 use crate::proc_file::{inner_pid, last_number, namespace, read_maps};
 use crate::process::Pid;
+use crate::seccomp::Filter;
 
 /// Layout of the board, in bytes from its start.
 pub(crate) mod layout {
@@ -101,6 +102,8 @@ pub(crate) mod kind {
     pub const THREAD_ENDING: u32 = 5;
     /// Before exit_group.
     pub const EXITING: u32 = 6;
+    /// Before seccomp, or the prctl that does the same.
+    pub const CONFINING: u32 = 7;
 }
 
 /// How many processes are remembered.
@@ -489,6 +492,9 @@ impl NoticeBoard {
             },
             kind::THREAD_STARTED => NoticeKind::ThreadStarted,
             kind::THREAD_ENDING => NoticeKind::ThreadEnding,
+            kind::CONFINING => NoticeKind::Confining {
+                filter: Filter::about_to_be_installed(pid, number, arguments),
+            },
             kind::EXITING => NoticeKind::Exiting {
                 status: arguments[0] as i32,
             },

@@ -114,6 +114,8 @@ pub struct Process {
     pub(crate) owes_stop: bool,
     /// What it tells us of itself, if anything.
     pub(crate) watching: Option<Watching>,
+    /// The thread whose notice is dealt with by a removal.
+    pub(crate) waiting: Option<Pid>,
     /// How often the program was seen to be replaced by exec.
     pub(crate) execs: u32,
     /// Files that debuggers are told of.
@@ -165,6 +167,7 @@ impl Process {
             kill_on_drop: false,
             owes_stop: false,
             watching: None,
+            waiting: None,
             execs: 0,
             shown_to_debuggers: Vec::new(),
         })

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use symbols::Mapping;
 
-use crate::arch::hook::{continuations, scratch};
+use crate::arch::hook::{Posting, postings, scratch};
 use crate::arch::{SYSCALL, Trampoline, Write};
 use crate::code_page::CodePages;
 use crate::error::InjectError;
 use crate::image::Image;
 use crate::journal::Line;
+use crate::notice::Notice;
 use crate::patcher::{Draft, Inserted, InsertedId, Site};
+use crate::proc_file::inner_pid;
 use crate::process::{Pid, Process};
 use crate::record::Mapped;
 use crate::record::SiteRecord;
@@ -169,8 +171,16 @@ impl Process {
             if self.leave_debuggers(&tables)? {
                 continue;
             }
+            if !self.send_on(&trampolines, &images)? {
+                return Ok(removal);
+            }
+            let interrupted: Vec<Pid> = match self.waiting {
+                Some(_) => restart::resumed_calls(&self.thread_ids()),
+                None => Vec::new(),
+            };
             // Nothing leads to our code any more.
             self.let_others_run()?;
+            restart::await_resumption(&interrupted);
             if self.escape.is_none() && self.mappings.is_empty() && self.pools.is_empty() {
                 removal.unmapped = true;
                 return Ok(removal);
@@ -191,6 +201,66 @@ impl Process {
             return Ok(removal);
         }
         Ok(removal)
+    }
+
+    /// The same on behalf of a notice whose thread waits: it is sent on to what it was about to do when all is removed, without
+    /// an answer. If [`Removal::unmapped`] says otherwise it still waits.
+    ///
+    /// # Errors
+    /// As [`Process::remove`].
+    pub fn remove_all_and_unmap_before(
+        &mut self,
+        notice: &Notice,
+        is_busy: &mut dyn FnMut(Pid) -> bool,
+    ) -> Result<Removal, InjectError> {
+        self.waiting = Some(notice.tid);
+        let done = self.remove_all_and_unmap(is_busy);
+        self.waiting = None;
+        done
+    }
+
+    /// Sends the thread that waits for an answer on its way, past trampolines that no jump leads to any more. `false` if that
+    /// can't be done.
+    fn send_on(&mut self, known: &[Trampoline], images: &[Image]) -> Result<bool, InjectError> {
+        let Some(tid) = self.waiting else {
+            return Ok(true);
+        };
+        let Some(posting) = self.posting_of(tid) else {
+            return Ok(false);
+        };
+        let at = posting.continues;
+        let trampoline = match known.iter().find(|one| one.range().contains(&at)) {
+            Some(trampoline) => Some(trampoline.clone()),
+            None => {
+                let records = self.written_sites();
+                let holds = |site: &&SiteRecord| {
+                    at >= site.trampoline && at - site.trampoline < site.trampoline_len
+                };
+                let record = records.iter().find(holds);
+                record.and_then(|record| self.trampoline_of(record, images))
+            }
+        };
+        let Some(next) = trampoline.and_then(|left| self.instead_of(&left, at, false)) else {
+            return Ok(false);
+        };
+        let registers = ptrace::registers(tid);
+        let mut registers = self.or_death(registers)?;
+        posting.put_back(&mut registers);
+        registers.rip = next;
+        let moved = ptrace::set_registers(tid, &registers);
+        self.or_death(moved)?;
+        Ok(true)
+    }
+
+    /// What a thread has posted from memory of this session.
+    fn posting_of(&self, tid: Pid) -> Option<Posting> {
+        let inner = inner_pid(tid)?;
+        let own = self.mappings.values().map(|&(mapped, _)| mapped);
+        let mut pages = own.filter(|mapped| mapped.len == scratch::PAGE);
+        pages.find_map(|mapped| {
+            let page = self.read_vec(mapped.start, scratch::PAGE as usize).ok()?;
+            postings(&page).find(|posting| posting.inner_tid == inner)
+        })
     }
 
     /// Unmaps memory, given by start and length and where it is recorded. It is taken off the records before, as its
@@ -370,7 +440,7 @@ impl Process {
         }
         let (maps, called) = self.what_is_called()?;
         for tid in self.thread_ids() {
-            if self.is_thread_in(tid, &maps, &called, code, stacks)? {
+            if Some(tid) != self.waiting && self.is_thread_in(tid, &maps, &called, code, stacks)? {
                 return Ok(true);
             }
         }
@@ -385,10 +455,12 @@ impl Process {
         let others = others.flat_map(|pool| self.read_pool(pool).mappings);
         let pages = own.chain(others.map(|(mapped, _)| mapped));
         let mut pages = pages.filter(|mapped| mapped.len == scratch::PAGE);
+        let waiting = self.waiting.and_then(inner_pid);
         pages.any(|mapped| {
             let page = self.read_vec(mapped.start, scratch::PAGE as usize);
             let page = page.unwrap_or_default();
-            continuations(&page).any(|at| code.iter().any(|range| range.contains(&at)))
+            let mut others = postings(&page).filter(|one| Some(one.inner_tid) != waiting);
+            others.any(|one| code.iter().any(|range| range.contains(&one.continues)))
         })
     }
 

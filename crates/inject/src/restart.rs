@@ -4,7 +4,10 @@
 //! ptrace. Those listed in signal(7) ("Interruption of system calls and library functions by stop
 //! signals") return `EINTR` instead, which a program without signal handlers never expects.
 
+use std::time::{Duration, Instant};
+
 use crate::error::InjectError;
+use crate::proc_file::read_proc;
 use crate::process::Pid;
 use crate::ptrace;
 
@@ -55,6 +58,32 @@ pub(crate) fn keep_restartable(tid: Pid) -> Result<(), InjectError> {
         ptrace::set_registers(tid, &registers)?;
     }
     Ok(())
+}
+
+/// For how long threads are waited for that go on with their system calls.
+const RESUMPTION: Duration = Duration::from_secs(1);
+
+/// The stopped threads that will go on with their system calls by making another one, restart_syscall(2).
+pub(crate) fn resumed_calls(threads: &[Pid]) -> Vec<Pid> {
+    let is_one = |&tid: &Pid| {
+        ptrace::registers(tid).is_ok_and(|registers| registers.rax as i64 == ERESTART_RESTARTBLOCK)
+    };
+    threads.iter().copied().filter(is_one).collect()
+}
+
+/// Waits until threads that were let go have made that call: from then on a filter that forbids it does them no harm.
+pub(crate) fn await_resumption(threads: &[Pid]) {
+    let deadline = Instant::now() + RESUMPTION;
+    for tid in threads {
+        // Its first word is the call that it is in.
+        let is_in_call = || {
+            let call = read_proc(&format!("/proc/{tid}/syscall"));
+            call.map_or(true, |call| !call.starts_with("running"))
+        };
+        while !is_in_call() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
 }
 
 /// Whether a stopped thread is in a system call that can be made again from its start: it has not been interrupted

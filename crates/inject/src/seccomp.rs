@@ -1,6 +1,10 @@
-//! What the seccomp(2) filters of a process answer to a system call, found by running them here.
+//! What the seccomp(2) filters of a process answer to a system call, those that it has and one that it is about to have, found
+//! by running them here.
 //!
 //! Code placed into a process may make system calls that its author never allowed, and a filter's answer can be death.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use crate::error::InjectError;
 use crate::process::{Pid, Process};
@@ -34,6 +38,71 @@ const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const ACTION: u32 = 0xffff_0000;
+
+/// To what a process confines itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter(Confinement);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Confinement {
+    Strict,
+    Program(Vec<Instruction>),
+}
+
+impl Filter {
+    /// What a process installs by a call of seccomp or prctl with some arguments; `None` when that will fail or asks something
+    /// else.
+    pub(crate) fn about_to_be_installed(
+        pid: Pid,
+        number: u32,
+        [first, second, third]: [u64; 3],
+    ) -> Option<Filter> {
+        let is_seccomp = i64::from(number) == libc::SYS_seccomp;
+        let is_strict = match is_seccomp {
+            true => {
+                first as u32 == libc::SECCOMP_SET_MODE_STRICT && second as u32 == 0 && third == 0
+            }
+            false => second as u32 == libc::SECCOMP_MODE_STRICT,
+        };
+        if is_strict {
+            return Some(Filter(Confinement::Strict));
+        }
+        let is_filter = match is_seccomp {
+            true => first as u32 == libc::SECCOMP_SET_MODE_FILTER,
+            false => second as u32 == libc::SECCOMP_MODE_FILTER,
+        };
+        if !is_filter {
+            return None;
+        }
+        // struct sock_fprog, linux/filter.h.
+        let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+        let mut head = [0; 16];
+        memory.read_exact_at(&mut head, third).ok()?;
+        let [low, high, _, _, _, _, _, _, at @ ..] = head;
+        let mut code = vec![0; usize::from(u16::from_le_bytes([low, high])) * 8];
+        memory
+            .read_exact_at(&mut code, u64::from_le_bytes(at))
+            .ok()?;
+        let instructions = code.chunks_exact(8).map(|one| match *one {
+            [c0, c1, if_true, if_false, k0, k1, k2, k3] => Instruction {
+                code: u16::from_le_bytes([c0, c1]),
+                if_true,
+                if_false,
+                k: u32::from_le_bytes([k0, k1, k2, k3]),
+            },
+            _ => Instruction::default(),
+        });
+        Some(Filter(Confinement::Program(instructions.collect())))
+    }
+
+    /// What becomes of a process so confined that makes a system call with unknown arguments (taken as 0).
+    pub fn verdict(&self, number: i64) -> SeccompVerdict {
+        match &self.0 {
+            Confinement::Strict => strict_verdict(number),
+            Confinement::Program(program) => verdict(program, number as u32),
+        }
+    }
+}
 
 impl Process {
     /// What the filters of the held process answer to system calls with unknown arguments (taken
@@ -69,14 +138,7 @@ impl Process {
                 .collect();
             for (worst, &number) in worst.iter_mut().zip(numbers) {
                 if mode == STRICT {
-                    // read, write, exit and sigreturn are what is left (seccomp(2)).
-                    let allowed = [libc::SYS_read, libc::SYS_write, libc::SYS_exit];
-                    let verdict = if allowed.contains(&number) {
-                        SeccompVerdict::Allowed
-                    } else {
-                        SeccompVerdict::Stopped
-                    };
-                    *worst = worse(*worst, verdict);
+                    *worst = worse(*worst, strict_verdict(number));
                 }
                 for program in &programs {
                     *worst = worse(*worst, verdict(program, number as u32));
@@ -96,6 +158,16 @@ fn worse(one: Option<SeccompVerdict>, other: SeccompVerdict) -> Option<SeccompVe
     match one {
         Some(one) if rank(one) >= rank(other) => Some(one),
         _ => Some(other),
+    }
+}
+
+/// read, write, exit and sigreturn are what is left (seccomp(2)).
+fn strict_verdict(number: i64) -> SeccompVerdict {
+    let allowed = [libc::SYS_read, libc::SYS_write, libc::SYS_exit];
+    if allowed.contains(&number) {
+        SeccompVerdict::Allowed
+    } else {
+        SeccompVerdict::Stopped
     }
 }
 

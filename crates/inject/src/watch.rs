@@ -180,6 +180,15 @@ fn before(watch: Watch) -> Vec<Event> {
         let exit = libc::SYS_exit as u32;
         events.push(Event::Before(exit, kind::THREAD_ENDING));
     }
+    if watch.filters {
+        let seccomp = libc::SYS_seccomp as u32;
+        events.push(Event::Before(seccomp, kind::CONFINING));
+        events.push(Event::BeforeWith {
+            number: libc::SYS_prctl as u32,
+            first: libc::PR_SET_SECCOMP,
+            what: kind::CONFINING,
+        });
+    }
     if watch.exits {
         let exit = libc::SYS_exit_group as u32;
         events.push(Event::Before(exit, kind::EXITING));
@@ -205,7 +214,9 @@ fn events(watch: Watch) -> Vec<Event> {
 
 fn number(event: &Event) -> i64 {
     match *event {
-        Event::Before(number, _) | Event::Child(number) => i64::from(number),
+        Event::Before(number, _) | Event::BeforeWith { number, .. } | Event::Child(number) => {
+            i64::from(number)
+        }
         Event::Libraries => -1,
     }
 }

@@ -107,7 +107,7 @@ impl Run<'_> {
         }
         while !self.held_elsewhere.is_empty() && !self.signals.wait(LATE) {
             for (pid, _) in std::mem::take(&mut self.held_elsewhere) {
-                self.withdraw_one(pid);
+                self.withdraw_one(pid, None);
             }
         }
         for (_, reason) in std::mem::take(&mut self.held_elsewhere) {

@@ -1,11 +1,12 @@
 //! The processes of a session: probed as they turn up, let go as they end, and all of them let go at its end.
 
-use crate::arena;
+use crate::arena::{self, Arena};
 use crate::discovery::processes;
 use crate::run::{Run, begin_of, end_of};
 use crate::stacks;
 use crate::tracee::{Placed, Tracee, TraceeError};
-use inject::{InjectError, Pid, Process};
+use codegen::ArenaLayout;
+use inject::{InjectError, Notice, Pid, Process};
 use rayon::prelude::*;
 use runtime::slots;
 use std::collections::HashSet;
@@ -270,7 +271,7 @@ impl Run<'_> {
                     }
                 }
             }
-            self.withdraw_one(pid);
+            self.withdraw_one(pid, None);
         }
     }
 
@@ -299,22 +300,18 @@ impl Run<'_> {
         }
     }
 
-    pub(crate) fn withdraw_one(&mut self, pid: i32) {
+    /// Takes the probes out of a process; `before` what its thread is about to do that waits for an answer to a notice.
+    pub(crate) fn withdraw_one(&mut self, pid: i32, before: Option<&Notice>) {
         let Some(tracee) = self.tracees.get_mut(&pid) else {
             return;
         };
         let layout = self.plan.compiled.layout();
         let arena = &self.arena;
-        let mut is_busy = |thread: Pid| {
-            arena::slots_in_use(arena, layout)
-                .skip(1)
-                .filter_map(|i| arena.slot(layout, i))
-                .any(|slot| {
-                    slot.tid.load(Ordering::Relaxed) == thread.0 as u32
-                        && slot.busy.load(Ordering::Relaxed) != 0
-                })
+        let withdrawn = match before {
+            Some(notice) => tracee.withdraw_before(notice, &mut |t| is_busy(arena, layout, t)),
+            None => tracee.withdraw(&mut |thread| is_busy(arena, layout, thread)),
         };
-        match tracee.withdraw(&mut is_busy) {
+        match withdrawn {
             Ok(_) | Err(TraceeError::Inject(InjectError::Exited { .. })) => {}
             Err(error @ TraceeError::Inject(InjectError::AlreadyTraced { .. })) => {
                 self.held_elsewhere.push((pid, error));
@@ -326,6 +323,16 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Whether a thread is in a handler.
+fn is_busy(arena: &Arena, layout: &ArenaLayout, thread: Pid) -> bool {
+    let slots = arena::slots_in_use(arena, layout).skip(1);
+    let mut slots = slots.filter_map(|i| arena.slot(layout, i));
+    slots.any(|slot| {
+        slot.tid.load(Ordering::Relaxed) == thread.0 as u32
+            && slot.busy.load(Ordering::Relaxed) != 0
+    })
 }
 
 /// Whether a process maps one of these memory objects of ours.

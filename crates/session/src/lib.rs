@@ -167,6 +167,7 @@ fn look_ahead(images: &[inject::Image], extent: plan::Extent) {
     let watch = inject::Watch {
         forks: true,
         execs: true,
+        filters: true,
         ..inject::Watch::default()
     };
     images.par_iter().for_each(|image| {

@@ -5,8 +5,8 @@ use crate::following::{maps_one_of, parent_of};
 use crate::plan::Plan;
 use crate::probe_point::{Kind, Program};
 use crate::run::{Run, begin_of, end_of};
-use crate::tracee::TraceeError;
-use inject::{InjectError, Notice, NoticeBoard, NoticeKind, Pid, Watch};
+use crate::tracee::{self, TraceeError};
+use inject::{Filter, InjectError, Notice, NoticeBoard, NoticeKind, Pid, SeccompVerdict, Watch};
 use std::os::fd::BorrowedFd;
 
 /// What the processes of a session are watched for, and where they tell of it.
@@ -44,6 +44,7 @@ fn wanted(plan: &Plan<'_>, hierarchy: bool) -> Watch {
             .kinds()
             .any(|kind| matches!(kind, Kind::ProcessBegin(_) | Kind::ProcessEnd(_))),
         execs,
+        filters: in_process,
         ..Watch::default()
     }
 }
@@ -126,8 +127,27 @@ impl Run<'_> {
                 shares_memory: false,
             } if !self.tracees.contains_key(&pid) => self.adopt(pid, Some(notice.watched)),
             NoticeKind::Exec { .. } => self.follow_exec(notice),
+            NoticeKind::Confining {
+                filter: Some(filter),
+            } => self.confine(notice, filter),
             _ => {}
         }
+    }
+
+    /// Takes the probes out of a process that is about to install a filter which would kill it for what handlers do.
+    fn confine(&mut self, notice: &Notice, filter: &Filter) {
+        let pid = notice.pid.0;
+        let stopped = |number| filter.verdict(number) == SeccompVerdict::Stopped;
+        let Some(call) = tracee::made_by_handlers(stopped) else {
+            return;
+        };
+        if !self.tracees.contains_key(&pid) {
+            self.adopt(pid, None);
+        }
+        self.withdraw_one(pid, Some(notice));
+        self.output.warn(&format!(
+            "process {pid} confines itself by a seccomp filter that forbids the system call {call}, which handlers make; it is not probed any more"
+        ));
     }
 
     /// Puts probes into the libraries that a process has loaded, while it waits.

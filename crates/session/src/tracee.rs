@@ -144,6 +144,8 @@ pub struct Tracee {
     /// Raised semaphores: the module's path, and the address.
     semaphores: Vec<(PathBuf, u64)>,
     expedited: bool,
+    /// It has confined itself, and its probes were taken out before.
+    is_confined: bool,
     stacks: Option<Stacks>,
 }
 
@@ -176,6 +178,7 @@ impl Tracee {
             done: HashSet::new(),
             semaphores: Vec::new(),
             expedited: false,
+            is_confined: false,
             stacks: None,
         };
         tracee.look()?;
@@ -380,22 +383,15 @@ impl Tracee {
 
     /// Fails when a filter of the process would kill it for a system call that handlers make.
     fn check_confinement(&mut self) -> Result<(), TraceeError> {
-        // All of them may be made where a slot is taken, memory is read and locks are waited for.
-        const MADE: [(&str, i64); 6] = [
-            ("getpid", libc::SYS_getpid),
-            ("gettid", libc::SYS_gettid),
-            ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
-            ("process_vm_readv", libc::SYS_process_vm_readv),
-            ("futex", libc::SYS_futex),
-            ("sched_yield", libc::SYS_sched_yield),
-        ];
-        let verdicts = self
-            .process
-            .seccomp_verdicts(&MADE.map(|(_, number)| number))?;
+        let numbers = MADE.map(|(_, number)| number);
+        let verdicts = self.process.seccomp_verdicts(&numbers)?;
         let stopped = Some(inject::SeccompVerdict::Stopped);
-        let forbidden = MADE.iter().zip(verdicts).find(|(_, v)| *v == stopped);
-        match forbidden {
-            Some(((call, _), _)) => {
+        let is_stopped = |number| {
+            let mut verdicts = numbers.iter().zip(&verdicts);
+            verdicts.any(|(of, verdict)| *of == number && *verdict == stopped)
+        };
+        match made_by_handlers(is_stopped) {
+            Some(call) => {
                 let pid = self.pid();
                 Err(TraceeError::Confined { pid, call })
             }
@@ -579,6 +575,7 @@ impl Tracee {
             done: self.done.clone(),
             semaphores: self.semaphores.clone(),
             expedited: self.expedited,
+            is_confined: false,
             stacks: self.stacks.clone(),
         })
     }
@@ -635,8 +632,12 @@ impl Tracee {
         }
     }
 
-    /// Stops the process, if it still lives. `Ok(false)`: it had ended.
+    /// Stops the process, if it still lives. `Ok(false)`: it had ended, or is confined so that to stop it could kill it (by the
+    /// system call restart_syscall, with which the kernel goes on with some that a stop has interrupted).
     pub fn hold(&mut self) -> Result<bool, TraceeError> {
+        if self.is_confined {
+            return Ok(false);
+        }
         match self.process.stop_again() {
             Ok(()) => Ok(true),
             Err(InjectError::Exited { .. } | InjectError::NoSuchProcess { .. }) => Ok(false),
@@ -657,6 +658,40 @@ impl Tracee {
         self.process.release()?;
         Ok(true)
     }
+
+    /// The same before a thread that waits for an answer to a notice confines its process. What can't be unmapped then stays
+    /// until the process ends. `Ok(false)`: it had ended.
+    pub fn withdraw_before(
+        &mut self,
+        notice: &inject::Notice,
+        is_busy: &mut dyn FnMut(inject::Pid) -> bool,
+    ) -> Result<bool, TraceeError> {
+        if !self.hold()? {
+            return Ok(false);
+        }
+        self.lower_semaphores();
+        self.process.remove_all_and_unmap_before(notice, is_busy)?;
+        self.process.release()?;
+        self.installed = None;
+        self.is_confined = true;
+        Ok(true)
+    }
+}
+
+/// System calls that handlers may make, where a slot is taken, memory is read and locks are waited for.
+const MADE: [(&str, i64); 6] = [
+    ("getpid", libc::SYS_getpid),
+    ("gettid", libc::SYS_gettid),
+    ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
+    ("process_vm_readv", libc::SYS_process_vm_readv),
+    ("futex", libc::SYS_futex),
+    ("sched_yield", libc::SYS_sched_yield),
+];
+
+/// The name of the first system call of those that handlers make that is as asked.
+pub fn made_by_handlers(is_it: impl Fn(i64) -> bool) -> Option<&'static str> {
+    let found = MADE.iter().find(|(_, number)| is_it(*number));
+    found.map(|(name, _)| *name)
 }
 
 /// The number that a process has for itself.

@@ -45,14 +45,53 @@ pub(crate) mod scratch {
     pub(super) const FLAGS: u64 = 120;
 }
 
-/// Where threads that post from a scratch page go on afterwards; some of them may have gone on already.
-pub(crate) fn continuations(page: &[u8]) -> impl Iterator<Item = u64> + '_ {
+/// A thread that posts a notice, or has gone on already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Posting {
+    /// Its number in its own namespace.
+    pub(crate) inner_tid: u32,
+    /// Where it goes on afterwards.
+    pub(crate) continues: u64,
+    /// The registers of [`SAVED`].
+    saved: [u64; SAVED.len()],
+}
+
+impl Posting {
+    /// Gives the thread, which is stopped, the registers with which it goes on: rcx and r11 are anything.
+    pub(crate) fn put_back(&self, registers: &mut libc::user_regs_struct) {
+        [
+            registers.rax,
+            registers.rdx,
+            registers.rbx,
+            registers.rsi,
+            registers.rdi,
+            registers.r8,
+            registers.r9,
+            registers.r10,
+        ] = self.saved;
+        registers.rip = self.continues;
+        // It is in no system call that could be restarted.
+        registers.orig_rax = u64::MAX;
+    }
+}
+
+/// The threads that post from a scratch page.
+pub(crate) fn postings(page: &[u8]) -> impl Iterator<Item = Posting> + '_ {
     let places = page.chunks_exact(scratch::SIZE as usize);
     places.filter_map(|place| {
         let bytes = |offset: u64, len: u64| place.get(offset as usize..(offset + len) as usize);
+        let long = |offset| Some(u64::from_le_bytes(bytes(offset, 8)?.try_into().ok()?));
+        let mut saved = [0; SAVED.len()];
+        for (value, (_, offset)) in saved.iter_mut().zip(SAVED) {
+            *value = long(offset)?;
+        }
+        let posting = Posting {
+            inner_tid: u32::from_le_bytes(bytes(scratch::TID, 4)?.try_into().ok()?),
+            continues: long(scratch::CONTINUE)?,
+            saved,
+        };
         let is_used = bytes(scratch::STATE, 1)?.first()? & 1 != 0;
-        let address = bytes(scratch::CONTINUE, 8)?.try_into().ok()?;
-        is_used.then_some(u64::from_le_bytes(address))
+        is_used.then_some(posting)
     })
 }
 
@@ -74,6 +113,8 @@ pub(crate) enum Event {
     Libraries,
     /// Before a system call of this number is made: with this kind of notice.
     Before(u32, u32),
+    /// The same when its first argument, an `int`, is this one.
+    BeforeWith { number: u32, first: i32, what: u32 },
     /// After clone, clone3, fork or vfork, in the child.
     Child(u32),
 }
@@ -169,6 +210,18 @@ impl Poster {
                     a.lea(ecx, ptr(rax - number as i32))?;
                     a.jrcxz(label)?;
                 }
+                Event::BeforeWith { number, first, .. } => {
+                    let (mut is_call, mut other) = (a.create_label(), a.create_label());
+                    if !constant {
+                        a.lea(ecx, ptr(rax - number as i32))?;
+                        a.jrcxz(is_call)?;
+                        a.jmp(other)?;
+                    }
+                    a.set_label(&mut is_call)?;
+                    a.lea(ecx, ptr(rdi - first))?;
+                    a.jrcxz(label)?;
+                    a.set_label(&mut other)?;
+                }
                 Event::Child(_) => {
                     a.mov(rcx, rax)?;
                     a.jrcxz(label)?;
@@ -198,7 +251,10 @@ fn enter(
 ) -> Result<(), IcedError> {
     let (what, number, waits) = match event {
         Event::Libraries => (kind::LIBRARIES, 0, true),
-        Event::Before(number, what) => (what, number, what == kind::EXEC),
+        Event::Before(number, what) | Event::BeforeWith { number, what, .. } => {
+            let waits = matches!(what, kind::EXEC | kind::CONFINING);
+            (what, number, waits)
+        }
         Event::Child(number) => (kind::FORKED, number, post.hold_forks),
     };
     let (mut next, mut got) = (a.create_label(), a.create_label());
