@@ -10,8 +10,7 @@
 mod layout;
 pub mod pieces;
 
-use script::diagnostic::Diagnostic;
-use script::messages;
+use script::diagnostic::{Diagnostic, render_all};
 use script::parser::{self, ParseOptions};
 use script::span::{FileId, SourceFile, SourceMap};
 use script::tapset;
@@ -70,7 +69,7 @@ fn parse(name: &str, text: &str) -> Result<String, String> {
         .collect();
     match errors.is_empty() {
         true => Ok(file_to_string(&parsed.file)),
-        false => Err(messages::render(&errors, &sources, true, false)),
+        false => Err(render_all(&errors, &sources, false)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::options::Options;
 use crate::zone;
@@ -42,6 +42,12 @@ impl Rotation {
 
 const BUFFER: usize = 1 << 16;
 
+/// Makes a file, or says which one can't be made.
+fn create(path: &Path) -> io::Result<File> {
+    let named = |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
+    File::create(path).map_err(named)
+}
+
 fn buffered(out: impl Write + 'static) -> BufWriter<Box<dyn Write>> {
     BufWriter::with_capacity(BUFFER, Box::new(out))
 }
@@ -53,7 +59,7 @@ impl Output {
         let mut rotation = None;
         let out = match (path, options.rotate) {
             (None, _) => buffered(io::stdout()),
-            (Some(path), None) => buffered(File::create(path)?),
+            (Some(path), None) => buffered(create(&path)?),
             (Some(path), Some((size, keep))) => {
                 let rotation = rotation.insert(Rotation {
                     path,
@@ -62,7 +68,7 @@ impl Output {
                     number: 0,
                     written: 0,
                 });
-                buffered(File::create(rotation.file(0))?)
+                buffered(create(&rotation.file(0))?)
             }
         };
         Ok(Output {

@@ -60,6 +60,7 @@ A link to spile that bears the name of a command runs that command.
 ";
 
 fn main() -> ExitCode {
+    end_without_output();
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let called = args
         .first()
@@ -92,6 +93,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Has `println!` end the program with a message, and with none where the reader has had enough, instead of a panic.
+fn end_without_output() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        let Some(reason) = text.strip_prefix("failed printing to stdout: ") else {
+            return usual(panic);
+        };
+        if !reason.starts_with("Broken pipe") {
+            eprintln!("ERROR: cannot write output: {reason}");
+        }
+        std::process::exit(1);
+    }));
+}
+
 /// Runs the tool of that name; `args[0]` is the name.
 fn run(name: &str, args: &[OsString]) -> Option<ExitCode> {
     Some(match name {
@@ -99,7 +115,7 @@ fn run(name: &str, args: &[OsString]) -> Option<ExitCode> {
         "dynsdt" => dynsdt::main(args),
         "fmt" => fmt::main(args),
         "symbols" => symbols::main(args),
-        "demo" => demo::main(),
+        "demo" => demo::main(args),
         "pmcd" => {
             let words: Vec<String> = args
                 .iter()

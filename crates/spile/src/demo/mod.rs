@@ -19,8 +19,25 @@ const SCRIPT: &str = include_str!("demo.stp");
 const SECONDS: u64 = 10;
 const COUNT_SCRIPT: &str = "global n probe process.function(\"demo_measured\") { n++ } probe end { if (n < 0) println(n) }";
 
+const USAGE: &str = "\
+Usage: spile demo
+
+Ten seconds of Spile on a workload of its own, and what a hit costs beside the kernel's own probe.
+";
+
 /// Shows the demonstration.
-pub fn main() -> ExitCode {
+pub fn main(args: &[OsString]) -> ExitCode {
+    match args.get(1).map(|word| word.to_string_lossy()).as_deref() {
+        None => {}
+        Some("-h" | "--help") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Some(word) => {
+            eprint!("ERROR: spile demo takes no argument '{word}'\n{USAGE}");
+            return ExitCode::from(1);
+        }
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,6 +2,7 @@
 //! Spile; its marks are ordinary SDT marks and its functions ordinary functions.
 
 use std::hint::black_box;
+use std::os::unix::process::parent_id;
 use std::time::{Duration, Instant};
 
 const THREADS: u64 = 3;
@@ -47,14 +48,15 @@ pub extern "C" fn demo_measured(a: u64, b: u64) -> u64 {
     black_box(a).wrapping_add(b)
 }
 
-/// Serves requests on several threads for this long.
+/// Serves requests on several threads for this long, or until whoever started it has ended.
 pub fn serve(time: Duration) {
     let end = Instant::now() + time;
+    let parent = parent_id();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             scope.spawn(move || {
                 let mut request = thread << 32;
-                while Instant::now() < end {
+                while Instant::now() < end && parent_id() == parent {
                     // A burst, then a pause: the workload is to leave the machine to others as well.
                     for _ in 0..200 {
                         serve_one(request);
