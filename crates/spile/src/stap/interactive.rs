@@ -81,7 +81,7 @@ pub fn run(arguments: &super::Arguments) -> Result<u8, String> {
     loop {
         match editor.readline(PROMPT) {
             Ok(line) => {
-                if !session.take(line.trim()) {
+                if !pasted(&line).iter().all(|entry| session.take(entry)) {
                     break;
                 }
                 if let Some(helper) = editor.helper_mut() {
@@ -102,6 +102,23 @@ pub fn run(arguments: &super::Arguments) -> Result<u8, String> {
         let _ = editor.save_history(path);
     }
     Ok(0)
+}
+
+/// What was entered, which is several entries when it was pasted.
+fn pasted(text: &str) -> Vec<String> {
+    let mut entries = Vec::new();
+    let mut entry = String::new();
+    for line in text.trim().lines() {
+        if !entry.is_empty() {
+            entry.push('\n');
+        }
+        entry.push_str(line);
+        if !is_unfinished(&entry) {
+            entries.push(std::mem::take(&mut entry));
+        }
+    }
+    entries.push(entry);
+    entries
 }
 
 /// Whether a text is one that more lines belong to: something is open at its end.
@@ -299,7 +316,8 @@ impl Session {
         let wrapped = |body: &str| format!("probe oneshot {{ {body}\n}}\n");
         // An expression whose value nobody uses is a statement as well: what can be printed is.
         let printed = wrapped(&format!("println({})", line.trim_end_matches(';')));
-        let body = match check(&printed).is_ok() && self.compiles(&printed) {
+        let prints = line.starts_with("print");
+        let body = match !prints && check(&printed).is_ok() && self.compiles(&printed) {
             true => printed,
             false => wrapped(line),
         };
