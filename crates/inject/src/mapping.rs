@@ -9,7 +9,8 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::error::InjectError;
 use crate::journal::Line;
-use crate::process::Process;
+use crate::proc_file::read_proc;
+use crate::process::{Pid, Process};
 use crate::record::{HandlerStacks, Mapped, Record};
 use crate::syscall::Borrowed;
 
@@ -188,6 +189,13 @@ impl Process {
     }
 }
 
+/// Whether a process has memory that is never paged out.
+fn locks_memory(pid: Pid) -> bool {
+    let status = read_proc(&format!("/proc/{pid}/status")).unwrap_or_default();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    locked.is_some_and(|size| !size.trim().starts_with("0 "))
+}
+
 fn map_anonymous(
     thread: &mut Borrowed<'_>,
     line: Line,
@@ -225,7 +233,22 @@ fn share_with_scratch(
     let received = receive(thread, page, ours, theirs, fd);
     let result = received.and_then(|number| {
         close.push(number);
-        thread.map(Line::Mapping, len, prot, libc::MAP_SHARED, number)
+        if !locks_memory(thread.process().pid) {
+            return thread.map(Line::Mapping, len, prot, libc::MAP_SHARED, number);
+        }
+        // A process may have all that it maps locked (mlockall(2)), which fills even holes: not what nobody can read, and not
+        // what is unlocked by the time that it can be.
+        let shared = libc::MAP_SHARED;
+        let address = thread.map(Line::Mapping, len, libc::PROT_NONE, shared, number)?;
+        let unlock = [address, len, 0, 0, 0, 0];
+        let protect = [address, len, prot as u64, 0, 0, 0];
+        thread
+            .call("munlock", libc::SYS_munlock, unlock)
+            .and_then(|_| thread.call("mprotect", libc::SYS_mprotect, protect))
+            .inspect_err(|_| {
+                let _ = thread.call("munmap", libc::SYS_munmap, [address, len, 0, 0, 0, 0]);
+            })?;
+        Ok(address)
     });
     let mut closed = Ok(0);
     for number in close {

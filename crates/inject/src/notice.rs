@@ -22,6 +22,8 @@ pub struct Watch {
     pub exits: bool,
     /// Filters of system calls (seccomp(2)) that are about to be installed.
     pub filters: bool,
+    /// Processes about to lock all their memory (mlockall(2)).
+    pub memory_locks: bool,
 }
 
 /// Something that happened in a watched process.
@@ -77,6 +79,8 @@ pub enum NoticeKind {
         /// How; `None` when the call will fail, or asks something else.
         filter: Option<Filter>,
     },
+    /// The thread is about to make mlockall(2), which fills all that is mapped with pages, and waits.
+    LockingMemory,
     /// The process is about to end by exit_group(2). (One that is killed says nothing.)
     Exiting {
         /// As given to exit(2); the parent sees its low eight bits.

@@ -104,6 +104,8 @@ pub(crate) mod kind {
     pub const EXITING: u32 = 6;
     /// Before seccomp, or the prctl that does the same.
     pub const CONFINING: u32 = 7;
+    /// Before mlockall.
+    pub const LOCKING: u32 = 8;
 }
 
 /// How many processes are remembered.
@@ -495,6 +497,7 @@ impl NoticeBoard {
             kind::CONFINING => NoticeKind::Confining {
                 filter: Filter::about_to_be_installed(pid, number, arguments),
             },
+            kind::LOCKING => NoticeKind::LockingMemory,
             kind::EXITING => NoticeKind::Exiting {
                 status: arguments[0] as i32,
             },

@@ -189,6 +189,10 @@ fn before(watch: Watch) -> Vec<Event> {
             what: kind::CONFINING,
         });
     }
+    if watch.memory_locks {
+        let mlockall = libc::SYS_mlockall as u32;
+        events.push(Event::Before(mlockall, kind::LOCKING));
+    }
     if watch.exits {
         let exit = libc::SYS_exit_group as u32;
         events.push(Event::Before(exit, kind::EXITING));

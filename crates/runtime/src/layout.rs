@@ -126,6 +126,8 @@ pub struct Header {
     pub seconds_west: AtomicI64,
     /// The local time zone's name, NUL-padded.
     pub zone: [u8; 16],
+    /// Slots that may be taken for now: the file of the arena ends behind the last of them. 0: all.
+    pub slots_available: AtomicU32,
 }
 
 /// What the last `=~` found, for `matched()` and `ngroups()`.

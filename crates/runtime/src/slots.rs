@@ -106,7 +106,11 @@ unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
             return own(slot, freed, pid, process);
         }
         let mut used = header.slots_used.load(Relaxed).max(1);
-        while used < header.slot_count {
+        let available = match header.slots_available.load(Acquire) {
+            0 => header.slot_count,
+            some => some.min(header.slot_count),
+        };
+        while used < available {
             match header
                 .slots_used
                 .compare_exchange_weak(used, used + 1, AcqRel, Relaxed)

@@ -43,7 +43,43 @@ fn lengthen(file: &File, size: u64) -> io::Result<()> {
     })
 }
 
+/// Slots that nobody has yet which a short arena has, so that threads find one until it is lengthened.
+const SPARE_SLOTS: u32 = 16;
+
 impl Arena {
+    /// Has the file end behind the slots in use and a few more, so that a process which locks its memory does not fill the rest of
+    /// it with pages, until [`Arena::lengthen`] makes room for more threads.
+    pub fn shorten(&mut self, layout: &codegen::ArenaLayout) -> io::Result<()> {
+        let available = &self.header().slots_available;
+        let before = available.load(Ordering::Relaxed);
+        // What was lengthened since stays: threads may be about to take its slots.
+        let shortest = slots_in_use(self, layout).end + SPARE_SLOTS;
+        if shortest >= layout.slot_count || before != 0 {
+            return Ok(());
+        }
+        available.store(shortest, Ordering::SeqCst);
+        // Whoever looked before that may have taken one more meanwhile.
+        let used = slots_in_use(self, layout).end;
+        if used + SPARE_SLOTS / 2 > shortest {
+            available.store(0, Ordering::SeqCst);
+            return Ok(());
+        }
+        Ok(ftruncate(&self.file, layout.slot(shortest))?)
+    }
+
+    /// Makes room for more threads in an arena that was shortened, as they come.
+    pub fn lengthen(&mut self, layout: &codegen::ArenaLayout) -> io::Result<()> {
+        let available = self.header().slots_available.load(Ordering::Relaxed);
+        let used = slots_in_use(self, layout).end;
+        if available == 0 || used + SPARE_SLOTS / 2 <= available {
+            return Ok(());
+        }
+        let next = (used + 2 * SPARE_SLOTS).min(layout.slot_count);
+        lengthen(&self.file, layout.slot(next))?;
+        self.header().slots_available.store(next, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// A zeroed arena of `size` bytes.
     pub fn new(size: u64) -> io::Result<Arena> {
         let file = File::from(memfd_create("spile", MemfdFlags::CLOEXEC)?);

@@ -168,6 +168,7 @@ fn look_ahead(images: &[inject::Image], extent: plan::Extent) {
         forks: true,
         execs: true,
         filters: true,
+        memory_locks: true,
         ..inject::Watch::default()
     };
     images.par_iter().for_each(|image| {

@@ -45,6 +45,7 @@ fn wanted(plan: &Plan<'_>, hierarchy: bool) -> Watch {
             .any(|kind| matches!(kind, Kind::ProcessBegin(_) | Kind::ProcessEnd(_))),
         execs,
         filters: in_process,
+        memory_locks: in_process,
         ..Watch::default()
     }
 }
@@ -130,6 +131,7 @@ impl Run<'_> {
             NoticeKind::Confining {
                 filter: Some(filter),
             } => self.confine(notice, filter),
+            NoticeKind::LockingMemory => self.shorten_arena(),
             _ => {}
         }
     }
@@ -148,6 +150,16 @@ impl Run<'_> {
         self.output.warn(&format!(
             "process {pid} confines itself by a seccomp filter that forbids the system call {call}, which handlers make; it is not probed any more"
         ));
+    }
+
+    /// Has the arena end behind the slots that are in use, before somebody's memory is filled with pages to its end.
+    fn shorten_arena(&mut self) {
+        let layout = self.plan.compiled.layout();
+        if let Err(error) = self.arena.shorten(layout) {
+            self.output.warn(&format!(
+                "a process locks its memory, with all of the session's arena: {error}"
+            ));
+        }
     }
 
     /// Puts probes into the libraries that a process has loaded, while it waits.

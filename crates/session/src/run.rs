@@ -397,6 +397,8 @@ impl<'a> Run<'a> {
                 return Ok(ending);
             }
             self.reclaim();
+            // Until there is memory for it, hits in more threads are skipped, and told of.
+            let _ = self.arena.lengthen(self.plan.compiled.layout());
             let now = Instant::now();
             if deadline.is_some_and(|d| d <= now) {
                 return Ok(Ending::Interrupted);

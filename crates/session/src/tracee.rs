@@ -74,13 +74,15 @@ pub enum TraceeError {
     },
     /// The process may not map the arena.
     #[error(
-        "process {pid} has no room for {mib} MiB of shared address space (its RLIMIT_AS, `ulimit -v`); smaller -D SPILE_THREADS (1024), SPILE_RING (4 MiB each) or MAXMAPENTRIES need less"
+        "process {pid} has no room for {mib} MiB of shared address space ({why}); smaller -D SPILE_THREADS (1024), SPILE_RING (4 MiB each) or MAXMAPENTRIES need less"
     )]
     NoRoom {
         /// The process.
         pid: i32,
         /// What the arena takes.
         mib: u64,
+        /// The limit that is in the way.
+        why: &'static str,
     },
 }
 

@@ -13,6 +13,15 @@ use runtime::layout::{Header, ThreadTable};
 use runtime_blob::Blob;
 use std::collections::{HashMap, HashSet};
 
+/// Whether a process can't have many more mappings.
+fn has_all_mappings(pid: inject::Pid) -> bool {
+    const MARGIN: usize = 16;
+    let most = inject::read_proc("/proc/sys/vm/max_map_count").ok();
+    let most = most.and_then(|most| most.trim().parse::<usize>().ok());
+    let now = inject::read_maps(pid).map_or(0, |maps| maps.len());
+    most.is_some_and(|most| now + MARGIN >= most)
+}
+
 impl Tracee {
     /// Maps the arena, the thread table and the run time.
     pub(super) fn install(&mut self, arena: &Arena) -> Result<Installed, TraceeError> {
@@ -21,11 +30,23 @@ impl Tracee {
         let shared = self.process.share(arena.fd(), arena.len() as u64);
         let shared = shared.map_err(|error| match error {
             InjectError::Remote { pid, source, .. }
-                if source.raw_os_error() == Some(libc::ENOMEM) =>
+                if matches!(
+                    source.raw_os_error(),
+                    Some(libc::ENOMEM | libc::EAGAIN)
+                ) =>
             {
                 TraceeError::NoRoom {
                     pid: pid.0,
                     mib: arena.len() as u64 >> 20,
+                    why: match source.raw_os_error() {
+                        Some(libc::EAGAIN) => {
+                            "it locks its memory, and its RLIMIT_MEMLOCK, `ulimit -l`, counts for it"
+                        }
+                        _ if has_all_mappings(pid) => {
+                            "it has as many mappings as vm.max_map_count allows"
+                        }
+                        _ => "its RLIMIT_AS, `ulimit -v`",
+                    },
                 }
             }
             other => other.into(),

@@ -252,7 +252,7 @@ fn enter(
     let (what, number, waits) = match event {
         Event::Libraries => (kind::LIBRARIES, 0, true),
         Event::Before(number, what) | Event::BeforeWith { number, what, .. } => {
-            let waits = matches!(what, kind::EXEC | kind::CONFINING);
+            let waits = matches!(what, kind::EXEC | kind::CONFINING | kind::LOCKING);
             (what, number, waits)
         }
         Event::Child(number) => (kind::FORKED, number, post.hold_forks),
