@@ -146,3 +146,38 @@ fn the_targets_own_exit_status_is_no_failure_of_the_session() {
         );
     }
 }
+
+/// Forks as many children as its argument says, all of which are there at a time.
+const BURST: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+__attribute__((noinline, noclone)) long step(long a) { __asm__ volatile("" ::: "memory"); return a + 1; }
+int main(int argc, char **argv) {
+  int gate[2], n = atoi(argv[1]);
+  char byte;
+  if (pipe(gate)) return 1;
+  for (int i = 0; i < n; i++)
+    if (!fork()) { close(gate[1]); step(i); read(gate[0], &byte, 1); _exit(0); }
+  close(gate[1]);
+  while (wait(0) > 0) ;
+  return 0;
+}
+"#;
+
+#[test]
+fn all_children_of_a_burst_begin_and_end() {
+    let scratch = Scratch::new("burst");
+    let program = scratch.compile("burst.c", BURST, &["-O2", "-g"]);
+    // More than the board has room for.
+    let command = format!("{} 300", program.display());
+    let script = "global a, b, n probe process.begin { a++ } probe process.end { b++ }
+        probe process.function(\"step\") { n++ } probe end { println(a, \" \", b, \" \", n) }";
+    // Hooks and handlers at the same system calls do not get in each other's way.
+    let threads = "probe process.thread.begin, process.thread.end { println(\"a thread\") }";
+    for script in [script.to_owned(), format!("{script} {threads}")] {
+        let outcome = stap(&["-e", &script, "-c", &command]).ok();
+        assert_eq!(outcome.stdout, "301 301 300\n", "{}", outcome.stderr);
+    }
+}

@@ -23,7 +23,7 @@ use crate::owner::Owner;
 use crate::point::{Point, PointKind};
 use crate::process::Process;
 use crate::record::{Member, Record, SiteRecord};
-use crate::snippet::Snippet;
+use crate::snippet::{Snippet, SnippetCode};
 use crate::survey::{Survey, boundary, holder, plan_insertion, surveys};
 use crate::{ptrace, restart};
 
@@ -125,7 +125,17 @@ struct Group<'a> {
     no_red_zone: bool,
 }
 
-/// The snippets of a site by their places.
+/// Whether snippets that follow each other at a place share what is saved for them. One that has no frame finds the program's
+/// registers in place, which a function that was called before it has changed.
+fn go_together(before: &Inserted, one: &Inserted) -> bool {
+    let is_bare = |one: &Inserted| {
+        matches!(one.snippet.code, SnippetCode::Inline { .. }) && !one.snippet.wants_frame()
+    };
+    is_bare(before) == is_bare(one)
+}
+
+/// The snippets of a site by their places; those of one place in their order, and in several groups where they do not go
+/// together.
 fn group<'a>(plan: &Plan, image: &Image, inserted: &'a [Inserted]) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<(bool, u64), Vec<&Inserted>> = BTreeMap::new();
     for one in inserted {
@@ -135,7 +145,14 @@ fn group<'a>(plan: &Plan, image: &Image, inserted: &'a [Inserted]) -> Vec<Group<
             .push(one);
     }
     groups
-        .into_iter()
+        .iter()
+        .flat_map(|(place, group)| {
+            let has_guard = group
+                .iter()
+                .any(|one| matches!(one.snippet.code, SnippetCode::Guard(_)));
+            let parts = group.chunk_by(move |a, b| has_guard || go_together(a, b));
+            parts.map(move |part| (*place, part))
+        })
         .map(|((after, address), group)| {
             let relative = address.wrapping_sub(image.bias());
             let at_entry = address == plan.site
@@ -153,7 +170,7 @@ fn group<'a>(plan: &Plan, image: &Image, inserted: &'a [Inserted]) -> Vec<Group<
             Group {
                 after,
                 address,
-                snippets: group.into_iter().map(|one| &one.snippet).collect(),
+                snippets: group.iter().map(|one| &one.snippet).collect(),
                 dead,
                 no_red_zone: at_entry || at_exit,
             }

@@ -20,7 +20,8 @@ pub struct Snippet {
 
 /// How a [`Snippet`]'s code is reached.
 ///
-/// Registers that are not arguments hold rubbish: the program's values are in the frame. The code runs on the program's
+/// Registers that are not arguments hold rubbish: the program's values are in the frame. Only inline code without a frame finds
+/// them in place. The code runs on the program's
 /// stack, with the direction flag clear. Vector code must be encoded without
 /// VEX/EVEX: only the low 128 bits of vector registers are preserved by the trampoline, and a VEX write clears the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]

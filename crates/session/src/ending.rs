@@ -139,6 +139,10 @@ impl Run<'_> {
         let skipped = arena::sum(&self.arena, layout, |slot| &slot.skipped)
             .saturating_add(arena::sum(&self.arena, layout, |slot| &slot.skipped_locked))
             .saturating_add(homeless);
+        let unheard = self.watched.lost();
+        if unheard > 0 {
+            self.output.warn(&format!("{unheard} notices of processes were lost: children, programs or libraries may have run unprobed."));
+        }
         let missed = header.missed_returns.load(Ordering::Relaxed);
         if missed > 0 {
             self.output.warn(&format!("{missed} returns were missed: more calls were in progress than there is room to remember."));

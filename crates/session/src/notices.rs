@@ -21,6 +21,11 @@ impl Watched {
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.board.as_ref().map(NoticeBoard::fd)
     }
+
+    /// How many notices were not heard.
+    pub fn lost(&self) -> u64 {
+        self.board.as_ref().map_or(0, NoticeBoard::lost)
+    }
 }
 
 /// What has to be known of processes for a plan; `hierarchy`: of `-c` or `-x`, and all that come from it.

@@ -97,6 +97,8 @@ pub(crate) fn postings(page: &[u8]) -> impl Iterator<Item = Posting> + '_ {
 
 /// For how many seconds a thread waits for an answer.
 const PATIENCE: u32 = 20;
+/// For how many milliseconds it waits for room on the board.
+const ROOM_PATIENCE: u32 = 20_000;
 /// How often a wait may be interrupted by signals.
 const INTERRUPTIONS: u32 = 1 << 20;
 
@@ -405,6 +407,8 @@ fn filter_children(a: &mut CodeAssembler, post: &Post, leave: CodeLabel) -> Resu
 /// Takes an entry on the board.
 fn claim(a: &mut CodeAssembler, leave: CodeLabel) -> Result<(), IcedError> {
     let (mut again, mut full, mut claimed) = (a.create_label(), a.create_label(), a.create_label());
+    let mut lost = a.create_label();
+    a.mov(dword_ptr(rbx + scratch::PATIENCE), ROOM_PATIENCE as i32)?;
     a.mov(ecx, 1000)?;
     a.set_label(&mut again)?;
     a.mov(rax, qword_ptr(r8 + layout::CLAIMED))?;
@@ -416,6 +420,22 @@ fn claim(a: &mut CodeAssembler, leave: CodeLabel) -> Result<(), IcedError> {
     a.dec(ecx)?;
     a.jne(again)?;
     a.set_label(&mut full)?;
+    // Others have all of it, and wait: a millisecond, on a word that does not change.
+    a.test(dword_ptr(r8 + layout::LISTENER), FUTEX_TID_MASK as i32)?;
+    a.je(lost)?;
+    a.dec(dword_ptr(rbx + scratch::PATIENCE))?;
+    a.je(lost)?;
+    a.mov(qword_ptr(rbx + scratch::TIMEOUT), 0)?;
+    a.mov(qword_ptr(rbx + scratch::TIMEOUT + 8), 1_000_000)?;
+    a.mov(eax, SYS_FUTEX)?;
+    a.lea(rdi, ptr(rbx + scratch::PID))?;
+    a.mov(esi, libc::FUTEX_WAIT)?;
+    a.mov(edx, dword_ptr(rdi))?;
+    a.lea(r10, ptr(rbx + scratch::TIMEOUT))?;
+    a.syscall()?;
+    a.mov(ecx, 1000)?;
+    a.jmp(again)?;
+    a.set_label(&mut lost)?;
     a.lock().inc(qword_ptr(r8 + layout::LOST))?;
     a.jmp(leave)?;
     a.set_label(&mut claimed)?;
