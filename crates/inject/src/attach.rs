@@ -12,6 +12,7 @@ use crate::proc_file::read_proc;
 use crate::process::{Pid, Process, State};
 use crate::ptrace;
 use crate::restart::is_in_first_call;
+use crate::stop::thread_state;
 
 /// How long another session of ours is waited for: it holds a process for milliseconds, or a second when there is much
 /// to patch.
@@ -80,6 +81,14 @@ impl Process {
             // Some threads may be ours already.
             let _ = self.release();
             match &error {
+                // A thread that would not stop before, and has not since.
+                InjectError::AlreadyTraced { pid, tracer, .. } if is_this_process(*tracer) => {
+                    return Err(InjectError::Unstoppable {
+                        pid: *pid,
+                        tid: *pid,
+                        state: thread_state(*pid, *pid).unwrap_or('?'),
+                    });
+                }
                 InjectError::AlreadyTraced { tracer, .. } if is_ours(*tracer) => foreign = None,
                 // The second: who was in the way is gone again.
                 InjectError::AlreadyTraced { .. } | InjectError::PermissionDenied { .. } => {
@@ -355,6 +364,11 @@ fn already_traced(pid: Pid, tracer: Pid) -> InjectError {
         tracer,
         tracer_name: command_name(tracer),
     }
+}
+
+/// Whether a thread is one of this process.
+fn is_this_process(tid: Pid) -> bool {
+    std::path::Path::new(&format!("/proc/self/task/{tid}")).exists()
 }
 
 /// Whether a process runs this same program.
