@@ -153,7 +153,7 @@ fn point(
 ) -> Result<Timestamp, TimeError> {
     let trimmed = text.trim_start();
     if let Some(text) = trimmed.strip_prefix('@') {
-        return date(text.trim_start(), forward_from, span.0, span.1, zone);
+        return date(text, forward_from, span.0, span.1, zone);
     }
     if let Some(back) = trimmed.strip_prefix('-') {
         return Ok(backward_from - interval(back)?);

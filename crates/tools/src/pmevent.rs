@@ -37,6 +37,8 @@ pub struct Report<W: Write> {
     pub desc: Desc,
     /// The instances that are wanted.
     pub instances: Vec<Instance>,
+    /// Whether the times of fetches are told with their dates and microseconds.
+    pub dates: bool,
     /// How often to fetch.
     pub samples: Option<u64>,
     /// Between fetches.
@@ -89,7 +91,8 @@ impl<W: Write> Report<W> {
         let mut names = HashMap::new();
         let mut done = 0;
         let mut due = Timestamp::now();
-        while self.samples.is_none_or(|n| done < n) {
+        let empty = archive && self.opened.window.origin >= self.opened.window.end;
+        while !empty && self.samples.is_none_or(|n| done < n) {
             if !archive && done > 0 {
                 self.out.flush()?;
                 due = due + self.interval;
@@ -119,7 +122,12 @@ impl<W: Write> Report<W> {
                 continue;
             }
             if archive && !set.instances().is_empty() {
-                write!(self.out, "{}  ", self.opened.zone.clock(fetched.time, 3))?;
+                let zone = &self.opened.zone;
+                let time = match self.dates {
+                    true => zone.date(fetched.time, 6),
+                    false => zone.clock(fetched.time, 3),
+                };
+                write!(self.out, "{time}  ")?;
             }
             if set.instances().is_empty() {
                 match &set.values {

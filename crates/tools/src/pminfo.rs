@@ -401,7 +401,7 @@ impl<W: Write> Report<'_, W> {
     }
 
     /// What is known of each instance: number, name, and its label set.
-    fn instance_labels(&mut self, desc: &Desc) -> Vec<(Instance, Vec<LabelSet>)> {
+    fn instance_labels(&mut self, desc: &Desc, seen: bool) -> Vec<(Instance, Vec<LabelSet>)> {
         if desc.indom.is_null() {
             return Vec::new();
         }
@@ -409,11 +409,13 @@ impl<W: Write> Report<'_, W> {
             .context
             .labels(desc.indom.0, LabelLevel::Instances)
             .unwrap_or_default();
-        let instances = match &mut self.context {
-            Context::Archive(archive) => archive.all_instances(desc.indom),
-            host => host.instances(desc.indom),
+        let mut instances = match &mut self.context {
+            Context::Archive(archive) if !seen => {
+                let state = archive.meta().state_at(desc.indom, archive.origin());
+                state.map_or_else(Vec::new, |state| state.instances.clone())
+            }
+            context => context.instances(desc.indom).unwrap_or_default(),
         };
-        let mut instances = instances.unwrap_or_default();
         instances.sort_by_key(|i| i.inst);
         let with_own = |instance: Instance| {
             let of_it = own.iter().filter(|s| s.inst == instance.inst);
@@ -499,7 +501,15 @@ impl<W: Write> Report<'_, W> {
         }
         let (labels, series) = (self.wanted.labels, self.wanted.series);
         let named = desc.filter(|_| labels || series);
-        let sets = named.map_or_else(Vec::new, |desc| self.label_sets(&desc));
+        // PCP's sees nothing of an archive that it has not fetched from but what was recorded ahead of all values.
+        let seen = labels || self.wanted.values || matches!(self.context, Context::Host(_));
+        let mut sets = named.map_or_else(Vec::new, |desc| self.label_sets(&desc));
+        if let Context::Archive(archive) = &self.context
+            && !seen
+            && !sets.is_empty()
+        {
+            sets = vec![(LabelLevel::Context, archive.host_label())];
+        }
         if let Some(desc) = desc.filter(|_| series) {
             self.series(name, &desc, &sets)?;
         }
@@ -514,13 +524,7 @@ impl<W: Write> Report<'_, W> {
             self.values(&desc, &set)?;
         }
         let Some(desc) = named else { return Ok(()) };
-        // PCP's sees no instances of an archive that it has not fetched from.
-        let seen = labels || self.wanted.values || matches!(self.context, Context::Host(_));
-        let instances = if seen {
-            self.instance_labels(&desc)
-        } else {
-            Vec::new()
-        };
+        let instances = self.instance_labels(&desc, seen);
         if series {
             for (instance, own) in &instances {
                 let wide = sets

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pcp::archive::{
     Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, MetaRecord, Version, encode_data,
 };
-use pcp::timewindow::SECOND;
+use pcp::timewindow::{SECOND, TimeError, WindowSpec};
 use pcp::timezone::Zone;
 use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
 
@@ -143,18 +143,11 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
     let label = output_label(&inputs, &wanted, output)?;
     let (zone, said) = source.archive_zone(&label);
     *note = said;
-    let first = inputs.iter().map(|i| i.archive.label.start).min();
-    // To PCP's, a finish counts from the end of the archive that was named first, and lies no later.
-    let counted = match source.window.finish {
-        Some(_) => inputs.get(..1).unwrap_or_default(),
-        None => &inputs,
-    };
-    let ends = counted.iter().filter_map(|i| i.archive.end().ok());
-    let last = ends.max().unwrap_or(Timestamp::MAX);
-    let window = source
-        .window
-        .window(first.unwrap_or_default(), last, &zone)
-        .map_err(|error| format!("pmlogextract: Error: invalid time window.\n{error}\n\n"))?;
+    let window = window(&source.window, &inputs, &zone).map_err(|error| {
+        format!(
+            "pmlogextract: Invalid time window specified: {error}\n\nArchive \"{output}\" not created.\n"
+        )
+    })?;
     let skipped = check_metadata(&inputs, &wanted, output)?;
     let selection = match &wanted.config {
         Some(path) => Some(logconfig::read(
@@ -173,15 +166,19 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
         zone,
         pmids: Vec::new(),
     };
-    let done = merge.run(&mut inputs, (window.start, window.end));
+    let done = merge.run(&mut inputs, window);
     match (done, merge.writer.take()) {
         (Ok(()), Some(writer)) => writer
             .finish()
             .map(|_| 0)
             .map_err(|error| failed(&ErrorCode::from(&error)).into()),
-        (Ok(()), None) => Err(Refusal::Failed(format!(
-            "pmlogextract: Warning: no qualifying records found.\nArchive \"{output}\" not created.\n"
-        ))),
+        (Ok(()), None) => {
+            let mut what = "pmlogextract: Warning: no qualifying records found.\n".to_owned();
+            if !wanted.desperate {
+                what.push_str(&format!("Archive \"{output}\" not created.\n"));
+            }
+            Err(Refusal::Failed(what))
+        }
         (Err(message), writer) => {
             if let Some(writer) = writer {
                 if wanted.desperate {
@@ -194,6 +191,34 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
             Err(Refusal::Failed(what))
         }
     }
+}
+
+/// From when to when records are taken. What `-S` and `-T` say counts from the beginning or end of the archive that was
+/// named first and lies in it; without them nothing is left out.
+fn window(
+    spec: &WindowSpec,
+    inputs: &[Input],
+    zone: &Zone,
+) -> Result<(Timestamp, Timestamp), TimeError> {
+    let span = |input: &Input| {
+        let end = input.archive.end().unwrap_or(Timestamp::MAX);
+        (input.archive.label.start, end)
+    };
+    let spans: Vec<_> = inputs.iter().map(span).collect();
+    let (from, to) = spans
+        .first()
+        .copied()
+        .unwrap_or((Timestamp::ZERO, Timestamp::MAX));
+    let window = spec.window(from, to, zone)?;
+    let start = match spec.start {
+        Some(_) => window.start,
+        None => spans.iter().map(|s| s.0).min().unwrap_or(from),
+    };
+    let end = match spec.finish {
+        Some(_) => window.end,
+        None => spans.iter().map(|s| s.1).max().unwrap_or(to),
+    };
+    Ok((start, end))
 }
 
 fn failed(code: &ErrorCode) -> String {

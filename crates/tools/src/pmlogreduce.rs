@@ -91,7 +91,10 @@ fn reduce(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let window = source
         .window
         .window(label.start, set.end(), &zone)
-        .map_err(|error| format!("pmlogreduce: invalid time window.\n{error}\n\n"))?;
+        .map_err(|error| {
+            print!("{note}");
+            format!("pmlogreduce: Invalid time window specified: {error}\n\n")
+        })?;
     if trace {
         eprintln!("Start time: {}", zone.civil(window.start.sec).ctime());
         eprintln!("End time: {}", zone.civil(window.end.sec).ctime());

@@ -133,6 +133,10 @@ struct Host {
     opened: Opened,
     metrics: HashMap<&'static str, Desc>,
     before: Option<(Timestamp, HashMap<&'static str, f64>)>,
+    /// Whether the last fetch was answered.
+    answered: bool,
+    /// Whether there has been anything to report.
+    reported: bool,
     name: String,
 }
 
@@ -140,7 +144,10 @@ impl Request {
     fn option(&mut self, letter: char, value: &str) -> Result<bool, Refusal> {
         match letter {
             'a' => {
-                self.archives.push(value.to_owned());
+                // The same archive again adds nothing.
+                if !self.archives.iter().any(|archive| archive == value) {
+                    self.archives.push(value.to_owned());
+                }
                 return Ok(false);
             }
             'h' => {
@@ -204,7 +211,9 @@ impl Request {
             return Ok(1);
         };
         let zone = first.opened.zone.clone();
-        let window = first.opened.window;
+        // Archives are read from the time at which the first of them begins.
+        let earliest = hosts.iter().min_by_key(|host| host.begins());
+        let window = earliest.map_or(first.opened.window, |host| host.opened.window);
         let archive = matches!(first.opened.context, Context::Archive(_));
         if let Some(note) = first.opened.note.as_ref().filter(|_| !self.json) {
             writeln!(out, "{note}")?;
@@ -218,7 +227,7 @@ impl Request {
         let span = (window.end - window.origin).as_nanos();
         if self.source.window.finish.is_some() {
             let within = u64::try_from(span / interval.as_nanos()).ok();
-            samples = samples.max(within);
+            samples = samples.max(within.filter(|n| *n > 0));
         }
         let mut start = if archive {
             window.origin
@@ -234,6 +243,7 @@ impl Request {
             }
             // What rates are reckoned from; what fails here fails below, too.
             let _ = host.fetch();
+            host.reported = false;
         }
         let pause = !archive || self.pause;
         let bold = self.source.colour.bold();
@@ -242,7 +252,9 @@ impl Request {
         while samples.is_none_or(|n| done < n) {
             if done % PAGE == 0 && !self.json {
                 write!(out, "{}", bold.0)?;
-                self.heading(&mut out, &hosts, start, &zone)?;
+                let silent = hosts.first().is_some_and(|host| !host.answered);
+                let time = if silent { Timestamp::now() } else { start };
+                self.heading(&mut out, &hosts, time, &zone)?;
                 write!(out, "{}", bold.1)?;
             }
             if pause {
@@ -253,6 +265,12 @@ impl Request {
             }
             start = start + interval;
             let several = hosts.len() > 1;
+            // With nothing to end it PCP's says this for ever.
+            if samples.is_none() && hosts.iter().all(|host| host.ended(start)) {
+                writeln!(out, " No data in the archive")?;
+                out.flush()?;
+                return Ok(1);
+            }
             for host in &mut hosts {
                 if several && !self.json {
                     write!(out, "{:<NODE$}", node(&host.name, self.suffix))?;
@@ -286,8 +304,8 @@ impl Request {
         let rounded = time.as_secs_f64().round() as i64;
         writeln!(out, "@ {}", zone.civil(rounded).ctime())?;
         let several = hosts.len() > 1;
-        // Pages where there are such counters, else swaps.
-        let pages = hosts.iter().any(|h| h.metrics.contains_key("swap.pagesin"));
+        // Pages where all have such counters, else swaps.
+        let pages = hosts.iter().all(|h| h.metrics.contains_key("swap.pagesin"));
         let (swap_in, swap_out) = if pages { ("pi", "po") } else { ("si", "so") };
         let (cpu, more) = if self.extended {
             ("                 cpu", "  wa  st")
@@ -382,7 +400,7 @@ fn node(name: &str, suffix: bool) -> String {
 
 /// Why there is no line for a host.
 enum Missing {
-    /// The archive begins later.
+    /// There has been nothing in the archive so far.
     NoData,
     /// The connection is lost, or is not back.
     Lost,
@@ -447,7 +465,25 @@ impl Host {
             opened,
             metrics,
             before: None,
+            answered: false,
+            reported: false,
         })
+    }
+
+    /// When an archive begins.
+    fn begins(&self) -> Timestamp {
+        match &self.opened.context {
+            Context::Archive(archive) => archive.label().start,
+            Context::Host(_) => Timestamp::MAX,
+        }
+    }
+
+    /// Whether this is an archive that ended by then without having had anything to report.
+    fn ended(&self, time: Timestamp) -> bool {
+        match &self.opened.context {
+            Context::Archive(archive) => !self.reported && archive.set().end() < time,
+            Context::Host(_) => false,
+        }
     }
 
     /// Values as lines of JSON, with the host that they are of.
@@ -484,13 +520,12 @@ impl Host {
     /// Values of now, counters as rates since the fetch before.
     fn fetch(&mut self) -> Result<HashMap<&'static str, f64>, Missing> {
         let pmids: Vec<Pmid> = self.metrics.values().map(|d| d.pmid).collect();
-        let early = match &self.opened.context {
-            Context::Archive(archive) => archive.origin() < archive.label().start,
-            Context::Host(_) => false,
-        };
-        let fetched = match self.opened.context.fetch(&pmids) {
+        let archive = matches!(self.opened.context, Context::Archive(_));
+        let fetched = self.opened.context.fetch(&pmids);
+        self.answered = fetched.is_ok();
+        let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(_) if early => return Err(Missing::NoData),
+            Err(_) if archive && !self.reported => return Err(Missing::NoData),
             Err(error) => {
                 let Context::Host(host) = &mut self.opened.context else {
                     return Err(Missing::Failed(error.code()));
@@ -500,6 +535,7 @@ impl Host {
                 return Err(Missing::Lost);
             }
         };
+        self.reported = true;
         let mut now = HashMap::new();
         for (name, desc) in &self.metrics {
             let set = fetched.sets.iter().find(|s| s.pmid == desc.pmid);

@@ -277,10 +277,14 @@ impl Pmval {
         let own_width = match desc.ty {
             Type::I32 | Type::U32 => 11,
             Type::Float => 13,
+            Type::Event | Type::HighResEvent => 0,
             _ => 21,
         };
         let width = width.unwrap_or(own_width);
         if let Some(digits) = precision.filter(|digits| digits + 1 >= width) {
+            if tool == "pmval" && opened.note.is_none() {
+                println!();
+            }
             return Err(Refusal::Failed(format!(
                 "{tool}: -f {digits} too large for column width {width}\n"
             )));
@@ -510,6 +514,7 @@ impl Pmval {
                 .filter(|t| *t > Timestamp::ZERO)
                 .unwrap_or(SECOND),
             json: self.json,
+            dates: self.dates > 0,
             opened: self.opened,
             archive_name: self.archive_name,
             name: self.name,
@@ -565,5 +570,6 @@ fn columns(
         columns.push(Instance { inst, name: text });
     }
     columns.sort_by_key(|i| i.inst);
+    columns.dedup_by_key(|i| i.inst);
     Ok(columns)
 }

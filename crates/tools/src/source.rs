@@ -280,6 +280,9 @@ impl Source {
             zone.map(|name| format!("Note: timezone set to \"TZ={name}\"\n"))
         };
         let window = self.window.window(span.0, span.1, &zone).map_err(|error| {
+            if let Some(note) = &note {
+                println!("{note}");
+            }
             Refusal::Failed(format!("{tool}: invalid time window.\n{error}\n\n"))
         })?;
         Ok(Opened {

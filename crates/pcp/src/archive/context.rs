@@ -437,9 +437,15 @@ impl ArchiveContext {
         let labels = self.meta().labels_at(level, ident, self.origin);
         let labels = labels.unwrap_or_default().to_vec();
         if labels.is_empty() && level == LabelLevel::Context {
-            return Ok(vec![host_label(&self.label().hostname)]);
+            return Ok(vec![self.host_label()]);
         }
         Ok(labels)
+    }
+
+    /// What is said of the host where there are no labels: its name.
+    #[must_use]
+    pub fn host_label(&self) -> LabelSet {
+        host_label(&self.label().hostname)
     }
 
     /// Archives take no values.

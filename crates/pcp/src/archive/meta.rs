@@ -388,7 +388,8 @@ impl Metadata {
     }
 
     /// The last state of a domain that is not later than a time.
-    fn state_at(&self, indom: InDom, time: Timestamp) -> Option<&IndomEntry> {
+    #[must_use]
+    pub fn state_at(&self, indom: InDom, time: Timestamp) -> Option<&IndomEntry> {
         let entries = self.indoms.get(indom.0)?;
         let after = entries.partition_point(|e| e.time <= time);
         entries.get(after.checked_sub(1)?)
