@@ -26,22 +26,20 @@ struct Agent {
 }
 
 /// The agents of the options `-K`, each `clear`, `add,DOMAIN,OBJECT,FUNCTION` or `del,DOMAIN`, joined by bars
-/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects. That of processes is there for who sets
-/// PMDA_LOCAL_PROC.
+/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects.
 fn table(specs: &[String]) -> Vec<Agent> {
     let path = pcp::config("PCP_PMCDCONF_PATH");
     let text = path.and_then(|path| std::fs::read_to_string(path).ok());
     let mut agents = Vec::new();
     for line in text.as_deref().unwrap_or("").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        // The system's own agents are programs for pmcd and shared objects for others.
+        // The system's own agent is a program for pmcd and a shared object for others.
         let (domain, object, function) = match words.as_slice() {
             [_, domain, "dso", function, object, ..] => {
                 (domain, (*object).to_owned(), (*function).to_owned())
             }
-            ["proc", ..] if std::env::var_os("PMDA_LOCAL_PROC").is_none() => continue,
-            [name @ ("linux" | "proc"), domain, "pipe", ..] => {
-                (domain, format!("pmda_{name}.so"), format!("{name}_init"))
+            ["linux", domain, "pipe", ..] => {
+                (domain, "pmda_linux.so".to_owned(), "linux_init".to_owned())
             }
             _ => continue,
         };

@@ -91,8 +91,7 @@ impl<W: Write> Report<W> {
         let mut names = HashMap::new();
         let mut done = 0;
         let mut due = Timestamp::now();
-        let empty = archive && self.opened.window.origin >= self.opened.window.end;
-        while !empty && self.samples.is_none_or(|n| done < n) {
+        while self.samples.is_none_or(|n| done < n) {
             if !archive && done > 0 {
                 self.out.flush()?;
                 due = due + self.interval;

@@ -273,18 +273,18 @@ impl<W: Write> Report<'_, W> {
         let known: Vec<Pmid> = pmids.iter().filter_map(|p| p.ok()).collect();
         self.context.prefetch_descs(&known)?;
         let mut sets = Vec::new().into_iter();
-        if self.wanted.values && !known.is_empty() {
-            let found = values_of(&mut self.context, &known, self.origin)?;
-            sets = found
-                .into_iter()
-                .map(|(_, set)| set)
-                .collect::<Vec<_>>()
-                .into_iter();
+        // Labels and instances of an archive are those of the time of the values.
+        let placed = self.wanted.labels && matches!(self.context, Context::Archive(_));
+        if (self.wanted.values || placed) && !known.is_empty() {
+            sets = values_of(&mut self.context, &known, self.origin)?.into_iter();
         }
         for (name, pmid) in names.iter().zip(pmids) {
             match pmid {
                 Ok(pmid) => {
-                    let set = sets.next();
+                    let (time, set) = sets.next().unzip();
+                    if let (Context::Archive(archive), Some(time)) = (&mut self.context, time) {
+                        archive.set_mode(ArchiveMode::Forward, time);
+                    }
                     self.metric(name, pmid, set)?;
                 }
                 // Of a name among others that are known PCP's library tells no more than that it has no metric.
@@ -339,6 +339,10 @@ impl<W: Write> Report<'_, W> {
         if self.wanted.oneline {
             match self.text(ident, oneline)? {
                 Ok(text) => {
+                    // Behind the long form of a number it gets a line of its own.
+                    if self.wanted.full_pmid && !oneline.is_indom() {
+                        self.out.write_all(b"\n   ")?;
+                    }
                     self.out.write_all(b" [")?;
                     self.out.write_all(&text)?;
                     self.out.write_all(b"]")?;
@@ -414,7 +418,8 @@ impl<W: Write> Report<'_, W> {
                 let state = archive.meta().state_at(desc.indom, archive.origin());
                 state.map_or_else(Vec::new, |state| state.instances.clone())
             }
-            context => context.instances(desc.indom).unwrap_or_default(),
+            Context::Archive(archive) => archive.all_instances(desc.indom).unwrap_or_default(),
+            host => host.instances(desc.indom).unwrap_or_default(),
         };
         instances.sort_by_key(|i| i.inst);
         let with_own = |instance: Instance| {
@@ -520,11 +525,21 @@ impl<W: Write> Report<'_, W> {
             self.out.write_all(b"\n")?;
         }
         self.help(pmid.0, TextKind::METRIC_ONELINE, TextKind::METRIC_HELP)?;
-        if let (Some(desc), Some(set)) = (desc, set) {
+        let fetched: Option<Vec<i32>> = match (&self.context, &set) {
+            (Context::Archive(_), Some(set)) => {
+                Some(set.instances().iter().map(|v| v.inst).collect())
+            }
+            _ => None,
+        };
+        if let (Some(desc), Some(set)) = (desc, set.filter(|_| self.wanted.values)) {
             self.values(&desc, &set)?;
         }
         let Some(desc) = named else { return Ok(()) };
-        let instances = self.instance_labels(&desc, seen);
+        let mut instances = self.instance_labels(&desc, seen);
+        if let Some(fetched) = fetched {
+            // Of an archive those that have values are told.
+            instances.retain(|(instance, _)| fetched.contains(&instance.inst));
+        }
         if series {
             for (instance, own) in &instances {
                 let wide = sets

@@ -87,14 +87,28 @@ struct Input {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let mut note = String::new();
-    let done = SPEC.run(|spec| extract(spec, args, &mut note));
+    let (mut note, mut desperate) = (String::new(), false);
+    let done = SPEC.run(|spec| {
+        extract(spec, args, &mut note, &mut desperate).map_err(|refusal| match refusal {
+            // Files are left as they are then, and nothing is said of them.
+            Refusal::Failed(text) if desperate => {
+                let kept = |line: &&str| !line.ends_with("\" not created.\n");
+                Refusal::Failed(text.split_inclusive('\n').filter(kept).collect())
+            }
+            refusal => refusal,
+        })
+    });
     // Behind all messages, as what is buffered for a file comes out last.
     print!("{note}");
     done
 }
 
-fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refusal> {
+fn extract(
+    spec: &Spec,
+    args: Vec<String>,
+    note: &mut String,
+    desperate: &mut bool,
+) -> Result<u8, Refusal> {
     let mut wanted = Wanted::default();
     let mut source = Source::default();
     let words = spec.parse(args, &mut source, |option, value| {
@@ -140,9 +154,17 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
             "pmlogextract: Warning: all input archive(s) are empty, no output archive created\n";
         return Err(Refusal::Failed(what.to_owned()));
     }
-    let label = output_label(&inputs, &wanted, output)?;
-    let (zone, said) = source.archive_zone(&label);
+    *desperate = wanted.desperate;
+    let from = match wanted.first_zone {
+        true => inputs.first(),
+        false => inputs.last(),
+    };
+    let (zone, said) = match from {
+        Some(input) => source.archive_zone(&input.archive.label),
+        None => (Zone::local(), String::new()),
+    };
     *note = said;
+    let label = output_label(&inputs, &wanted, output)?;
     let window = window(&source.window, &inputs, &zone).map_err(|error| {
         format!(
             "pmlogextract: Invalid time window specified: {error}\n\nArchive \"{output}\" not created.\n"
@@ -172,13 +194,9 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
             .finish()
             .map(|_| 0)
             .map_err(|error| failed(&ErrorCode::from(&error)).into()),
-        (Ok(()), None) => {
-            let mut what = "pmlogextract: Warning: no qualifying records found.\n".to_owned();
-            if !wanted.desperate {
-                what.push_str(&format!("Archive \"{output}\" not created.\n"));
-            }
-            Err(Refusal::Failed(what))
-        }
+        (Ok(()), None) => Err(Refusal::Failed(format!(
+            "pmlogextract: Warning: no qualifying records found.\nArchive \"{output}\" not created.\n"
+        ))),
         (Err(message), writer) => {
             if let Some(writer) = writer {
                 if wanted.desperate {
@@ -235,6 +253,14 @@ fn open(names: &[String]) -> Result<Vec<Input>, String> {
         for archive in set.archives() {
             let mut cursor = Cursor::at_start(archive.clone()).map_err(|e| cannot(e.code()))?;
             let head = cursor.following().unwrap_or(None);
+            if let Err(error) = archive.end()
+                && error.code() == ErrorCode::LOGREC
+            {
+                return Err(format!(
+                    "pmlogextract: Error: cannot get end of archive ({name}): {}\n",
+                    error.code()
+                ));
+            }
             if head.is_none() {
                 eprintln!("pmlogextract: Warning: empty archive \"{name}\" will be skipped");
                 continue;
@@ -511,7 +537,12 @@ impl Merge<'_> {
             };
             let files = create(self.output, label)
                 .map_err(|text| text.replace("pmlogTOOL", "pmlogextract"))?;
-            self.writer = Some(LogWriter::new(files).in_stored_order());
+            let writer = LogWriter::new(files).in_stored_order();
+            self.writer = Some(match self.selection {
+                // PCP's takes the labels of domains along with whole archives alone.
+                Some(_) => writer.without_domain_labels(),
+                None => writer,
+            });
         }
         self.writer.as_mut().ok_or_else(String::new)
     }

@@ -137,6 +137,8 @@ struct Host {
     answered: bool,
     /// Whether there has been anything to report.
     reported: bool,
+    /// Whether there will be nothing more.
+    over: bool,
     name: String,
 }
 
@@ -211,9 +213,15 @@ impl Request {
             return Ok(1);
         };
         let zone = first.opened.zone.clone();
-        // Archives are read from the time at which the first of them begins.
-        let earliest = hosts.iter().min_by_key(|host| host.begins());
-        let window = earliest.map_or(first.opened.window, |host| host.opened.window);
+        // The time window is one in all that the archives span.
+        let spans = || hosts.iter().filter_map(Host::span);
+        let window = match (spans().map(|s| s.0).min(), spans().map(|s| s.1).max()) {
+            (Some(start), Some(end)) if hosts.len() > 1 => {
+                let window = self.source.window.window(start, end, &zone);
+                window.unwrap_or(first.opened.window)
+            }
+            _ => first.opened.window,
+        };
         let archive = matches!(first.opened.context, Context::Archive(_));
         if let Some(note) = first.opened.note.as_ref().filter(|_| !self.json) {
             writeln!(out, "{note}")?;
@@ -275,20 +283,29 @@ impl Request {
                 if several && !self.json {
                     write!(out, "{:<NODE$}", node(&host.name, self.suffix))?;
                 }
+                if host.over {
+                    if !self.json {
+                        writeln!(out)?;
+                    }
+                    continue;
+                }
                 match host.fetch() {
                     Ok(values) if self.json => host.lines(&mut out, &values)?,
                     Err(Missing::NoData | Missing::Lost) if self.json => {}
-                    Ok(values) => writeln!(out, "{}", self.line(&values, several))?,
+                    Ok(values) => writeln!(out, "{}", self.line(host, &values, several))?,
                     Err(Missing::NoData) => writeln!(out, " No data in the archive")?,
                     Err(Missing::Lost) => writeln!(out, " Fetch failed. Reconnecting ...")?,
                     Err(Missing::Failed(code)) => {
                         writeln!(out, " pmFetchGroup: {code}")?;
-                        out.flush()?;
-                        return Ok(1);
+                        host.over = true;
                     }
                 }
             }
             done += 1;
+            if hosts.iter().all(|host| host.over) {
+                out.flush()?;
+                return Ok(1);
+            }
         }
         out.flush()?;
         Ok(0)
@@ -331,7 +348,7 @@ impl Request {
         )
     }
 
-    fn line(&self, values: &HashMap<&'static str, f64>, several: bool) -> String {
+    fn line(&self, host: &Host, values: &HashMap<&'static str, f64>, several: bool) -> String {
         let get = |name: &str| values.get(name).copied();
         let unknown = || "?".to_owned();
         let mut line = match get("kernel.all.load") {
@@ -345,7 +362,8 @@ impl Request {
             "mem.util.cached",
         ];
         if several {
-            memory.retain(|name| *name != "mem.util.free");
+            // Under the heading of the buffers, as PCP's has it.
+            memory.retain(|name| *name != "mem.util.bufmem");
         }
         for name in memory {
             line.push_str(&format!(
@@ -353,7 +371,13 @@ impl Request {
                 get(name).map_or_else(unknown, kilobytes)
             ));
         }
-        let either = |first: &str, second: &str| get(first).or_else(|| get(second));
+        // Where there is the first the second is not looked at, whether or not it has a value.
+        let either = |first: &str, second: &str| {
+            get(match host.metrics.contains_key(first) {
+                true => first,
+                false => second,
+            })
+        };
         for rate in [
             either("swap.pagesin", "swap.in"),
             either("swap.pagesout", "swap.out"),
@@ -364,7 +388,8 @@ impl Request {
         ] {
             line.push_str(&format!(" {:>4}", rate.map_or_else(unknown, thousands)));
         }
-        let cpu = |name: &str| get(&format!("kernel.all.cpu.{name}"));
+        // Shares are reckoned of whole milliseconds in a second.
+        let cpu = |name: &str| get(&format!("kernel.all.cpu.{name}")).map(f64::trunc);
         let sum = |a: Option<f64>, b: Option<f64>| a.map(|a| a + b.unwrap_or(0.0));
         let user = sum(cpu("user"), cpu("nice"));
         let system = sum(cpu("sys"), cpu("intr"));
@@ -380,8 +405,11 @@ impl Request {
         let total: f64 = parts.iter().flatten().sum();
         let shown = if self.extended { 5 } else { 3 };
         for part in parts.into_iter().take(shown) {
-            let share = part.filter(|_| total > 0.0).map(|p| 100.0 * p / total);
-            let text = share.map_or_else(unknown, |s| format!("{:.0}", (s + 0.5).floor()));
+            let half = (total / 2.0).floor();
+            let share = part
+                .filter(|_| total > 0.0)
+                .map(|p| (100.0 * p + half) / total);
+            let text = share.map_or_else(unknown, |s| format!("{:.0}", s.floor()));
             line.push_str(&format!(" {text:>3}"));
         }
         line
@@ -467,14 +495,18 @@ impl Host {
             before: None,
             answered: false,
             reported: false,
+            over: false,
         })
     }
 
-    /// When an archive begins.
-    fn begins(&self) -> Timestamp {
+    /// When an archive begins and ends.
+    fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
         match &self.opened.context {
-            Context::Archive(archive) => archive.label().start,
-            Context::Host(_) => Timestamp::MAX,
+            Context::Archive(archive) => {
+                Some((micros(archive.label().start), micros(archive.set().end())))
+            }
+            Context::Host(_) => None,
         }
     }
 

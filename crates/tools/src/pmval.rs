@@ -108,7 +108,7 @@ struct Pmval {
 }
 
 /// Names separated by commas or spaces, any of them in quotes.
-fn instance_list(text: &str) -> Vec<String> {
+pub(crate) fn instance_list(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut chars = text.chars().peekable();
     while let Some(&c) = chars.peek() {
@@ -215,7 +215,8 @@ impl Pmval {
         }
         source.check_window(spec)?;
         if let Some(instances) = instances {
-            wanted.extend(instance_list(instances));
+            // Those of the specification take the place of those of -i.
+            wanted = instance_list(instances);
         }
         let source = source.with_environment(spec)?;
         if delay && source.archives.is_none() {
@@ -281,7 +282,9 @@ impl Pmval {
             _ => 21,
         };
         let width = width.unwrap_or(own_width);
-        if let Some(digits) = precision.filter(|digits| digits + 1 >= width) {
+        if let Some(digits) =
+            precision.filter(|digits| digits + 1 >= width && (*digits, width) != (0, 0))
+        {
             if tool == "pmval" && opened.note.is_none() {
                 println!();
             }
@@ -570,6 +573,5 @@ fn columns(
         columns.push(Instance { inst, name: text });
     }
     columns.sort_by_key(|i| i.inst);
-    columns.dedup_by_key(|i| i.inst);
     Ok(columns)
 }

@@ -263,6 +263,7 @@ impl Source {
             _ => hostname,
         };
         let zone = self.zone(&mut context);
+        zone.use_for_values();
         let silent = matches!(context, Context::Host(_)) && !spec.names_host;
         let note = if silent {
             None
@@ -351,6 +352,12 @@ impl Source {
 
     /// The zone that an archive's times are shown in, and what is to be said of it ahead of all output.
     pub fn archive_zone(&self, label: &Label) -> (Zone, String) {
+        let (zone, note) = self.zone_of(label);
+        zone.use_for_values();
+        (zone, note)
+    }
+
+    fn zone_of(&self, label: &Label) -> (Zone, String) {
         if self.host_zone {
             let host = &label.hostname;
             let note =

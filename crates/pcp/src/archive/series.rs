@@ -159,7 +159,8 @@ impl History {
         let Some(series) = self.metrics.get_mut(&desc.pmid) else {
             return Ok(Vec::new());
         };
-        if series.corrupt && time > series.recorded {
+        let unseen = self.damaged && series.instances.is_empty();
+        if unseen || series.corrupt && time > series.recorded {
             return Err(ErrorCode::LOGREC.into());
         }
         // Discrete values stand until an instance leaves its domain.

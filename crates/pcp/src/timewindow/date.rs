@@ -36,13 +36,16 @@ fn named(word: &str, names: &[&str]) -> Option<u8> {
     u8::try_from(found).ok()
 }
 
+/// Hour, minute, second and nanosecond.
+type TimeOfDay = (u8, u8, u8, i32);
+
 /// What a date says, of which anything may be missing.
 #[derive(Clone, Copy, Default)]
 struct Fields {
     year: Option<i64>,
     month: Option<u8>,
     day: Option<u8>,
-    time: Option<(u8, u8, u8, i32)>,
+    time: Option<TimeOfDay>,
 }
 
 struct Scanner<'a> {
@@ -76,7 +79,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// `HH:MM[:SS[.FRACTION]][am|pm]`
-    fn clock(&mut self) -> Option<(u8, u8, u8, i32)> {
+    fn clock(&mut self) -> Option<TimeOfDay> {
         let start = self.at;
         let found = match self.time_of_day() {
             Ok((time, true)) => Some(time),
@@ -100,7 +103,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// `HH[:[MM[:[SS[.FRACTION]]]]][am|pm]`, and whether there is a minute; or where it is none.
-    fn time_of_day(&mut self) -> Result<((u8, u8, u8, i32), bool), usize> {
+    fn time_of_day(&mut self) -> Result<(TimeOfDay, bool), usize> {
         let mut hour = self.below(24)?.ok_or(self.at)?;
         let (mut minute, mut second, mut nsec) = (None, 0u8, 0);
         if self.rest().starts_with(':') {
@@ -445,7 +448,8 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
         false => now,
     };
     let mut civil = zone.civil(base.sec);
-    let mut nsec = base.nsec;
+    // Distances are counted in whole seconds.
+    let mut nsec = if relative { 0 } else { base.nsec };
     let dated = fields.month.is_some() || weekday.is_some() || matches!(named_day, Some(Some(_)));
     if let Some(month) = fields.month {
         civil.month = month;

@@ -363,6 +363,7 @@ fn start(options: &Options) -> Result<u8, String> {
         names,
         if options.quiet { quiet } else { notify },
     );
+    sources.strict = !options.interact;
     let now = Timestamp::now();
     let mut span = (now, Timestamp::MAX);
     let mut zone = Zone::local();

@@ -6,8 +6,8 @@ use pcp::archive::ArchiveContext;
 use pcp::derived::DerivedMetrics;
 use pcp::timezone::Zone;
 use pcp::{
-    Atom, Context, Desc, Error, Instance, Pmid, Semantics, Text, Timestamp, Type, Units, Value,
-    ValueSet, instance_name_matches,
+    Atom, Context, Desc, Error, InDom, Instance, Pmid, Semantics, Text, Timestamp, Type, Units,
+    Value, ValueSet, instance_name_matches,
 };
 
 use super::ast::Kind;
@@ -50,6 +50,8 @@ pub struct Sources {
     /// The metrics by number.
     pub metrics: Vec<Metric>,
     archives: Vec<String>,
+    /// Whether instances of archives are those that were recorded by then, not the first that ever were.
+    pub strict: bool,
     default_host: Option<String>,
     derived: DerivedMetrics,
     names: Option<pcp::pmns::Pmns>,
@@ -77,6 +79,7 @@ impl Sources {
             hosts: Vec::new(),
             metrics: Vec::new(),
             archives,
+            strict: false,
             default_host,
             derived,
             names,
@@ -330,7 +333,10 @@ impl Sources {
             }
             return Some(metric);
         }
-        metric.known = context.instances(desc.indom).unwrap_or_default();
+        metric.known = match &mut *context {
+            Context::Archive(archive) if self.strict => recorded(archive, desc.indom),
+            context => context.instances(desc.indom).unwrap_or_default(),
+        };
         if instances.is_empty() {
             return Some(metric);
         }
@@ -454,6 +460,12 @@ impl Sources {
             }
         }
     }
+}
+
+/// The instances of a domain that were recorded by an archive's time.
+fn recorded(archive: &ArchiveContext, indom: InDom) -> Vec<Instance> {
+    let state = archive.meta().state_at(indom, archive.origin());
+    state.map_or_else(Vec::new, |state| state.instances.clone())
 }
 
 /// Units of the same dimensions in bytes, seconds and events.
