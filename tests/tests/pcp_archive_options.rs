@@ -107,11 +107,6 @@ fn options_do_what_they_do_elsewhere() {
             "-t 1 -s 2 -a archives/bozo.client_v2 -a archives/pcp-atop",
         ),
         ("pmstat", "-z -t 5 -s 15 -a archives/naslog"),
-        ("pmdumptext", "-w 2 -t 1 -s 1 -a archives/ok-foo sample.bin"),
-        (
-            "pmrep",
-            "-t 1 -s 1 -a archives/ok-foo -N sample.seconds sample.bin",
-        ),
     ] {
         same_words(tool, &args.split(' ').collect::<Vec<_>>());
     }

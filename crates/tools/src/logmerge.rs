@@ -373,6 +373,12 @@ impl LogWriter {
         self.files.flush()
     }
 
+    /// Says up to when there was something to look at, which is the time of the index's last entry.
+    pub fn reaching(mut self, time: Timestamp) -> LogWriter {
+        self.last = self.last.max(Some(time));
+        self
+    }
+
     /// Ends the archive.
     pub fn finish(mut self) -> io::Result<()> {
         self.last_entry()?;

@@ -418,9 +418,12 @@ impl<W: Write> Report<'_, W> {
                 let state = archive.meta().state_at(desc.indom, archive.origin());
                 state.map_or_else(Vec::new, |state| state.instances.clone())
             }
-            Context::Archive(archive) => archive.all_instances(desc.indom).unwrap_or_default(),
-            host => host.instances(desc.indom).unwrap_or_default(),
+            context => context.instances(desc.indom).unwrap_or_default(),
         };
+        if matches!(self.context, Context::Archive(_)) && !own.is_empty() {
+            // Where an archive has labels of instances it is those that are told.
+            instances.retain(|i| own.iter().any(|set| set.inst == i.inst));
+        }
         instances.sort_by_key(|i| i.inst);
         let with_own = |instance: Instance| {
             let of_it = own.iter().filter(|s| s.inst == instance.inst);
@@ -525,21 +528,11 @@ impl<W: Write> Report<'_, W> {
             self.out.write_all(b"\n")?;
         }
         self.help(pmid.0, TextKind::METRIC_ONELINE, TextKind::METRIC_HELP)?;
-        let fetched: Option<Vec<i32>> = match (&self.context, &set) {
-            (Context::Archive(_), Some(set)) => {
-                Some(set.instances().iter().map(|v| v.inst).collect())
-            }
-            _ => None,
-        };
         if let (Some(desc), Some(set)) = (desc, set.filter(|_| self.wanted.values)) {
             self.values(&desc, &set)?;
         }
         let Some(desc) = named else { return Ok(()) };
-        let mut instances = self.instance_labels(&desc, seen);
-        if let Some(fetched) = fetched {
-            // Of an archive those that have values are told.
-            instances.retain(|(instance, _)| fetched.contains(&instance.inst));
-        }
+        let instances = self.instance_labels(&desc, seen);
         if series {
             for (instance, own) in &instances {
                 let wide = sets

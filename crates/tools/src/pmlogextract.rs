@@ -163,14 +163,12 @@ fn extract(
         Some(input) => source.archive_zone(&input.archive.label),
         None => (Zone::local(), String::new()),
     };
-    *note = said;
-    let label = output_label(&inputs, &wanted, output)?;
-    let window = window(&source.window, &inputs, &zone).map_err(|error| {
-        format!(
-            "pmlogextract: Invalid time window specified: {error}\n\nArchive \"{output}\" not created.\n"
-        )
-    })?;
-    let skipped = check_metadata(&inputs, &wanted, output)?;
+    *note = match inputs.first() {
+        // The host that is named is the first archive's, whichever zone it is.
+        Some(first) if source.host_zone => source.archive_zone(&first.archive.label).1,
+        _ => said,
+    };
+    zone.use_for_values();
     let selection = match &wanted.config {
         Some(path) => Some(logconfig::read(
             path,
@@ -178,6 +176,13 @@ fn extract(
         )?),
         None => None,
     };
+    let label = output_label(&inputs, &wanted, output)?;
+    let window = window(&source.window, &inputs, &zone).map_err(|error| {
+        format!(
+            "pmlogextract: Invalid time window specified: {error}\n\nArchive \"{output}\" not created.\n"
+        )
+    })?;
+    let skipped = check_metadata(&inputs, &wanted, output)?;
     let mut merge = Merge {
         wanted: &wanted,
         selection,
@@ -185,12 +190,14 @@ fn extract(
         label,
         output,
         writer: None,
+        read: Timestamp::ZERO,
         zone,
         pmids: Vec::new(),
     };
     let done = merge.run(&mut inputs, window);
     match (done, merge.writer.take()) {
         (Ok(()), Some(writer)) => writer
+            .reaching(merge.read)
             .finish()
             .map(|_| 0)
             .map_err(|error| failed(&ErrorCode::from(&error)).into()),
@@ -442,6 +449,8 @@ struct Merge<'a> {
     label: Label,
     output: &'a str,
     writer: Option<LogWriter>,
+    /// The time of the last record that was looked at.
+    read: Timestamp,
     zone: Zone,
     /// Room for the metrics of a record.
     pmids: Vec<Pmid>,
@@ -517,6 +526,7 @@ impl Merge<'_> {
                         due = Some((at, state));
                     }
                 }
+                self.read = record.time;
                 self.record(input, &record)?;
                 let written = self.writer.as_ref().map_or(0, LogWriter::records);
                 if self.wanted.samples > 0 && written >= self.wanted.samples {
