@@ -160,10 +160,13 @@ impl ArchiveContext {
         let Some(archive) = self.set.archives().last() else {
             return false;
         };
-        let entry = archive.index.last();
-        let Some(entry) = entry.filter(|entry| self.origin >= entry.time) else {
+        let reached = archive.index.iter().find(|e| e.time >= self.origin);
+        let Some(entry) = reached.or(archive.index.last()) else {
             return false;
         };
+        if self.origin < entry.time {
+            return false;
+        }
         let Ok(offset) = usize::try_from(entry.log) else {
             return false;
         };

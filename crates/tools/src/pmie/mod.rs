@@ -363,7 +363,6 @@ fn start(options: &Options) -> Result<u8, String> {
         names,
         if options.quiet { quiet } else { notify },
     );
-    sources.strict = !options.interact;
     let now = Timestamp::now();
     let mut span = (now, Timestamp::MAX);
     let mut zone = Zone::local();

@@ -41,6 +41,8 @@ pub struct Metric {
     failed: bool,
     /// Whether it is a host's, not an archive's.
     live: bool,
+    /// Whether an archive has not told its instances yet.
+    unsaid: bool,
     ring: VecDeque<(Timestamp, Vec<(i32, Value)>)>,
 }
 
@@ -50,8 +52,6 @@ pub struct Sources {
     /// The metrics by number.
     pub metrics: Vec<Metric>,
     archives: Vec<String>,
-    /// Whether instances of archives are those that were recorded by then, not the first that ever were.
-    pub strict: bool,
     default_host: Option<String>,
     derived: DerivedMetrics,
     names: Option<pcp::pmns::Pmns>,
@@ -79,7 +79,6 @@ impl Sources {
             hosts: Vec::new(),
             metrics: Vec::new(),
             archives,
-            strict: false,
             default_host,
             derived,
             names,
@@ -280,6 +279,7 @@ impl Sources {
             depth: oldest + 2,
             failed: false,
             live: !host.is_archive,
+            unsaid: false,
             ring: VecDeque::new(),
         };
         let Some(context) = &mut host.context else {
@@ -333,10 +333,7 @@ impl Sources {
             }
             return Some(metric);
         }
-        metric.known = match &mut *context {
-            Context::Archive(archive) if self.strict => recorded(archive, desc.indom),
-            context => context.instances(desc.indom).unwrap_or_default(),
-        };
+        metric.known = context.instances(desc.indom).unwrap_or_default();
         if instances.is_empty() {
             return Some(metric);
         }
@@ -455,6 +452,9 @@ impl Sources {
                 {
                     metric.known = known;
                 }
+                if let (Some(desc), Some(context)) = (metric.desc, host.context.as_ref()) {
+                    metric.unsaid = !desc.indom.is_null() && is_unsaid(context, desc.indom, when);
+                }
                 metric.ring.push_front((when, values));
                 metric.ring.truncate(metric.depth);
             }
@@ -462,10 +462,12 @@ impl Sources {
     }
 }
 
-/// The instances of a domain that were recorded by an archive's time.
-fn recorded(archive: &ArchiveContext, indom: InDom) -> Vec<Instance> {
-    let state = archive.meta().state_at(indom, archive.origin());
-    state.map_or_else(Vec::new, |state| state.instances.clone())
+/// Whether an archive has said nothing of a domain by a time.
+fn is_unsaid(context: &Context, indom: InDom, time: Timestamp) -> bool {
+    match context {
+        Context::Archive(archive) => archive.meta().state_at(indom, time).is_none(),
+        Context::Host(_) => false,
+    }
 }
 
 /// Units of the same dimensions in bytes, seconds and events.
@@ -585,9 +587,9 @@ impl Metric {
 
     /// How many values there would be if there were any.
     pub fn expected(&self) -> usize {
-        // Of a live domain that never had a value the number is not known.
+        // Of a domain that never had a value the number is not known, unless an archive has it.
         let empty = self.ring.iter().all(|(_, values)| values.is_empty());
-        let silent = self.live && !self.ring.is_empty() && empty;
+        let silent = (self.live || self.unsaid) && !self.ring.is_empty() && empty;
         if (self.failed || silent) && self.chosen.is_none() {
             return 1;
         }

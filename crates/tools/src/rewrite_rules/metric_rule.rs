@@ -53,6 +53,9 @@ impl Parser<'_> {
     /// Metrics by name, or by number with stars.
     pub(super) fn metrics(&mut self) -> Result<Vec<(Pmid, Option<Text>)>, String> {
         let word = self.text()?;
+        if word == "*" {
+            return Err(self.syntax());
+        }
         if !word.starts_with(|c: char| c.is_ascii_digit()) {
             return Ok(match self.archive.meta.names.lookup(word.as_bytes()) {
                 Ok(pcp::pmns::Place::Leaf(pmid)) => {
@@ -93,6 +96,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn metric(&mut self) -> Result<(), String> {
+        self.no_star()?;
         let metrics = self.metrics()?;
         self.expect(&Token::Mark('{'))?;
         while !self.take(&Token::Mark('}')) {

@@ -170,6 +170,17 @@ impl<'a> Parser<'a> {
         found
     }
 
+    /// Refuses a star that stands for all, which only numbers may have in them.
+    pub(super) fn no_star(&mut self) -> Result<(), String> {
+        match self.peek() {
+            Token::Word(word) if word == "*" => {
+                self.at += 1;
+                Err(self.specification("Unexpected character '*'"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn word(&mut self) -> Result<String, String> {
         match self.next() {
             Token::Word(word) => Ok(word),
