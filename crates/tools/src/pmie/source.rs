@@ -333,6 +333,16 @@ impl Sources {
             }
             return Some(metric);
         }
+        if let Context::Archive(archive) = &*context
+            && let Err(error) = archive.all_instances(desc.indom)
+        {
+            self.said.push_str(&format!(
+                "Metric {name} from {place} - instance domain not available in archive\n\
+                 pmGetInDomArchive failed: {}\n",
+                error.code()
+            ));
+            return None;
+        }
         metric.known = context.instances(desc.indom).unwrap_or_default();
         if instances.is_empty() {
             return Some(metric);
