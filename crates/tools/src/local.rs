@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -156,6 +156,14 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
             continue;
         };
         let domain = agent.domain;
+        if let Some(what) = absent(&agent.object) {
+            eprintln!("__pmConnectLocal: Warning: {what}");
+            continue;
+        }
+        // Of several for a domain the first is asked.
+        if domains.contains(&domain) {
+            continue;
+        }
         domains.push(domain);
         let log = folder.join(format!("{name}.log"));
         let _ = writeln!(
@@ -204,6 +212,18 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
             Err(_) => return Err(ErrorCode::TIMEOUT.into()),
         }
     }
+}
+
+/// What PCP's library says of a shared object that is not where its full name has it. Others are looked for in PCP's
+/// folders, and need not be there: the agent is our own.
+fn absent(object: &Path) -> Option<String> {
+    let mut with_suffix = object.as_os_str().to_owned();
+    with_suffix.push(".so");
+    if !object.is_absolute() || object.exists() || Path::new(&with_suffix).exists() {
+        return None;
+    }
+    let (one, other) = (with_suffix.display(), object.display());
+    Some(format!("cannot find DSO at \"{one}\" or \"{other}\""))
 }
 
 /// Whether the daemon is there no more.
