@@ -420,11 +420,25 @@ impl<W: Write> Report<'_, W> {
             }
             context => context.instances(desc.indom).unwrap_or_default(),
         };
-        if matches!(self.context, Context::Archive(_)) && !own.is_empty() {
-            // Where an archive has labels of instances it is those that are told.
-            instances.retain(|i| own.iter().any(|set| set.inst == i.inst));
+        if matches!(self.context, Context::Archive(_)) {
+            if !own.is_empty() {
+                // Where an archive has labels of instances it is those that are told.
+                instances.retain(|i| own.iter().any(|set| set.inst == i.inst));
+            }
+            instances.sort_by_key(|i| i.inst);
+        } else if !own.is_empty() {
+            // An agent may have labels of instances that are gone, and has its own order.
+            let by_number: HashMap<i32, Text> =
+                instances.into_iter().map(|i| (i.inst, i.name)).collect();
+            let named = |set: &LabelSet| Instance {
+                inst: set.inst,
+                name: by_number
+                    .get(&set.inst)
+                    .cloned()
+                    .unwrap_or_else(|| "DISAPPEARED".into()),
+            };
+            instances = own.iter().map(named).collect();
         }
-        instances.sort_by_key(|i| i.inst);
         let with_own = |instance: Instance| {
             let of_it = own.iter().filter(|s| s.inst == instance.inst);
             let of_it = of_it.cloned().collect();
