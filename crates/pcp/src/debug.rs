@@ -79,6 +79,8 @@ pub enum Flag {
     Value = 3,
     /// Contexts and connections.
     Context = 4,
+    /// Buffers of PDUs.
+    Pdubuf = 6,
     /// Reading and searching archives.
     Log = 7,
     /// Metadata of archives.

@@ -148,12 +148,11 @@ fn point(
     text: &str,
     forward_from: Timestamp,
     backward_from: Timestamp,
-    span: (Timestamp, Timestamp),
     zone: &Zone,
 ) -> Result<Timestamp, TimeError> {
     let trimmed = text.trim_start();
     if let Some(text) = trimmed.strip_prefix('@') {
-        return date(text.trim_start(), forward_from, span.0, span.1, zone);
+        return date(text, forward_from, forward_from, backward_from, zone);
     }
     if let Some(back) = trimmed.strip_prefix('-') {
         return Ok(backward_from - interval(back)?);
@@ -177,7 +176,6 @@ impl WindowSpec {
         last: Timestamp,
         zone: &Zone,
     ) -> Result<TimeWindow, TimeError> {
-        let span = (first, last);
         let align = match &self.align {
             Some(text) => match interval(text)?.as_nanos() {
                 0 => {
@@ -199,7 +197,7 @@ impl WindowSpec {
             })
         };
         let mut start = match &self.start {
-            Some(text) => point(text, first, last, span, zone)?.max(first),
+            Some(text) => point(text, first, last, zone)?.max(first),
             None => first,
         };
         let mut unaligned = false;
@@ -212,11 +210,11 @@ impl WindowSpec {
             }
         }
         let end = match &self.finish {
-            Some(text) => point(text, start, last, span, zone)?.min(last),
+            Some(text) => point(text, start, last, zone)?.min(last),
             None => last,
         };
         let mut origin = match &self.origin {
-            Some(text) => match point(text, start, end, span, zone)? {
+            Some(text) => match point(text, start, end, zone)? {
                 at if at < start => start,
                 at => at.min(end),
             },

@@ -1,10 +1,13 @@
 //! Time zones as `$TZ` names them, and dates in them as PCP prints them.
 
 use std::fmt::Write as _;
+use std::sync::{PoisonError, RwLock};
 
 use jiff::tz::TimeZone;
 
 use crate::timestamp::Timestamp;
+
+static FOR_VALUES: RwLock<Option<Zone>> = RwLock::new(None);
 
 /// A time zone: POSIX rules (`EST-11EST-10,87/2:00,297/2:00`) or a name of the system's database.
 #[derive(Clone, Debug)]
@@ -161,6 +164,18 @@ impl Zone {
                 zone: file_zone("/etc/localtime").unwrap_or(TimeZone::UTC),
             },
         }
+    }
+
+    /// From now on values that have times in their text are told in this zone (pmUseZone(3)).
+    pub fn use_for_values(&self) {
+        let mut used = FOR_VALUES.write().unwrap_or_else(PoisonError::into_inner);
+        *used = Some(self.clone());
+    }
+
+    /// The zone of the times in the text of values: what was chosen, or [`Zone::local`].
+    pub(crate) fn for_values() -> Zone {
+        let used = FOR_VALUES.read().unwrap_or_else(PoisonError::into_inner);
+        used.clone().unwrap_or_else(Zone::local)
     }
 
     /// Its name as given.

@@ -192,11 +192,17 @@ impl Atom {
             },
             Value::Block(block) => {
                 let short = ErrorCode::CONV;
+                let word64 = || {
+                    // A tag that old loggers left empty: nobody on the way put the bytes in order.
+                    block.word64().map(|word| match block.ty {
+                        0 => word.swap_bytes(),
+                        _ => word,
+                    })
+                };
                 match ty {
-                    Type::I64 => block.word64().map(|v| Atom::I64(v as i64)).ok_or(short),
-                    Type::U64 => block.word64().map(Atom::U64).ok_or(short),
-                    Type::Double => block
-                        .word64()
+                    Type::I64 => word64().map(|v| Atom::I64(v as i64)).ok_or(short),
+                    Type::U64 => word64().map(Atom::U64).ok_or(short),
+                    Type::Double => word64()
                         .map(|v| Atom::Double(f64::from_bits(v)))
                         .ok_or(short),
                     Type::Float => block

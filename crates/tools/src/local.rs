@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -26,22 +26,20 @@ struct Agent {
 }
 
 /// The agents of the options `-K`, each `clear`, `add,DOMAIN,OBJECT,FUNCTION` or `del,DOMAIN`, joined by bars
-/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects. That of processes is there for who sets
-/// PMDA_LOCAL_PROC.
+/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects.
 fn table(specs: &[String]) -> Vec<Agent> {
     let path = pcp::config("PCP_PMCDCONF_PATH");
     let text = path.and_then(|path| std::fs::read_to_string(path).ok());
     let mut agents = Vec::new();
     for line in text.as_deref().unwrap_or("").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        // The system's own agents are programs for pmcd and shared objects for others.
+        // The system's own agent is a program for pmcd and a shared object for others.
         let (domain, object, function) = match words.as_slice() {
             [_, domain, "dso", function, object, ..] => {
                 (domain, (*object).to_owned(), (*function).to_owned())
             }
-            ["proc", ..] if std::env::var_os("PMDA_LOCAL_PROC").is_none() => continue,
-            [name @ ("linux" | "proc"), domain, "pipe", ..] => {
-                (domain, format!("pmda_{name}.so"), format!("{name}_init"))
+            ["linux", domain, "pipe", ..] => {
+                (domain, "pmda_linux.so".to_owned(), "linux_init".to_owned())
             }
             _ => continue,
         };
@@ -158,6 +156,14 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
             continue;
         };
         let domain = agent.domain;
+        if let Some(what) = absent(&agent.object) {
+            eprintln!("__pmConnectLocal: Warning: {what}");
+            continue;
+        }
+        // Of several for a domain the first is asked.
+        if domains.contains(&domain) {
+            continue;
+        }
         domains.push(domain);
         let log = folder.join(format!("{name}.log"));
         let _ = writeln!(
@@ -206,6 +212,18 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
             Err(_) => return Err(ErrorCode::TIMEOUT.into()),
         }
     }
+}
+
+/// What PCP's library says of a shared object that is not where its full name has it. Others are looked for in PCP's
+/// folders, and need not be there: the agent is our own.
+fn absent(object: &Path) -> Option<String> {
+    let mut with_suffix = object.as_os_str().to_owned();
+    with_suffix.push(".so");
+    if !object.is_absolute() || object.exists() || Path::new(&with_suffix).exists() {
+        return None;
+    }
+    let (one, other) = (with_suffix.display(), object.display());
+    Some(format!("cannot find DSO at \"{one}\" or \"{other}\""))
 }
 
 /// Whether the daemon is there no more.

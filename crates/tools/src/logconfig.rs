@@ -164,7 +164,13 @@ pub fn read(path: &str, metas: &[&Metadata]) -> Result<Selection, String> {
                     .entry(pmid)
                     .or_insert_with(|| numbers.as_ref().map(|_| Vec::new()));
                 match (kept, numbers) {
-                    (Some(kept), Some(numbers)) => kept.extend(numbers),
+                    (Some(kept), Some(numbers)) => {
+                        for number in numbers {
+                            if !kept.contains(&number) {
+                                kept.push(number);
+                            }
+                        }
+                    }
                     (kept, _) => *kept = None,
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use pcp::archive::{ArchiveWriter, IndomEntry, MetaRecord, Metadata, Version};
+use pcp::archive::{ArchiveWriter, IndomEntry, MetaRecord, Metadata, Version, indom_delta};
 use pcp::pdu::TextKind;
 use pcp::{InDom, Instance, LabelLevel, Pmid, Text, Timestamp};
 
@@ -19,6 +19,8 @@ pub struct LogWriter {
     pub files: ArchiveWriter,
     descs: HashSet<Pmid>,
     domains: HashSet<(InDom, Timestamp)>,
+    /// The instances of each domain that were written last.
+    held: HashMap<InDom, Vec<Instance>>,
     labels: HashMap<(u32, u32), Timestamp>,
     texts: HashSet<(u32, u32)>,
     index_at: i64,
@@ -30,6 +32,7 @@ pub struct LogWriter {
     /// Which metadata, by its address, `settled` is about.
     settled_of: usize,
     stored: Option<HashMap<usize, StoredOrder>>,
+    domain_labels: bool,
 }
 
 /// Where in metadata the records are that say what a metric is called and which instances a domain has from a time on.
@@ -77,6 +80,7 @@ impl LogWriter {
             files,
             descs: HashSet::new(),
             domains: HashSet::new(),
+            held: HashMap::new(),
             labels: HashMap::new(),
             texts: HashSet::new(),
             index_at: 0,
@@ -86,12 +90,19 @@ impl LogWriter {
             settled: Vec::new(),
             settled_of: 0,
             stored: None,
+            domain_labels: true,
         }
     }
 
     /// Writes names and instances in the order in which they stand in the archive that they come from, not in our own.
     pub fn in_stored_order(mut self) -> LogWriter {
         self.stored = Some(HashMap::new());
+        self
+    }
+
+    /// Leaves out the labels of domains.
+    pub fn without_domain_labels(mut self) -> LogWriter {
+        self.domain_labels = false;
         self
     }
 
@@ -211,7 +222,9 @@ impl LogWriter {
                 let names = self.names(meta, *pmid);
                 self.put(&MetaRecord::Desc { desc, names })?;
                 self.put_labels(meta, LabelLevel::Item, pmid.0, time)?;
-                self.put_labels(meta, LabelLevel::Domain, pmid.domain(), time)?;
+                if self.domain_labels {
+                    self.put_labels(meta, LabelLevel::Domain, pmid.domain(), time)?;
+                }
                 self.put_labels(meta, LabelLevel::Cluster, pmid.without_item().0, time)?;
                 let kinds = [TextKind::METRIC_ONELINE, TextKind::METRIC_HELP];
                 self.put_texts(meta, kinds, pmid.0)?;
@@ -224,11 +237,23 @@ impl LogWriter {
                 && self.domains.insert((desc.indom, entry.time))
             {
                 domain_changed = true;
-                let instances = self.instances(meta, desc.indom, entry);
-                self.put(&MetaRecord::Indom {
-                    time,
-                    indom: desc.indom,
-                    instances,
+                let (indom, instances) = (desc.indom, self.instances(meta, desc.indom, entry));
+                let before = self.held.get(&indom);
+                // In version 3 only what changed is written, if that is less.
+                let before = before.filter(|_| self.version() == Version::V3);
+                let changes = before.and_then(|old| indom_delta(old, &instances));
+                self.held.insert(indom, instances.clone());
+                self.put(&match changes {
+                    Some(changes) => MetaRecord::IndomDelta {
+                        time,
+                        indom,
+                        changes,
+                    },
+                    None => MetaRecord::Indom {
+                        time,
+                        indom,
+                        instances,
+                    },
                 })?;
             }
             self.put_labels(meta, LabelLevel::InDom, desc.indom.0, time)?;
@@ -346,6 +371,12 @@ impl LogWriter {
             self.last_entry()?;
         }
         self.files.flush()
+    }
+
+    /// Says up to when there was something to look at, which is the time of the index's last entry.
+    pub fn reaching(mut self, time: Timestamp) -> LogWriter {
+        self.last = self.last.max(Some(time));
+        self
     }
 
     /// Ends the archive.

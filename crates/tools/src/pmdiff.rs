@@ -53,13 +53,13 @@ struct Side {
     archive: String,
     start: Option<String>,
     end: Option<String>,
+    /// The times that were given for this side, in words.
+    times: String,
 }
 
 impl Side {
-    fn times(&self) -> String {
-        let start = self.start.as_deref().unwrap_or("start");
-        let end = self.end.as_deref().unwrap_or("end");
-        format!("{start}-{end}")
+    fn times(&self) -> &str {
+        &self.times
     }
 
     fn name(&self) -> String {
@@ -121,15 +121,21 @@ fn compare(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         [one, two] => (one, two),
         _ => return Err(Refusal::Usage(String::new())),
     };
-    // Without times of its own the second has those of the first.
+    // Without times of its own the second has those of the first, unsaid.
+    let times = |start: &Option<String>, end: &Option<String>| {
+        let start = start.as_deref().unwrap_or("start");
+        format!("{start}-{}", end.as_deref().unwrap_or("end"))
+    };
     let sides = [
         Side {
             archive: one.clone(),
             start: first.0.clone(),
             end: first.1.clone(),
+            times: times(&first.0, &first.1),
         },
         Side {
             archive: two.clone(),
+            times: times(&second.0, &second.1),
             start: second.0.or(first.0),
             end: second.1.or(first.1),
         },

@@ -178,7 +178,10 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     };
     let names = loaded.as_ref().unwrap_or(&archive.meta.names);
     let mut pmids = Vec::new();
-    for metric in metrics {
+    // These are in every name space, and never in a record.
+    let events = |metric: &&String| !matches!(metric.as_str(), "event.flags" | "event.missed");
+    let metrics: Vec<&String> = metrics.iter().filter(events).collect();
+    for metric in &metrics {
         match names.leaves(metric.as_bytes()) {
             Ok(leaves) => {
                 for (_, pmid) in leaves {
@@ -268,11 +271,11 @@ impl<W: Write> Dump<'_, W> {
         if self.wanted.texts {
             self.texts()?;
         }
-        if self.wanted.indoms {
-            self.indoms()?;
-        }
         if self.wanted.indoms_on_disk {
             self.indoms_on_disk()?;
+        }
+        if self.wanted.indoms {
+            self.indoms()?;
         }
         if self.wanted.index {
             self.index()?;

@@ -144,11 +144,14 @@ impl Request {
         let conflict = [
             (layout.fixed && layout.scientific, "-F and -G"),
             (set('i') && layout.scientific, "-i and -G"),
-            (set('P') && set('w'), "-P and -w"),
             (set('i') && set('P'), "-i and -P"),
+            (set('P') && set('w'), "-P and -w"),
         ];
         if let Some((_, options)) = conflict.iter().find(|(is, _)| *is) {
             return Err(spec.wrong(format!("{options} may not be used together")));
+        }
+        if layout.width.is_some_and(|width| width < 3) {
+            return Err(spec.wrong("-w must be greater than 2"));
         }
         request.source = source;
         Ok((request, words))

@@ -37,6 +37,8 @@ pub struct Report<W: Write> {
     pub desc: Desc,
     /// The instances that are wanted.
     pub instances: Vec<Instance>,
+    /// Whether the times of fetches are told with their dates and microseconds.
+    pub dates: bool,
     /// How often to fetch.
     pub samples: Option<u64>,
     /// Between fetches.
@@ -119,7 +121,12 @@ impl<W: Write> Report<W> {
                 continue;
             }
             if archive && !set.instances().is_empty() {
-                write!(self.out, "{}  ", self.opened.zone.clock(fetched.time, 3))?;
+                let zone = &self.opened.zone;
+                let time = match self.dates {
+                    true => zone.date(fetched.time, 6),
+                    false => zone.clock(fetched.time, 3),
+                };
+                write!(self.out, "{time}  ")?;
             }
             if set.instances().is_empty() {
                 match &set.values {

@@ -273,18 +273,18 @@ impl<W: Write> Report<'_, W> {
         let known: Vec<Pmid> = pmids.iter().filter_map(|p| p.ok()).collect();
         self.context.prefetch_descs(&known)?;
         let mut sets = Vec::new().into_iter();
-        if self.wanted.values && !known.is_empty() {
-            let found = values_of(&mut self.context, &known, self.origin)?;
-            sets = found
-                .into_iter()
-                .map(|(_, set)| set)
-                .collect::<Vec<_>>()
-                .into_iter();
+        // Labels and instances of an archive are those of the time of the values.
+        let placed = self.wanted.labels && matches!(self.context, Context::Archive(_));
+        if (self.wanted.values || placed) && !known.is_empty() {
+            sets = values_of(&mut self.context, &known, self.origin)?.into_iter();
         }
         for (name, pmid) in names.iter().zip(pmids) {
             match pmid {
                 Ok(pmid) => {
-                    let set = sets.next();
+                    let (time, set) = sets.next().unzip();
+                    if let (Context::Archive(archive), Some(time)) = (&mut self.context, time) {
+                        archive.set_mode(ArchiveMode::Forward, time);
+                    }
                     self.metric(name, pmid, set)?;
                 }
                 // Of a name among others that are known PCP's library tells no more than that it has no metric.
@@ -339,6 +339,10 @@ impl<W: Write> Report<'_, W> {
         if self.wanted.oneline {
             match self.text(ident, oneline)? {
                 Ok(text) => {
+                    // Behind the long form of a number it gets a line of its own.
+                    if self.wanted.full_pmid && !oneline.is_indom() {
+                        self.out.write_all(b"\n   ")?;
+                    }
                     self.out.write_all(b" [")?;
                     self.out.write_all(&text)?;
                     self.out.write_all(b"]")?;
@@ -401,7 +405,7 @@ impl<W: Write> Report<'_, W> {
     }
 
     /// What is known of each instance: number, name, and its label set.
-    fn instance_labels(&mut self, desc: &Desc) -> Vec<(Instance, Vec<LabelSet>)> {
+    fn instance_labels(&mut self, desc: &Desc, seen: bool) -> Vec<(Instance, Vec<LabelSet>)> {
         if desc.indom.is_null() {
             return Vec::new();
         }
@@ -409,12 +413,32 @@ impl<W: Write> Report<'_, W> {
             .context
             .labels(desc.indom.0, LabelLevel::Instances)
             .unwrap_or_default();
-        let instances = match &mut self.context {
-            Context::Archive(archive) => archive.all_instances(desc.indom),
-            host => host.instances(desc.indom),
+        let mut instances = match &mut self.context {
+            Context::Archive(archive) if !seen => {
+                let state = archive.meta().state_at(desc.indom, archive.origin());
+                state.map_or_else(Vec::new, |state| state.instances.clone())
+            }
+            context => context.instances(desc.indom).unwrap_or_default(),
         };
-        let mut instances = instances.unwrap_or_default();
-        instances.sort_by_key(|i| i.inst);
+        if matches!(self.context, Context::Archive(_)) {
+            if !own.is_empty() {
+                // Where an archive has labels of instances it is those that are told.
+                instances.retain(|i| own.iter().any(|set| set.inst == i.inst));
+            }
+            instances.sort_by_key(|i| i.inst);
+        } else if !own.is_empty() {
+            // An agent may have labels of instances that are gone, and has its own order.
+            let by_number: HashMap<i32, Text> =
+                instances.into_iter().map(|i| (i.inst, i.name)).collect();
+            let named = |set: &LabelSet| Instance {
+                inst: set.inst,
+                name: by_number
+                    .get(&set.inst)
+                    .cloned()
+                    .unwrap_or_else(|| "DISAPPEARED".into()),
+            };
+            instances = own.iter().map(named).collect();
+        }
         let with_own = |instance: Instance| {
             let of_it = own.iter().filter(|s| s.inst == instance.inst);
             let of_it = of_it.cloned().collect();
@@ -499,7 +523,15 @@ impl<W: Write> Report<'_, W> {
         }
         let (labels, series) = (self.wanted.labels, self.wanted.series);
         let named = desc.filter(|_| labels || series);
-        let sets = named.map_or_else(Vec::new, |desc| self.label_sets(&desc));
+        // PCP's sees nothing of an archive that it has not fetched from but what was recorded ahead of all values.
+        let seen = labels || self.wanted.values || matches!(self.context, Context::Host(_));
+        let mut sets = named.map_or_else(Vec::new, |desc| self.label_sets(&desc));
+        if let Context::Archive(archive) = &self.context
+            && !seen
+            && !sets.is_empty()
+        {
+            sets = vec![(LabelLevel::Context, archive.host_label())];
+        }
         if let Some(desc) = desc.filter(|_| series) {
             self.series(name, &desc, &sets)?;
         }
@@ -510,17 +542,11 @@ impl<W: Write> Report<'_, W> {
             self.out.write_all(b"\n")?;
         }
         self.help(pmid.0, TextKind::METRIC_ONELINE, TextKind::METRIC_HELP)?;
-        if let (Some(desc), Some(set)) = (desc, set) {
+        if let (Some(desc), Some(set)) = (desc, set.filter(|_| self.wanted.values)) {
             self.values(&desc, &set)?;
         }
         let Some(desc) = named else { return Ok(()) };
-        // PCP's sees no instances of an archive that it has not fetched from.
-        let seen = labels || self.wanted.values || matches!(self.context, Context::Host(_));
-        let instances = if seen {
-            self.instance_labels(&desc)
-        } else {
-            Vec::new()
-        };
+        let instances = self.instance_labels(&desc, seen);
         if series {
             for (instance, own) in &instances {
                 let wide = sets

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pcp::archive::{
     Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, MetaRecord, Version, encode_data,
 };
-use pcp::timewindow::SECOND;
+use pcp::timewindow::{SECOND, TimeError, WindowSpec};
 use pcp::timezone::Zone;
 use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
 
@@ -87,14 +87,28 @@ struct Input {
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(args: Vec<String>) -> io::Result<u8> {
-    let mut note = String::new();
-    let done = SPEC.run(|spec| extract(spec, args, &mut note));
+    let (mut note, mut desperate) = (String::new(), false);
+    let done = SPEC.run(|spec| {
+        extract(spec, args, &mut note, &mut desperate).map_err(|refusal| match refusal {
+            // Files are left as they are then, and nothing is said of them.
+            Refusal::Failed(text) if desperate => {
+                let kept = |line: &&str| !line.ends_with("\" not created.\n");
+                Refusal::Failed(text.split_inclusive('\n').filter(kept).collect())
+            }
+            refusal => refusal,
+        })
+    });
     // Behind all messages, as what is buffered for a file comes out last.
     print!("{note}");
     done
 }
 
-fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refusal> {
+fn extract(
+    spec: &Spec,
+    args: Vec<String>,
+    note: &mut String,
+    desperate: &mut bool,
+) -> Result<u8, Refusal> {
     let mut wanted = Wanted::default();
     let mut source = Source::default();
     let words = spec.parse(args, &mut source, |option, value| {
@@ -140,22 +154,21 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
             "pmlogextract: Warning: all input archive(s) are empty, no output archive created\n";
         return Err(Refusal::Failed(what.to_owned()));
     }
-    let label = output_label(&inputs, &wanted, output)?;
-    let (zone, said) = source.archive_zone(&label);
-    *note = said;
-    let first = inputs.iter().map(|i| i.archive.label.start).min();
-    // To PCP's, a finish counts from the end of the archive that was named first, and lies no later.
-    let counted = match source.window.finish {
-        Some(_) => inputs.get(..1).unwrap_or_default(),
-        None => &inputs,
+    *desperate = wanted.desperate;
+    let from = match wanted.first_zone {
+        true => inputs.first(),
+        false => inputs.last(),
     };
-    let ends = counted.iter().filter_map(|i| i.archive.end().ok());
-    let last = ends.max().unwrap_or(Timestamp::MAX);
-    let window = source
-        .window
-        .window(first.unwrap_or_default(), last, &zone)
-        .map_err(|error| format!("pmlogextract: Error: invalid time window.\n{error}\n\n"))?;
-    let skipped = check_metadata(&inputs, &wanted, output)?;
+    let (zone, said) = match from {
+        Some(input) => source.archive_zone(&input.archive.label),
+        None => (Zone::local(), String::new()),
+    };
+    *note = match inputs.first() {
+        // The host that is named is the first archive's, whichever zone it is.
+        Some(first) if source.host_zone => source.archive_zone(&first.archive.label).1,
+        _ => said,
+    };
+    zone.use_for_values();
     let selection = match &wanted.config {
         Some(path) => Some(logconfig::read(
             path,
@@ -163,6 +176,13 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
         )?),
         None => None,
     };
+    let label = output_label(&inputs, &wanted, output)?;
+    let window = window(&source.window, &inputs, &zone).map_err(|error| {
+        format!(
+            "pmlogextract: Invalid time window specified: {error}\n\nArchive \"{output}\" not created.\n"
+        )
+    })?;
+    let skipped = check_metadata(&inputs, &wanted, output)?;
     let mut merge = Merge {
         wanted: &wanted,
         selection,
@@ -170,12 +190,14 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
         label,
         output,
         writer: None,
+        read: Timestamp::ZERO,
         zone,
         pmids: Vec::new(),
     };
-    let done = merge.run(&mut inputs, (window.start, window.end));
+    let done = merge.run(&mut inputs, window);
     match (done, merge.writer.take()) {
         (Ok(()), Some(writer)) => writer
+            .reaching(merge.read)
             .finish()
             .map(|_| 0)
             .map_err(|error| failed(&ErrorCode::from(&error)).into()),
@@ -196,6 +218,34 @@ fn extract(spec: &Spec, args: Vec<String>, note: &mut String) -> Result<u8, Refu
     }
 }
 
+/// From when to when records are taken. What `-S` and `-T` say counts from the beginning or end of the archive that was
+/// named first and lies in it; without them nothing is left out.
+fn window(
+    spec: &WindowSpec,
+    inputs: &[Input],
+    zone: &Zone,
+) -> Result<(Timestamp, Timestamp), TimeError> {
+    let span = |input: &Input| {
+        let end = input.archive.end().unwrap_or(Timestamp::MAX);
+        (input.archive.label.start, end)
+    };
+    let spans: Vec<_> = inputs.iter().map(span).collect();
+    let (from, to) = spans
+        .first()
+        .copied()
+        .unwrap_or((Timestamp::ZERO, Timestamp::MAX));
+    let window = spec.window(from, to, zone)?;
+    let start = match spec.start {
+        Some(_) => window.start,
+        None => spans.iter().map(|s| s.0).min().unwrap_or(from),
+    };
+    let end = match spec.finish {
+        Some(_) => window.end,
+        None => spans.iter().map(|s| s.1).max().unwrap_or(to),
+    };
+    Ok((start, end))
+}
+
 fn failed(code: &ErrorCode) -> String {
     format!("pmlogextract: Error: __pmLogPutResult: log data: {code}\n")
 }
@@ -210,6 +260,14 @@ fn open(names: &[String]) -> Result<Vec<Input>, String> {
         for archive in set.archives() {
             let mut cursor = Cursor::at_start(archive.clone()).map_err(|e| cannot(e.code()))?;
             let head = cursor.following().unwrap_or(None);
+            if let Err(error) = archive.end()
+                && error.code() == ErrorCode::LOGREC
+            {
+                return Err(format!(
+                    "pmlogextract: Error: cannot get end of archive ({name}): {}\n",
+                    error.code()
+                ));
+            }
             if head.is_none() {
                 eprintln!("pmlogextract: Warning: empty archive \"{name}\" will be skipped");
                 continue;
@@ -391,6 +449,8 @@ struct Merge<'a> {
     label: Label,
     output: &'a str,
     writer: Option<LogWriter>,
+    /// The time of the last record that was looked at.
+    read: Timestamp,
     zone: Zone,
     /// Room for the metrics of a record.
     pmids: Vec<Pmid>,
@@ -466,6 +526,7 @@ impl Merge<'_> {
                         due = Some((at, state));
                     }
                 }
+                self.read = record.time;
                 self.record(input, &record)?;
                 let written = self.writer.as_ref().map_or(0, LogWriter::records);
                 if self.wanted.samples > 0 && written >= self.wanted.samples {
@@ -486,7 +547,12 @@ impl Merge<'_> {
             };
             let files = create(self.output, label)
                 .map_err(|text| text.replace("pmlogTOOL", "pmlogextract"))?;
-            self.writer = Some(LogWriter::new(files).in_stored_order());
+            let writer = LogWriter::new(files).in_stored_order();
+            self.writer = Some(match self.selection {
+                // PCP's takes the labels of domains along with whole archives alone.
+                Some(_) => writer.without_domain_labels(),
+                None => writer,
+            });
         }
         self.writer.as_mut().ok_or_else(String::new)
     }

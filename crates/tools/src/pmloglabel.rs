@@ -57,12 +57,14 @@ fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let (mut dump, mut full, mut verbose, mut sentinels) = (false, false, false, false);
     let (mut host, mut pid, mut version, mut zone) = (None, None, None, None);
     let mut source = Source::default();
+    // A process that is none (`-p 0`) stays what it was, though labels are written.
+    let mut rewrite = false;
     let take = |option, value: &str| {
         match option {
             'h' => host = Some(value.to_owned()),
             'l' => dump = true,
             'L' => (dump, full) = (true, true),
-            'p' => pid = Some(value.parse().unwrap_or(0)),
+            'p' => (rewrite, pid) = (true, value.parse().ok().filter(|pid| *pid != 0)),
             's' => sentinels = true,
             'v' => verbose = true,
             'V' => match value.parse() {
@@ -83,8 +85,7 @@ fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let [name] = words.as_slice() else {
         return Err(insufficient());
     };
-    let rewrite =
-        host.is_some() || pid.is_some() || version.is_some() || zone.is_some() || sentinels;
+    rewrite |= host.is_some() || version.is_some() || zone.is_some() || sentinels;
     if verbose {
         println!("Scanning for components of archive \"{name}\"");
     }
@@ -153,7 +154,7 @@ fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let sound = parts
         .iter()
         .find_map(|p| Some((p.label.clone()?, p.name.clone())));
-    let Some(golden) = sound else {
+    let Some(mut golden) = sound else {
         if dump {
             let first = parts.first().and_then(|p| p.content.get(7).copied());
             no_label(name, first.unwrap_or(0), full);
@@ -173,17 +174,19 @@ fn label(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         }
         label.pid = pid.unwrap_or(label.pid);
         label.version = version.unwrap_or(label.version);
+        // What was said of the labels before is mended, unless one cannot be written.
+        status = 0;
         for part in &parts {
-            if let Err(error) = write(part, &label) {
-                eprintln!(
-                    "Failed {} label write: {}",
-                    part.name,
-                    ErrorCode::from(&error)
-                );
-                return Ok(status | USAGE_ERROR);
+            if verbose {
+                println!("Writing label on {}", part.name);
+            }
+            if let Err((what, error)) = write(part, &label) {
+                let code = ErrorCode::from(&error);
+                eprintln!("Failed {} {what}: {code}", part.name);
+                status |= USAGE_ERROR | DAMAGED;
             }
         }
-        return Ok(0);
+        golden.0 = label;
     }
     if dump {
         let mut out = io::stdout().lock();
@@ -238,22 +241,27 @@ fn compare(golden: &Label, name: &str, part: &Part) -> u8 {
     status
 }
 
-/// Writes a label in the place of a file's own.
-fn write(part: &Part, label: &Label) -> io::Result<()> {
+/// Writes a label over the beginning of a file, whose length does not change: a label of another version overwrites
+/// what follows, or leaves the end of the longer one. A compressed file has no place for it, and is not there under
+/// the name that PCP opens. What failed is told with the error.
+fn write(part: &Part, label: &Label) -> Result<(), (&'static str, io::Error)> {
     let label = Label {
         start: part.label.as_ref().map_or(label.start, |own| own.start),
         volume: part.volume,
         ..label.clone()
     };
     let payload = label.encode();
-    let length = u32::try_from(payload.len() + 8).map_err(io::Error::other)?;
+    let length = u32::try_from(payload.len() + 8)
+        .map_err(|error| ("label write", io::Error::other(error)))?;
     let length = length.to_be_bytes();
     let record = [&length[..], &payload, &length[..]].concat();
-    let mut content = part.content.clone();
-    let version = part.label.as_ref().map_or(label.version, |own| own.version);
-    let old = version.label_len() + 8;
-    content.splice(..old.min(content.len()), record);
-    std::fs::write(&part.path, content)
+    if file::is_compressed(&part.path) {
+        return Err(("open", nix::errno::Errno::ENOENT.into()));
+    }
+    let file = std::fs::OpenOptions::new().write(true).open(&part.path);
+    let file = file.map_err(|error| ("open", error))?;
+    std::os::unix::fs::FileExt::write_all_at(&file, &record, 0)
+        .map_err(|error| ("label write", error))
 }
 
 /// What is shown of an archive none of whose labels is one.

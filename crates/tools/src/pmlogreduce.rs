@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use pcp::archive::{
-    ArchiveContext, ArchiveMode, ArchiveSet, ArchiveWriter, Label, MetaRecord, SetCursor,
+    ArchiveContext, ArchiveMode, ArchiveSet, ArchiveWriter, Label, MetaRecord, PcpHash, SetCursor,
     encode_data,
 };
 use pcp::timewindow::{TimeWindow, interval, samples_between};
@@ -88,10 +88,15 @@ fn reduce(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     })?;
     let label = set.label().clone();
     let (zone, note) = source.archive_zone(&label);
+    // Times are kept in microseconds here, as in PCP's.
+    let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
     let window = source
         .window
-        .window(label.start, set.end(), &zone)
-        .map_err(|error| format!("pmlogreduce: invalid time window.\n{error}\n\n"))?;
+        .window(micros(label.start), micros(set.end()), &zone)
+        .map_err(|error| {
+            print!("{note}");
+            format!("pmlogreduce: Invalid time window specified: {error}\n\n")
+        })?;
     if trace {
         eprintln!("Start time: {}", zone.civil(window.start.sec).ctime());
         eprintln!("End time: {}", zone.civil(window.end.sec).ctime());
@@ -140,6 +145,8 @@ struct Reducer {
     metrics: Vec<Metric>,
     /// The instances that were written last.
     domains: HashMap<InDom, Vec<Instance>>,
+    /// The order of each metric's instances.
+    orders: HashMap<Pmid, PcpHash<()>>,
     records: u64,
     index_at: i64,
     last: Timestamp,
@@ -164,13 +171,14 @@ impl Reducer {
         };
         let out = create(output, label).map_err(|text| text.replace("pmlogTOOL", "pmlogreduce"))?;
         let raw = SetCursor::at_start(&set)
-            .map_err(|e| format!("pmlogreduce: pmFetch: {}\n", e.code()))?;
+            .map_err(|e| format!("pmlogreduce: Error: pmFetch failed: {}\n", e.code()))?;
         let mut reducer = Reducer {
             context: ArchiveContext::over(set.clone()),
             raw,
             out,
             metrics: Vec::new(),
             domains: HashMap::new(),
+            orders: HashMap::new(),
             records: 0,
             index_at: INDEX_EVERY,
             last: window.start,
@@ -200,7 +208,6 @@ impl Reducer {
                 out.ty = match desc.ty {
                     Type::I32 => Type::I64,
                     Type::U32 => Type::U64,
-                    Type::Float => Type::Double,
                     ty => ty,
                 };
             }
@@ -238,7 +245,12 @@ impl Reducer {
             let fetched = match self.context.fetch(&pmids) {
                 Ok(fetched) => fetched,
                 Err(Error::Code(ErrorCode::EOL)) => return Ok(()),
-                Err(error) => return Err(format!("pmlogreduce: pmFetch: {}\n", error.code())),
+                Err(error) => {
+                    return Err(format!(
+                        "pmlogreduce: Error: pmFetch failed: {}\n",
+                        error.code()
+                    ));
+                }
             };
             if fetched.time > window.end {
                 return Ok(());
@@ -246,7 +258,10 @@ impl Reducer {
             done += 1;
             progress.at(fetched.time);
             let logged = self.logged(fetched.time)?;
-            let sets = self.promoted(fetched.sets, &logged);
+            let mut sets = self.promoted(fetched.sets, &logged);
+            for set in &mut sets {
+                self.in_order(set);
+            }
             if !sets.is_empty() {
                 if every > 0 && self.records > 0 && self.records.is_multiple_of(every) {
                     self.out.next_volume().map_err(|e| failed(&e))?;
@@ -269,7 +284,7 @@ impl Reducer {
 
     /// Writes the marks since the last sample; the metrics that were logged since then.
     fn logged(&mut self, until: Timestamp) -> Result<HashSet<Pmid>, String> {
-        let (mut logged, mut pmids) = (HashSet::new(), Vec::new());
+        let mut logged = HashSet::new();
         loop {
             let mut ahead = self.raw.clone();
             let Ok(Some(record)) = ahead.following() else {
@@ -285,11 +300,42 @@ impl Reducer {
                 }
                 continue;
             }
-            pmids.clear();
-            record
-                .metrics(&mut pmids)
-                .map_err(|e| format!("pmlogreduce: pmFetch: {}\n", e.code()))?;
-            logged.extend(&pmids);
+            let fetched = record
+                .decode()
+                .map_err(|e| format!("pmlogreduce: Error: pmFetch failed: {}\n", e.code()))?;
+            for set in &fetched.sets {
+                logged.insert(set.pmid);
+                self.seen(set);
+            }
+        }
+    }
+
+    /// Remembers the order in which PCP's library hands out instances: that of a hash table, made for as many as the first
+    /// record had.
+    fn seen(&mut self, set: &ValueSet) {
+        let values = set.instances();
+        if values.is_empty() {
+            return;
+        }
+        let order = self.orders.entry(set.pmid);
+        let order = order.or_insert_with(|| PcpHash::with_buckets(values.len()));
+        for value in values {
+            if order.get(value.inst as u32).is_none() {
+                order.insert(value.inst as u32, ());
+            }
+        }
+    }
+
+    fn in_order(&self, set: &mut ValueSet) {
+        let Some(order) = self.orders.get(&set.pmid) else {
+            return;
+        };
+        if let Ok(values) = &mut set.values
+            && values.len() > 1
+        {
+            let places = order.iter().map(|(inst, ())| inst).zip(0usize..);
+            let places: HashMap<u32, usize> = places.collect();
+            values.sort_by_key(|value| places.get(&(value.inst as u32)).copied());
         }
     }
 

@@ -88,7 +88,7 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                 }
                 paths.push(value.to_owned());
             }
-            'C' => (check, verbose, warnings) = (true, true, true),
+            'C' => (check, warnings) = (true, true),
             'd' => desperate = true,
             'i' => in_place = true,
             'q' => quick = true,
@@ -138,10 +138,10 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     }
     parser.check()?;
     let rules = parser.rules;
-    if verbose {
+    if verbose || check {
         summary(&archive, &rules);
     }
-    let unchanged = quick && rules.is_empty() && version == archive.label.version;
+    let unchanged = quick && rules.is_empty();
     if unchanged && pcp::debug::on(pcp::debug::Flag::Appl3) {
         eprintln!("Done, no rewriting required");
     }
@@ -177,6 +177,10 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let last = rewriter.finish()?;
     if in_place {
         replace(&archive, &base, archive.first_volume(), last)?;
+    }
+    if pcp::debug::on(pcp::debug::Flag::Pdubuf) {
+        // Behind which PCP's lists the buffers that nobody gave back: there is no pool here.
+        eprintln!("__pmFindPDUBuf(DEBUG)");
     }
     Ok(0)
 }

@@ -178,7 +178,10 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let window = source
         .window
         .window(label.start, end, &zone)
-        .map_err(|error| format!("pmlogsummary: invalid time window.\n{error}\n\n"))?;
+        .map_err(|error| {
+            let _ = out.flush();
+            format!("pmlogsummary: invalid time window.\n{error}\n\n")
+        })?;
     let loaded;
     let names: &Pmns = match &source.pmns {
         None => &set.meta().names,
@@ -201,7 +204,7 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     for metric in metrics {
         match names.leaves(metric.as_bytes()) {
             Ok(leaves) => selected.extend(leaves),
-            Err(code) => eprintln!("pmlogsummary: pmTraversePMNS for \"{metric}\": {code}"),
+            Err(code) => eprintln!("pmlogsummary: PMNS traversal failed for {metric}: {code}"),
         }
     }
     // Of several names of a metric the first stands for all.
@@ -229,7 +232,7 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         summary.header(&mut out)?;
     }
     let mut status = summary.pass(false);
-    if summary.wanted.bins > 0 && status == 0 {
+    if summary.wanted.bins > 0 {
         for metric in summary.metrics.values_mut() {
             for average in &mut metric.instances {
                 average.bins = vec![0; summary.wanted.bins];
@@ -237,7 +240,7 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             }
         }
         trace::second_pass();
-        status = summary.pass(true);
+        status = status.max(summary.pass(true));
     }
     for (name, pmid) in &selected {
         if let Some(metric) = summary.metrics.get(pmid) {
@@ -320,12 +323,14 @@ impl Summary {
     fn mark(&mut self, time: Timestamp, binning: bool) {
         for metric in self.metrics.values_mut() {
             let discrete = metric.desc.sem == Semantics::Discrete && !binning;
-            for average in metric.instances.iter_mut().filter(|a| !a.marked) {
+            for average in &mut metric.instances {
                 average.marked = true;
+                // It does so over any number of marks.
                 if discrete {
-                    let elapsed = (time - average.last_time).as_secs_f64();
-                    average.area += average.last * elapsed;
-                    average.span += elapsed;
+                    let passed = time - average.last_time;
+                    average.area += average.last * passed.as_secs_f64();
+                    average.span = average.span + passed;
+                    average.last_time = time;
                     average.sum += average.last;
                     average.summed += 1;
                 }
@@ -391,11 +396,13 @@ impl Summary {
                     None => {
                         let names = self.set.meta().names.names_of(set.pmid);
                         let name = names.into_iter().next().unwrap_or_default();
-                        eprintln!(
-                            "pmlogsummary: {name}({}) - failed to extract value: {}",
-                            set.pmid,
-                            ErrorCode::CONV
-                        );
+                        if self.wanted.verbose {
+                            eprintln!(
+                                "pmlogsummary: {name}({}) - failed to extract value: {}",
+                                set.pmid,
+                                ErrorCode::CONV
+                            );
+                        }
                         eprintln!("pmlogsummary: possibly corrupt archive?");
                         return Err(());
                     }

@@ -133,6 +133,12 @@ struct Host {
     opened: Opened,
     metrics: HashMap<&'static str, Desc>,
     before: Option<(Timestamp, HashMap<&'static str, f64>)>,
+    /// Whether the last fetch was answered.
+    answered: bool,
+    /// Whether there has been anything to report.
+    reported: bool,
+    /// Whether there will be nothing more.
+    over: bool,
     name: String,
 }
 
@@ -140,7 +146,10 @@ impl Request {
     fn option(&mut self, letter: char, value: &str) -> Result<bool, Refusal> {
         match letter {
             'a' => {
-                self.archives.push(value.to_owned());
+                // The same archive again adds nothing.
+                if !self.archives.iter().any(|archive| archive == value) {
+                    self.archives.push(value.to_owned());
+                }
                 return Ok(false);
             }
             'h' => {
@@ -204,7 +213,15 @@ impl Request {
             return Ok(1);
         };
         let zone = first.opened.zone.clone();
-        let window = first.opened.window;
+        // The time window is one in all that the archives span.
+        let spans = || hosts.iter().filter_map(Host::span);
+        let window = match (spans().map(|s| s.0).min(), spans().map(|s| s.1).max()) {
+            (Some(start), Some(end)) if hosts.len() > 1 => {
+                let window = self.source.window.window(start, end, &zone);
+                window.unwrap_or(first.opened.window)
+            }
+            _ => first.opened.window,
+        };
         let archive = matches!(first.opened.context, Context::Archive(_));
         if let Some(note) = first.opened.note.as_ref().filter(|_| !self.json) {
             writeln!(out, "{note}")?;
@@ -218,7 +235,7 @@ impl Request {
         let span = (window.end - window.origin).as_nanos();
         if self.source.window.finish.is_some() {
             let within = u64::try_from(span / interval.as_nanos()).ok();
-            samples = samples.max(within);
+            samples = samples.max(within.filter(|n| *n > 0));
         }
         let mut start = if archive {
             window.origin
@@ -234,6 +251,7 @@ impl Request {
             }
             // What rates are reckoned from; what fails here fails below, too.
             let _ = host.fetch();
+            host.reported = false;
         }
         let pause = !archive || self.pause;
         let bold = self.source.colour.bold();
@@ -242,7 +260,9 @@ impl Request {
         while samples.is_none_or(|n| done < n) {
             if done % PAGE == 0 && !self.json {
                 write!(out, "{}", bold.0)?;
-                self.heading(&mut out, &hosts, start, &zone)?;
+                let silent = hosts.first().is_some_and(|host| !host.answered);
+                let time = if silent { Timestamp::now() } else { start };
+                self.heading(&mut out, &hosts, time, &zone)?;
                 write!(out, "{}", bold.1)?;
             }
             if pause {
@@ -253,24 +273,39 @@ impl Request {
             }
             start = start + interval;
             let several = hosts.len() > 1;
+            // With nothing to end it PCP's says this for ever.
+            if samples.is_none() && hosts.iter().all(|host| host.ended(start)) {
+                writeln!(out, " No data in the archive")?;
+                out.flush()?;
+                return Ok(1);
+            }
             for host in &mut hosts {
                 if several && !self.json {
                     write!(out, "{:<NODE$}", node(&host.name, self.suffix))?;
                 }
+                if host.over {
+                    if !self.json {
+                        writeln!(out)?;
+                    }
+                    continue;
+                }
                 match host.fetch() {
                     Ok(values) if self.json => host.lines(&mut out, &values)?,
                     Err(Missing::NoData | Missing::Lost) if self.json => {}
-                    Ok(values) => writeln!(out, "{}", self.line(&values, several))?,
+                    Ok(values) => writeln!(out, "{}", self.line(host, &values, several))?,
                     Err(Missing::NoData) => writeln!(out, " No data in the archive")?,
                     Err(Missing::Lost) => writeln!(out, " Fetch failed. Reconnecting ...")?,
                     Err(Missing::Failed(code)) => {
                         writeln!(out, " pmFetchGroup: {code}")?;
-                        out.flush()?;
-                        return Ok(1);
+                        host.over = true;
                     }
                 }
             }
             done += 1;
+            if hosts.iter().all(|host| host.over) {
+                out.flush()?;
+                return Ok(1);
+            }
         }
         out.flush()?;
         Ok(0)
@@ -286,8 +321,8 @@ impl Request {
         let rounded = time.as_secs_f64().round() as i64;
         writeln!(out, "@ {}", zone.civil(rounded).ctime())?;
         let several = hosts.len() > 1;
-        // Pages where there are such counters, else swaps.
-        let pages = hosts.iter().any(|h| h.metrics.contains_key("swap.pagesin"));
+        // Pages where all have such counters, else swaps.
+        let pages = hosts.iter().all(|h| h.metrics.contains_key("swap.pagesin"));
         let (swap_in, swap_out) = if pages { ("pi", "po") } else { ("si", "so") };
         let (cpu, more) = if self.extended {
             ("                 cpu", "  wa  st")
@@ -313,7 +348,7 @@ impl Request {
         )
     }
 
-    fn line(&self, values: &HashMap<&'static str, f64>, several: bool) -> String {
+    fn line(&self, host: &Host, values: &HashMap<&'static str, f64>, several: bool) -> String {
         let get = |name: &str| values.get(name).copied();
         let unknown = || "?".to_owned();
         let mut line = match get("kernel.all.load") {
@@ -327,7 +362,8 @@ impl Request {
             "mem.util.cached",
         ];
         if several {
-            memory.retain(|name| *name != "mem.util.free");
+            // Under the heading of the buffers, as PCP's has it.
+            memory.retain(|name| *name != "mem.util.bufmem");
         }
         for name in memory {
             line.push_str(&format!(
@@ -335,7 +371,13 @@ impl Request {
                 get(name).map_or_else(unknown, kilobytes)
             ));
         }
-        let either = |first: &str, second: &str| get(first).or_else(|| get(second));
+        // Where there is the first the second is not looked at, whether or not it has a value.
+        let either = |first: &str, second: &str| {
+            get(match host.metrics.contains_key(first) {
+                true => first,
+                false => second,
+            })
+        };
         for rate in [
             either("swap.pagesin", "swap.in"),
             either("swap.pagesout", "swap.out"),
@@ -346,7 +388,8 @@ impl Request {
         ] {
             line.push_str(&format!(" {:>4}", rate.map_or_else(unknown, thousands)));
         }
-        let cpu = |name: &str| get(&format!("kernel.all.cpu.{name}"));
+        // Shares are reckoned of whole milliseconds in a second.
+        let cpu = |name: &str| get(&format!("kernel.all.cpu.{name}")).map(f64::trunc);
         let sum = |a: Option<f64>, b: Option<f64>| a.map(|a| a + b.unwrap_or(0.0));
         let user = sum(cpu("user"), cpu("nice"));
         let system = sum(cpu("sys"), cpu("intr"));
@@ -362,8 +405,11 @@ impl Request {
         let total: f64 = parts.iter().flatten().sum();
         let shown = if self.extended { 5 } else { 3 };
         for part in parts.into_iter().take(shown) {
-            let share = part.filter(|_| total > 0.0).map(|p| 100.0 * p / total);
-            let text = share.map_or_else(unknown, |s| format!("{:.0}", (s + 0.5).floor()));
+            let half = (total / 2.0).floor();
+            let share = part
+                .filter(|_| total > 0.0)
+                .map(|p| (100.0 * p + half) / total);
+            let text = share.map_or_else(unknown, |s| format!("{:.0}", s.floor()));
             line.push_str(&format!(" {text:>3}"));
         }
         line
@@ -382,7 +428,7 @@ fn node(name: &str, suffix: bool) -> String {
 
 /// Why there is no line for a host.
 enum Missing {
-    /// The archive begins later.
+    /// There has been nothing in the archive so far.
     NoData,
     /// The connection is lost, or is not back.
     Lost,
@@ -447,7 +493,29 @@ impl Host {
             opened,
             metrics,
             before: None,
+            answered: false,
+            reported: false,
+            over: false,
         })
+    }
+
+    /// When an archive begins and ends.
+    fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
+        match &self.opened.context {
+            Context::Archive(archive) => {
+                Some((micros(archive.label().start), micros(archive.set().end())))
+            }
+            Context::Host(_) => None,
+        }
+    }
+
+    /// Whether this is an archive that ended by then without having had anything to report.
+    fn ended(&self, time: Timestamp) -> bool {
+        match &self.opened.context {
+            Context::Archive(archive) => !self.reported && archive.set().end() < time,
+            Context::Host(_) => false,
+        }
     }
 
     /// Values as lines of JSON, with the host that they are of.
@@ -484,13 +552,12 @@ impl Host {
     /// Values of now, counters as rates since the fetch before.
     fn fetch(&mut self) -> Result<HashMap<&'static str, f64>, Missing> {
         let pmids: Vec<Pmid> = self.metrics.values().map(|d| d.pmid).collect();
-        let early = match &self.opened.context {
-            Context::Archive(archive) => archive.origin() < archive.label().start,
-            Context::Host(_) => false,
-        };
-        let fetched = match self.opened.context.fetch(&pmids) {
+        let archive = matches!(self.opened.context, Context::Archive(_));
+        let fetched = self.opened.context.fetch(&pmids);
+        self.answered = fetched.is_ok();
+        let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(_) if early => return Err(Missing::NoData),
+            Err(_) if archive && !self.reported => return Err(Missing::NoData),
             Err(error) => {
                 let Context::Host(host) = &mut self.opened.context else {
                     return Err(Missing::Failed(error.code()));
@@ -500,6 +567,7 @@ impl Host {
                 return Err(Missing::Lost);
             }
         };
+        self.reported = true;
         let mut now = HashMap::new();
         for (name, desc) in &self.metrics {
             let set = fetched.sets.iter().find(|s| s.pmid == desc.pmid);

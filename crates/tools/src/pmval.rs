@@ -108,7 +108,7 @@ struct Pmval {
 }
 
 /// Names separated by commas or spaces, any of them in quotes.
-fn instance_list(text: &str) -> Vec<String> {
+pub(crate) fn instance_list(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut chars = text.chars().peekable();
     while let Some(&c) = chars.peek() {
@@ -215,7 +215,8 @@ impl Pmval {
         }
         source.check_window(spec)?;
         if let Some(instances) = instances {
-            wanted.extend(instance_list(instances));
+            // Those of the specification take the place of those of -i.
+            wanted = instance_list(instances);
         }
         let source = source.with_environment(spec)?;
         if delay && source.archives.is_none() {
@@ -277,10 +278,16 @@ impl Pmval {
         let own_width = match desc.ty {
             Type::I32 | Type::U32 => 11,
             Type::Float => 13,
+            Type::Event | Type::HighResEvent => 0,
             _ => 21,
         };
         let width = width.unwrap_or(own_width);
-        if let Some(digits) = precision.filter(|digits| digits + 1 >= width) {
+        if let Some(digits) =
+            precision.filter(|digits| digits + 1 >= width && (*digits, width) != (0, 0))
+        {
+            if tool == "pmval" && opened.note.is_none() {
+                println!();
+            }
             return Err(Refusal::Failed(format!(
                 "{tool}: -f {digits} too large for column width {width}\n"
             )));
@@ -510,6 +517,7 @@ impl Pmval {
                 .filter(|t| *t > Timestamp::ZERO)
                 .unwrap_or(SECOND),
             json: self.json,
+            dates: self.dates > 0,
             opened: self.opened,
             archive_name: self.archive_name,
             name: self.name,

@@ -263,6 +263,7 @@ impl Source {
             _ => hostname,
         };
         let zone = self.zone(&mut context);
+        zone.use_for_values();
         let silent = matches!(context, Context::Host(_)) && !spec.names_host;
         let note = if silent {
             None
@@ -280,6 +281,9 @@ impl Source {
             zone.map(|name| format!("Note: timezone set to \"TZ={name}\"\n"))
         };
         let window = self.window.window(span.0, span.1, &zone).map_err(|error| {
+            if let Some(note) = &note {
+                println!("{note}");
+            }
             Refusal::Failed(format!("{tool}: invalid time window.\n{error}\n\n"))
         })?;
         Ok(Opened {
@@ -348,6 +352,12 @@ impl Source {
 
     /// The zone that an archive's times are shown in, and what is to be said of it ahead of all output.
     pub fn archive_zone(&self, label: &Label) -> (Zone, String) {
+        let (zone, note) = self.zone_of(label);
+        zone.use_for_values();
+        (zone, note)
+    }
+
+    fn zone_of(&self, label: &Label) -> (Zone, String) {
         if self.host_zone {
             let host = &label.hostname;
             let note =

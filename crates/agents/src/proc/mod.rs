@@ -261,6 +261,7 @@ impl Proc {
             let mut states = HashMap::new();
             for process in self.listed(client) {
                 let state = match process.state() {
+                    "" => "unknown",
                     "Z" => "defunct",
                     "R" => "runnable",
                     _ if !process.is_in_memory() => "swapped",

@@ -110,6 +110,9 @@ const TICKS: [(&str, usize); 8] = [
     ("cguest", 41),
 ];
 
+/// What a process is called of which nothing can be read any more.
+const EXITING: &str = "<exiting>";
+
 const POLICIES: [&str; 7] = ["NORMAL", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE"];
 
 impl Process {
@@ -137,7 +140,17 @@ impl Process {
     fn at(folder: PathBuf, pid: i32) -> Option<Process> {
         use std::os::unix::fs::MetadataExt;
         let uid = fs::metadata(&folder).ok()?.uid();
-        let stat = text(&folder.join("stat"))?;
+        let Some(stat) = text(&folder.join("stat")) else {
+            // Its files went ahead of the folder.
+            return Some(Process {
+                pid,
+                uid,
+                name: EXITING.to_owned(),
+                stat: Vec::new(),
+                args: EXITING.to_owned(),
+                folder,
+            });
+        };
         let (head, rest) = stat.rsplit_once(") ")?;
         let (_, name) = head.split_once(" (")?;
         Some(Process {
@@ -192,6 +205,10 @@ impl Process {
     pub fn set_stat(&self, row: &mut Row, system: &System) {
         let words: Vec<&str> = self.stat.iter().map(String::as_str).collect();
         row.set("pid", u64::try_from(self.pid).unwrap_or(0));
+        if self.stat.is_empty() {
+            row.set("psargs", EXITING);
+            return;
+        }
         row.set("cmd", self.name.as_str());
         row.set("state", self.state());
         for (field, at) in STAT {
@@ -232,6 +249,9 @@ impl Process {
 
     /// `status`.
     pub fn set_status(&self, row: &mut Row, names: &mut Names) {
+        if self.stat.is_empty() {
+            return;
+        }
         let text = text(&self.path("status")).unwrap_or_default();
         for field in SIZES.map(|(_, field)| field) {
             // A thread of the kernel has none.

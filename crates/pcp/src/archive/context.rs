@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::series::{History, is_corrupt};
 use super::set::{ArchiveSet, SetCursor};
-use super::{DataRecord, Label, Metadata};
+use super::{Cursor, DataRecord, Label, Metadata};
 use crate::debug;
 use crate::derived::DerivedSet;
 use crate::desc::Desc;
@@ -154,10 +154,35 @@ impl ArchiveContext {
         matches!(self.mode, ArchiveMode::Interpolated(_))
     }
 
+    /// Whether the temporal index says of the origin that all records are before it, as it does of the last record's own time
+    /// when its last entry was written behind that: PCP's library finds its place by this index.
+    fn begins_behind_all(&self) -> bool {
+        let Some(archive) = self.set.archives().last() else {
+            return false;
+        };
+        let reached = archive.index.iter().find(|e| e.time >= self.origin);
+        let Some(entry) = reached.or(archive.index.last()) else {
+            return false;
+        };
+        if self.origin < entry.time {
+            return false;
+        }
+        let Ok(offset) = usize::try_from(entry.log) else {
+            return false;
+        };
+        debug::quietly(|| {
+            let cursor = Cursor::at(Arc::clone(archive), entry.volume, offset);
+            matches!(cursor.and_then(|mut at| at.following()), Ok(None))
+        })
+    }
+
     fn next_record(&mut self) -> Result<DataRecord> {
         let backward = self.mode == ArchiveMode::Backward;
         let origin = self.origin;
         let fresh = self.cursor.is_none();
+        if fresh && !backward && self.begins_behind_all() {
+            return Err(ErrorCode::EOL.into());
+        }
         let cursor = match &mut self.cursor {
             Some(cursor) => cursor,
             empty => empty.insert(if backward {
@@ -437,9 +462,15 @@ impl ArchiveContext {
         let labels = self.meta().labels_at(level, ident, self.origin);
         let labels = labels.unwrap_or_default().to_vec();
         if labels.is_empty() && level == LabelLevel::Context {
-            return Ok(vec![host_label(&self.label().hostname)]);
+            return Ok(vec![self.host_label()]);
         }
         Ok(labels)
+    }
+
+    /// What is said of the host where there are no labels: its name.
+    #[must_use]
+    pub fn host_label(&self) -> LabelSet {
+        host_label(&self.label().hostname)
     }
 
     /// Archives take no values.

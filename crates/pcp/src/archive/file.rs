@@ -130,7 +130,7 @@ impl Files {
 }
 
 /// Whether its name says that a file is compressed.
-pub(super) fn is_compressed(path: &Path) -> bool {
+pub fn is_compressed(path: &Path) -> bool {
     path.extension()
         .and_then(|e| e.to_str())
         .is_some_and(|e| COMPRESSED.contains(&e))

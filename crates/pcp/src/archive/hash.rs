@@ -22,6 +22,14 @@ impl<T> PcpHash<T> {
         key as usize % self.buckets.len().max(1)
     }
 
+    /// An empty table made for so many entries.
+    #[must_use]
+    pub fn with_buckets(buckets: usize) -> PcpHash<T> {
+        let mut table = PcpHash::default();
+        table.buckets.resize_with(buckets.max(1), Vec::new);
+        table
+    }
+
     /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {

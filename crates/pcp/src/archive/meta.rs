@@ -388,7 +388,8 @@ impl Metadata {
     }
 
     /// The last state of a domain that is not later than a time.
-    fn state_at(&self, indom: InDom, time: Timestamp) -> Option<&IndomEntry> {
+    #[must_use]
+    pub fn state_at(&self, indom: InDom, time: Timestamp) -> Option<&IndomEntry> {
         let entries = self.indoms.get(indom.0)?;
         let after = entries.partition_point(|e| e.time <= time);
         entries.get(after.checked_sub(1)?)
@@ -436,13 +437,46 @@ impl Metadata {
         Some(all)
     }
 
-    /// The labels of something at a time.
+    /// The labels of something at a time: the last that were recorded by then.
     #[must_use]
     pub fn labels_at(&self, level: LabelLevel, ident: u32, time: Timestamp) -> Option<&[LabelSet]> {
         let entries = self.labels.get(&(level as u32, ident))?;
         let after = entries.partition_point(|(t, _)| *t <= time);
         entries
-            .get(after.saturating_sub(1))
+            .get(after.checked_sub(1)?)
             .map(|(_, sets)| sets.as_slice())
     }
+}
+
+/// What changed between two states of a domain, in the order of instances' numbers, if PCP's loggers write that instead of
+/// the new state: it is no more than the whole, no instance has another name, and what came last has a higher number than
+/// what went last.
+#[must_use]
+pub fn indom_delta(before: &[Instance], now: &[Instance]) -> Option<Vec<(i32, Option<Text>)>> {
+    let by_number = |instances: &[Instance]| {
+        let pairs = instances.iter().map(|i| (i.inst, i.name.clone()));
+        pairs.collect::<BTreeMap<i32, Text>>()
+    };
+    let (old, new) = (by_number(before), by_number(now));
+    let came = new.iter().filter(|(inst, _)| !old.contains_key(inst));
+    let mut changes: BTreeMap<i32, Option<Text>> = came
+        .map(|(inst, name)| (*inst, Some(name.clone())))
+        .collect();
+    let last_came = changes.keys().next_back().copied();
+    let mut last_went = None;
+    for (inst, name) in &old {
+        match new.get(inst) {
+            Some(same) if same == name => {}
+            Some(_) => return None,
+            None => {
+                last_went = Some(*inst);
+                changes.insert(*inst, None);
+            }
+        }
+    }
+    let out_of_order = last_came
+        .zip(last_went)
+        .is_some_and(|(came, went)| went > came);
+    let fewer = !changes.is_empty() && changes.len() <= new.len();
+    (fewer && !out_of_order).then(|| changes.into_iter().collect())
 }

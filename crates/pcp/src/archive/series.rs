@@ -159,7 +159,8 @@ impl History {
         let Some(series) = self.metrics.get_mut(&desc.pmid) else {
             return Ok(Vec::new());
         };
-        if series.corrupt && time > series.recorded {
+        let unseen = self.damaged && series.instances.is_empty();
+        if unseen || series.corrupt && time > series.recorded {
             return Err(ErrorCode::LOGREC.into());
         }
         // Discrete values stand until an instance leaves its domain.
@@ -176,7 +177,7 @@ impl History {
                 return Err(ErrorCode::LOGREC.into());
             }
             let marked = instance.crosses_mark(time, after, backward);
-            if marked && desc.sem != Semantics::Discrete {
+            if marked && desc.sem == Semantics::Counter {
                 continue;
             }
             if there.is_some_and(|e| e.instances.iter().all(|i| i.inst != instance.inst)) {
@@ -191,8 +192,8 @@ impl History {
 }
 
 impl InstanceSeries {
-    /// Whether the way from where the last search ended to a time leads over a mark. PCP's search ends at the mark, so that
-    /// this fetch finds nothing, and goes on from there by the next one.
+    /// Whether the way from where the last search ended to a time leads over a mark. PCP's search for a counter's values ends
+    /// at the mark, so that this fetch finds nothing, and goes on from there by the next one.
     fn crosses_mark(&mut self, time: Timestamp, after: usize, backward: bool) -> bool {
         let is_mark = |at: &usize| self.samples.get(*at).is_some_and(|(_, v)| v.is_none());
         // The first sample at or behind the time, in the direction of the search.

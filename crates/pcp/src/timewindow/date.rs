@@ -36,13 +36,16 @@ fn named(word: &str, names: &[&str]) -> Option<u8> {
     u8::try_from(found).ok()
 }
 
+/// Hour, minute, second and nanosecond.
+type TimeOfDay = (u8, u8, u8, i32);
+
 /// What a date says, of which anything may be missing.
 #[derive(Clone, Copy, Default)]
 struct Fields {
     year: Option<i64>,
     month: Option<u8>,
     day: Option<u8>,
-    time: Option<(u8, u8, u8, i32)>,
+    time: Option<TimeOfDay>,
 }
 
 struct Scanner<'a> {
@@ -76,86 +79,131 @@ impl<'a> Scanner<'a> {
     }
 
     /// `HH:MM[:SS[.FRACTION]][am|pm]`
-    fn clock(&mut self) -> Option<(u8, u8, u8, i32)> {
+    fn clock(&mut self) -> Option<TimeOfDay> {
         let start = self.at;
-        let found = self.clock_inner();
+        let found = match self.time_of_day() {
+            Ok((time, true)) => Some(time),
+            Ok((_, false)) | Err(_) => None,
+        };
         if found.is_none() {
             self.at = start;
         }
         found
     }
 
-    fn clock_inner(&mut self) -> Option<(u8, u8, u8, i32)> {
-        let mut hour: u8 = self.digits().parse().ok().filter(|h| *h < 24)?;
-        self.at += self.digits().len();
-        self.at += self.rest().strip_prefix(':').map(|_| 1)?;
-        let minute: u8 = self.digits().parse().ok().filter(|m| *m < 60)?;
-        self.at += self.digits().len();
-        let (mut second, mut nsec) = (0u8, 0);
+    /// A number below a limit; what is none is none.
+    fn below(&mut self, limit: u8) -> Result<Option<u8>, usize> {
+        let digits = self.digits();
+        if digits.is_empty() {
+            return Ok(None);
+        }
+        let number = digits.parse().ok().filter(|n| *n < limit).ok_or(self.at)?;
+        self.at += digits.len();
+        Ok(Some(number))
+    }
+
+    /// `HH[:[MM[:[SS[.FRACTION]]]]][am|pm]`, and whether there is a minute; or where it is none.
+    fn time_of_day(&mut self) -> Result<(TimeOfDay, bool), usize> {
+        let mut hour = self.below(24)?.ok_or(self.at)?;
+        let (mut minute, mut second, mut nsec) = (None, 0u8, 0);
         if self.rest().starts_with(':') {
             self.at += 1;
-            second = self.digits().parse().ok().filter(|s| *s < 62)?;
-            self.at += self.digits().len();
-            if self.rest().starts_with('.') {
+            minute = self.below(60)?;
+            if self.rest().starts_with(':') {
                 self.at += 1;
-                let digits = self.digits();
-                nsec = (format!("0.{digits}0").parse::<f64>().ok()? * 1e9).round() as i32;
-                self.at += digits.len();
+                second = self.below(62)?.unwrap_or(0);
+                if self.rest().starts_with('.') {
+                    self.at += 1;
+                    let digits = self.digits();
+                    let fraction: f64 = format!("0.{digits}0").parse().map_err(|_| self.at)?;
+                    nsec = (fraction * 1e9).round() as i32;
+                    self.at += digits.len();
+                }
             }
         }
         let before = self.at;
         self.spaces();
         match self.word().to_ascii_lowercase().as_str() {
-            "am" => {
+            "am" if minute.is_some() => {
                 self.at += 2;
                 hour %= 12;
             }
-            "pm" => {
+            "pm" if minute.is_some() => {
                 self.at += 2;
                 hour = hour % 12 + 12;
             }
             _ => self.at = before,
         }
-        Some((hour, minute, second, nsec))
+        Ok(((hour, minute.unwrap_or(0), second, nsec), minute.is_some()))
+    }
+
+    /// Whether a number of at most two digits is next, with nothing but a space behind it.
+    fn is_day(&self) -> bool {
+        let digits = self.digits();
+        let after = self.rest().get(digits.len()..).unwrap_or("");
+        (1..=2).contains(&digits.len()) && !after.starts_with(':')
+    }
+
+    /// A plus that belongs to a number is none of its digits.
+    fn plus(&mut self) {
+        let mut ahead = self.rest().chars();
+        let signed = ahead.next() == Some('+');
+        if signed && ahead.next().is_some_and(|c| c.is_ascii_digit()) {
+            self.at += 1;
+        }
     }
 }
 
-/// `[[Day] Month [DD]] [HH:MM[:SS]] [YYYY]`
-fn calendar(text: &str) -> Result<Fields, usize> {
+const MORE: &str = "more information expected";
+
+/// `[[Day] Month] [DD] [HH[:MM[:SS]]] [YYYY]`. Of two numbers without a month the first is a day; one alone is a day when it
+/// can be no hour, and says too little otherwise.
+fn calendar(text: &str) -> Result<Fields, (usize, &'static str)> {
+    const UNEXPECTED: &str = "unexpected value";
     let mut scan = Scanner { text, at: 0 };
     let mut fields = Fields::default();
     scan.spaces();
+    let mut weekday = false;
     if named(scan.word(), &DAYS).is_some() {
-        let day = scan.at;
+        weekday = true;
         scan.at += scan.word().len();
         scan.spaces();
-        if named(scan.word(), &MONTHS).is_none() {
-            return Err(day);
-        }
     }
     if let Some(month) = named(scan.word(), &MONTHS) {
         fields.month = Some(month + 1);
         scan.at += scan.word().len();
         scan.spaces();
+    } else if weekday {
+        return Err((scan.at, UNEXPECTED));
+    }
+    scan.plus();
+    if scan.is_day() {
         let digits = scan.digits();
-        let after = scan.rest().get(digits.len()..).unwrap_or("");
-        if digits.len() <= 2
-            && !after.starts_with(':')
-            && let Ok(day) = digits.parse::<u8>()
-        {
-            if !(1..=31).contains(&day) {
-                return Err(scan.at);
+        let number: u8 = digits.parse().map_err(|_| (scan.at, UNEXPECTED))?;
+        let mut ahead = Scanner {
+            text,
+            at: scan.at + digits.len(),
+        };
+        ahead.spaces();
+        let hour_follows = (1..=2).contains(&ahead.digits().len());
+        if fields.month.is_some() || hour_follows || number > 23 {
+            if !(1..=31).contains(&number) {
+                return Err((scan.at, UNEXPECTED));
             }
-            fields.day = Some(day);
+            fields.day = Some(number);
             scan.at += digits.len();
+            scan.spaces();
         }
     }
-    scan.spaces();
-    fields.time = scan.clock();
-    scan.spaces();
-    let digits = scan.digits();
-    if digits.len() == 4 {
-        fields.year = digits.parse().ok();
+    let mut bare = false;
+    if (1..=2).contains(&scan.digits().len()) {
+        let (time, minutes) = scan.time_of_day().map_err(|at| (at, UNEXPECTED))?;
+        bare = !minutes && !scan.rest().starts_with(':') && !text.trim_end().ends_with(':');
+        fields.time = Some(time);
+        scan.spaces();
+    }
+    if scan.digits().len() == 4 {
+        fields.year = scan.digits().parse().ok();
         scan.at += 4;
         scan.spaces();
         if fields.time.is_none() {
@@ -163,14 +211,12 @@ fn calendar(text: &str) -> Result<Fields, usize> {
             scan.spaces();
         }
     }
-    let empty = fields.month.is_none() && fields.time.is_none();
-    if !scan.rest().is_empty() || empty {
-        let at = if empty && fields.year.is_some() && scan.rest().is_empty() {
-            0
-        } else {
-            scan.at
-        };
-        return Err(at);
+    let dated = fields.month.is_some() || fields.day.is_some() || fields.year.is_some();
+    if !scan.rest().is_empty() || !dated && fields.time.is_none() {
+        return Err((scan.at, UNEXPECTED));
+    }
+    if bare && !dated {
+        return Err((scan.at, MORE));
     }
     Ok(fields)
 }
@@ -217,7 +263,7 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
     let mut fields = Fields::default();
     let (mut weekday, mut offset) = (None, None);
     let (mut seconds, mut months, mut days) = (0i64, 0i64, 0i64);
-    let (mut relative, mut signed, mut ago) = (false, false, false);
+    let (mut relative, mut backward, mut ago) = (false, false, false);
     let mut named_day = None;
     let mut pending: Option<i64> = None;
     loop {
@@ -247,13 +293,13 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
             let number: i64 = digits.parse().ok()?;
             ahead.at += digits.len();
             if let Some(sign) = sign {
-                if digits.len() == 4 && fields.time.is_some() && ahead.word().is_empty() {
+                if fields.time.is_some() {
                     offset = Some(sign * (number / 100 * 3600 + number % 100 * 60));
                     scan.at = ahead.at;
                     continue;
                 }
                 pending = Some(sign * number);
-                signed = true;
+                backward |= sign < 0;
                 scan.at = ahead.at;
                 continue;
             }
@@ -321,7 +367,7 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
                     fields.day = u8::try_from(number % 100).ok();
                 }
                 4 if fields.month.is_some() => fields.year = Some(number),
-                1 | 2 if number < 24 => {
+                1 | 2 if number < 24 && fields.time.is_none() => {
                     fields.time = Some((u8::try_from(number).ok()?, 0, 0, 0));
                 }
                 4 if number / 100 < 24 && number % 100 < 60 => {
@@ -356,8 +402,12 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
             "yesterday" => named_day = Some(Some(-1)),
             "ago" => ago = true,
             "this" => pending = Some(0),
-            "last" => pending = Some(-1),
-            "next" => pending = Some(1),
+            "last" => {
+                backward = true;
+                pending = Some(-1);
+            }
+            // The second, as getdate(3) counts.
+            "next" => pending = Some(2),
             _ => match singular {
                 "year" => unit(0, 12, 0),
                 "month" => unit(0, 1, 0),
@@ -392,13 +442,14 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
     if ago {
         (seconds, months, days) = (-seconds, -months, -days);
     }
-    let base = match (relative, ago, signed) {
-        (true, true, _) => end,
-        (true, false, false) => start,
-        _ => now,
+    let base = match relative {
+        true if ago || backward => end,
+        true => start,
+        false => now,
     };
     let mut civil = zone.civil(base.sec);
-    let mut nsec = base.nsec;
+    // Distances are counted in whole seconds.
+    let mut nsec = if relative { 0 } else { base.nsec };
     let dated = fields.month.is_some() || weekday.is_some() || matches!(named_day, Some(Some(_)));
     if let Some(month) = fields.month {
         civil.month = month;
@@ -418,10 +469,8 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
         let current = (day + 4).rem_euclid(7);
         let forward = (i64::from(wanted) - current).rem_euclid(7);
         day += match which {
-            n if n > 0 && forward > 0 => forward + 7 * (n - 1).max(0) + 7,
-            n if n > 0 => 7 * n,
-            n if n < 0 => forward - 7,
-            _ => forward,
+            n if n > 0 => forward + 7 * (n - 1),
+            n => forward + 7 * n,
         };
     }
     let date = date_of_days(day);
@@ -448,22 +497,37 @@ pub(super) fn date(
 ) -> Result<Timestamp, TimeError> {
     let fields = match calendar(text) {
         Ok(fields) => fields,
-        Err(at) => return loose(text, start, end, zone).ok_or_else(|| wrong(text, at)),
+        Err((at, what)) => {
+            let found = loose(text, start, end, zone);
+            return found.ok_or_else(|| TimeError {
+                what,
+                ..wrong(text, at)
+            });
+        }
     };
     let from = zone.civil(reference.sec);
     let (hour, minute, second, nsec) = fields.time.unwrap_or((0, 0, 0, 0));
     let mut civil = Civil {
         year: fields.year.unwrap_or(from.year),
-        month: fields.month.unwrap_or(from.month),
-        day: fields
-            .day
-            .unwrap_or(if fields.month.is_some() { 1 } else { from.day }),
+        month: fields.month.unwrap_or(match fields.year {
+            Some(_) => 1,
+            None => from.month,
+        }),
+        day: fields.day.unwrap_or(match (fields.month, fields.year) {
+            (None, None) => from.day,
+            _ => 1,
+        }),
         hour,
         minute,
         second,
         weekday: 0,
     };
-    if fields.month.is_none() && fields.year.is_none() && hour < from.hour {
+    let floating = fields.month.is_none() && fields.year.is_none();
+    if floating && fields.day.is_some_and(|day| day < from.day) {
+        // The day of the month that follows.
+        civil.year += i64::from(civil.month / 12);
+        civil.month = civil.month % 12 + 1;
+    } else if floating && fields.day.is_none() && hour < from.hour {
         civil = Civil {
             hour,
             minute,

@@ -28,7 +28,7 @@ pub(super) fn event_summary(ty: Type, bytes: &Bytes) -> String {
     if missed > 0 {
         text.push_str(&format!(" ({missed} missed)"));
     }
-    let zone = Zone::local();
+    let zone = Zone::for_values();
     let digits = if ty == Type::HighResEvent { 9 } else { 3 };
     let clock = |record: &EventRecord| zone.clock(record.time, digits);
     // Records that only say that others were missed do not count for the span, which PCP's library cuts at the end.

@@ -42,7 +42,9 @@ impl<W: Write> Dump<'_, W> {
             }
         };
         if reverse && self.window.end != Timestamp::MAX {
-            let date = self.zone.civil(self.window.end.sec).ctime();
+            let last = pcp::debug::quietly(|| self.last_record());
+            let last = last.unwrap_or(self.window.end);
+            let date = self.zone.civil(last.sec).ctime();
             writeln!(self.out, "\nLog finished at {date} - dump in reverse order")?;
         }
         let (from, to) = (
@@ -91,6 +93,17 @@ impl<W: Write> Dump<'_, W> {
                 }
             }
         }
+    }
+
+    /// The time of the last record in the window.
+    fn last_record(&self) -> Option<Timestamp> {
+        let mut cursor = Cursor::at_end(self.archive.clone()).ok()?;
+        while let Some(record) = cursor.preceding().ok()? {
+            if record.time <= self.window.end {
+                return Some(record.time);
+            }
+        }
+        None
     }
 
     fn record(&mut self, fetched: &Fetched, record: &DataRecord) -> io::Result<()> {

@@ -160,7 +160,8 @@ impl Layout {
 
     /// Digits behind the point: what is not for people has no columns to fill, and a width says how many digits fit.
     fn precision(&self) -> usize {
-        let of_width = self.width.map(|width| width.saturating_sub(2));
+        let beside = if self.scientific { 1 } else { 2 };
+        let of_width = self.width.map(|width| width.saturating_sub(beside));
         of_width.unwrap_or(self.precision.max(2))
     }
 

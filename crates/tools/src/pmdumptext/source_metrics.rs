@@ -99,13 +99,7 @@ struct Parts {
 fn parts(text: &str) -> Result<Parts, String> {
     let (head, instances) = match text.split_once('[') {
         Some((head, rest)) => match rest.trim_end().strip_suffix(']') {
-            Some(inner) => (
-                head,
-                inner
-                    .split(',')
-                    .map(|i| i.trim().trim_matches('"').to_owned())
-                    .collect(),
-            ),
+            Some(inner) => (head, crate::pmval::instance_list(inner)),
             None => {
                 return Err(format!(
                     "{text}\n{:1$}^ -- closing ] expected",
@@ -213,11 +207,9 @@ impl Sources {
                 &parts,
                 *normal,
                 raw,
+                &mut complain,
             );
-            match found {
-                Ok(found) => columns.extend(found),
-                Err(what) => complain(what),
-            }
+            columns.extend(found);
         }
         if ignored && !columns.is_empty() {
             eprintln!("pmdumptext: Warning: Some metrics ignored, continuing with valid metrics");
@@ -338,63 +330,84 @@ impl Column {
     }
 }
 
+/// The columns of a metric, or of those below a name; what is wrong with any is complained of.
 fn columns_of(
     context: &mut Context,
+    place: (usize, &str),
+    parts: &Parts,
+    normal: f64,
+    raw: bool,
+    complain: &mut dyn FnMut(String),
+) -> Vec<Column> {
+    let name = &parts.metric;
+    let leaves = match context.traverse(&Text::from(name.as_str())) {
+        Ok(leaves) => leaves,
+        Err(error) => {
+            let code = error.code();
+            complain(match parts.instances.is_empty() {
+                true => format!("{name}: {code}"),
+                false => format!("{}{name}: {code}", place.1),
+            });
+            return Vec::new();
+        }
+    };
+    let mut columns = Vec::new();
+    for leaf in leaves {
+        match leaf_columns(context, place, &leaf.to_string(), parts, normal, raw) {
+            Ok(found) => columns.extend(found),
+            Err(what) => complain(what),
+        }
+    }
+    columns
+}
+
+fn leaf_columns(
+    context: &mut Context,
     (number, source): (usize, &str),
+    leaf: &str,
     parts: &Parts,
     normal: f64,
     raw: bool,
 ) -> Result<Vec<Column>, String> {
-    let name = &parts.metric;
-    let failed = |error: pcp::Error| format!("{name}: {}", error.code());
+    let failed = |error: pcp::Error| format!("{leaf}: {}", error.code());
+    let pmid = context.lookup_name(leaf).map_err(failed)?;
+    let desc = context.desc(pmid).map_err(failed)?;
+    if !desc.ty.is_numeric() && desc.ty != Type::String {
+        return Err(format!("{leaf}: Not a supported metric value"));
+    }
+    let column = |instance| Column {
+        context: number,
+        name: leaf.to_owned(),
+        desc,
+        instance,
+        normal: if raw { 0.0 } else { normal },
+        rate: !raw && desc.sem == Semantics::Counter,
+        value: None,
+        before: None,
+    };
+    if desc.indom.is_null() {
+        return Ok(vec![column(None)]);
+    }
+    let all = match &mut *context {
+        Context::Archive(archive) => archive.all_instances(desc.indom),
+        host => host.instances(desc.indom),
+    };
+    // The label of a source has its slash or colon.
+    let all = all.map_err(|e| format!("{source}{leaf}: {}", e.code()))?;
+    if parts.instances.is_empty() {
+        return Ok(all.into_iter().map(|i| column(Some(i))).collect());
+    }
     let mut columns = Vec::new();
-    for leaf in context
-        .traverse(&Text::from(name.as_str()))
-        .map_err(failed)?
-    {
-        let leaf = leaf.to_string();
-        let pmid = context.lookup_name(&leaf).map_err(failed)?;
-        let desc = context.desc(pmid).map_err(failed)?;
-        if !desc.ty.is_numeric() && desc.ty != Type::String {
-            return Err(format!("{leaf}: Not a supported metric value"));
-        }
-        let mut column = |instance| {
-            columns.push(Column {
-                context: number,
-                name: leaf.clone(),
-                desc,
-                instance,
-                normal: if raw { 0.0 } else { normal },
-                rate: !raw && desc.sem == Semantics::Counter,
-                value: None,
-                before: None,
-            });
+    for wanted in &parts.instances {
+        let text = Text::from(wanted.as_str());
+        let found = all
+            .iter()
+            .find(|i| pcp::instance_name_matches(&i.name, &text));
+        let Some(instance) = found else {
+            let code = pcp::ErrorCode::INST;
+            return Err(format!("{source}{leaf}[{wanted}]: {code}"));
         };
-        if desc.indom.is_null() {
-            column(None);
-            continue;
-        }
-        let all = match &mut *context {
-            Context::Archive(archive) => archive.all_instances(desc.indom),
-            host => host.instances(desc.indom),
-        };
-        // The label of a source has its slash or colon.
-        let unlisted = |e: pcp::Error| format!("{source}{leaf}: {}", e.code());
-        let all = all.map_err(unlisted)?;
-        if parts.instances.is_empty() {
-            all.into_iter().for_each(|i| column(Some(i)));
-            continue;
-        }
-        for wanted in &parts.instances {
-            let text = Text::from(wanted.as_str());
-            let found = all
-                .iter()
-                .find(|i| pcp::instance_name_matches(&i.name, &text));
-            match found {
-                Some(instance) => column(Some(instance.clone())),
-                None => return Err(format!("{leaf}[{wanted}]: {}", pcp::ErrorCode::INST)),
-            }
-        }
+        columns.push(column(Some(instance.clone())));
     }
     Ok(columns)
 }

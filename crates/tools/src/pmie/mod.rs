@@ -391,7 +391,7 @@ fn start(options: &Options) -> Result<u8, String> {
     let window = options
         .window
         .window(span.0, span.1, &zone)
-        .map_err(|error| format!("pmie: invalid time window.\n{error}\n\n"))?;
+        .map_err(|error| format!("{error}\n"))?;
     let delta = options.delta.unwrap_or(Timestamp::new(10, 0));
     let mut statements = Vec::new();
     let files: Vec<Option<&str>> = if options.files.is_empty() && !options.interact {

@@ -6,8 +6,8 @@ use pcp::archive::ArchiveContext;
 use pcp::derived::DerivedMetrics;
 use pcp::timezone::Zone;
 use pcp::{
-    Atom, Context, Desc, Error, Instance, Pmid, Semantics, Text, Timestamp, Type, Units, Value,
-    ValueSet, instance_name_matches,
+    Atom, Context, Desc, Error, InDom, Instance, Pmid, Semantics, Text, Timestamp, Type, Units,
+    Value, ValueSet, instance_name_matches,
 };
 
 use super::ast::Kind;
@@ -41,6 +41,8 @@ pub struct Metric {
     failed: bool,
     /// Whether it is a host's, not an archive's.
     live: bool,
+    /// Whether an archive has not told its instances yet.
+    unsaid: bool,
     ring: VecDeque<(Timestamp, Vec<(i32, Value)>)>,
 }
 
@@ -277,6 +279,7 @@ impl Sources {
             depth: oldest + 2,
             failed: false,
             live: !host.is_archive,
+            unsaid: false,
             ring: VecDeque::new(),
         };
         let Some(context) = &mut host.context else {
@@ -329,6 +332,16 @@ impl Sources {
                 return None;
             }
             return Some(metric);
+        }
+        if let Context::Archive(archive) = &*context
+            && let Err(error) = archive.all_instances(desc.indom)
+        {
+            self.said.push_str(&format!(
+                "Metric {name} from {place} - instance domain not available in archive\n\
+                 pmGetInDomArchive failed: {}\n",
+                error.code()
+            ));
+            return None;
         }
         metric.known = context.instances(desc.indom).unwrap_or_default();
         if instances.is_empty() {
@@ -449,10 +462,21 @@ impl Sources {
                 {
                     metric.known = known;
                 }
+                if let (Some(desc), Some(context)) = (metric.desc, host.context.as_ref()) {
+                    metric.unsaid = !desc.indom.is_null() && is_unsaid(context, desc.indom, when);
+                }
                 metric.ring.push_front((when, values));
                 metric.ring.truncate(metric.depth);
             }
         }
+    }
+}
+
+/// Whether an archive has said nothing of a domain by a time.
+fn is_unsaid(context: &Context, indom: InDom, time: Timestamp) -> bool {
+    match context {
+        Context::Archive(archive) => archive.meta().state_at(indom, time).is_none(),
+        Context::Host(_) => false,
     }
 }
 
@@ -573,9 +597,9 @@ impl Metric {
 
     /// How many values there would be if there were any.
     pub fn expected(&self) -> usize {
-        // Of a live domain that never had a value the number is not known.
+        // Of a domain that never had a value the number is not known, unless an archive has it.
         let empty = self.ring.iter().all(|(_, values)| values.is_empty());
-        let silent = self.live && !self.ring.is_empty() && empty;
+        let silent = (self.live || self.unsaid) && !self.ring.is_empty() && empty;
         if (self.failed || silent) && self.chosen.is_none() {
             return 1;
         }

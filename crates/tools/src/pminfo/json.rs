@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use pcp::archive::ArchiveMode;
 use pcp::pdu::TextKind;
 use pcp::{Atom, Context, Desc, InDom, LabelLevel, LabelSet, Text};
 use serde_json::{Map, Value, json};
@@ -69,14 +70,21 @@ fn metric(context: &mut Context, name: &Text, asked: &Asked) -> Value {
             }
         }
     }
-    if asked.labels {
-        object.insert("labels".to_owned(), labels(context, &desc));
-    }
     if asked.values {
         match values(context, &desc) {
             Ok(values) => object.insert("values".to_owned(), values),
             Err(error) => object.insert("error".to_owned(), json!(error.code().to_string())),
         };
+    }
+    if asked.labels {
+        let place = match context {
+            Context::Archive(archive) => Some(archive.origin()),
+            Context::Host(_) => None,
+        };
+        object.insert("labels".to_owned(), labels(context, &desc));
+        if let (Context::Archive(archive), Some(place)) = (context, place) {
+            archive.set_mode(ArchiveMode::Forward, place);
+        }
     }
     object.into()
 }
@@ -89,6 +97,11 @@ fn labels(context: &mut Context, desc: &Desc) -> Value {
         (LabelLevel::Cluster, desc.pmid.without_item().0),
         (LabelLevel::Item, desc.pmid.0),
     ];
+    if let Context::Archive(archive) = context {
+        // As they were at the end.
+        let end = archive.set().end();
+        archive.set_mode(ArchiveMode::Forward, end);
+    }
     let mut sets: Vec<LabelSet> = Vec::new();
     for (level, ident) in levels {
         if level != LabelLevel::InDom || desc.indom != InDom::NULL {

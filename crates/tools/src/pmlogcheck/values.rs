@@ -39,28 +39,35 @@ impl Values<'_> {
         }
     }
 
-    /// Where PCP's library goes for a time: to the nearer one of the index's entries around it.
+    /// Where PCP's library goes for a time: to the nearer one of the index's entries around it, and a record back from the
+    /// one before it.
     fn from(&self, start: Timestamp) -> pcp::Result<Cursor> {
         let index = &self.archive.index;
         let after = index.iter().position(|e| e.time >= start);
+        let mut back = false;
         let entry = match after {
             Some(0) => None,
             None => index.last(),
             Some(after) => {
                 let around = (index.get(after - 1), index.get(after));
                 match around {
-                    (Some(low), Some(high)) if high.time - start > start - low.time => Some(low),
+                    (Some(low), Some(high)) if high.time - start > start - low.time => {
+                        back = true;
+                        Some(low)
+                    }
                     (_, high) => high,
                 }
             }
         };
-        match entry {
-            Some(entry) => {
-                let offset = usize::try_from(entry.log).unwrap_or(0);
-                Cursor::at(self.archive.clone(), entry.volume, offset)
-            }
-            None => Cursor::at_start(self.archive.clone()),
+        let Some(entry) = entry else {
+            return Cursor::at_start(self.archive.clone());
+        };
+        let offset = usize::try_from(entry.log).unwrap_or(0);
+        let mut cursor = Cursor::at(self.archive.clone(), entry.volume, offset)?;
+        if back {
+            cursor.preceding()?;
         }
+        Ok(cursor)
     }
 
     pub(super) fn pass(&mut self, (start, end): (Timestamp, Timestamp)) -> Result<(), ()> {

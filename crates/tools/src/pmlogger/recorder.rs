@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pcp::archive::{ArchiveWriter, Label, MetaRecord, Version, encode_data};
+use pcp::archive::{ArchiveWriter, Label, MetaRecord, Version, encode_data, indom_delta};
 use pcp::pdu::TextKind;
 use pcp::{
     Context, Error, EventArray, Fetched, InDom, Instance, LabelLevel, LabelSet, Pmid, Text,
@@ -297,45 +297,30 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes the instances of a domain: in version 3 only what changed, if that is less.
+    /// Writes the instances of a domain.
     fn indom(&mut self, indom: InDom, time: Timestamp, now: BTreeMap<i32, Text>) -> io::Result<()> {
-        let mut changes: Vec<(i32, Option<Text>)> = Vec::new();
-        if let Some(before) = self.indoms.get(&indom) {
-            let came = now
-                .iter()
-                .filter(|(inst, name)| before.get(inst) != Some(name));
-            changes.extend(came.map(|(inst, name)| (*inst, Some(name.clone()))));
-            // An instance that has another name now went and came.
-            let renamed = |inst: &i32| {
-                now.get(inst)
-                    .is_some_and(|name| before.get(inst) != Some(name))
+        let listed = |instances: &BTreeMap<i32, Text>| -> Vec<Instance> {
+            let pairs = instances.iter();
+            let instance = |(inst, name): (&i32, &Text)| Instance {
+                inst: *inst,
+                name: name.clone(),
             };
-            if before.keys().any(renamed) {
-                changes.clear();
-            } else {
-                let went = before.keys().filter(|inst| !now.contains_key(inst));
-                changes.extend(went.map(|inst| (*inst, None)));
-            }
-        }
-        let delta = self.writer.version() == Version::V3
-            && !changes.is_empty()
-            && changes.len() <= now.len();
-        let record = if delta {
-            MetaRecord::IndomDelta {
+            pairs.map(instance).collect()
+        };
+        let before = self.indoms.get(&indom);
+        // In version 3 only what changed is written, if that is less.
+        let before = before.filter(|_| self.writer.version() == Version::V3);
+        let record = match before.and_then(|old| indom_delta(&listed(old), &listed(&now))) {
+            Some(changes) => MetaRecord::IndomDelta {
                 time,
                 indom,
                 changes,
-            }
-        } else {
-            let instances = now.iter().map(|(inst, name)| Instance {
-                inst: *inst,
-                name: name.clone(),
-            });
-            MetaRecord::Indom {
+            },
+            None => MetaRecord::Indom {
                 time,
                 indom,
-                instances: instances.collect(),
-            }
+                instances: listed(&now),
+            },
         };
         self.meta(&record)?;
         self.wants_index = true;

@@ -15,7 +15,8 @@ pub struct Average {
     /// The values added up; of counters what they grew by, in their own units.
     pub(super) total: f64,
     pub(super) area: f64,
-    pub(super) span: f64,
+    /// How long values are known for, exactly.
+    pub(super) span: Timestamp,
     /// How many values the sum is of: what is discrete counts once more where it ends.
     pub(super) summed: u64,
     pub(super) count: u64,
@@ -32,8 +33,8 @@ impl Average {
 
     /// Over time.
     pub(super) fn mean(&self) -> f64 {
-        if self.span > 0.0 {
-            self.area / self.span
+        if self.span > Timestamp::ZERO {
+            self.area / self.span.as_secs_f64()
         } else {
             0.0
         }
@@ -102,7 +103,7 @@ impl Metric {
                 sum: 0.0,
                 total: 0.0,
                 area: 0.0,
-                span: 0.0,
+                span: Timestamp::ZERO,
                 summed: 0,
                 count: 0,
                 min: (f64::INFINITY, time),
@@ -116,7 +117,12 @@ impl Metric {
         if let Some(traced) = traced.filter(|_| fresh) {
             traced.first(if counter { 0.0 } else { value });
         }
-        let elapsed = (time - average.last_time).as_secs_f64();
+        // What is no number tells nothing but once, ahead of all others.
+        if value.is_nan() && !fresh {
+            return;
+        }
+        let passed = time - average.last_time;
+        let elapsed = passed.as_secs_f64();
         let first = fresh || average.marked;
         average.marked = false;
         let last = average.last;
@@ -146,14 +152,14 @@ impl Metric {
                     traced.rate(rate, time, average);
                 }
                 average.area += delta * scale;
-                average.span += elapsed;
+                average.span = average.span + passed;
                 average.total += delta;
             }
             rate
         } else {
             if !first && bins == 0 {
                 average.area += last * elapsed;
-                average.span += elapsed;
+                average.span = average.span + passed;
             }
             if bins == 0 {
                 average.total += value;
@@ -184,10 +190,10 @@ impl Metric {
         average.sum += sample;
         average.summed += 1;
         average.count += 1;
-        if sample < average.min.0 {
+        if sample < average.min.0 || sample.is_nan() {
             average.min = (sample, time);
         }
-        if sample > average.max.0 {
+        if sample > average.max.0 || sample.is_nan() {
             average.max = (sample, time);
         }
         if let Some(traced) = traced.filter(|_| !first) {

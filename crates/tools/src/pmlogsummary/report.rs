@@ -117,9 +117,9 @@ impl Summary {
         let known: HashMap<i32, Text> = instances.map(|i| (i.inst, i.name)).collect();
         for average in &metric.instances {
             let enough = average.count > 0;
-            let covered = (average.last_time - average.first_time).as_secs_f64();
+            let covered = average.span.as_secs_f64();
             let partly = metric.desc.sem == Semantics::Counter && covered < COVERED * whole;
-            if !enough || (partly && !w.sum) {
+            if partly && !w.sum {
                 out.write_all(b"*")?;
             }
             out.write_all(name)?;

@@ -82,7 +82,14 @@ impl Traced {
             "++ {} timedelta={elapsed:.6} count={}\n\
              sum={:.6} min={:.6} max={:.6} stocsum={:.6}\n\
              {word}={what:.6} timesum={:.6} (+{area:.6}) timespan={:.6}",
-            self.name, a.count, a.total, a.min.0, a.max.0, a.sum, a.area, a.span
+            self.name,
+            a.count,
+            a.total,
+            a.min.0,
+            a.max.0,
+            a.sum,
+            a.area,
+            a.span.as_secs_f64()
         );
     }
 }

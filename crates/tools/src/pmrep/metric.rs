@@ -148,10 +148,15 @@ pub fn look_up(
         context,
         global: &settings.instances,
     };
-    let mut metrics = Vec::new();
+    let mut metrics: Vec<Metric> = Vec::new();
+    let has = |metrics: &[Metric], metric: &Metric| {
+        metrics.iter().any(|m| m.desc.pmid == metric.desc.pmid)
+    };
     let mut filtered = false;
     for (name, spec) in named {
         match lookup.metric(&name.to_str(), spec) {
+            // Of several names of a metric the first stands for all.
+            Ok(Some(metric)) if has(&metrics, &metric) => {}
             Ok(Some(metric)) => metrics.push(metric),
             Ok(None) => filtered = true,
             Err(_) if settings.ignore_incompatible => {}
@@ -174,6 +179,18 @@ pub fn look_up(
     }
     if metrics.is_empty() {
         return Err(Refusal::Failed("Not one known metric found.\n".to_owned()));
+    }
+    let predicates = metrics.iter();
+    for metric in predicates.filter(|m| settings.predicates.contains(&m.name)) {
+        if metric.desc.indom.is_null() {
+            let what = "Predicate metric must have instances.\n";
+            return Err(Refusal::Failed(what.to_owned()));
+        }
+        let ranked = settings.overall_rank || settings.overall_rank_alt;
+        if !metric.desc.ty.is_numeric() && !ranked {
+            let what = "Predicate metric values must be numeric.\n";
+            return Err(Refusal::Failed(what.to_owned()));
+        }
     }
     Ok(metrics)
 }

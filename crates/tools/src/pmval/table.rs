@@ -138,7 +138,12 @@ impl Pmval {
         if delta < 0.0 {
             delta += wrap;
         }
-        Some(delta / elapsed * self.scale)
+        let rate = delta / elapsed;
+        // Divided by a whole number, of whose inverse a double has not all digits.
+        Some(match self.scale {
+            scale if scale < 1.0 => rate / (1.0 / scale).round(),
+            scale => rate * scale,
+        })
     }
 
     pub(super) fn line(

@@ -44,6 +44,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn indom(&mut self) -> Result<(), String> {
+        self.no_star()?;
         let indoms = self.indoms()?;
         self.expect(&Token::Mark('{'))?;
         // Each clause is gone through for all domains, and once at least for its syntax.

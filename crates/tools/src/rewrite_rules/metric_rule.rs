@@ -2,9 +2,9 @@
 
 use pcp::{InDom, Pmid, Semantics, Text, Type, Units};
 
-use super::Pick;
 use super::parser::{Parser, part};
 use super::tokens::Token;
+use super::{MetricRule, Pick};
 
 /// `PM_TYPE_…`
 pub fn type_macro(ty: Type) -> String {
@@ -38,10 +38,24 @@ fn type_of(word: &str) -> Option<Type> {
     })
 }
 
+/// What a clause may change, beside deleting all.
+const CLAUSES: [&str; 6] = ["name", "pmid", "type", "sem", "units", "indom"];
+
+impl MetricRule {
+    /// Whether it changes anything.
+    fn changes(&self) -> bool {
+        let identity = !self.names.is_empty() || self.pmid.is_some() || self.indom.is_some();
+        identity || self.ty.is_some() || self.sem.is_some() || self.units.is_some()
+    }
+}
+
 impl Parser<'_> {
     /// Metrics by name, or by number with stars.
     pub(super) fn metrics(&mut self) -> Result<Vec<(Pmid, Option<Text>)>, String> {
         let word = self.text()?;
+        if word == "*" {
+            return Err(self.syntax());
+        }
         if !word.starts_with(|c: char| c.is_ascii_digit()) {
             return Ok(match self.archive.meta.names.lookup(word.as_bytes()) {
                 Ok(pcp::pmns::Place::Leaf(pmid)) => {
@@ -82,6 +96,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn metric(&mut self) -> Result<(), String> {
+        self.no_star()?;
         let metrics = self.metrics()?;
         self.expect(&Token::Mark('{'))?;
         while !self.take(&Token::Mark('}')) {
@@ -115,12 +130,22 @@ impl Parser<'_> {
         let title = format!("Metric: {name} ({pmid})");
         let clause = self.word()?.to_ascii_lowercase();
         let mut rule = self.rules.metrics.get(&pmid).cloned().unwrap_or_default();
+        if rule.delete && clause != "delete" && CLAUSES.contains(&clause.as_str()) {
+            return Err(self.specification(&format!(
+                "Conflicting {clause} clause for deleted metric {name}"
+            )));
+        }
         let mut changed = true;
         let unchanged = |parser: &Self, what: String| {
             parser.note(|| format!("{title}: {what}: No change"));
             false
         };
         match clause.as_str() {
+            "delete" if rule.changes() => {
+                return Err(self.specification(&format!(
+                    "Conflicting delete and other clauses for metric {name}"
+                )));
+            }
             "delete" => rule.delete = true,
             "name" => {
                 self.expect(&Token::Arrow)?;

@@ -1,7 +1,7 @@
 //! From a configuration file to rules: the grammar's frame, and the rules that concern the whole archive.
 
 use pcp::archive::{Archive, Version};
-use pcp::{Pmid, Text, Timestamp};
+use pcp::{InDom, Pmid, Text, Timestamp};
 
 use super::tokens::{Token, tokens};
 use super::{IndomRule, Rules};
@@ -85,6 +85,31 @@ impl<'a> Parser<'a> {
                 ));
             }
         }
+        let rules = &self.rules.indoms;
+        let stays = |indom: &InDom| {
+            let here = self.archive.meta.indoms.get(indom.0).is_some();
+            here && rules.get(indom).is_none_or(|rule| rule.indom.is_none())
+        };
+        let arrives = |indom: &InDom| {
+            let moved = |rule: &IndomRule| rule.indom == Some(*indom);
+            let copied = |rule: &IndomRule| rule.duplicates.contains(indom);
+            rules.values().any(|rule| moved(rule) || copied(rule))
+        };
+        for (pmid, _) in self.archive.meta.descs.iter() {
+            let pmid = Pmid(pmid);
+            let new = self.rules.metrics.get(&pmid).and_then(|rule| rule.indom);
+            if let Some(new) = new
+                && !(new.is_null() || stays(&new) || arrives(&new))
+            {
+                let names = self.archive.meta.names.names_of(pmid);
+                let name = names.first().cloned().unwrap_or_default();
+                return Err(format!(
+                    "Semantic error in configuration file ({})\nNew indom ({new}) for metric {name} \
+                     is not in the output archive\n",
+                    self.file
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -143,6 +168,17 @@ impl<'a> Parser<'a> {
         let found = matches!(self.peek(), Token::Word(w) if w.eq_ignore_ascii_case(word));
         self.at += usize::from(found);
         found
+    }
+
+    /// Refuses a star that stands for all, which only numbers may have in them.
+    pub(super) fn no_star(&mut self) -> Result<(), String> {
+        match self.peek() {
+            Token::Word(word) if word == "*" => {
+                self.at += 1;
+                Err(self.specification("Unexpected character '*'"))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn word(&mut self) -> Result<String, String> {
@@ -257,8 +293,8 @@ impl<'a> Parser<'a> {
                     }
                 }
                 "zoneinfo" | "features" if self.version == Version::V2 => {
-                    return Err(self.semantic(&format!(
-                        "{key} only allowed for version 3 or later archives"
+                    return Err(self.specification(&format!(
+                        "Global {key} clause requires output archive version of 3 or greater"
                     )));
                 }
                 "zoneinfo" => self.rules.zoneinfo = Some(self.text()?),

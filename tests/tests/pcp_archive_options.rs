@@ -1,0 +1,145 @@
+//! The archive tools beside Debian's own, with options and windows of time that other tests do not have.
+
+mod pcp_suite;
+
+use pcp_suite::{debian, ours, same, same_words};
+use spile_tests::Scratch;
+
+/// Averages of archives with marks, wrong byte order, counters that go back, values of which the averages show each bit,
+/// and values that are no numbers.
+#[test]
+fn averages_are_equal_to_the_last_digit() {
+    for archive in [
+        "babylon.pmview_v2",
+        "chartqa1",
+        "coverage",
+        "kenj-pc-2",
+        "reduce-2",
+        "value-test",
+        "20201109",
+        "pcp-tapestat-archive",
+    ] {
+        same("pmlogsummary", &[&format!("archives/{archive}")]);
+    }
+    same_words("pmlogsummary", &["archives/rep", "no.such.metric"]);
+}
+
+/// Times in words: days and hours without colons, distances from the window's start or end.
+#[test]
+fn times_in_words_are_the_library_s() {
+    for time in [
+        "@+1 hour",
+        "@-1 hour",
+        "@next hour",
+        "@last hour",
+        "@9 10",
+        "@24 2007",
+        "@2007",
+        "@22:",
+        "@Mar 9 10",
+        "@9 1:2:3",
+        "@+1s",
+        "@10:70",
+        "@12:30:99",
+        "@+12",
+        "@ foo",
+        "@Mon foo",
+    ] {
+        for option in ["-S", "-T"] {
+            let args = [option, time, "-s", "1", "-t", "1", "-a"];
+            let metric = ["archives/conn20070309", "aconex.connections.inuse"];
+            same_words("pmval", &[&args[..], &metric].concat());
+        }
+    }
+}
+
+/// What differed when the manual pages' options were tried on archives at random.
+#[test]
+fn options_do_what_they_do_elsewhere() {
+    for (tool, args) in [
+        // A step over a mark ends the search for counters alone.
+        (
+            "pmval",
+            "-S @14:43:34 -s 3 -t 70min -a archives/bug-1044 kernel.all.nprocs",
+        ),
+        (
+            "pmval",
+            "-i bin-100 -t 1 -s 2 -a archives/ok-foo sample.bin[bin-200]",
+        ),
+        ("pmval", "-f 8 -w 3 -t 1 -a archives/ok-foo sample.bin"),
+        // The index has its last entry behind all records, or before the last.
+        ("pminfo", "-f -O -0 -a archives/tzchange-12-a sample.drift"),
+        (
+            "pminfo",
+            "-f -O -0 -a archives/pcp-uptime kernel.all.uptime",
+        ),
+        ("pminfo", "-l -s -a archives/mirage-3 sample.mirage"),
+        ("pminfo", "-s -a archives/mirage-3 sample.mirage"),
+        (
+            "pminfo",
+            "-l -O -6sec -a archives/omnibus_v2 sample.write_me",
+        ),
+        ("pminfo", "-M -t -a archives/daily_report kernel.all.cpu"),
+        (
+            "pminfo",
+            "-f -Z EST5EDT -a archives/foo+ sampledso.event.records",
+        ),
+        (
+            "pmevent",
+            "-X -s 5 -a archives/eventrec-old sample.event.records",
+        ),
+        (
+            "pmevent",
+            "-f 1 -s 5 -a archives/eventrec-old sample.event.records",
+        ),
+        (
+            "pmevent",
+            "-O -0 -a archives/eventrec-old sample.event.records",
+        ),
+        ("pmdumplog", "-I -i archives/pcp-uptime"),
+        ("pmdumplog", "-r -T 3 archives/pcp-uptime"),
+        ("pmdumplog", "-i archives/pcp-uptime event.missed"),
+        ("pmlogcheck", "-v -S 3 archives/schizo-A"),
+        ("pmdiff", "-T 20min -q 1.1 archives/20041125"),
+        ("pmstat", "-t 200min -s 4 -a archives/kenj-pc-1"),
+        (
+            "pmstat",
+            "-t 1 -s 2 -a archives/bozo.client_v2 -a archives/pcp-atop",
+        ),
+        ("pmstat", "-z -t 5 -s 15 -a archives/naslog"),
+    ] {
+        same_words(tool, &args.split(' ').collect::<Vec<_>>());
+    }
+}
+
+/// `pmlogextract` reckons times from the archive that it was given first; in version 3 it writes what changed in domains.
+#[test]
+fn extracts_begin_where_the_first_archive_says() {
+    let scratch = Scratch::new("extracts");
+    let (one, other) = ("archives/section-b", "archives/section-d");
+    for (number, args) in [
+        &["-x", "-S", "+10", one, other][..],
+        &["-x", "-S", "+10", other, one],
+        &["-x", "-T", "+10", other, one],
+        &["-x", "-S", "-75", other, one],
+        &["-V", "3", "archives/pcp-tapestat-archive"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [theirs, own] = ["theirs", "ours"].map(|whose| {
+            let path = scratch.path(&format!("{whose}{number}"));
+            path.display().to_string()
+        });
+        debian("pmlogextract", &[args, &[&theirs]].concat());
+        ours("pmlogextract", &[args, &[&own]].concat());
+        let shown = |path: &str, option: &str| debian("pmdumplog", &[option, path]).stdout;
+        for option in ["-i", "-t", "-m"] {
+            assert_eq!(
+                shown(&own, option),
+                shown(&theirs, option),
+                "{args:?} {option}"
+            );
+        }
+    }
+}
