@@ -17,6 +17,12 @@ impl Person {
 }
 #[inline(never)]
 pub fn area(kind: Option<u32>, side: i64) -> i64 { black_box(kind).map_or(0, |k| k as i64) * black_box(side) }
+#[inline(never)]
+pub fn moved(p: &Person, side: i32, r: Result<u32, String>) -> i64 {
+    let mut total = side as i64 + p.age as i64;
+    if let Ok(v) = &r { total += *v as i64; }
+    black_box(total)
+}
 fn main() {
     let a = Person { name: "Ada".to_string(), age: 36, nicks: Some(vec!["a".to_string(), "b\"c".to_string()]),
         pet: Pet::Dog { name: "Rex", legs: 4 }, scores: vec![] };
@@ -26,6 +32,7 @@ fn main() {
     for p in [&a, &b, &c] { sum += p.greet(true, &[-1, 5], "you"); }
     sum = sum.wrapping_add(area(Some(3), -4) as usize);
     sum = sum.wrapping_add(area(None, 1) as usize);
+    sum = sum.wrapping_add((moved(&a, -9, Ok(8)) + moved(&b, 2, Err("bad".to_string()))) as usize);
     black_box(sum);
 }
 "#;
@@ -85,6 +92,15 @@ fn rust_values() {
         traced(&program, script),
         format!("{slices}{{.Some={{...}}}} -4\n{{.None={{...}}}} 1\n")
     );
+}
+
+/// One of the parameters has places in some of the code alone, the others in slots of the stack.
+#[test]
+fn parameters_beside_one_that_is_moved() {
+    let scratch = Scratch::new("rust-moved");
+    let program = rust(&scratch, "0");
+    let script = r#"probe process.function("moved") { printf("%d %d\n", $p->age, $side) }"#;
+    assert_eq!(traced(&program, script), "36 -9\n50 2\n");
 }
 
 #[test]

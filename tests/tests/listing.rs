@@ -182,3 +182,45 @@ fn type_units_change_nothing_in_lists() {
         assert_eq!(lists[0], lists[1], "{version}");
     }
 }
+
+#[test]
+fn split_units_are_listed_as_whole_ones() {
+    let scratch = Scratch::new("list_split");
+    let source = scratch.write("listed.c", PROGRAM);
+    let compile = |compiler: &str, flags: &[&str], more: Option<&str>| {
+        let program = scratch.path("listed");
+        let mut command = Command::new(compiler);
+        command.args(flags).args(more).arg("-o").arg(&program);
+        run({
+            command.arg(&source).current_dir(scratch.path(""));
+            command
+        })
+        .ok();
+        let point = |rest: &str| format!("process(\"{}\").{rest}", program.display());
+        let points = [
+            "function(\"*@listed.c\")",
+            "function(\"*@listed.c\").inline",
+            "function(\"walk@listed.c\").return",
+            "statement(\"*@listed.c:*\")",
+            "statement(\"walk@listed.c+3\")",
+        ];
+        let lists = points.map(|rest| stap(&["-L", &point(rest)]).ok().stdout);
+        let script = "probe process.function(\"scaled@listed.c\") { printf(\"%s \", $$parms) }
+            probe process.statement(\"walk@listed.c:10\") { println(@defined($sum) ? $sum : -1) }";
+        let path = program.to_string_lossy();
+        let run = stap(&["-w", "-e", script, "-c", &path]).ok().stdout;
+        (lists, run)
+    };
+    for compiler in ["gcc", "clang"] {
+        for flags in [
+            ["-O0", "-gdwarf-4"],
+            ["-O0", "-gdwarf-5"],
+            ["-O2", "-gdwarf-5"],
+        ] {
+            let whole = compile(compiler, &flags, None);
+            assert!(whole.0.iter().all(|list| !list.is_empty()), "{whole:?}");
+            let split = compile(compiler, &flags, Some("-gsplit-dwarf"));
+            assert_eq!(split, whole, "{compiler} {flags:?}");
+        }
+    }
+}

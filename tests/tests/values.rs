@@ -47,6 +47,8 @@ fn members_of_cpp_objects() {
         printf("%s\n", user_string($s->_M_dataplus->_M_p))
         printf("%d %d %s\n", @enum("Nut"), @var("own"), @enumname(3, "shop::Kind"))
         printf("%d\n", @cast($this, "shop::Cart")->kind)
+        // Two of its base classes have such a member; the nearer one is meant.
+        printf("%d\n", user_int($this->p->_M_t->_M_t->_M_head_impl))
     }"#;
     for flags in [["-O0", "-gdwarf-4"], ["-O2", "-gdwarf-5"]] {
         let program = scratch.compile("shop.cc", SHOP, &flags);
@@ -54,7 +56,7 @@ fn members_of_cpp_objects() {
         assert_eq!(
             outcome.stdout,
             "basket 6\n1 3\n1\n5\n4 Nut 4004000000000000 5\n33 11 22 66 44\n\
-             a string that is too long for its object\n4 100 Fruit\n4\n",
+             a string that is too long for its object\n4 100 Fruit\n4\n77\n",
             "{flags:?}: {}",
             outcome.stderr
         );

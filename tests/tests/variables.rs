@@ -1,7 +1,8 @@
 //! Target variables of real programs: members, elements, globals, casts and text, unoptimised and optimised. Expected
 //! values are what the program itself put there; the text's form is that of stap's pass 2.
 
-use spile_tests::{Scratch, stap};
+use spile_tests::{Scratch, run, stap};
+use std::process::Command;
 
 const PROGRAM: &str = r#"
 #include <stdio.h>
@@ -125,4 +126,60 @@ fn the_parameters_of_a_call_are_printed_whatever_they_are() {
     let one = r#"{.a={.text="x", .n=1}, .b={.text="y", .n=2}, .c={.text="z", .n=3}}"#;
     let expected = format!("p={one} q={one} r={one} s={one} t={one}\n");
     assert_eq!(outcome.stdout, expected, "{}", outcome.stderr);
+}
+
+#[test]
+fn globals_are_found_wherever_they_are_defined() {
+    let scratch = Scratch::new("globals-elsewhere");
+    let library = r#"const char *lib_name = "library"; int lib_count = 1234;"#;
+    let other = r#"volatile int far_away = 42; static int counter = 7; int bump(void) { return ++counter; }"#;
+    let source = r#"
+        #include <stdio.h>
+        #include <unistd.h>
+        extern volatile int far_away; extern int lib_count; extern const char *lib_name; extern char **environ; int bump(void);
+        static int counter = 1000;
+        static inline int visits(int by) { static int calls = 5; calls += by; return calls; }
+        __attribute__((noinline, noclone)) int look(int x) {
+          int seen = visits(x);
+          __asm__ volatile("" :: "r"(seen) : "memory");
+          counter += seen;
+          return x + far_away + lib_count + (environ != 0) + *lib_name + bump() + counter;
+        }
+        int main(void) { fprintf(stdout, "%d\n", look(3)); return 0; }"#;
+    let file = |name: &str, text: &str| scratch.write(name, text).to_string_lossy().into_owned();
+    let (library, other, source) = (
+        file("library.c", library),
+        file("other.c", other),
+        file("look.c", source),
+    );
+    let made = scratch.path("liblook.so").to_string_lossy().into_owned();
+    let program = scratch.path("look").to_string_lossy().into_owned();
+    let compile = |words: &[&str]| {
+        let mut command = Command::new("gcc");
+        command.args(["-g", "-O2"]).args(words);
+        run(command).ok();
+    };
+    compile(&["-shared", "-fPIC", "-o", &made, &library]);
+    // `calls` is static in what was inlined; the rest is not this unit's, or is where the whole program was optimised.
+    let script = r#"probe process.function("look") {
+            printf("%d %d %s %d\n", $far_away, $lib_count, user_string($lib_name), $counter)
+            printf("%d %d\n", @var("far_away"), @var("counter@other.c"))
+            println($environ != 0, $stdout != 0)
+        }
+        probe process.function("visits").inline { println($calls) }"#;
+    for (flags, calls) in [(&["-fPIC"][..], true), (&["-flto"], false)] {
+        let path = format!("-Wl,-rpath,{}", scratch.path("").display());
+        let linked = ["-o", &program, &source, &other, &made, &path];
+        compile(&[flags, &linked].concat());
+        let script = match calls {
+            true => script.to_owned(),
+            false => script.replace("println($calls)", "println(@defined($calls) ? $calls : 5)"),
+        };
+        let outcome = stap(&["-w", "-e", &script, "-c", &program]).ok();
+        let expected = "42 1234 library 1000\n42 7\n11\n5\n";
+        assert!(
+            outcome.stdout.starts_with(expected),
+            "{flags:?}: {outcome:?}"
+        );
+    }
 }

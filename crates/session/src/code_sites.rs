@@ -187,7 +187,8 @@ impl Module<'_> {
         for function in unique(described) {
             // Known by debugging information, whether it is wanted or not.
             seen.extend([function.entry, function.probe_address]);
-            if *which != Which::Exported || function.external {
+            if *which != Which::Exported || function.external && binary.is_exported(function.entry)
+            {
                 sites.push(self.function(which, function));
             }
         }
@@ -276,7 +277,7 @@ impl Module<'_> {
             if let Some(function) = found.map_err(unreadable)? {
                 let wanted = match which {
                     Which::Inline => function.inlined,
-                    Which::Exported => function.external,
+                    Which::Exported => function.external && binary.is_exported(function.entry),
                     Which::Label(label) => return self.labels(&[function], label),
                     Which::Callee { .. } => false,
                     Which::All | Which::Call => true,

@@ -19,7 +19,7 @@ pub fn lines(
     style: ListStyle,
 ) -> Vec<String> {
     // Of several places that are called the same, the variables that all of them have.
-    let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut lines: BTreeMap<String, Line> = BTreeMap::new();
     let mut files = Files::default();
     for point in points {
         if let Some(alias) = alias_name(point) {
@@ -29,12 +29,15 @@ pub fn lines(
                 if style == ListStyle::Variables {
                     line.push_str(&alias_variables(program, point));
                 }
-                lines.insert(line, Vec::new());
+                lines.insert(line, Line::default());
             }
             continue;
         }
         if !point.kind.is_in_process() {
-            lines.insert(crate::probe_point::spell(&point.point.point), Vec::new());
+            lines.insert(
+                crate::probe_point::spell(&point.point.point),
+                Line::default(),
+            );
             continue;
         }
         // What can't be resolved matches nothing; stap -l says no more about it.
@@ -42,7 +45,7 @@ pub fn lines(
             Ok(None) => {}
             listed => {
                 for listed in listed.ok().flatten().unwrap_or_default() {
-                    add(&mut lines, listed.point, listed.variables);
+                    add(&mut lines, listed.point, listed.variables, false);
                 }
                 continue;
             }
@@ -50,23 +53,41 @@ pub fn lines(
         let found = files.resolve(&point.kind, &point.point.point, target);
         for (_, sites) in found.unwrap_or_default() {
             for (site, variables) in sites.iter().zip(variables_of(&sites, style)) {
-                add(&mut lines, site.text.pp.clone(), variables);
+                let is_extra = site.variables.is_from_other_unit();
+                add(&mut lines, site.text.pp.clone(), variables, is_extra);
             }
         }
     }
     lines
         .into_iter()
-        .map(|(point, variables)| format!("{point}{}", variables.concat()))
+        .map(|(point, line)| format!("{point}{}", line.variables.concat()))
         .collect()
 }
 
-fn add(lines: &mut BTreeMap<String, Vec<String>>, point: String, variables: Vec<String>) {
+/// What is listed of places that are called the same.
+#[derive(Default)]
+struct Line {
+    variables: Vec<String>,
+    /// All are copies from other units, which are left out where they lack a variable: others would say what is there.
+    is_extra: bool,
+}
+
+fn add(lines: &mut BTreeMap<String, Line>, point: String, variables: Vec<String>, is_extra: bool) {
+    let new = Line {
+        variables,
+        is_extra,
+    };
     match lines.entry(point) {
         Entry::Vacant(entry) => {
-            entry.insert(variables);
+            entry.insert(new);
         }
         Entry::Occupied(mut entry) => {
-            entry.get_mut().retain(|v| variables.contains(v));
+            let line = entry.get_mut();
+            match (line.is_extra, is_extra) {
+                (true, false) => *line = new,
+                (false, true) => {}
+                _ => line.variables.retain(|v| new.variables.contains(v)),
+            }
         }
     }
 }

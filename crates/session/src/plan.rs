@@ -14,7 +14,7 @@ use inject::FileIdentity;
 use script::diagnostic::{Diagnostic, Severity};
 use script::ir;
 use script::span::{SourceMap, Span};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 mod points;
@@ -349,6 +349,8 @@ impl<'p> Plan<'p> {
         }
         let _together = scope.acquaint();
         let mut failure = None;
+        // By point: copies that are left out, and why.
+        let mut left_out: BTreeMap<&str, (usize, CodegenError)> = BTreeMap::new();
         // One reader of a file's debugging information for all its sites.
         let infos: Vec<SharedInfo<'_>> = scope
             .candidates
@@ -387,7 +389,27 @@ impl<'p> Plan<'p> {
                         self.warnings.push(text);
                     }
                 }
+                Err(error) if site.variables.is_from_other_unit() => {
+                    let left = left_out.entry(&site.text.pp).or_insert((0, error));
+                    left.0 += 1;
+                }
                 Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        // Where a script fits nowhere it is at fault.
+        let left: usize = left_out.values().map(|(count, _)| count).sum();
+        if left == sites.len() {
+            failure = failure.or(left_out.into_values().next().map(|(_, error)| error));
+        } else {
+            for (pp, (count, error)) in left_out {
+                let copies = if count == 1 { "copy" } else { "copies" };
+                let text = format!(
+                    "{pp}: {count} inlined {copies} in other units not probed: {}",
+                    error.message
+                );
+                if !self.warnings.contains(&text) {
+                    self.warnings.push(text);
+                }
             }
         }
         failure.map_or(Ok(()), Err)

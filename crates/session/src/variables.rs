@@ -96,6 +96,12 @@ impl SiteVariables {
         self.place().is_some_and(|(function, _)| function.inlined)
     }
 
+    /// Whether they are those of a copy that optimisation of the whole program put into another unit.
+    pub fn is_from_other_unit(&self) -> bool {
+        self.place()
+            .is_some_and(|(function, _)| function.from_other_unit)
+    }
+
     /// The function or inlined copy whose variables are meant, and whether those of its blocks are.
     fn place(&self) -> Option<(&DwarfFunction, bool)> {
         match self {

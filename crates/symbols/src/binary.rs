@@ -17,7 +17,7 @@ use crate::dwarf::{
     Variable, VariableKind, from_eh_frame,
 };
 use crate::frame_rules::{self, FrameRules};
-use crate::functions::{self, Function, FunctionTable, NamePattern};
+use crate::functions::{self, Binding, Function, FunctionTable, NamePattern};
 use crate::image::Image;
 use crate::libraries::{self, LibraryEnvironment};
 use crate::line_index::{self, LineIndex};
@@ -436,6 +436,12 @@ impl Binary {
                 table.at(address).cloned().map(Cow::Owned)
             }
         }
+    }
+
+    /// Whether others can call what begins at an address, by whichever of its names; unknown ones may be called.
+    pub fn is_exported(&self, entry: ImageAddr) -> bool {
+        let names = self.function_table().starting_at(entry);
+        names.is_empty() || names.iter().any(|f| f.binding != Binding::Local)
     }
 
     /// Functions with some text in their names, and those that start at some addresses; perhaps others. Who asks for the one

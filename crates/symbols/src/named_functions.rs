@@ -108,7 +108,9 @@ impl Binary {
             name: &named,
             file: query.file,
             scopes: scopes.saturating_sub(1),
-            entry: &|address| !fragments.contains(&address),
+            entry: &|address| {
+                !fragments.contains(&address) && (!query.external || self.is_exported(address))
+            },
         };
         let everything = query.pattern == "*";
         let few = |wanted: &Wanted<'_>| -> Vec<usize> {
@@ -143,7 +145,9 @@ impl Binary {
             };
             let wanted = Wanted {
                 name: &named,
-                entry: &|address| elsewhere.contains(&address),
+                entry: &|address| {
+                    elsewhere.contains(&address) && (!query.external || self.is_exported(address))
+                },
                 ..wanted
             };
             let query = FunctionQuery {

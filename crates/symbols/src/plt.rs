@@ -69,7 +69,14 @@ fn jumps_through(code: &[u8], address: u64) -> Option<u64> {
     )
 }
 
-/// The words that the dynamic linker fills with addresses of functions, and their names.
+/// The word that the dynamic linker fills with the address of what another module defines by a name.
+pub(crate) fn slot_of(image: &Image, name: &str) -> Option<ImageAddr> {
+    let slots = slots(image);
+    let slot = slots.iter().find(|(_, known)| *known == name);
+    slot.map(|(slot, _)| ImageAddr(*slot))
+}
+
+/// The words that the dynamic linker fills with addresses of functions and variables, and their names.
 fn slots(image: &Image) -> HashMap<u64, String> {
     let mut slots = HashMap::new();
     let table = |tag| {

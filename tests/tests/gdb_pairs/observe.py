@@ -5,7 +5,7 @@ scalars. Lines are separated by tabs:
   V  place  hit  path  kind  value                a value: a number, "?" when gdb has none, "fault"
 
 Settings come from the environment: PAIRS_FUNCTIONS (a regular expression), PAIRS_HITS (how many stops at each place count),
-PAIRS_PLACES ("entries" or "statements"), PAIRS_OUTPUT (a file).
+PAIRS_PLACES ("entries", "statements", or "statements behind entry"), PAIRS_OUTPUT (a file).
 """
 
 import os
@@ -188,7 +188,7 @@ def functions():
 
 
 def statements(name):
-    """Addresses of the statements of a function, without its first one."""
+    """Addresses of the statements of a function, its first one included unless only those behind it are wanted."""
     symbol = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
     if symbol is None:
         return []
@@ -203,7 +203,8 @@ def statements(name):
         match = re.match(r"^\d+\s+\d+\s+(0x[0-9a-f]+)\s+(?:0x[0-9a-f]+\s+)?Y", line)
         if match:
             address = int(match.group(1), 16)
-            if block.start <= address < block.end:
+            first = block.start + ("behind" in os.environ["PAIRS_PLACES"])
+            if first <= address < block.end:
                 found.add(address)
     return sorted(found)
 
@@ -224,7 +225,7 @@ def main():
         gdb.execute(command, to_string=True)
     for name in functions():
         Place(name, name)
-    if os.environ["PAIRS_PLACES"] == "statements":
+    if os.environ["PAIRS_PLACES"] != "entries":
         gdb.execute("starti", to_string=True)
         for name in functions():
             for address in statements(name):

@@ -283,10 +283,14 @@ impl<'a, 'b> Code<'a, 'b> {
         }
     }
 
-    /// A local variable, else one of the same unit outside of functions.
+    /// A local variable, else a static one of a function that was inlined, else one outside of functions.
     fn variable(&self, name: &str) -> Result<Option<Variable>, String> {
         let local = self.variables()?.into_iter().find(|v| v.name == name);
-        Ok(local.or_else(|| self.info.global_near(self.scopes.as_ref()?, name)))
+        Ok(local.or_else(|| {
+            let scopes = self.scopes.as_ref()?;
+            let known = self.info.static_near(scopes, name);
+            known.or_else(|| self.info.global_near(scopes, name))
+        }))
     }
 
     fn value(&self, variable: &Variable) -> Result<Value, String> {

@@ -151,22 +151,49 @@ impl Lens<'_, '_> {
         if let Some(member) = members.iter().find(named) {
             return self.part(value, member).map(Some);
         }
+        // A part that can't be placed only matters when the name is in it; of several that have it the nearest is meant.
+        let mut parts = Vec::new();
         for member in members.iter().filter(|m| is_transparent(m)) {
-            let Some(inner) = self.describe(member.type_id)? else {
-                continue;
-            };
-            // A part that can't be placed only matters when the name is in it.
-            let mut known = Vec::new();
-            self.member_names(&inner, depth, &mut known)?;
-            if !known.iter().any(|n| n == name) {
-                continue;
+            if let Some(inner) = self.describe(member.type_id)?
+                && let Some(distance) = self.distance(&inner, name, depth)?
+            {
+                let distance = distance + usize::from(member.role == MemberRole::Base);
+                parts.push((distance, member, inner));
             }
+        }
+        parts.sort_by_key(|(distance, ..)| *distance);
+        for (_, member, inner) in parts {
             let part = self.part(value, member)?;
             if let Some(found) = self.find(&part, &inner, name, depth)? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// How many base classes away a member of a name is, if there is one.
+    fn distance(&self, record: &Type, name: &str, depth: usize) -> Result<Option<usize>, String> {
+        let (Some(depth), TypeKind::Record { members, .. }) = (depth.checked_sub(1), &record.kind)
+        else {
+            return Ok(None);
+        };
+        let mut least = None;
+        for member in members {
+            let distance = if is_transparent(member) {
+                match self.describe(member.type_id)? {
+                    Some(inner) => self.distance(&inner, name, depth)?,
+                    None => None,
+                }
+            } else {
+                (member.name.as_deref() == Some(name)).then_some(0)
+            };
+            let distance = distance.map(|d| d + usize::from(member.role == MemberRole::Base));
+            least = match (least, distance) {
+                (Some(a), Some(b)) => Some(usize::min(a, b)),
+                (a, b) => a.or(b),
+            };
+        }
+        Ok(least)
     }
 
     fn member_names(

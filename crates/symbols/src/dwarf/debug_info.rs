@@ -36,8 +36,8 @@ impl std::fmt::Debug for DebugInfo<'_> {
 pub struct Scopes<'b> {
     /// The address.
     pub pc: ImageAddr,
-    chain: Chain<'b>,
-    visible: Vec<Place<'b>>,
+    pub(crate) chain: Chain<'b>,
+    pub(crate) visible: Vec<Place<'b>>,
 }
 
 impl std::fmt::Debug for Scopes<'_> {
@@ -191,80 +191,6 @@ impl<'b> DebugInfo<'b> {
         Some(TypeId(place.id()))
     }
 
-    /// A variable of the unit that holds the code, outside of all functions.
-    pub fn global_near(&self, scopes: &Scopes<'b>, name: &str) -> Option<Variable> {
-        let unit = Rc::clone(&scopes.chain.function()?.unit);
-        self.global_in(&unit, name, scopes.pc)
-    }
-
-    /// Variables outside of all functions, in every unit whose name satisfies a condition.
-    pub fn globals(
-        &self,
-        name: &str,
-        unit_wanted: impl Fn(&str) -> bool,
-        pc: ImageAddr,
-    ) -> Vec<Variable> {
-        let mut found = Vec::new();
-        for id in self.index.names(&self.units, name) {
-            let Ok(unit) = self.units.unit_in(id.home, id.unit) else {
-                continue;
-            };
-            let unit_name = self.units.root(&unit).ok().and_then(|r| r.name());
-            if !unit_wanted(unit_name.as_deref().unwrap_or_default()) {
-                continue;
-            }
-            if let Ok(place) = self.units.place(id)
-                && place.entry.tag() == gimli::DW_TAG_variable
-                && let Some(variable) = self.as_global(&place, pc)
-            {
-                found.push(variable);
-            }
-        }
-        found
-    }
-
-    fn global_in(&self, unit: &Rc<Unit<'b>>, name: &str, pc: ImageAddr) -> Option<Variable> {
-        let mut fallback = None;
-        for id in named_entities::names_of_unit(unit).ok()?.get(name)? {
-            let place = self.units.place(*id).ok()?;
-            if place.entry.tag() != gimli::DW_TAG_variable {
-                continue;
-            }
-            match self.as_global(&place, pc) {
-                Some(variable) if !matches!(variable.location, Location::Unavailable(_)) => {
-                    return Some(variable);
-                }
-                other => fallback = fallback.or(other),
-            }
-        }
-        fallback
-    }
-
-    fn as_global(&self, place: &Place<'b>, pc: ImageAddr) -> Option<Variable> {
-        let context = scopes::context(&self.units, None, None, pc.0);
-        scopes::variable(&context, place, VariableKind::Global)
-    }
-
-    /// Names of the variables of a unit outside of all functions.
-    pub fn globals_near(&self, scopes: &Scopes<'b>) -> Vec<String> {
-        let Some(function) = scopes.chain.function() else {
-            return Vec::new();
-        };
-        let names = named_entities::names_of_unit(&function.unit).unwrap_or_default();
-        let is_variable = |id: &EntryId| {
-            self.units
-                .place(*id)
-                .is_ok_and(|p| p.entry.tag() == gimli::DW_TAG_variable)
-        };
-        let mut found: Vec<String> = names
-            .into_iter()
-            .filter(|(_, ids)| ids.iter().any(is_variable))
-            .map(|(name, _)| name)
-            .collect();
-        found.sort();
-        found
-    }
-
     /// What a pointer that only the debugging information still knows points to: the place of that variable at `pc`.
     pub fn pointed_to(&self, scopes: &Scopes<'b>, target: EntityId) -> Option<Location> {
         let context = scopes::context(
@@ -403,7 +329,7 @@ impl<'b> DebugInfo<'b> {
         let names = qualified::spellings(name);
         let here = near
             .and_then(|s| s.chain.function())
-            .and_then(|f| named_entities::names_of_unit(&f.unit).ok())
+            .and_then(|f| named_entities::names_of_unit(&self.units, &f.unit).ok())
             .and_then(|known| {
                 let mut known = names.iter().filter_map(|name| known.get(name));
                 known.find_map(|ids| ids.iter().find_map(fits))
@@ -479,7 +405,8 @@ impl<'b> DebugInfo<'b> {
     /// The value of an enumerator, wherever it is declared; the unit of `near` is searched first.
     pub fn enumerator(&self, name: &str, near: Option<&Scopes<'b>>) -> Option<i64> {
         let in_unit = |unit: &Rc<Unit<'b>>| {
-            let names: HashMap<String, Vec<EntryId>> = named_entities::names_of_unit(unit).ok()?;
+            let names: HashMap<String, Vec<EntryId>> =
+                named_entities::names_of_unit(&self.units, unit).ok()?;
             let mut ids: Vec<EntryId> = names.into_values().flatten().collect();
             ids.extend(named_entities::nameless_enumerations(unit).ok()?);
             ids.into_iter().find_map(|id| {

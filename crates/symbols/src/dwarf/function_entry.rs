@@ -68,6 +68,7 @@ fn describe_named<'a>(
             .map(|r| ImageAddr(r.begin)..ImageAddr(r.end))
             .collect(),
         inlined: is_copy(place),
+        from_other_unit: is_from_other_unit(units, place),
         external: is_external(units, place),
         id: place.id(),
     }))
@@ -76,6 +77,23 @@ fn describe_named<'a>(
 /// Whether it is a function that was inlined into another one.
 pub(crate) fn is_copy(place: &Place<'_>) -> bool {
     place.entry.tag() == gimli::DW_TAG_inlined_subroutine
+}
+
+/// Whether it is a copy of a function that another compilation unit describes. What dwz(1) moved into a partial unit is the
+/// copy's own unit's.
+fn is_from_other_unit<'a>(units: &Units<'a>, place: &Place<'a>) -> bool {
+    is_copy(place)
+        && units
+            .referred(place, gimli::DW_AT_abstract_origin)
+            .is_some_and(|origin| {
+                origin.id().unit != place.id().unit && !is_in_partial_unit(units, &origin)
+            })
+}
+
+/// Whether an entry is in a unit that others include.
+pub(crate) fn is_in_partial_unit<'a>(units: &Units<'a>, place: &Place<'a>) -> bool {
+    let root = units.root(&place.unit);
+    root.is_ok_and(|root| root.entry.tag() == gimli::DW_TAG_partial_unit)
 }
 
 /// Whether other units can call it by name.
@@ -139,7 +157,11 @@ fn declaration<'a>(
     entry: u64,
 ) -> (Option<String>, Option<u64>) {
     match decl_file(units, place) {
-        Some(file) => (Some(file), decl_line(units, place)),
+        Some(file) => {
+            let line = decl_line(units, place);
+            let line = line.or_else(|| first_line(units, place, entry, &file));
+            (Some(file), line)
+        }
         None => {
             place_of_code(units, place, entry).unwrap_or_else(|| (None, decl_line(units, place)))
         }
@@ -157,6 +179,17 @@ pub(crate) fn place_of_code<'a>(
     let row = behind.checked_sub(1).and_then(|i| rows.get(i))?;
     let file = line_table::file_name(&place.unit.dwarf, &place.unit, row.file);
     Some((file, Some(row.line)))
+}
+
+/// The line of its first instruction, which stands for that of a declaration where none is said (Go), if it is in the file.
+pub(crate) fn first_line<'a>(
+    units: &Units<'a>,
+    place: &Place<'a>,
+    entry: u64,
+    file: &str,
+) -> Option<u64> {
+    let (path, line) = place_of_code(units, place, entry)?;
+    line.filter(|_| path.as_deref() == Some(file))
 }
 
 /// The line of the declaration.

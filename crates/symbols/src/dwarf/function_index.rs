@@ -15,7 +15,7 @@ use super::name_index::{self, Damaged, NameIndex, Named, Record};
 use super::named_entities::names_of_unit;
 use super::sections::DwarfFile;
 use super::unit_addresses::units_of;
-use super::units::{EntryId, Place, UnitTable, Units, unit_starts};
+use super::units::{EntryId, Home, Place, UnitTable, Units, unit_starts};
 use super::{DwarfFunction, scopes};
 use crate::address::ImageAddr;
 use crate::binary::SymbolsError;
@@ -319,13 +319,26 @@ impl FunctionIndex {
         }
         let search = LiteralSearch::new(file, &self.units.starts)?;
         let wanted = self.worth_it(file, search.naming(key, false)?)?;
-        let mut found = Vec::new();
-        for unit in wanted {
-            let Ok(unit) = units.unit(*self.units.starts.get(unit)?) else {
-                continue;
-            };
-            let names = names_of_unit(&unit).unwrap_or_default();
-            found.extend(names.get(name).into_iter().flatten().copied());
+        let mut found: Vec<EntryId> = Vec::new();
+        let mut collect = |wanted: &BTreeSet<usize>| {
+            for unit in wanted
+                .iter()
+                .filter_map(|unit| self.units.starts.get(*unit))
+            {
+                let Ok(unit) = units.unit(*unit) else {
+                    continue;
+                };
+                let names = names_of_unit(units, &unit).unwrap_or_default();
+                found.extend(names.get(name).into_iter().flatten());
+            }
+            let of_file = found.iter().filter(|id| id.home == Home::Main);
+            of_file.map(|id| id.unit + id.die).collect::<Vec<usize>>()
+        };
+        let named = collect(&wanted);
+        if search.is_across_units() {
+            // Definitions that refer to what another unit declares have no name of their own.
+            let others = search.referring(&named)?;
+            collect(&others.difference(&wanted).copied().collect());
         }
         Some(found)
     }

@@ -47,7 +47,8 @@ pub struct ListedFunction {
     pub decl_line: Option<u64>,
     /// The type that it returns; `None` for `void`.
     pub result: Option<String>,
-    /// Name and type of the variables that each of them has where it is probed.
+    /// Name and type of the variables that each of them has where it is probed; copies from other units count only where
+    /// there is nothing else.
     pub variables: Vec<(String, String)>,
 }
 
@@ -82,14 +83,16 @@ pub(crate) struct Found {
     pub damaged_units: usize,
 }
 
-/// What is first among those of one name and line: functions before copies, then in the order of the entries.
-pub(crate) type First = (bool, usize, usize);
+/// What is first among those of one name and line: copies from other units come last, functions before copies, then all in
+/// the order of the entries.
+pub(crate) type First = (bool, bool, usize, usize);
 
 /// Name, file and line.
 pub(crate) type Key = (u32, Option<u32>, Option<u64>);
 
 pub(crate) struct Group {
-    /// A copy or not, unit and entry: the variables come in the order that they have in the first, as stap lists them.
+    /// From another unit or not, a copy or not, unit and entry: the variables come in the order that they have in the first,
+    /// as stap lists them.
     pub first: First,
     pub result: Option<u32>,
     pub variables: Vec<(u32, u32)>,
@@ -129,8 +132,11 @@ impl Group {
         if other.first < self.first {
             std::mem::swap(self, &mut other);
         }
-        self.variables.retain(|v| other.variables.contains(v));
-        self.result = self.result.filter(|result| other.result == Some(*result));
+        // Copies from other units count among themselves: they are left out where they lack a variable.
+        if self.first.0 == other.first.0 {
+            self.variables.retain(|v| other.variables.contains(v));
+            self.result = self.result.filter(|result| other.result == Some(*result));
+        }
     }
 }
 
@@ -222,9 +228,9 @@ fn merged(parts: Vec<Part>) -> FunctionList {
         (&a.name, &a.decl_file, a.decl_line).cmp(&(&b.name, &b.decl_file, b.decl_line))
     };
     all.sort_unstable_by(|(a, first), (b, second)| order(a, b).then(first.cmp(second)));
-    all.dedup_by(|(later, _), (first, _)| {
+    all.dedup_by(|(later, number), (first, least)| {
         let same = order(later, first).is_eq();
-        if same {
+        if same && number.0 == least.0 {
             first.variables.retain(|v| later.variables.contains(v));
             if first.result != later.result {
                 first.result = None;

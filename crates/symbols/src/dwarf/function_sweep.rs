@@ -83,6 +83,8 @@ struct Origin {
     /// `None` when no file is named: then it is where the code is.
     declared: Option<(u32, Option<u64>)>,
     external: bool,
+    /// It is in a unit that others include.
+    is_partial: bool,
     result: Option<u32>,
     around: Rc<[(u32, u32)]>,
 }
@@ -262,9 +264,14 @@ impl<'f, 'a> Sweep<'_, 'f, 'a> {
         context: Option<Context<'f, 'a>>,
     ) -> Listed<'f, 'a> {
         let id = place.id();
+        let is_copy = function_entry::is_copy(place);
+        let reference = place.entry.attr_value(gimli::DW_AT_abstract_origin);
+        let of = reference.and_then(|r| unit_scan::referred(self.unit, self.units().starts(), r));
+        let from_other_unit =
+            is_copy && !origin.is_partial && of.is_some_and(|of| of.unit != id.unit);
         let mut listed = Listed {
             key,
-            first: (function_entry::is_copy(place), id.unit, id.die),
+            first: (from_other_unit, is_copy, id.unit, id.die),
             result: origin.result,
             variables: Vec::new(),
             gone: Vec::new(),
@@ -316,6 +323,8 @@ impl<'f, 'a> Sweep<'_, 'f, 'a> {
             return None;
         }
         if let Some((file, line)) = origin.declared {
+            let first = |file| function_entry::first_line(self.units(), place, entry, file);
+            let line = line.or_else(|| first(self.found.text(file)));
             return Some((origin.name, Some(file), line));
         }
         let found = function_entry::place_of_code(self.units(), place, entry);
@@ -389,6 +398,9 @@ impl<'f, 'a> Sweep<'_, 'f, 'a> {
             name,
             declared,
             external: function_entry::is_external(units, place),
+            is_partial: units
+                .origin(place)
+                .is_some_and(|origin| function_entry::is_in_partial_unit(units, &origin)),
             result,
             around,
         })
@@ -462,7 +474,7 @@ impl<'f, 'a> Sweep<'_, 'f, 'a> {
                 Some(expression) => evaluate(context, self.unit, expression),
                 None => return false,
             },
-            (None, Some(value)) => scopes::constant(&value),
+            (None, Some(value)) => scopes::constant(self.unit, &value),
             (None, None) if has_place => match self.place(offset) {
                 Ok(place) => scopes::locate(context, &place),
                 Err(_) => return false,

@@ -184,10 +184,7 @@ struct Attributes<'a> {
 
 impl<'a> Scanner<'_, 'a> {
     fn ranges(&mut self) {
-        let Ok(mut ranges) = self.unit.dwarf.unit_ranges(self.unit) else {
-            return;
-        };
-        while let Ok(Some(range)) = ranges.next() {
+        for range in self.unit.code(&self.units.file.dwarf) {
             if range.begin < range.end {
                 self.part.ranges.push((range.begin, range.end, self.number));
             }

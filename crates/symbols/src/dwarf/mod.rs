@@ -10,6 +10,7 @@ mod function_index;
 mod function_list;
 mod function_sweep;
 mod gdb_index;
+mod globals;
 mod index_scan;
 mod labels;
 mod layout;
@@ -73,6 +74,9 @@ pub struct DwarfFunction {
     pub ranges: Vec<Range<ImageAddr>>,
     /// Whether it is a copy that was inlined into another function, where nothing calls it.
     pub inlined: bool,
+    /// Whether it is a copy in another compilation unit than the function's, as optimisation of whole programs (`-flto`)
+    /// makes them.
+    pub from_other_unit: bool,
     /// Whether other compilation units can call it by name (`DW_AT_external`).
     pub external: bool,
     pub(crate) id: units::EntryId,

@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use gimli::AttributeValue;
-
 use super::sections::Slice;
-use super::units::{EntryId, Unit};
+use super::units::{EntryId, Unit, Units};
 
 /// The scopes of a unit in which types and variables that are not a function's are declared.
 pub(crate) fn is_scope(tag: gimli::DwTag) -> bool {
@@ -37,22 +35,25 @@ pub(crate) fn is_named_entity(tag: gimli::DwTag) -> bool {
 
 /// Types and variables of a unit outside of functions by name, those of namespaces and classes included. A definition
 /// that refers to its declaration has the declaration's name.
-pub(crate) fn names_of_unit(unit: &Rc<Unit<'_>>) -> gimli::Result<HashMap<String, Vec<EntryId>>> {
+pub(crate) fn names_of_unit<'a>(
+    units: &Units<'a>,
+    unit: &Rc<Unit<'a>>,
+) -> gimli::Result<HashMap<String, Vec<EntryId>>> {
     let mut found: HashMap<String, Vec<EntryId>> = HashMap::new();
     walk_outside(unit, &mut |entry| {
         if !is_named_entity(entry.tag()) {
             return;
         }
-        let value = entry.attr_value(gimli::DW_AT_name).or_else(|| {
-            let origin = entry
+        let own = entry.attr_value(gimli::DW_AT_name);
+        let name = match own {
+            Some(value) => unit.text(value),
+            None => entry
                 .attr_value(gimli::DW_AT_specification)
-                .or_else(|| entry.attr_value(gimli::DW_AT_abstract_origin))?;
-            let AttributeValue::UnitRef(offset) = origin else {
-                return None;
-            };
-            unit.entry(offset).ok()?.attr_value(gimli::DW_AT_name)
-        });
-        if let Some(name) = value.and_then(|v| unit.text(v)) {
+                .or_else(|| entry.attr_value(gimli::DW_AT_abstract_origin))
+                .and_then(|origin| units.follow(unit, origin))
+                .and_then(|origin| units.inherited_string(&origin, gimli::DW_AT_name)),
+        };
+        if let Some(name) = name {
             found.entry(name).or_default().push(EntryId {
                 home: unit.home,
                 unit: unit.start,

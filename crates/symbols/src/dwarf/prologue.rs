@@ -2,7 +2,9 @@
 //!
 //! SystemTap's rule: code of an optimising compiler describes its parameters from the first instruction on (by location
 //! lists), so the entry will do; other code describes only the stack slots that its prologue fills, so the place is
-//! behind the prologue: the row marked `prologue_end`, or the second address of the function in the line table.
+//! behind the prologue: the row marked `prologue_end`, or the second address of the function in the line table. Where some
+//! parameters have slots that count from a register which the prologue sets (rustc's, clang's), the place is behind it, too:
+//! there SystemTap reads what is not theirs.
 
 use gimli::{AttributeValue, Operation};
 
@@ -34,25 +36,40 @@ fn described_from_entry<'a>(units: &Units<'a>, function: &Place<'a>) -> bool {
     }
     let parameters = children(function, gimli::DW_TAG_formal_parameter).unwrap_or_default();
     let mut stack_slots = false;
+    let mut from_entry = false;
     for parameter in &parameters {
         match parameter.entry.attr_value(gimli::DW_AT_location) {
             Some(AttributeValue::Exprloc(expression)) => {
                 let mut operations = Operations::new(expression, parameter.unit.encoding());
                 match operations.next() {
+                    // Others may be known earlier, but this one is not.
+                    Ok(Some(Operation::FrameOffset { .. })) if !has_canonical_frame(function) => {
+                        return false;
+                    }
                     Ok(Some(Operation::FrameOffset { .. } | Operation::RegisterOffset { .. })) => {
                         stack_slots = true
                     }
-                    Ok(Some(Operation::Register { .. })) => return true,
+                    Ok(Some(Operation::Register { .. })) => from_entry = true,
                     _ => {}
                 }
             }
             Some(AttributeValue::LocationListsRef(_) | AttributeValue::DebugLocListsIndex(_)) => {
-                return true;
+                from_entry = true;
             }
             _ => {}
         }
     }
-    !(stack_slots || parameters.is_empty() && optimised == Some(false))
+    from_entry || !(stack_slots || parameters.is_empty() && optimised == Some(false))
+}
+
+/// Whether offsets into the frame count from where unwinding knows it to be, and not from a register that the prologue sets.
+fn has_canonical_frame(function: &Place<'_>) -> bool {
+    let Some(AttributeValue::Exprloc(base)) = function.entry.attr_value(gimli::DW_AT_frame_base)
+    else {
+        return true;
+    };
+    let mut operations = Operations::new(base, function.unit.encoding());
+    matches!(operations.next(), Ok(Some(Operation::CallFrameCFA)))
 }
 
 /// What the options that gcc records in `DW_AT_producer` say; `None` for compilers that record none.

@@ -284,7 +284,7 @@ pub(crate) fn locate<'a>(context: &Context<'_, 'a>, variable: &Place<'a>) -> Loc
             };
         }
         if let Some(value) = place.entry.attr_value(gimli::DW_AT_const_value) {
-            return constant(&value);
+            return constant(&place.unit, &value);
         }
         match units.origin(&place) {
             Some(origin) => place = origin,
@@ -294,9 +294,15 @@ pub(crate) fn locate<'a>(context: &Context<'_, 'a>, variable: &Place<'a>) -> Loc
     Location::Unavailable("optimised out".into())
 }
 
-pub(crate) fn constant(value: &AttributeValue<Slice<'_>>) -> Location {
+pub(crate) fn constant<'a>(unit: &Unit<'a>, value: &AttributeValue<Slice<'a>>) -> Location {
     if let AttributeValue::Block(block) = value {
         return Location::Bytes(block.slice().to_vec());
+    }
+    // An array of characters, which a NUL ends.
+    if let Ok(text) = unit.dwarf.attr_string(unit, *value) {
+        let mut bytes = text.slice().to_vec();
+        bytes.push(0);
+        return Location::Bytes(bytes);
     }
     let number = value
         .sdata_value()

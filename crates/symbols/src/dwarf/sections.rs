@@ -102,11 +102,16 @@ impl<'a> DwarfFile<'a> {
             split.make_dwo(dwarf);
             Some(split)
         })?;
+        // Lines stay with the skeleton, and files have the numbers that they have there (DWARF 5, F.2.3).
+        let mut found = found;
+        found.debug_line = dwarf.debug_line;
+        found.debug_line_str = dwarf.debug_line_str;
         let mut headers = found.units();
         while let Ok(Some(header)) = headers.next() {
             let mut unit = gimli::Unit::new(&found, header).ok()?;
             if unit.dwo_id == Some(id) {
                 unit.copy_relocated_attributes(skeleton);
+                unit.line_program.clone_from(&skeleton.line_program);
                 return Some((Arc::new(found), unit));
             }
         }

@@ -337,17 +337,27 @@ impl DebugInfo<'_> {
                 _ => HashMap::new(),
             };
             let table = Table::read(&unit);
-            let holders = Holders::new(&functions);
-            for rows in table.files(file_wanted) {
+            // What copies from other units share with the unit's own functions is told of both.
+            let (others, own): (Vec<_>, Vec<_>) =
+                functions.into_iter().partition(|(_, f)| f.from_other_unit);
+            let groups = [own, others].map(|group| (Holders::new(&group), group));
+            let files = table.files(file_wanted);
+            let searches = files
+                .iter()
+                .flat_map(|rows| groups.iter().map(move |group| (rows, group)));
+            for (rows, (holders, functions)) in searches {
+                if functions.is_empty() {
+                    continue;
+                }
                 let mut search = Search {
-                    functions: &functions,
+                    functions,
                     nearest,
                     found: Vec::new(),
                     used: HashSet::new(),
                     missing: BTreeSet::new(),
                     declared: declared.get(&rows.path),
                 };
-                search.run(&rows, &table, lines);
+                search.run(rows, &table, lines);
                 for (address, line, asked) in search.found {
                     result
                         .found

@@ -50,10 +50,7 @@ pub(crate) fn units_of(
         let Ok(unit) = units.unit(start) else {
             continue;
         };
-        let Ok(mut ranges) = unit.dwarf.unit_ranges(&unit) else {
-            continue;
-        };
-        while let Ok(Some(range)) = ranges.next() {
+        for range in unit.code(&units.file.dwarf) {
             if take(range.begin, range.end, start) {
                 return found.into_iter().collect();
             }

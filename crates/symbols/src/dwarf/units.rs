@@ -55,6 +55,8 @@ pub(crate) struct Unit<'a> {
     pub dwarf: Arc<gimli::Dwarf<Slice<'a>>>,
     pub home: Home,
     pub start: usize,
+    /// What stands for a split unit in the linked file, and says where its code is.
+    skeleton: Option<Box<gimli::Unit<Slice<'a>>>>,
 }
 
 impl<'a> Deref for Unit<'a> {
@@ -66,6 +68,21 @@ impl<'a> Deref for Unit<'a> {
 }
 
 impl<'a> Unit<'a> {
+    /// The unit's code; of damaged ranges those before the damage. `main` is the file that the unit, or its skeleton, is in.
+    pub fn code(&self, main: &gimli::Dwarf<Slice<'a>>) -> Vec<gimli::Range> {
+        let ranges = match &self.skeleton {
+            Some(skeleton) => main.unit_ranges(skeleton),
+            None => self.dwarf.unit_ranges(self),
+        };
+        let mut found = Vec::new();
+        if let Ok(mut ranges) = ranges {
+            while let Ok(Some(range)) = ranges.next() {
+                found.push(range);
+            }
+        }
+        found
+    }
+
     /// A string attribute's text.
     pub fn text(&self, value: AttributeValue<Slice<'a>>) -> Option<String> {
         let text = self.dwarf.attr_string(self, value).ok()?;
@@ -206,17 +223,19 @@ impl<'a> Units<'a> {
         let abbreviations = self.abbreviations(home, dwarf, &header)?;
         let inner = gimli::Unit::new_with_abbreviations(dwarf, header, abbreviations)?;
         let unit = match self.file.split_unit(dwarf, &inner) {
-            Some((dwarf, inner)) => Unit {
-                inner,
+            Some((dwarf, split)) => Unit {
+                inner: split,
                 dwarf,
                 home,
                 start,
+                skeleton: Some(Box::new(inner)),
             },
             None => Unit {
                 inner,
                 dwarf: Arc::clone(dwarf),
                 home,
                 start,
+                skeleton: None,
             },
         };
         let unit = Rc::new(unit);
@@ -262,11 +281,8 @@ impl<'a> Units<'a> {
 
     /// Keeps in mind which code is a unit's.
     pub fn learn(&self, unit: &Unit<'a>) {
-        let Ok(mut found) = unit.dwarf.unit_ranges(unit) else {
-            return;
-        };
         let mut ranges = lock(&self.table.ranges);
-        while let Ok(Some(range)) = found.next() {
+        for range in unit.code(&self.file.dwarf) {
             if range.begin < range.end {
                 ranges.insert(range.begin, (range.end, unit.start));
             }
