@@ -245,6 +245,12 @@ impl<'b> DebugInfo<'b> {
         scopes::variable(&context, place, VariableKind::Global)
     }
 
+    /// The name of the unit that a place is in, as the compiler was given it.
+    pub fn unit_name(&self, scopes: &Scopes<'b>) -> Option<String> {
+        let function = scopes.chain.function()?;
+        self.units.root(&function.unit).ok()?.name()
+    }
+
     /// Names of the variables of a unit outside of all functions.
     pub fn globals_near(&self, scopes: &Scopes<'b>) -> Vec<String> {
         let Some(function) = scopes.chain.function() else {
