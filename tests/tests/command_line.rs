@@ -96,7 +96,7 @@ fn standing_options_come_from_the_rc_file() {
     command.env("SYSTEMTAP_DIR", scratch.path(".")).args([
         "stap",
         "-e",
-        "global x probe oneshot { println(x) warn(\"unheard\") }",
+        "global x = 0 probe oneshot { println(x) warn(\"unheard\") }",
     ]);
     let outcome = run(command).ok();
     assert_eq!(

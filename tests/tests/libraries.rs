@@ -201,3 +201,49 @@ fn a_killed_tracer_hurts_neither_a_later_dlopen_nor_a_fork() {
     drop(input);
     assert!(target.0.wait().expect("an end").success());
 }
+
+/// function::pp and function::pn (3stap); the strings are those of the module that `stap -p3` makes.
+#[test]
+fn points_are_named_by_their_module_and_by_alias() {
+    let scratch = Scratch::new("names");
+    let library = scratch.compile("work.c", LIBRARY, &["-g", "-O0", "-shared", "-fPIC"]);
+    let library = library.to_string_lossy().into_owned();
+    let linked = "int work(int); int main(void) { return work(6) - 7; }";
+    let program = scratch.compile("linked.c", linked, &["-g", "-O0", &library]);
+    let program = program.to_string_lossy();
+    let script = r#"
+        global seen
+        probe called = process.function("ma*") {}
+        function once(kind) { if (seen[kind]++ == 0) printf("%s %s %s\n", kind, pp(), pn()) }
+        probe called { once("alias") }
+        probe process.function("mai*") { once("pattern") }
+        probe process.library("LIBRARY").function("wor*") { once("library") }"#;
+    let script = script.replace("LIBRARY", &library);
+    let outcome = stap(&["-e", &script, "-c", &program]).ok();
+    let main = format!(
+        "process(\"{program}\").function(\"main@{}:1\")",
+        scratch.path("linked.c").display()
+    );
+    let work = format!("function(\"work@{}:2\")", scratch.path("work.c").display());
+    let mut lines: Vec<&str> = outcome.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            format!("alias {main} called"),
+            format!(
+                "library process(\"{library}\").{work} process(\"{program}\").library(\"{library}\").{work}"
+            ),
+            format!("pattern {main} {main}"),
+        ],
+        "{}",
+        outcome.stderr
+    );
+    // What is all over a process is one point.
+    let life = format!(
+        "probe process(\"{program}\").syscall, process(\"{program}\").thread.begin {{ next }}"
+    );
+    let shown = stap(&["-p2", "-e", &life]).ok().stdout;
+    let points: Vec<&str> = (shown.lines().filter(|l| l.starts_with("process"))).collect();
+    assert_eq!(points.len(), 2, "{shown}");
+}

@@ -80,6 +80,7 @@ pub struct Builder<'p> {
     is_full: bool,
     saved_values: u64,
     bad_variables: Vec<Span>,
+    further_errors: Vec<CodegenError>,
 }
 
 impl<'p> Builder<'p> {
@@ -123,12 +124,18 @@ impl<'p> Builder<'p> {
             is_full: false,
             saved_values: 0,
             bad_variables: Vec::new(),
+            further_errors: Vec::new(),
         }
     }
 
     /// The variables that were taken for 0 since this was asked last (`--skip-badvars`).
     pub fn bad_variables(&mut self) -> Vec<Span> {
         std::mem::take(&mut self.bad_variables)
+    }
+
+    /// The errors behind the one that [`Builder::handler`] gave last: of further expressions of that handler.
+    pub fn further_errors(&mut self) -> Vec<CodegenError> {
+        std::mem::take(&mut self.further_errors)
     }
 
     /// Whether sites were added whose texts, or numbers of their own, there was no room for.
@@ -163,7 +170,17 @@ impl<'p> Builder<'p> {
             condition,
             resolver,
             self.state.limits.skip_badvars,
-        )?;
+        )
+        .map_err(|errors| {
+            let mut errors = errors.into_iter();
+            let first = errors.next();
+            self.further_errors = errors.collect();
+            first.unwrap_or_else(|| CodegenError {
+                message: format!("no probe number {probe}"),
+                span: Default::default(),
+                whole: None,
+            })
+        })?;
         self.bad_variables.extend(reach.bad);
         let answers = Rc::new(reach.answers);
         let mut guard = resolver.guard().map_err(|message| CodegenError {

@@ -80,22 +80,22 @@ pub(crate) fn resolve(
     condition: Option<&Expr>,
     resolver: &dyn Resolver,
     lenient: bool,
-) -> Result<Reach, CodegenError> {
+) -> Result<Reach, Vec<CodegenError>> {
     let mut search = Search {
         program,
         resolver,
         lenient,
         reach: Reach::default(),
         known: HashMap::new(),
-        error: None,
+        errors: Vec::new(),
     };
     if let Some(condition) = condition {
         search.expr(condition, true);
     }
     walk::walk_stmts(&mut search, &body.stmts);
-    match search.error {
-        Some(error) => Err(error),
-        None => Ok(search.reach),
+    match search.errors.is_empty() {
+        true => Ok(search.reach),
+        false => Err(search.errors),
     }
 }
 
@@ -105,7 +105,7 @@ struct Search<'p, 'r> {
     lenient: bool,
     reach: Reach,
     known: HashMap<usize, bool>,
-    error: Option<CodegenError>,
+    errors: Vec<CodegenError>,
 }
 
 impl<'p> Search<'p, '_> {
@@ -130,7 +130,7 @@ impl<'p> Search<'p, '_> {
             }
             Err(Unresolved { message, step }) if required => {
                 let operator = step.and_then(|step| *target.operators.get(step)?);
-                self.error.get_or_insert(CodegenError {
+                self.errors.push(CodegenError {
                     message,
                     span: operator.unwrap_or(target.span),
                     whole: Some(target.span),

@@ -7,6 +7,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::ir;
 use crate::parser::{self, ParseOptions};
 use crate::preprocess::Environment;
+use crate::sema::unplaced::Unplaced;
 use crate::sema::{self, elaborated::Elaborated};
 use crate::span::{FileId, SourceMap};
 use crate::tapset::{self, Library};
@@ -51,6 +52,8 @@ pub struct Compilation {
     pub diagnostics: Vec<Diagnostic>,
     /// So many of the last of these are warnings about a program whose points have all been found, which is not known yet.
     pub deferred: usize,
+    /// What is known of the points of a script with errors.
+    pub unplaced: Option<Unplaced>,
     /// Nothing was left of the script after preprocessing.
     pub empty: bool,
     /// The analysis came to its end; errors are of the translation.
@@ -63,6 +66,15 @@ impl Compilation {
     /// How many files of the library were read.
     pub fn library_scripts(&self) -> usize {
         self.sources.files().iter().filter(|f| f.is_tapset).count()
+    }
+
+    /// Adds what is told of `missing` points of a script with errors, for each handler by its number.
+    pub fn add_missing(&mut self, missing: Vec<(usize, Vec<Diagnostic>)>) {
+        if let Some(unplaced) = self.unplaced.as_ref().filter(|_| !missing.is_empty()) {
+            let diagnostics = std::mem::take(&mut self.diagnostics);
+            self.diagnostics = unplaced.with_missing(diagnostics, missing);
+            self.translated = false;
+        }
     }
 
     /// The pass that failed, if one did.
@@ -146,6 +158,7 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             elaborated.hide_globals();
         }
         out.translated = analysis.translated;
+        out.unplaced = analysis.unplaced;
         if out.program.is_some() {
             out.deferred = analysis.diagnostics.len() - analysis.resolved;
         }

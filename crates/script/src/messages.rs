@@ -39,7 +39,7 @@ pub fn render_pass(
     let mut failed = false;
     for d in diagnostics {
         failed |= d.is_error();
-        if !verbose && !seen.insert((d.is_error(), kind(d))) {
+        if !verbose && !seen.insert((d.is_error(), kinds(d))) {
             suppressed[usize::from(d.is_error())] += 1;
             continue;
         }
@@ -68,6 +68,13 @@ pub fn render_pass(
         }
     }
     out
+}
+
+/// What makes two messages with all that belongs to them similar.
+fn kinds(d: &Diagnostic) -> Vec<&str> {
+    std::iter::once(kind(d))
+        .chain(d.chain.iter().map(kind))
+        .collect()
 }
 
 /// What makes two messages similar: the words before what is particular to the case. stap tells errors apart by the

@@ -30,7 +30,8 @@ pub struct Environment {
 impl Default for Environment {
     fn default() -> Self {
         Environment {
-            systemtap_version: "5.2".to_string(),
+            // The newest whose language is here: a script that asks for it may use `@enum` (5.5) and `@enumname`.
+            systemtap_version: "5.6".to_string(),
             kernel_release: "6.1.0".to_string(),
             arch: "x86_64".to_string(),
             runtime: "dyninst".to_string(),

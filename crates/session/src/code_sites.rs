@@ -431,10 +431,7 @@ impl Module<'_> {
                 function,
                 blocks: true,
             },
-            None => SiteVariables::Symbol {
-                binary,
-                function: name.clone(),
-            },
+            None => SiteVariables::Symbol { binary },
         };
         Site {
             candidate: self.index,

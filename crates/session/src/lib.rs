@@ -179,6 +179,19 @@ fn look_ahead(images: &[inject::Image], extent: plan::Extent) {
     });
 }
 
+/// What is told of the points that cannot be found among those of elided probes, by the number of the probe: of a script that
+/// has other errors, too ([`script::sema::unplaced`]). Points of the program of `-c` are not looked for.
+pub fn missing_points(program: &Program) -> Vec<(usize, Vec<Diagnostic>)> {
+    let mut files = programs::Files::default();
+    let mut missing = plan::missing_of_elided(program, None, &mut files).unwrap_or_default();
+    missing.retain(|(probe, _)| {
+        let points = program.elided.get(*probe).into_iter().flatten();
+        let mut kinds = points.filter_map(|p| probe_point::understand(&p.point).ok());
+        !kinds.any(|kind| kind.program() == Some(&probe_point::Program::Target))
+    });
+    missing
+}
+
 /// Hands `print` a function that says what a probe point resolves to (for `-p2`); `None` for points that stand for
 /// themselves. The result is the exit status.
 ///

@@ -154,7 +154,22 @@ pub fn matches(
         .ok()
         .filter(crate::probe_point::Kind::is_in_process)?;
     match plan::resolve_kind(&kind, point, target, files) {
-        Ok(sites) => Some(sites.into_iter().map(|site| site.text.pp).collect()),
+        Ok(sites) => {
+            let marks = match (point.optional, point.sufficient) {
+                (true, _) => "?",
+                (_, true) => "!",
+                _ => "",
+            };
+            let mut names: Vec<String> = Vec::new();
+            for site in sites {
+                let name = crate::probe_point::of_module(&site.text.pp) + marks;
+                // What is all over a process has a site in each of its modules.
+                if site.around.is_none() || !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            Some(names)
+        }
         // What may be missing is not shown when it is.
         Err(_) if point.optional || point.sufficient => Some(Vec::new()),
         Err(_) => None,

@@ -8,7 +8,7 @@ use crate::programs::Files;
 use crate::resolve::{Candidate, ResolveError, Scope, Site};
 use crate::timing::Timed;
 use crate::tracee::Placement;
-use crate::variables::{Homes, ModuleResolver, SharedInfo, SiteResolver};
+use crate::variables::{Homes, ModuleResolver, NO_SCOPE, SharedInfo, SiteResolver};
 use codegen::{Builder, CodegenError, Compiled, Context, HandlerId, SiteText};
 use inject::FileIdentity;
 use script::diagnostic::{Diagnostic, Severity};
@@ -19,8 +19,10 @@ use std::sync::Arc;
 
 mod points;
 
-pub use points::{Extent, Point, extent, is_point_error, point_error, points, resolve_kind};
-use points::{is_pattern, point_errors, understood};
+pub use points::{
+    Extent, Point, extent, is_point_error, missing_of_elided, point_error, points, resolve_kind,
+};
+use points::{is_pattern, named, point_errors};
 
 /// A handler that runs in the tracer.
 #[derive(Clone, Debug)]
@@ -142,7 +144,8 @@ pub fn compile<'p>(
         any && judgement.matched.is_empty() && points.iter().all(|p| p.kind.is_in_process());
     plan.points = points;
     let mut errors = judgement.errors;
-    errors.extend(plan.missing_of_elided(program, target)?);
+    let elided = missing_of_elided(program, target, &mut plan.files)?;
+    errors.extend(elided.into_iter().flat_map(|(_, told)| told));
     if nothing && errors.is_empty() {
         // Every point was one that may be missing.
         errors.push(Diagnostic::new(
@@ -267,6 +270,8 @@ impl<'p> Plan<'p> {
             }
             if let Err(error) = self.add_tracer(point) {
                 judgement.refuse(error);
+                let further = self.builder.further_errors();
+                further.into_iter().for_each(|e| judgement.refuse(e));
             }
             return;
         }
@@ -295,9 +300,10 @@ impl<'p> Plan<'p> {
         for (scope, sites) in found {
             match self.add_sites(index, point, &scope, sites) {
                 Ok(()) => {}
-                Err(_) if optional => {}
-                Err(error) => {
-                    judgement.refuse(error);
+                // What may be missing are points, not the variables of those that are there.
+                Err(errors) if optional && errors.iter().all(CodegenError::is_of_place) => {}
+                Err(errors) => {
+                    errors.into_iter().for_each(|e| judgement.refuse(e));
                     return;
                 }
             }
@@ -307,31 +313,6 @@ impl<'p> Plan<'p> {
         }
     }
 
-    /// What is wrong with the points of probes that were elided, each of which is to be found unless it may be missing.
-    fn missing_of_elided(
-        &mut self,
-        program: &'p ir::Program,
-        target: Option<&Arc<Scope>>,
-    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-        let elided = program.elided.iter().map(Vec::as_slice);
-        let points = understood(program, elided)?;
-        let mut judgement = Judgement::new(program);
-        for point in points.iter().filter(|point| point.kind.is_in_process()) {
-            let wanted = &point.point.point;
-            match self.files.resolve(&point.kind, wanted, target) {
-                Ok(_) => {
-                    judgement.matched.insert(point.probe);
-                }
-                Err(_) if wanted.optional || wanted.sufficient => {}
-                Err(error) => {
-                    let told = point_errors(&program.sources, point, &error);
-                    judgement.errors.extend(told);
-                }
-            }
-        }
-        Ok(judgement.errors)
-    }
-
     /// Compiles what a point means in a scope, and files it under the scope's modules.
     fn add_sites(
         &mut self,
@@ -339,7 +320,7 @@ impl<'p> Plan<'p> {
         point: &Point<'p>,
         scope: &Scope,
         sites: Vec<Site>,
-    ) -> Result<(), CodegenError> {
+    ) -> Result<(), Vec<CodegenError>> {
         let Some(program) = scope.candidates.first().map(|c| c.identity) else {
             return Ok(());
         };
@@ -348,7 +329,8 @@ impl<'p> Plan<'p> {
             self.found.insert(key, Vec::new());
         }
         let _together = scope.acquaint();
-        let mut failure = None;
+        let mut failures: Vec<CodegenError> = Vec::new();
+        let mut told = HashSet::new();
         // By point: copies that are left out, and why.
         let mut left_out: BTreeMap<&str, (usize, CodegenError)> = BTreeMap::new();
         // One reader of a file's debugging information for all its sites.
@@ -374,7 +356,7 @@ impl<'p> Plan<'p> {
                     .handler(point.probe, point.index, Context::Process, &resolver);
             match handler {
                 Ok(handler) => {
-                    let number = self.number(point, site.text.clone());
+                    let number = self.number(point, named(point, &site.text));
                     self.is_behind = true;
                     self.found.entry(key).or_default().push(Placement {
                         site: site.clone(),
@@ -390,16 +372,22 @@ impl<'p> Plan<'p> {
                     }
                 }
                 Err(error) if site.variables.is_from_other_unit() => {
+                    // They are of that copy, too.
+                    let _ = self.builder.further_errors();
                     let left = left_out.entry(&site.text.pp).or_insert((0, error));
                     left.0 += 1;
                 }
-                Err(error) => failure = failure.or(Some(error)),
+                Err(error) => {
+                    let further = self.builder.further_errors();
+                    let all = std::iter::once(error).chain(further);
+                    failures.extend(all.filter(|e| told.insert((e.message.clone(), e.span))));
+                }
             }
         }
         // Where a script fits nowhere it is at fault.
         let left: usize = left_out.values().map(|(count, _)| count).sum();
         if left == sites.len() {
-            failure = failure.or(left_out.into_values().next().map(|(_, error)| error));
+            failures.extend(left_out.into_values().next().map(|(_, error)| error));
         } else {
             for (pp, (count, error)) in left_out {
                 let copies = if count == 1 { "copy" } else { "copies" };
@@ -412,7 +400,12 @@ impl<'p> Plan<'p> {
                 }
             }
         }
-        failure.map_or(Ok(()), Err)
+        // stap goes through what debug information describes first.
+        failures.sort_by_key(|e| e.message.starts_with(NO_SCOPE));
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(failures),
+        }
     }
 
     fn add_tracer(&mut self, point: &Point<'p>) -> Result<(), CodegenError> {
@@ -584,11 +577,12 @@ impl<'p> Plan<'p> {
         if let Err(error) = self.add_sites(index, point, &scope, sites)
             && !point.point.point.optional
         {
+            let reason = error.into_iter().next().map(|e| e.message);
             self.warnings.push(format!(
                 "some places of {} in {} are not probed: {}",
                 spell(&point.point.point),
                 module.path.display(),
-                error.message
+                reason.unwrap_or_default()
             ));
         }
     }

@@ -315,3 +315,14 @@ pub fn spell(point: &ProbePoint) -> String {
     }
     out
 }
+
+/// A point in a library of a program as one of the library alone, which is how stap shows it to handlers and in `-p2`.
+pub fn of_module(point: &str) -> String {
+    const LIBRARY: &str = ".library(";
+    match point.find(LIBRARY) {
+        Some(at) if point.starts_with("process") => {
+            format!("process({}", &point[at + LIBRARY.len()..])
+        }
+        _ => point.to_string(),
+    }
+}

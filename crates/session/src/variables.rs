@@ -73,8 +73,6 @@ pub enum SiteVariables {
     Symbol {
         /// Its file.
         binary: Arc<Binary>,
-        /// Its name.
-        function: String,
     },
 }
 
@@ -308,12 +306,12 @@ impl Resolver for SiteResolver<'_> {
                 "$return" | "$$return" => self.at_return(target),
                 _ => SiteResolver::new(entry, self.address, Rc::clone(&self.info)).resolve(target),
             },
-            SiteVariables::Symbol { function, .. } => match name.as_str() {
+            SiteVariables::Symbol { .. } => match name.as_str() {
                 // stap expands these to nothing where no variable is known.
                 "$$vars" | "$$parms" | "$$locals" => Ok(Resolution::Text(Text::default())),
                 _ => Err(format!(
-                    "unable to find local '{}' in {function}: no debug information",
-                    plain(name)
+                    "{NO_SCOPE} '{}', cannot resolve context variable [man error::dwarf]",
+                    self.variables.binary().path().display()
                 )
                 .into()),
             },
@@ -419,8 +417,11 @@ fn addressable(target: &Target) -> Result<(), String> {
     }
 }
 
+/// How the message begins that a function without debug information has no variables.
+pub const NO_SCOPE: &str = "debuginfo scope not found for module";
+
 fn plain(name: &str) -> &str {
-    name.trim_start_matches('$')
+    name.strip_prefix('$').unwrap_or(name)
 }
 
 impl SiteResolver<'_> {

@@ -176,7 +176,11 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         environment: environment(arguments)?,
     };
     let start = Usage::now();
-    let compilation = compile(sources, &users, &options);
+    let mut compilation = compile(sources, &users, &options);
+    if let Some(unplaced) = compilation.unplaced.as_ref().filter(|_| !listing) {
+        let missing = session::missing_points(&unplaced.program);
+        compilation.add_missing(missing);
+    }
     let parsed = || {
         let library = compilation.library_scripts();
         format!(
@@ -190,7 +194,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         arguments,
         verbose[0].max(verbose[1]),
         color,
-        line.as_deref(),
+        (line.as_deref(), verbose[1] > 0, &start),
     ) {
         return Ok(status);
     }
@@ -205,17 +209,9 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         return Ok(1);
     };
     let analysed = || {
-        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let elaborated = compilation.elaborated.as_ref();
-        let [probes, functions, embeds, globals] = elaborated.map_or([0; 4], |e| e.counts());
-        tell(&format!(
-            "Pass 2: analyzed script: {}, {}, {}, {} using {}.",
-            count(probes, "probe"),
-            count(functions, "function"),
-            count(embeds, "embed"),
-            count(globals, "global"),
-            start.spent()
-        ));
+        let counts = elaborated.map_or([0; 4], |e| e.counts());
+        tell(&analysed(counts, &start));
     };
     if verbose[1] > 0 && stop > 2 {
         analysed();
@@ -255,14 +251,13 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         let Some(elaborated) = &compilation.elaborated else {
             return Ok(1);
         };
-        let status = session::elaborate(program, &options, |resolve| {
-            say(&elaborated.print(verbose[1] > 0, resolve));
-        })
-        .map_err(|error| Refusal::Error(error.to_string()))?;
-        if verbose[1] > 0 && status == 0 {
+        if verbose[1] > 0 {
             analysed();
         }
-        return Ok(status);
+        return session::elaborate(program, &options, |resolve| {
+            say(&elaborated.print(verbose[1] > 0, resolve));
+        })
+        .map_err(|error| Refusal::Error(error.to_string()));
     }
     if arguments.flight && stop == 5 && !listing && !flight::is_recorder() {
         say(&flight::start(
@@ -542,13 +537,26 @@ fn environment(arguments: &Arguments) -> Result<Environment, Refusal> {
     Ok(environment)
 }
 
+/// The line of `-v` about pass 2: how many probes, functions, pieces of embedded code and globals there are.
+fn analysed([probes, functions, embeds, globals]: [usize; 4], start: &Usage) -> String {
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    format!(
+        "Pass 2: analyzed script: {}, {}, {}, {} using {}.",
+        count(probes, "probe"),
+        count(functions, "function"),
+        count(embeds, "embed"),
+        count(globals, "global"),
+        start.spent()
+    )
+}
+
 /// Prints the diagnostics; the exit status when there is an error among them.
 fn report(
     compilation: &Compilation,
     arguments: &Arguments,
     verbose: u8,
     color: Colors,
-    parsed: Option<&str>,
+    (parsed, analysis, start): (Option<&str>, bool, &Usage),
 ) -> Option<u8> {
     let sources = &compilation.sources;
     let diagnostics = &compilation.diagnostics;
@@ -587,13 +595,19 @@ fn report(
     // stap -l says nothing of what it does not find.
     if verbose > 0 || !listing {
         let now = diagnostics.len() - deferred(compilation, arguments).len();
-        complain(&messages::render_pass(
+        let mut text = messages::render_pass(
             &diagnostics[..now],
             sources,
             compilation.failed_pass().unwrap_or(2),
             verbose > 0,
             color,
-        ));
+        );
+        if let Some(unplaced) = compilation.unplaced.as_ref().filter(|_| analysis)
+            && let Some(at) = text.find("Pass 2: analysis failed.")
+        {
+            text.insert_str(at, &format!("{}\n", analysed(unplaced.counts, start)));
+        }
+        complain(&text);
     }
     if compilation.failed_pass().is_some() {
         return Some(1);
@@ -676,8 +690,10 @@ fn initial_values(words: &[String]) -> Result<Vec<(String, String)>, Refusal> {
             && s.bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let valid = |value: &str| !value.is_empty() && value.bytes().all(plain);
     let split = |word: &String| match word.split_once('=') {
-        Some((n, value)) if name(n.to_ascii_lowercase().as_str()) => {
+        Some((n, value)) if name(n.to_ascii_lowercase().as_str()) && valid(value) => {
             Ok((n.to_string(), value.to_string()))
         }
         _ => Err(Refusal::Error(mismatch("-G", word, INITIAL_VALUE))),

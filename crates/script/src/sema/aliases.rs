@@ -120,16 +120,23 @@ fn level(
             Ok(place) => found.push(expanded(point.clone(), place, above)),
             Err(wrong) => {
                 problems.push(while_resolving);
+                const TRUNCATED: &str = "probe point truncated (follow:  ";
                 let diagnostic = if partial.is_empty() {
                     match wrong.span {
                         Some(span) => Finding::error(wrong.message, span),
                         None => Finding::error_nowhere(wrong.message),
                     }
                 } else {
-                    Finding::error(
-                        format!("probe point truncated (follow:  {})", partial.join(" ")),
-                        first.name.span,
-                    )
+                    // What may follow the point of that name, and what follows in aliases.
+                    let own = wrong.message.strip_prefix(TRUNCATED);
+                    let own = own
+                        .and_then(|rest| rest.strip_suffix(')'))
+                        .unwrap_or_default();
+                    let mut words: Vec<&str> = own.split_whitespace().collect();
+                    words.extend(partial.iter().map(String::as_str));
+                    words.sort_unstable();
+                    words.dedup();
+                    Finding::error(format!("{TRUNCATED}{})", words.join(" ")), first.name.span)
                 };
                 problems.push(diagnostic.following());
             }

@@ -116,26 +116,22 @@ impl Shapes<'_> {
                 match &f.base {
                     Base::Var(v) => {
                         let arity = f.slice.as_ref().map_or(f.keys.len(), Vec::len);
-                        self.shape(*v, f.keys.len(), f.base_span, locals);
                         match (arity == f.keys.len(), self.name(*v)) {
-                            (true, _) => {}
+                            (true, _) => self.shape(*v, f.keys.len(), f.base_span, locals),
                             (false, Some(name)) => {
                                 let message = format!(
                                     "unresolved arity-{arity} global array __global_{name}, missing global declaration?"
                                 );
                                 self.report.error(message, f.base_span);
                             }
-                            (false, None) => self.shape(*v, arity, f.base_span, locals),
+                            (false, None) => {
+                                self.shape(*v, f.keys.len(), f.base_span, locals);
+                                self.shape(*v, arity, f.base_span, locals);
+                            }
                         }
                         self.looping.push(*v);
                     }
                     Base::Hist(_, stat) => {
-                        if f.keys.len() != 1 {
-                            self.report.error(
-                                format!("inconsistent arity (1 vs {})", f.keys.len()),
-                                f.base_span,
-                            );
-                        }
                         self.expr(stat, locals);
                     }
                 }

@@ -85,7 +85,11 @@ impl Elaborated {
         let mut functions: Vec<_> = (hir.functions.iter())
             .filter(|f| f.live && !f.name.is_empty())
             .collect();
-        functions.sort_by_key(|f| (f.private, f.name.clone(), f.span.file.0, f.span.start));
+        // Of the same name those of the library come first.
+        functions.sort_by_key(|f| {
+            let own = !hir.pulled.contains(&f.span.file);
+            (f.private, f.name.clone(), own, f.span.file.0, f.span.start)
+        });
         for f in functions {
             let body = f.body();
             let params: Vec<String> = body.locals.iter().take(f.params).map(typed).collect();

@@ -12,6 +12,9 @@ use super::types;
 use crate::ast::{AssignOp, BinaryOp, UnaryOp};
 use crate::span::{SourceMap, Span};
 
+/// Functions of the library that are embedded C in stap's, too: there is nothing in them to be folded.
+const EMBEDDED: [&str; 4] = ["abort", "error", "exit", "warn"];
+
 /// The pass, repeated with constant folding until nothing changes.
 pub struct Elision<'a> {
     /// The program.
@@ -22,6 +25,8 @@ pub struct Elision<'a> {
     pub report: &'a mut Report,
     /// Names of the user's globals, for near matches.
     pub global_names: Vec<String>,
+    /// Globals that get their values from the command line.
+    pub initial: &'a [(String, String)],
     /// A later round than the first, of which stap does not tell.
     pub quiet: bool,
 }
@@ -31,6 +36,7 @@ impl Elision<'_> {
     /// unreachable is marked so.
     pub fn run(mut self, optimize: bool) -> bool {
         let mut first = true;
+        let mut exact = false;
         let mut named = BTreeSet::new();
         loop {
             let functions = Functions::of(self.hir);
@@ -42,14 +48,22 @@ impl Elision<'_> {
             if !optimize {
                 break;
             }
+            // Variables that nothing names go when a round begins; those that lose their last mention in the last
+            // round stay. Where what is beneath names has other bodies than stap's, there may have been more rounds.
+            exact = self.is_all_the_users();
+            if exact {
+                mark_variables(self.hir, &functions);
+                self.unread_messages(&functions);
+            }
             let mut changed = self.each_body(|this, body| this.dead_assignments(body, &functions));
             changed |= self.each_body(|this, body| this.pure_statements(body, &functions));
             self.empty_functions(&mut named);
             if !types::first_round(self.hir, self.report) {
+                self.empty_probes();
                 return false;
             }
             changed |= self.each_body(|_, body| fold::stmt(&mut body.stmt, &functions));
-            changed |= self.empty_probes();
+            self.empty_probes();
             if !changed {
                 break;
             }
@@ -57,7 +71,11 @@ impl Elision<'_> {
         }
         let functions = Functions::of(self.hir);
         mark_live(self.hir, &functions);
+        let kept = exact.then(|| Kept::of(self.hir));
         mark_variables(self.hir, &functions);
+        if let Some(kept) = kept {
+            kept.keep(self.hir);
+        }
         true
     }
 
@@ -121,7 +139,8 @@ impl Elision<'_> {
         }
         for (i, g) in self.hir.globals.iter().enumerate() {
             let v = Var::Global(GlobalId(i as u32));
-            if all.read.contains(&v) && !all.written.contains(&v) && g.init.is_none() {
+            let given = g.init.is_some() || self.initial.iter().any(|(name, _)| *name == g.name);
+            if all.read.contains(&v) && !all.written.contains(&v) && !given {
                 let hint = similar(&g.name, self.global_names.iter().map(String::as_str));
                 findings.push((
                     format!("never-assigned global variable '{}'{hint}", g.name),
@@ -132,6 +151,45 @@ impl Elision<'_> {
         for (message, span) in findings {
             self.warn(message, span);
         }
+    }
+
+    /// Whether all that runs is written in the script: no function of the library, no variable of a program.
+    fn is_all_the_users(&self) -> bool {
+        fn names_a_program(s: &Stmt) -> bool {
+            let mut found = false;
+            s.each_expr(&mut |e| {
+                e.each(&mut |e| {
+                    let of_program = matches!(
+                        e.kind,
+                        ExprKind::Target(_) | ExprKind::Entry(_) | ExprKind::Defined(_)
+                    );
+                    found |= of_program;
+                });
+            });
+            s.each_stmt(&mut |s| found |= names_a_program(s));
+            found
+        }
+        let live = self.hir.functions.iter().filter(|f| f.live);
+        let mut bodies = self.hir.probes.iter().map(|p| &p.body);
+        let plain = |f: &Function| EMBEDDED.contains(&f.name.as_str());
+        let library = |f: &Function| self.sources.file(f.span.file).is_tapset && !plain(f);
+        live.clone()
+            .all(|f| !library(f) && !names_a_program(&f.body().stmt))
+            && !bodies.any(|body| names_a_program(&body.stmt))
+    }
+
+    /// A `catch` whose variable nobody reads catches without one.
+    fn unread_messages(&mut self, functions: &Functions) {
+        let globals: Vec<bool> = self.hir.globals.iter().map(|g| g.read).collect();
+        self.each_body(|_, body| {
+            let mut effects = Effects::default();
+            functions.stmt(&body.stmt, &mut effects);
+            drop_messages(&mut body.stmt, &|v| match v {
+                Var::Global(id) => globals.get(id.0 as usize).is_some_and(|read| *read),
+                Var::Local(_) => effects.read.contains(&v),
+            });
+            false
+        });
     }
 
     fn dead_assignments(&mut self, body: &mut Body, functions: &Functions) -> bool {
@@ -173,8 +231,7 @@ impl Elision<'_> {
         }
     }
 
-    fn empty_probes(&mut self) -> bool {
-        let before = self.hir.probes.len();
+    fn empty_probes(&mut self) {
         let probes = std::mem::take(&mut self.hir.probes);
         for p in probes {
             if !p.body.stmt.is_null() {
@@ -199,7 +256,6 @@ impl Elision<'_> {
                 self.hir.elided.push(points);
             }
         }
-        self.hir.probes.len() != before
     }
 }
 
@@ -215,6 +271,51 @@ pub fn fold_in_processes(hir: &mut Program, in_process: &[bool]) {
     for (probe, _) in hir.probes.iter_mut().zip(in_process).filter(|(_, p)| **p) {
         while fold::stmt(&mut probe.body.stmt, &functions) {}
     }
+}
+
+/// Which variables a program has, as [`mark_variables`] found it.
+struct Kept {
+    probes: Vec<Vec<bool>>,
+    functions: Vec<Vec<bool>>,
+    globals: Vec<(bool, bool)>,
+}
+
+impl Kept {
+    fn of(hir: &Program) -> Kept {
+        let locals = |body: &Body| body.locals.iter().map(|l| l.live).collect();
+        Kept {
+            probes: hir.probes.iter().map(|p| locals(&p.body)).collect(),
+            functions: hir.functions.iter().map(|f| locals(f.body())).collect(),
+            globals: hir.globals.iter().map(|g| (g.read, g.written)).collect(),
+        }
+    }
+
+    fn keep(self, hir: &mut Program) {
+        let keep = |body: &mut Body, kept: Vec<bool>| {
+            for (local, kept) in body.locals.iter_mut().zip(kept) {
+                local.live |= kept;
+            }
+        };
+        for (p, kept) in hir.probes.iter_mut().zip(self.probes) {
+            keep(&mut p.body, kept);
+        }
+        for (f, kept) in hir.functions.iter_mut().zip(self.functions) {
+            if f.live {
+                keep(f.body_mut(), kept);
+            }
+        }
+        for (g, (read, written)) in hir.globals.iter_mut().zip(self.globals) {
+            g.read |= read;
+            g.written |= written;
+        }
+    }
+}
+
+fn drop_messages(s: &mut Stmt, is_read: &dyn Fn(Var) -> bool) {
+    if let StmtKind::Try { message, .. } = &mut s.kind {
+        *message = message.take().filter(|(v, _)| is_read(*v));
+    }
+    s.each_stmt_mut(&mut |s| drop_messages(s, is_read));
 }
 
 fn drop_assignments(s: &mut Stmt, read: &BTreeSet<Var>, dropped: &mut Vec<(LocalId, Span)>) {
@@ -237,7 +338,8 @@ fn drop_in_expr(e: &mut Expr, read: &BTreeSet<Var>, dropped: &mut Vec<(LocalId, 
     e.each_part_mut(&mut |e| drop_in_expr(e, read, dropped));
 }
 
-/// Drops statements without effect; expression statements among them go to `dropped`.
+/// Drops statements without effect; expression statements among them go to `dropped`. True where stap looks at
+/// everything once more for it: not for loops, branches and `try` that are gone.
 fn drop_pure(s: &mut Stmt, functions: &Functions, dropped: &mut Vec<Span>) -> bool {
     let mut changed = false;
     s.each_stmt_mut(&mut |s| changed |= drop_pure(s, functions, dropped));
@@ -250,13 +352,12 @@ fn drop_pure(s: &mut Stmt, functions: &Functions, dropped: &mut Vec<Span>) -> bo
     let new = match &mut s.kind {
         StmtKind::Expr(e) if none(e) => {
             dropped.push(span);
+            changed = true;
             Some(StmtKind::Null)
         }
-        StmtKind::Expr(e) => reduced(e, functions),
         StmtKind::If(c, then, other) => {
             if other.as_ref().is_some_and(|s| s.is_null()) {
                 *other = None;
-                changed = true;
             }
             match (then.is_null(), other.take()) {
                 (true, None) => Some(match none(c) {
@@ -285,16 +386,23 @@ fn drop_pure(s: &mut Stmt, functions: &Functions, dropped: &mut Vec<Span>) -> bo
             body,
         } if body.is_null() => {
             let idle = [&*init, &*cond, &*step].into_iter().flatten().all(none);
+            body.kind = StmtKind::Null;
             idle.then_some(StmtKind::Null)
         }
         StmtKind::Foreach(f) if f.body.is_null() => Some(StmtKind::Null),
         StmtKind::Try { body, .. } if body.is_null() => Some(StmtKind::Null),
-        StmtKind::Block(list) if !list.is_empty() && list.iter().all(Stmt::is_null) => {
-            Some(StmtKind::Null)
+        StmtKind::Block(list) => {
+            changed |= fold::flatten(list);
+            list.is_empty().then_some(StmtKind::Null)
         }
         _ => None,
     };
     if let Some(kind) = new {
+        s.kind = kind;
+    }
+    if let StmtKind::Expr(e) = &s.kind
+        && let Some(kind) = reduced(e, functions)
+    {
         s.kind = kind;
         changed = true;
     }

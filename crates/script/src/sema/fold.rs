@@ -35,15 +35,8 @@ pub fn stmt(s: &mut Stmt, functions: &Functions) -> bool {
             None => Stmt::null(span),
         }),
         StmtKind::Block(list) => {
+            changed |= flatten(list);
             let before = list.len();
-            if list.iter().any(|s| matches!(s.kind, StmtKind::Block(_))) {
-                let flat = std::mem::take(list).into_iter().flat_map(|s| match s.kind {
-                    StmtKind::Block(inner) => inner,
-                    _ => vec![s],
-                });
-                *list = flat.collect();
-                changed = true;
-            }
             if let Some(at) = list.iter().position(|s| {
                 matches!(
                     s.kind,
@@ -52,7 +45,6 @@ pub fn stmt(s: &mut Stmt, functions: &Functions) -> bool {
             }) {
                 list.truncate(at + 1);
             }
-            list.retain(|s| !matches!(s.kind, StmtKind::Null));
             changed |= list.len() != before;
             None
         }
@@ -62,6 +54,25 @@ pub fn stmt(s: &mut Stmt, functions: &Functions) -> bool {
         *s = new;
         changed = true;
     }
+    changed
+}
+
+/// Brings the statements of inner blocks into the one around them and drops what does nothing; true when there were
+/// inner blocks of several statements.
+pub fn flatten(list: &mut Vec<Stmt>) -> bool {
+    let mut changed = false;
+    let mut flat = Vec::with_capacity(list.len());
+    for s in std::mem::take(list) {
+        match s.kind {
+            _ if s.is_null() => {}
+            StmtKind::Block(mut inner) => {
+                changed |= flatten(&mut inner) | (inner.len() > 1);
+                flat.append(&mut inner);
+            }
+            _ => flat.push(s),
+        }
+    }
+    *list = flat;
     changed
 }
 

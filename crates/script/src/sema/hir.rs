@@ -340,7 +340,7 @@ impl Expr {
     pub fn is_lvalue(&self) -> bool {
         matches!(
             self.kind,
-            ExprKind::Var(_) | ExprKind::Index(..) | ExprKind::Target(_)
+            ExprKind::Var(_) | ExprKind::Index(Base::Var(_), _) | ExprKind::Target(_)
         )
     }
 

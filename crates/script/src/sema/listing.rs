@@ -180,8 +180,11 @@ impl Printer<'_> {
                     self.out.push_str(") ");
                 }
                 self.out.push_str("{\n");
-                self.stmt(handler);
-                self.out.push_str("\n}\n");
+                if !matches!(handler.kind, StmtKind::Null) {
+                    self.stmt(handler);
+                    self.out.push('\n');
+                }
+                self.out.push_str("}\n");
             }
         }
     }

@@ -9,6 +9,19 @@ use crate::ast::{AssignOp, BinaryOp};
 use crate::ir::{self, Expr, ExprKind, GlobalId, LValue, LocalId, Stmt, StmtKind, Type};
 use crate::span::{SourceMap, Span};
 
+/// A point without its condition.
+pub(super) fn bare_point(p: &hir::Point) -> ir::ProbePoint {
+    let mut via: Vec<_> = p.via.iter().map(|s| s.used.clone()).collect();
+    if via.is_empty() {
+        via.push(p.point.clone());
+    }
+    ir::ProbePoint {
+        point: p.point.clone(),
+        via,
+        condition: None,
+    }
+}
+
 /// Runs the pass. The program must be free of errors.
 pub fn lower(hir: &hir::Program, needs: &Needs, sources: &SourceMap) -> ir::Program {
     let mut pass = Lower {
@@ -145,14 +158,9 @@ impl Lower<'_> {
     }
 
     fn point(&mut self, p: &hir::Point) -> ir::ProbePoint {
-        let mut via: Vec<_> = p.via.iter().map(|s| s.used.clone()).collect();
-        if via.is_empty() {
-            via.push(p.point.clone());
-        }
         ir::ProbePoint {
-            point: p.point.clone(),
-            via,
             condition: p.condition.as_ref().map(|c| self.expr(c)),
+            ..bare_point(p)
         }
     }
 

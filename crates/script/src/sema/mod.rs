@@ -11,6 +11,7 @@ mod elide;
 mod fold;
 mod formats;
 mod hir;
+mod initial;
 mod kernel_only;
 mod listing;
 mod lower;
@@ -21,6 +22,7 @@ mod resolve;
 mod statistics;
 mod suggest;
 mod types;
+pub mod unplaced;
 mod walk;
 
 use crate::ast;
@@ -32,6 +34,7 @@ use crate::tapset::Library;
 use probe_points::Place;
 use report::{Finding, Report};
 use resolve::{Resolver, Scope, Targets};
+use unplaced::{Named, Unplaced};
 
 /// There is no C compiler behind this translator, and none is wanted on the machine where it runs.
 const EMBEDDED_C: &str =
@@ -63,24 +66,38 @@ pub struct Analysis {
     pub diagnostics: Vec<Diagnostic>,
     /// How many of these stood before anything was dropped from the program.
     pub resolved: usize,
+    /// The points in processes, when there were errors.
+    pub unplaced: Option<Unplaced>,
 }
 
 /// Runs the passes.
 pub fn analyse(request: Request, sources: &mut SourceMap, library: &mut Library) -> Analysis {
     let mut report = Report::default();
     let mut translated = false;
-    let result = passes(request, sources, library, &mut report, &mut translated);
+    let mut hir = hir::Program::default();
+    let mut named = Vec::new();
+    let result = passes(
+        request,
+        sources,
+        library,
+        &mut report,
+        &mut translated,
+        (&mut hir, &mut named),
+    );
+    let failed = report.errors() > 0;
     let (program, elaborated) = match result {
         Some((p, e)) if report.errors() == 0 => (Some(p), Some(e)),
         _ => (None, None),
     };
-    let (diagnostics, resolved) = report.finish(sources);
+    let (diagnostics, resolved, places) = report.finish(sources);
+    let unplaced = failed.then(|| Unplaced::of(&hir, &named, &places, resolved, sources));
     Analysis {
         program,
         elaborated,
         translated,
         diagnostics,
-        resolved,
+        resolved: resolved.unwrap_or_default(),
+        unplaced,
     }
 }
 
@@ -90,6 +107,7 @@ fn passes(
     library: &mut Library,
     report: &mut Report,
     translated: &mut bool,
+    (hir, named): (&mut hir::Program, &mut Vec<Named>),
 ) -> Option<(ir::Program, elaborated::Elaborated)> {
     let mut probes = Vec::new();
     let mut embedded = Vec::new();
@@ -100,10 +118,6 @@ fn passes(
         probes.append(&mut file.probes);
         embedded.append(&mut file.embeds);
         resolver.declare(file, false);
-    }
-    for (name, value) in request.initial {
-        // As for stap, a name that no global has is no mistake.
-        resolver.set_initial(name, value);
     }
     let mut in_process = Vec::new();
     for probe in &probes {
@@ -122,9 +136,10 @@ fn passes(
         resolver.drain();
     }
     let global_names: Vec<String> = resolver.user_globals().map(str::to_string).collect();
-    let mut hir = resolver.hir;
-    callers::settle(&mut hir, &in_process);
-    let changed = arity::check(&mut hir, report);
+    *named = std::mem::take(&mut resolver.named);
+    *hir = resolver.hir;
+    callers::settle(hir, &in_process);
+    let changed = arity::check(hir, report);
     let globals = hir.globals.iter().enumerate();
     let wrapped: Vec<usize> = globals
         .filter(|(_, g)| g.wrap && matches!(g.arity, Some((0, _))))
@@ -135,15 +150,16 @@ fn passes(
     }
     report.names_are_resolved();
     if request.optimize {
-        elide::fold_in_processes(&mut hir, &in_process);
+        elide::fold_in_processes(hir, &in_process);
     }
     // Statements that are never reached, and go, tell types, too.
-    autocast::settle(&mut hir);
+    autocast::settle(hir);
     let elision = elide::Elision {
-        hir: &mut hir,
+        hir: &mut *hir,
         sources,
         report,
         global_names,
+        initial: request.initial,
         quiet: false,
     };
     if !elision.run(request.optimize) {
@@ -154,12 +170,12 @@ fn passes(
         report.push(Finding::error_nowhere("no probes found"));
         return None;
     }
-    autocast::settle(&mut hir);
+    autocast::settle(hir);
     if !request.guru {
-        autocast::refuse_writes(&hir, report);
+        autocast::refuse_writes(hir, report);
     }
-    types::infer(&mut hir, report);
-    elide::cut_overloads(&mut hir);
+    types::infer(hir, report);
+    elide::cut_overloads(hir);
     for g in wrapped.iter().filter_map(|&id| hir.globals.get(id)) {
         if g.read || g.written {
             report.error("wrapping not supported for scalars", g.span);
@@ -168,7 +184,7 @@ fn passes(
     if report.errors() > 0 {
         return None;
     }
-    let needs = statistics::collect(&hir, report);
+    let needs = statistics::collect(hir, report);
     if report.errors() == 0 {
         for (message, span) in changed {
             report.error(message, span);
@@ -179,7 +195,7 @@ fn passes(
     }
     // Handlers are written out only where they may be shown.
     let shown = (!compiled).then_some(&*sources);
-    let elaborated = elaborated::Elaborated::of(&hir, &embedded, shown);
+    let elaborated = elaborated::Elaborated::of(hir, &embedded, shown);
     *translated = true;
     if compiled {
         report.translate();
@@ -213,7 +229,13 @@ fn passes(
         };
         return Some((program, elaborated));
     }
-    let mut program = lower::lower(&hir, &needs, sources);
+    if compiled {
+        initial::set(hir, request.initial, report);
+        if report.errors() > 0 {
+            return None;
+        }
+    }
+    let mut program = lower::lower(hir, &needs, sources);
     program.guru = request.guru;
     Some((program, elaborated))
 }
@@ -227,6 +249,19 @@ fn stray_jumps(s: &hir::Stmt, report: &mut Report) {
         _ => return s.each_stmt(&mut |s| stray_jumps(s, report)),
     };
     report.error(format!("cannot '{word}' outside loop"), s.span);
+}
+
+/// Whether a point is `….function("NAME@FILE:LINE")`.
+fn names_a_line(point: &ast::ProbePoint) -> bool {
+    let functions = (point.components.iter()).filter(|c| c.name.text == "function");
+    let mut names = functions.filter_map(|c| match &c.arg {
+        Some(ast::Literal::String(name)) => Some(name.as_slice()),
+        _ => None,
+    });
+    names.any(|name| {
+        let at = name.iter().position(|b| *b == b'@').unwrap_or(name.len());
+        name[at..].contains(&b':')
+    })
 }
 
 /// Resolves one probe. Points that come from the same aliases and run in the same place share a handler. `in_process`
@@ -281,13 +316,22 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
         for alias in members.iter().flat_map(|m| &m.aliases) {
             resolver.note_alias(alias);
         }
+        if members.iter().any(|m| names_a_line(&m.point)) {
+            resolver.report.warning(
+                "For probing a particular line, use a .statement() probe, not .function()",
+                probe.span,
+            );
+        }
+        let from = resolver.report.place();
         let stmt = resolver.stmt(&handler, &mut scope);
+        let findings = from..resolver.report.place();
         let points = members
             .into_iter()
             .map(|m| {
                 let condition = m
                     .conditions
                     .iter()
+                    .rev()
                     .filter_map(|c| resolver.condition(c))
                     .reduce(|a, b| hir::Expr {
                         span: a.span,
@@ -307,6 +351,10 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
             })
             .collect();
         in_process.push(place == Place::Process);
+        resolver.named.push(Named {
+            statement: probe.span,
+            findings,
+        });
         resolver.hir.probes.push(hir::Probe {
             span: probe.span,
             written: probe.points.clone(),

@@ -155,7 +155,7 @@ pub struct Report {
     /// The finding pushed last had been there before.
     dropped: bool,
     /// How many items there were when names had their meanings.
-    resolved: usize,
+    resolved: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -235,14 +235,20 @@ impl Report {
 
     /// Takes note that all names and points have been given their meanings.
     pub fn names_are_resolved(&mut self) {
-        self.resolved = self.items.len();
+        self.resolved = Some(self.items.len());
     }
 
-    /// All findings as diagnostics, and how many there were when names had their meanings.
-    pub fn finish(self, sources: &SourceMap) -> (Vec<Diagnostic>, usize) {
+    /// How many findings there are so far.
+    pub fn place(&self) -> usize {
+        self.items.len()
+    }
+
+    /// All findings as diagnostics, how many there were when names had their meanings, and for each number of findings
+    /// ([`Report::place`]) how many diagnostics those are.
+    pub fn finish(self, sources: &SourceMap) -> (Vec<Diagnostic>, Option<usize>, Vec<usize>) {
         let mut out: Vec<Diagnostic> = Vec::new();
-        let mut resolved = 0;
-        for (index, item) in self.items.into_iter().enumerate() {
+        let mut places = vec![0];
+        for item in self.items {
             match item {
                 Item::Parsed(d) => out.push(*d),
                 Item::Here(f) => {
@@ -253,10 +259,9 @@ impl Report {
                     }
                 }
             }
-            if index + 1 == self.resolved {
-                resolved = out.len();
-            }
+            places.push(out.len());
         }
-        (out, resolved)
+        let resolved = (self.resolved).and_then(|items| places.get(items).copied());
+        (out, resolved, places)
     }
 }

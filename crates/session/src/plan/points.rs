@@ -2,9 +2,10 @@
 //! mean nothing.
 
 use crate::message::semantic;
-use crate::probe_point::{CodePlace, Kind, Program as ProgramName, understand};
+use crate::probe_point::{CodePlace, Kind, Program as ProgramName, of_module, spell, understand};
 use crate::programs::Files;
 use crate::resolve::{ResolveError, Scope, Site};
+use codegen::SiteText;
 use script::diagnostic::{Diagnostic, Severity};
 use script::ir;
 use script::span::SourceMap;
@@ -30,7 +31,7 @@ pub fn points(program: &ir::Program) -> Result<Vec<Point<'_>>, Vec<Diagnostic>> 
     understood(program, probes)
 }
 
-pub(super) fn understood<'p>(
+fn understood<'p>(
     program: &'p ir::Program,
     probes: impl Iterator<Item = &'p [ir::ProbePoint]>,
 ) -> Result<Vec<Point<'p>>, Vec<Diagnostic>> {
@@ -62,6 +63,49 @@ pub(super) fn understood<'p>(
     } else {
         Err(errors)
     }
+}
+
+/// How a place of a process is called in handlers: `pp()` names its module, `pn()` the alias that the user wrote, or else
+/// the point with its wildcards filled in.
+pub(super) fn named(point: &Point<'_>, text: &SiteText) -> SiteText {
+    let alias = point.point.via.first();
+    let alias = alias.filter(|written| **written != point.point.point);
+    SiteText {
+        pp: of_module(&text.pp),
+        pn: alias.map_or_else(|| text.pp.clone(), spell),
+        ..text.clone()
+    }
+}
+
+/// What is wrong with the points of probes that were elided, each of which is to be found unless it may be missing: for
+/// each of those probes by its number.
+pub fn missing_of_elided(
+    program: &ir::Program,
+    target: Option<&Arc<Scope>>,
+    files: &mut Files,
+) -> Result<Vec<(usize, Vec<Diagnostic>)>, Vec<Diagnostic>> {
+    let elided = program.elided.iter().map(Vec::as_slice);
+    let points = understood(program, elided)?;
+    let mut missing: Vec<(usize, Vec<Diagnostic>)> = Vec::new();
+    for point in points.iter().filter(|point| point.kind.is_in_process()) {
+        let wanted = &point.point.point;
+        let may_be_missing = wanted.optional || wanted.sufficient;
+        let Err(error) = files.resolve(&point.kind, wanted, target) else {
+            continue;
+        };
+        if may_be_missing {
+            continue;
+        }
+        let mut told = point_errors(&program.sources, point, &error);
+        match missing
+            .last_mut()
+            .filter(|(probe, _)| *probe == point.probe)
+        {
+            Some((_, all)) => all.append(&mut told),
+            None => missing.push((point.probe, told)),
+        }
+    }
+    Ok(missing)
 }
 
 /// How much of a process's code the probes of a script are in, as far as their points tell.

@@ -345,6 +345,7 @@ impl<'a, 'b> Code<'a, 'b> {
         }
         let known = symbols::suggest::similar(name, known.iter().map(String::as_str), SIMILAR);
         let known: Vec<String> = known.iter().map(|name| format!("${name}")).collect();
+        let unit = (self.scopes.as_ref()).and_then(|scopes| self.info.unit_name(scopes));
         // The last parenthesis is stap's.
         format!(
             "unable to find local '{name}', [man error::dwarf] dieoffset {:#x} in {}, near pc {} in {} {} (alternatives: {}))",
@@ -352,7 +353,7 @@ impl<'a, 'b> Code<'a, 'b> {
             self.spelling.binary.path().display(),
             self.spelling.pc,
             self.function,
-            self.file.unwrap_or("?"),
+            unit.as_deref().or(self.file).unwrap_or("?"),
             known.join(", ")
         )
     }

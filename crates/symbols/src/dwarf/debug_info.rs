@@ -191,6 +191,12 @@ impl<'b> DebugInfo<'b> {
         Some(TypeId(place.id()))
     }
 
+    /// The name of the unit that a place is in, as the compiler was given it.
+    pub fn unit_name(&self, scopes: &Scopes<'b>) -> Option<String> {
+        let function = scopes.chain.function()?;
+        self.units.root(&function.unit).ok()?.name()
+    }
+
     /// What a pointer that only the debugging information still knows points to: the place of that variable at `pc`.
     pub fn pointed_to(&self, scopes: &Scopes<'b>, target: EntityId) -> Option<Location> {
         let context = scopes::context(

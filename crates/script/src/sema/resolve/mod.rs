@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use super::hir::*;
 use super::report::{Finding, Report};
+use super::unplaced::Named;
 use crate::ast::{self, AssignOp};
 use crate::span::{FileId, SourceMap, Span};
 use crate::tapset::Library;
@@ -66,8 +67,8 @@ pub struct Resolver<'a> {
     library_probes: Vec<(FileId, ast::Probe)>,
     /// The files of which something is used.
     used: HashSet<FileId>,
-    /// `-G`: initial values by name.
-    initial: HashMap<String, String>,
+    /// The handlers whose names have been looked up.
+    pub named: Vec<Named>,
     /// `-g`: target variables may be written.
     pub guru: bool,
     /// Within a branch that is known to be never taken: nothing is written there.
@@ -128,15 +129,6 @@ impl Scope {
     }
 }
 
-/// `-G`'s value: a number where it reads as one, unless the library's global is a text.
-fn initial(decl: &ast::GlobalDecl, text: &str) -> ast::Literal {
-    let is_text = matches!(decl.init, Some(ast::Literal::String(_)));
-    match text.parse() {
-        Ok(n) if !is_text => ast::Literal::Number(n),
-        _ => ast::Literal::String(text.as_bytes().to_vec()),
-    }
-}
-
 impl<'a> Resolver<'a> {
     /// Starts with nothing declared.
     pub fn new(
@@ -157,7 +149,7 @@ impl<'a> Resolver<'a> {
             aliases: Vec::new(),
             library_probes: Vec::new(),
             used: HashSet::new(),
-            initial: HashMap::new(),
+            named: Vec::new(),
             guru: false,
             is_dead: false,
             is_conditional: false,
@@ -179,10 +171,7 @@ impl<'a> Resolver<'a> {
                 id: None,
             });
         }
-        for mut decl in file.globals {
-            if let Some(value) = self.initial.get(&decl.name.text) {
-                decl.init = Some(initial(&decl, value));
-            }
+        for decl in file.globals {
             self.globals_by_name
                 .entry(decl.name.text.clone())
                 .or_default()
@@ -296,16 +285,6 @@ impl<'a> Resolver<'a> {
             .iter()
             .filter(|g| !g.tapset)
             .map(|g| g.decl.name.text.as_str())
-    }
-
-    /// Sets the initial value of the globals of that name (`-G`), also of those in files that are read later.
-    pub fn set_initial(&mut self, name: &str, value: &str) {
-        for g in &mut self.globals {
-            if g.decl.name.text == name {
-                g.decl.init = Some(initial(&g.decl, value));
-            }
-        }
-        self.initial.insert(name.to_string(), value.to_string());
     }
 
     fn lookup(&mut self, name: &str, scope: &Scope, from: FileId) -> Option<Var> {

@@ -139,6 +139,11 @@ impl Resolver<'_> {
             ast::ExprKind::Index(base, keys) if matches!(base.kind, ast::ExprKind::Symbol(_)) => {
                 self.index(e, base, keys, true, scope)
             }
+            ast::ExprKind::Index(..) => {
+                self.report
+                    .late("invalid operand of delete expression", e.span);
+                self.expr(e, scope)
+            }
             _ => {
                 self.report
                     .error("invalid operand of delete expression", e.span);

@@ -316,7 +316,9 @@ impl Types<'_> {
                     (Ty::Unknown, known, _) if known != Ty::Stats => known,
                     (want, _, _) => want,
                 };
-                if self.last && target.ty == Ty::Unknown {
+                let is_statistic =
+                    matches!(value.kind, ExprKind::Var(v) if self.ty(v) == Ty::Stats);
+                if self.last && target.ty == Ty::Unknown && !is_statistic {
                     self.expr(target, Ty::Unknown);
                 }
                 self.expr(value, hint);

@@ -316,10 +316,13 @@ impl Types<'_> {
     }
 
     fn set_var(&mut self, v: Var, ty: Ty, span: Span) -> Ty {
-        if ty == Ty::Stats && matches!(v, Var::Local(_)) {
+        if ty == Ty::Stats
+            && let Var::Local(id) = v
+        {
+            let declared = self.locals.get(id.0 as usize).map_or(span, |l| l.span);
             self.report.error(
                 "stat locals not supported, missing global declaration? ",
-                span,
+                declared,
             );
             return Ty::Unknown;
         }

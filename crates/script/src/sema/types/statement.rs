@@ -33,7 +33,7 @@ impl Types<'_> {
                 }
                 self.stmt(body);
             }
-            StmtKind::Foreach(f) => self.foreach(f),
+            StmtKind::Foreach(f) => self.foreach(f, s.span),
             StmtKind::Return(e) => self.ret(e.as_mut(), s.span),
             StmtKind::Delete(e) => match &mut e.kind {
                 ExprKind::Index(Base::Var(v), keys) => {
@@ -90,7 +90,14 @@ impl Types<'_> {
         let Some(e) = e else {
             let slot = self.signatures[at].result;
             if slot.ty != Ty::Unknown {
-                self.report.error("type mismatch (unknown)", span);
+                let message = match slot.first {
+                    Some(_) => "type mismatch (unknown)".to_string(),
+                    None => format!(
+                        "type mismatch: expected unknown but found {}",
+                        slot.ty.name()
+                    ),
+                };
+                self.report.error(message, span);
                 if let Some(first) = slot.first {
                     self.report.cause(
                         format!("type was first inferred here ({})", slot.ty.name()),
@@ -101,7 +108,11 @@ impl Types<'_> {
             return;
         };
         let expected = self.signatures[at].result.ty;
-        self.hinted(e, expected);
+        match &mut e.kind {
+            // Whether the function that is called gives anything is not asked here.
+            ExprKind::Call(callee, args) => e.ty = self.call(*callee, args, expected, e.span),
+            _ => self.hinted(e, expected),
+        }
         if e.ty == Ty::Stats {
             self.invalid_stats(e.span);
             return;
@@ -116,7 +127,7 @@ impl Types<'_> {
         self.resolved += usize::from(new);
     }
 
-    pub(super) fn foreach(&mut self, f: &mut Foreach) {
+    pub(super) fn foreach(&mut self, f: &mut Foreach, span: Span) {
         match &mut f.base {
             Base::Var(array) => {
                 let array = *array;
@@ -149,6 +160,9 @@ impl Types<'_> {
             }
             Base::Hist(_, stat) => {
                 self.expr(stat, Ty::Stats);
+                if f.keys.len() != 1 {
+                    self.unresolved(span);
+                }
                 for (v, span) in f.keys.iter().chain(&f.value) {
                     self.set_var(*v, Ty::Long, *span);
                 }
@@ -157,13 +171,22 @@ impl Types<'_> {
         if let Some(limit) = &mut f.limit {
             self.expr(limit, Ty::Long);
         }
+        let value = match (&f.base, f.value) {
+            (Base::Var(array), Some((v, span))) => Some((*array, v, span)),
+            _ => None,
+        };
+        if let Some((array, _, span)) = value
+            && self.ty(array) == Ty::Stats
+        {
+            self.invalid_stats(span);
+        }
         self.stmt(&mut f.body);
-        if let (Base::Var(array), Some((v, span))) = (&f.base, f.value) {
-            match self.ty(*array) {
+        if let Some((array, v, span)) = value {
+            match self.ty(array) {
                 Ty::Stats => self.invalid_stats(span),
-                value => {
-                    let known = self.set_var(v, value, span);
-                    self.set_var(*array, known, span);
+                ty => {
+                    let known = self.set_var(v, ty, span);
+                    self.set_var(array, known, span);
                 }
             }
         }
