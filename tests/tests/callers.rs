@@ -18,10 +18,13 @@ APART long by_constant(void) { long r = take(41, -5, "constant"); return r + 1; 
 APART long by_saved(long n) { use(n); long r = take(n, n * 2, "saved"); use(n); return r + n; }
 APART long by_pointer(long (*f)(long, long, const char *), long n) { use(1); long r = f(n, 3, "pointer"); use(n); return r; }
 APART long by_parameter(long n) { long r = by_saved(n + 1); return r * 2; }
+static inline __attribute__((always_inline)) long wrapped(long n) { use(n); long r = take(n + 1, 8, "inlined"); return r ^ 1; }
+APART long by_inlined(long n) { long r = wrapped(n * 2); use(n); return r + n; }
 int main(int argc, char **argv) {
   long (*volatile f)(long, long, const char *) = take;
   sink = by_constant() + by_saved(6) + by_parameter(100);
   sink += by_pointer(f, 9);
+  sink += by_inlined(30);
   return 0;
 }"#;
 
@@ -59,6 +62,7 @@ fn values_of_the_entry_are_those_that_the_caller_handed_over() {
             ["6", "12", "saved"],
             ["101", "202", "saved"],
             ["9", "3", "pointer"],
+            ["61", "8", "inlined"],
         ];
         assert_eq!(
             lines.len(),

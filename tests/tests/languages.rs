@@ -1,4 +1,4 @@
-//! Values of Rust's and Go's programs: strings, slices, vectors, variants. What is expected is what the program put there.
+//! Values of Rust's, Go's and Fortran's programs: strings, slices, vectors, variants, variables of modules. What is expected is what the program put there.
 
 use spile_tests::{Scratch, need, run, stap};
 use std::path::{Path, PathBuf};
@@ -156,4 +156,67 @@ fn go_parameters() {
         "\"title\" [7, -8] 1 -3\n\"first\" [\"a\", \"b\", \"c\", \"d\", ...] 3ff8000000000000\n5 2\n\
          \"\" [] 0 5\n\"last\" [\"x\"] 0\n0 0\n"
     );
+}
+
+const FORTRAN: &str = r#"module shapes
+  implicit none
+  type point
+    real(8) :: x
+    integer :: tag
+  end type
+  integer, save :: ncalls = 0
+contains
+  recursive function fact(n) result(r)
+    integer, intent(in) :: n
+    integer :: r
+    ncalls = ncalls + 1
+    if (n <= 1) then
+      r = 1
+    else
+      r = n * fact(n - 1)
+    end if
+  end function
+  subroutine scale(p, by)
+    type(point), intent(inout) :: p
+    integer, intent(in) :: by
+    p%tag = p%tag * by + fact(by)
+  end subroutine
+end module
+program main
+  use shapes
+  type(point) :: p
+  p = point(1.5d0, 7)
+  call scale(p, 3)
+  if (p%tag /= 27) stop 1
+end program
+"#;
+
+#[test]
+fn fortran_arguments_and_variables_of_modules() {
+    need("/usr/bin/gfortran");
+    let scratch = Scratch::new("fortran-values");
+    let source = scratch.write("shapes.f90", FORTRAN);
+    let program = scratch.path("shapes");
+    for level in ["-O0", "-O2"] {
+        let mut command = Command::new("gfortran");
+        command.args(["-g", level, "-J"]).arg(scratch.path(""));
+        run({
+            command.arg("-o").arg(&program).arg(&source);
+            command
+        })
+        .ok();
+        let listed = stap(&[
+            "-L",
+            &format!("process(\"{}\").function(\"fact\").call", program.display()),
+        ]);
+        let listed = listed.ok().stdout;
+        assert!(listed.contains(":9\").call $n:integer(kind=4)"), "{listed}");
+        assert!(listed.contains(" $ncalls:integer(kind=4)"), "{listed}");
+        if level == "-O0" {
+            let script = r#"probe process.function("fact") { printf("%d %d\n", $n, $ncalls) }
+              probe process.function("scale") { printf("%d %x %d\n", $p->tag, $p->x, $by) }"#;
+            let expected = "7 3ff8000000000000 3\n3 0\n2 1\n1 2\n";
+            assert_eq!(traced(&program, script), expected);
+        }
+    }
 }

@@ -224,3 +224,51 @@ fn split_units_are_listed_as_whole_ones() {
         }
     }
 }
+
+#[test]
+fn parameters_are_listed_once_and_floating_point_variables_too() {
+    let scratch = Scratch::new("list_floats");
+    // gcc describes parameters of such a function twice when it leaves a part of it in its callers.
+    let source = r#"
+        #include <stdarg.h>
+        #include <stdio.h>
+        int limit = 3;
+        __attribute__((noinline)) static int vtell(const char *format, va_list list) { return vfprintf(stderr, format, list); }
+        static int tell(int level, const char *format, ...) {
+          if (level < limit) return 0;
+          va_list list; va_start(list, format);
+          int n = vtell(format, list);
+          for (int i = 0; i < level; i++) n += vtell("", list);
+          va_end(list); return n;
+        }
+        __attribute__((noinline)) double mean(double x, float y, long double z, int n) {
+          double sum = x + y; float part = (float)z;
+          for (int i = 0; i < n; i++) sum += part;
+          return sum / n;
+        }
+        int main(int argc, char **argv) {
+          for (int i = 0; i < argc; i++) { tell(i, "%s\n", argv[i]); tell(i + 1, "%d %d\n", i, argc); }
+          return tell(argc, "%d\n", argc) + (int)mean(argc, 2.5f, 3.5L, argc);
+        }"#;
+    for flags in [["-O0", "-g"], ["-O2", "-g"], ["-O3", "-g"]] {
+        let program = scratch.compile("floats.c", source, &flags);
+        let list = |rest: &str| {
+            let point = format!("process(\"{}\").{rest}", program.display());
+            stap(&["-L", &point]).ok().stdout
+        };
+        for line in list("function(\"*@floats.c\")").lines() {
+            let names: Vec<&str> = line
+                .split(" $")
+                .skip(1)
+                .filter_map(|v| v.split(':').next())
+                .collect();
+            let unique: BTreeSet<&&str> = names.iter().collect();
+            assert_eq!(unique.len(), names.len(), "{flags:?}: {line}");
+        }
+        let mean = list("function(\"mean\")");
+        let parameters = " $x:double $y:float $z:long double $n:int";
+        assert!(mean.contains(parameters), "{flags:?}: {mean}");
+        let loops = list("statement(\"mean@floats.c:16\")");
+        assert!(loops.contains("$sum:double"), "{flags:?}: {loops}");
+    }
+}

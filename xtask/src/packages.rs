@@ -93,6 +93,11 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "links static and musl programs to be probed",
     },
     Package {
+        name: "gfortran",
+        proof: "gfortran",
+        reason: "compiles a program whose functions are in modules",
+    },
+    Package {
         name: "golang-go",
         proof: "go",
         reason: "builds a program without a C library, on stacks of its own",

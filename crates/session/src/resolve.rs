@@ -344,8 +344,12 @@ impl Scope {
         let program = self
             .program()
             .map_or_else(String::new, |p| p.path.display().to_string());
-        match module.library {
+        match &module.library {
             None => format!("process(\"{program}\")"),
+            // A whole path is printed as it is written.
+            Some(path) if path.starts_with('/') && !Glob::has_wildcard(path) => {
+                format!("process(\"{program}\").library(\"{path}\")")
+            }
             Some(_) => format!(
                 "process(\"{program}\").library(\"{}\")",
                 candidate.path.display()

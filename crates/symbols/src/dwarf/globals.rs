@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::debug_info::{DebugInfo, Scopes};
-use super::function_entry::linkage_name;
+use super::function_entry::{is_external, linkage_name};
 use super::named_entities;
 use super::scopes;
 use super::term::Term;
@@ -26,14 +26,14 @@ impl<'b> DebugInfo<'b> {
     /// the symbol of its name stands for.
     pub fn global_near(&self, scopes: &Scopes<'b>, name: &str) -> Option<Variable> {
         let function = scopes.chain.function()?;
-        let here = self.global_in(&function.unit, name, scopes.pc);
+        let origin = scopes.visible.last();
+        let origin = origin.and_then(|scope| self.units.origin(scope));
+        let origin = origin.map(|origin| origin.unit);
+        let here = self.global_in(&function.unit, origin.as_deref(), name, scopes.pc);
         if here.as_ref().is_some_and(is_here) {
             return here;
         }
-        let declared = here.or_else(|| {
-            let origin = self.units.origin(scopes.visible.last()?)?;
-            self.global_in(&origin.unit, name, scopes.pc)
-        })?;
+        let declared = here.or_else(|| self.global_in(&origin?, None, name, scopes.pc))?;
         if is_here(&declared) {
             return Some(declared);
         }
@@ -46,18 +46,16 @@ impl<'b> DebugInfo<'b> {
     /// The definition of a variable that an entry only declares.
     fn defined_elsewhere(&self, declared: &Variable, pc: ImageAddr) -> Option<Variable> {
         let declaration = self.units.place(declared.id.0).ok()?;
-        let is_external = |place: &Place<'b>| {
-            let external = self.units.inherited(place, gimli::DW_AT_external);
-            matches!(external, Some((_, gimli::AttributeValue::Flag(true))))
-        };
         let linkage = linkage_name(&self.units, &declaration);
-        let may_be = is_external(&declaration);
+        let may_be = is_external(&self.units, &declaration);
         for id in self.index.names(&self.units, &declared.name) {
             let Ok(place) = self.units.place(id) else {
                 continue;
             };
             let is_same = self.comes_from(&place, declaration.id())
-                || may_be && is_external(&place) && linkage_name(&self.units, &place) == linkage;
+                || may_be
+                    && is_external(&self.units, &place)
+                    && linkage_name(&self.units, &place) == linkage;
             if place.entry.tag() == gimli::DW_TAG_variable
                 && is_same
                 && let Some(variable) = self.as_global(&place, pc)
@@ -163,12 +161,24 @@ impl<'b> DebugInfo<'b> {
         found
     }
 
-    fn global_in(&self, unit: &Rc<Unit<'b>>, name: &str, pc: ImageAddr) -> Option<Variable> {
+    /// With `of` no static variable that comes from another unit than that one.
+    fn global_in(
+        &self,
+        unit: &Rc<Unit<'b>>,
+        of: Option<&Unit<'b>>,
+        name: &str,
+        pc: ImageAddr,
+    ) -> Option<Variable> {
         let mut fallback = None;
         let names = named_entities::names_of_unit(&self.units, unit).ok()?;
         for id in names.get(name)? {
             let place = self.units.place(*id).ok()?;
-            if place.entry.tag() != gimli::DW_TAG_variable {
+            let origin = self.units.origin(&place);
+            let is_strange = of
+                .zip(origin.as_ref())
+                .is_some_and(|(of, origin)| origin.unit.start != of.start)
+                && !is_external(&self.units, &place);
+            if place.entry.tag() != gimli::DW_TAG_variable || is_strange {
                 continue;
             }
             match self.as_global(&place, pc) {
