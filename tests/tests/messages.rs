@@ -187,21 +187,3 @@ fn values_from_the_command_line_have_no_types() {
         assert_eq!(outcome.stdout, "");
     }
 }
-
-#[test]
-fn lines_are_for_statement_probes() {
-    let scratch = Scratch::new("line-warning");
-    let path = scratch.compile("one.c", PROGRAM, &["-g", "-O0"]);
-    let script = format!(
-        "probe process(\"{}\").function(\"visit@one.c:4\") {{ println(1) }}",
-        path.display()
-    );
-    let outcome = stap(&["-p2", "-e", &script]).ok();
-    assert!(
-        outcome.stderr.starts_with(
-            "WARNING: For probing a particular line, use a .statement() probe, not .function(): keyword at <input>:1:1\n"
-        ),
-        "{}",
-        outcome.stderr
-    );
-}

@@ -155,14 +155,9 @@ pub fn matches(
         .filter(crate::probe_point::Kind::is_in_process)?;
     match plan::resolve_kind(&kind, point, target, files) {
         Ok(sites) => {
-            let marks = match (point.optional, point.sufficient) {
-                (true, _) => "?",
-                (_, true) => "!",
-                _ => "",
-            };
             let mut names: Vec<String> = Vec::new();
             for site in sites {
-                let name = crate::probe_point::of_module(&site.text.pp) + marks;
+                let name = crate::probe_point::of_module(&site.text.pp);
                 // What is all over a process has a site in each of its modules.
                 if site.around.is_none() || !names.contains(&name) {
                     names.push(name);

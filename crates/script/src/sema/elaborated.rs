@@ -34,6 +34,8 @@ struct ElaboratedFunction {
 pub struct ElaboratedProbe {
     /// The point, aliases gone.
     pub point: ProbePoint,
+    /// `?` or `!`, as the script or the innermost alias has it.
+    marks: &'static str,
     /// ` if (…)`, with the conditions of all levels; empty without one.
     pub condition: String,
     /// ` <- …` for every level.
@@ -110,6 +112,7 @@ impl Elaborated {
                 out.probes.push(ElaboratedProbe {
                     statement: p.span,
                     point: point.point.clone(),
+                    marks: marks(point),
                     condition: condition(&point.conditions),
                     origin: origin(p, point),
                     locals: live_locals(&p.body, 0),
@@ -181,12 +184,17 @@ impl Elaborated {
                 condition: None,
                 ..p.point.clone()
             };
-            let shown = resolve(&bare).unwrap_or_else(|| vec![point_to_string(&bare)]);
+            let plain = ProbePoint {
+                optional: false,
+                sufficient: false,
+                ..bare.clone()
+            };
+            let shown = resolve(&bare).unwrap_or_else(|| vec![point_to_string(&plain)]);
             if p.point.sufficient && !shown.is_empty() {
                 satisfied = Some(p.statement);
             }
             for place in shown {
-                let _ = writeln!(out, "{place}{} /*{} */", p.condition, p.origin);
+                let _ = writeln!(out, "{place}{}{} /*{} */", p.marks, p.condition, p.origin);
                 write_locals(&mut out, &p.locals);
                 write_body(&mut out, &p.body);
             }
@@ -209,6 +217,23 @@ impl Elaborated {
     /// Leaves out the probes that show globals at the end (`--no-global-var-display`).
     pub fn hide_globals(&mut self) {
         self.displays.clear();
+    }
+}
+
+/// The marks behind a point. One that a user put behind an alias is not shown behind what the alias stands for.
+fn marks(point: &hir::Point) -> &'static str {
+    let own = |p: &ProbePoint| match (p.optional, p.sufficient) {
+        (true, _) => "?",
+        (_, true) => "!",
+        _ => "",
+    };
+    match point.via.last() {
+        None => own(&point.point),
+        Some(alias) => {
+            let mut named = alias.points.iter();
+            let named = named.find(|p| point.point.components.starts_with(&p.components));
+            named.map_or("", own)
+        }
     }
 }
 

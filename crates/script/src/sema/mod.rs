@@ -251,19 +251,6 @@ fn stray_jumps(s: &hir::Stmt, report: &mut Report) {
     report.error(format!("cannot '{word}' outside loop"), s.span);
 }
 
-/// Whether a point is `….function("NAME@FILE:LINE")`.
-fn names_a_line(point: &ast::ProbePoint) -> bool {
-    let functions = (point.components.iter()).filter(|c| c.name.text == "function");
-    let mut names = functions.filter_map(|c| match &c.arg {
-        Some(ast::Literal::String(name)) => Some(name.as_slice()),
-        _ => None,
-    });
-    names.any(|name| {
-        let at = name.iter().position(|b| *b == b'@').unwrap_or(name.len());
-        name[at..].contains(&b':')
-    })
-}
-
 /// Resolves one probe. Points that come from the same aliases and run in the same place share a handler. `in_process`
 /// is told of each handler whether it runs in a process.
 fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut Vec<bool>) {
@@ -315,12 +302,6 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
         }
         for alias in members.iter().flat_map(|m| &m.aliases) {
             resolver.note_alias(alias);
-        }
-        if members.iter().any(|m| names_a_line(&m.point)) {
-            resolver.report.warning(
-                "For probing a particular line, use a .statement() probe, not .function()",
-                probe.span,
-            );
         }
         let from = resolver.report.place();
         let stmt = resolver.stmt(&handler, &mut scope);

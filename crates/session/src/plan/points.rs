@@ -93,7 +93,9 @@ pub fn missing_of_elided(
         let Err(error) = files.resolve(&point.kind, wanted, target) else {
             continue;
         };
-        if may_be_missing {
+        // A program may be there by the time that the script runs.
+        let may_come = matches!(error, ResolveError::NoProgram(_)) && point.kind.is_everywhere();
+        if may_be_missing || may_come {
             continue;
         }
         let mut told = point_errors(&program.sources, point, &error);
