@@ -330,3 +330,47 @@ int main(void) {
     assert_eq!(rest, "right 7\n");
     assert!(target.0.wait().expect("its end").success());
 }
+
+/// A process that is stopped in a handler has its locks; those who wait for them in vain skip their handlers, of which stap(1)
+/// puts up with a hundred.
+#[test]
+fn a_session_that_skips_too_many_hits_ends() {
+    let scratch = Scratch::new("skipped");
+    let program = compile(
+        &scratch,
+        "skipped",
+        r#"
+#include <signal.h>
+#include <sys/wait.h>
+int main(void) {
+  pid_t child = fork();
+  if (!child) for (long i = 0;; i++) work(i);
+  for (int i = 0; i < 20; i++) {
+    usleep(2000);
+    kill(child, SIGSTOP);
+    waitpid(child, 0, WUNTRACED);
+    for (int k = 0; k < 2; k++) if (work(k) != k + 1) wrong("work");
+    kill(child, SIGCONT);
+  }
+  kill(child, SIGKILL);
+  waitpid(child, 0, 0);
+  puts("right");
+}"#,
+    );
+    let script = r#"global last probe process.function("work") { for (i = 0; i < 400; i++) last[i] = $a }
+      probe end { println("end") } probe error { println("error") }"#;
+    let outcome = stap(&["-D", "MAXSKIPPED=0", "-e", script, "-c", &program]);
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("error\n") && !outcome.stdout.contains("end\n"),
+        "{outcome:?}"
+    );
+    let told = "ERROR: Skipped too many probes, check MAXSKIPPED or try again with stap -t for more details.";
+    assert!(outcome.stderr.contains(told), "{outcome:?}");
+    let outcome = stap(&["-e", script, "-c", &program]);
+    assert_eq!(
+        (outcome.status, outcome.stdout.contains("end\n")),
+        (Some(0), true),
+        "{outcome:?}"
+    );
+}

@@ -1,6 +1,6 @@
 //! One run of one script: from the compiled plan to the last line of output.
 
-use crate::arena::Arena;
+use crate::arena::{self, Arena};
 use crate::commands::Commands;
 use crate::discovery::Discovery;
 use crate::drain::Drain;
@@ -151,6 +151,8 @@ pub struct Run<'a> {
     pub(crate) held_elsewhere: Vec<(i32, TraceeError)>,
     /// A process could not be restored.
     pub(crate) is_left_behind: bool,
+    /// More hits were skipped for want of a lock than are put up with.
+    pub(crate) has_skipped_too_many: bool,
 }
 
 impl<'a> Run<'a> {
@@ -207,6 +209,7 @@ impl<'a> Run<'a> {
             watched: Watched::default(),
             held_elsewhere: Vec::new(),
             is_left_behind: false,
+            has_skipped_too_many: false,
         })
     }
 
@@ -346,7 +349,21 @@ impl<'a> Run<'a> {
 
     /// Whether there were more errors than MAXERRORS.
     pub(crate) fn failed(&self) -> bool {
-        self.errors > self.options.limits.max_errors
+        self.errors > self.options.limits.max_errors || self.has_skipped_too_many
+    }
+
+    /// Ends the session when more hits than MAXSKIPPED were skipped since a lock could not be had in time; those of handlers
+    /// that were interrupted do not count (stap(1)).
+    fn check_skipped(&mut self) {
+        let locked = arena::sum(&self.arena, self.plan.compiled.layout(), |slot| {
+            &slot.skipped_locked
+        });
+        if locked > u64::from(self.options.limits.max_skipped) && !self.options.suppress_errors {
+            self.has_skipped_too_many = true;
+            self.output.error(
+                "Skipped too many probes, check MAXSKIPPED or try again with stap -t for more details.",
+            );
+        }
     }
 
     /// Writes what the rings hold. True when there was something.
@@ -356,7 +373,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn ended(&self) -> Option<Ending> {
-        if self.errors > self.options.limits.max_errors {
+        if self.failed() {
             Some(Ending::Errors)
         } else if self.arena.header().exit_requested.load(Ordering::Relaxed) != 0 {
             Some(Ending::Asked)
@@ -388,6 +405,7 @@ impl<'a> Run<'a> {
         loop {
             let sampled = self.take_samples();
             let busy = self.drain() || sampled;
+            self.check_skipped();
             interval = if busy {
                 DRAIN_BUSY
             } else {
