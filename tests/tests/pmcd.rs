@@ -194,6 +194,36 @@ fn clients_get_what_agents_have() {
 }
 
 #[test]
+fn the_linux_agent_knows_its_names() {
+    let scratch = Scratch::new("pmcd-names");
+    let names = scratch.write("names", "root { kernel 60:*:*  mem 60:*:* }\n");
+    let agent = format!(
+        "linux 60 pipe binary {} pmdalinux\n",
+        spile_path().display()
+    );
+    let names = names.display().to_string();
+    let daemon = Daemon::with_agents(scratch, &agent, "", &["-n", &names]);
+    let ask = |names: &[&str]| {
+        let mut command = Command::new(spile_path());
+        command
+            .args(["pminfo", "-h", "127.0.0.1", "-f"])
+            .args(names);
+        command.env("PMCD_PORT", daemon.port.to_string());
+        spile_tests::run(command).ok().stdout
+    };
+    // As uname(1) and meminfo have them.
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let expected = format!("\nkernel.uname.release\n    value \"{}\"\n", release.trim());
+    assert_eq!(ask(&["kernel.uname.release"]), expected);
+    let memory = std::fs::read_to_string("/proc/meminfo").expect("meminfo");
+    let total = memory.split_whitespace().nth(1).expect("MemTotal");
+    assert_eq!(
+        ask(&["mem.physmem"]),
+        format!("\nmem.physmem\n    value {total}\n")
+    );
+}
+
+#[test]
 fn rules_say_who_may_store() {
     let access = "[access]\ndisallow \".*\" : store;\nallow \"unix:\" : all;\n";
     let daemon = Daemon::start("pmcd-access", access, &[]);

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use pcp::pmns::Pmns;
 use pcp::{Desc, InDom, Pmid, Semantics, Type, Units};
 
 /// A metric.
@@ -22,6 +23,19 @@ pub struct Metric {
 pub fn load(domain: u32, table: &'static str) -> HashMap<Pmid, Metric> {
     let metrics = table.lines().filter_map(|line| metric(domain, line));
     metrics.map(|metric| (metric.desc.pmid, metric)).collect()
+}
+
+/// The names of a table as a name space, in the table's order, with what they stand for.
+pub fn names(table: &str, metrics: impl Iterator<Item = (&'static str, Pmid)>) -> Pmns {
+    let by_name: HashMap<&str, Pmid> = metrics.collect();
+    let mut names = Pmns::new();
+    for name in table.lines().filter_map(|line| line.split('\t').next()) {
+        if let Some(pmid) = by_name.get(name) {
+            // They are different ones.
+            let _ = names.insert(name.as_bytes(), *pmid);
+        }
+    }
+    names
 }
 
 /// The type of a name that PCP has for it.

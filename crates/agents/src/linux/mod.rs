@@ -17,6 +17,7 @@ use std::path::Path;
 
 use hashbrown::HashMap;
 use pcp::pdu::attr;
+use pcp::pmns::Pmns;
 use pcp::{Desc, ErrorCode, InDom, Instance, LabelLevel, LabelSet, Pmid, Text};
 use pmda::{Agent, Caller, Container, Help, Values};
 
@@ -182,6 +183,8 @@ pub struct Linux {
     roots: HashSet<i32>,
     /// `-A`: whether everybody sees what root sees.
     all_are_root: bool,
+    /// The names, once somebody asks the agent for them and not its pmcd.
+    names: Option<Pmns>,
 }
 
 impl Linux {
@@ -203,6 +206,7 @@ impl Linux {
             not_found: false,
             roots: HashSet::new(),
             all_are_root,
+            names: None,
         }
     }
 
@@ -302,6 +306,12 @@ impl Agent for Linux {
             name: row.name.as_str().into(),
         });
         Ok(instances.collect())
+    }
+
+    fn names(&mut self) -> Option<&Pmns> {
+        let metrics = self.metrics.iter();
+        let named = metrics.map(|(pmid, (metric, _))| (metric.name, *pmid));
+        Some(self.names.get_or_insert_with(|| table::names(TABLE, named)))
     }
 
     fn metric_text(&mut self, pmid: Pmid, one_line: bool) -> Result<Text, ErrorCode> {

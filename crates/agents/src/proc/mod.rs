@@ -120,15 +120,7 @@ impl Proc {
     /// With the help texts and the predicate of a folder, when it has any.
     pub fn new(domain: u32, folder: &Path, settings: Settings) -> Proc {
         let metrics = table::load(domain, TABLE);
-        let by_name: HashMap<&str, Pmid> = metrics.iter().map(|(p, m)| (m.name, *p)).collect();
-        let mut names = Pmns::new();
-        // They are listed in the order of the table.
-        for name in TABLE.lines().filter_map(|line| line.split('\t').next()) {
-            if let Some(pmid) = by_name.get(name) {
-                // They are different ones.
-                let _ = names.insert(name.as_bytes(), *pmid);
-            }
-        }
+        let names = table::names(TABLE, metrics.iter().map(|(pmid, m)| (m.name, *pmid)));
         Proc {
             domain,
             settings,
