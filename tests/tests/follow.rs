@@ -125,3 +125,35 @@ fn children_by_fork_are_left_without_a_trace_of_the_session() {
     input.write_all(b"xxx").expect("go on");
     assert!(target.0.wait().expect("an end").success());
 }
+
+/// Runs itself again and again, as often as its argument says.
+const AGAIN: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((noinline, noclone)) int step(int i) { __asm__ volatile("" ::: "memory"); return i - 1; }
+int main(int argc, char **argv) {
+  char left[20];
+  int n = step(atoi(argv[1]));
+  usleep(500);
+  if (n == 0) return 0;
+  sprintf(left, "%d", n);
+  execl("/proc/self/exe", argv[0], left, (char *)0);
+  return 1;
+}
+"#;
+
+#[test]
+fn who_is_attached_to_while_a_program_begins_is_followed() {
+    let scratch = Scratch::new("begins");
+    let program = scratch.compile("again.c", AGAIN, &["-O2", "-g"]);
+    let (target, _output) = spawn(Command::new(&program).arg("1000000"));
+    let pid = target.0.id().to_string();
+    // Of the program that was attached to there is one beginning.
+    let script = "global n probe process.begin { if (++n == 5) exit() }
+        probe process.function(\"step\") { next } probe end { println(n) }";
+    for _ in 0..4 {
+        let outcome = stap(&["-x", &pid, "-e", script]).ok();
+        assert_eq!(outcome.stdout, "5\n", "{}", outcome.stderr);
+    }
+}

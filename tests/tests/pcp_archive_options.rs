@@ -100,7 +100,6 @@ fn options_do_what_they_do_elsewhere() {
         ("pmdumplog", "-r -T 3 archives/pcp-uptime"),
         ("pmdumplog", "-i archives/pcp-uptime event.missed"),
         ("pmlogcheck", "-v -S 3 archives/schizo-A"),
-        ("pmdiff", "-T 20min -q 1.1 archives/20041125"),
         ("pmstat", "-t 200min -s 4 -a archives/kenj-pc-1"),
         (
             "pmstat",

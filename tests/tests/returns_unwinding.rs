@@ -30,10 +30,10 @@ fn probed(program: &Path, how: &[&str], script: &str) -> (String, String) {
     (said, outcome.stderr)
 }
 
-/// `_init` and `_fini`, which only some linkers' programs have, are left out.
+/// What the linker brings along (`_init`, `frame_dummy`), which not all programs have, is left out.
 const COUNT: &str = r#"
     global n
-    probe process("PROGRAM").function("*").return { if (substr(ppfunc(), 0, 1) != "_") n[ppfunc()]++ }
+    probe process("PROGRAM").function("*").return { if (ppfunc() !~ "^(_|frame_dummy|(de)?register_tm_clones)") n[ppfunc()]++ }
     probe end { foreach (f+ in n) printf("%s %d\n", f, n[f]) }"#;
 
 fn counting(program: &Path) -> String {

@@ -81,13 +81,20 @@ impl Process {
             // Some threads may be ours already.
             let _ = self.release();
             match &error {
-                // A thread that would not stop before, and has not since.
-                InjectError::AlreadyTraced { pid, tracer, .. } if is_this_process(*tracer) => {
-                    return Err(InjectError::Unstoppable {
-                        pid: *pid,
-                        tid: *pid,
-                        state: thread_state(*pid, *pid).unwrap_or('?'),
-                    });
+                InjectError::Unstoppable { tid, .. } => {
+                    self.unstoppable = Some(*tid);
+                    return Err(error);
+                }
+                InjectError::AlreadyTraced { tracer, .. } if is_this_process(*tracer) => {
+                    // A thread that would not stop before, and has not since.
+                    if let Some(tid) = self.unstoppable {
+                        return Err(InjectError::Unstoppable {
+                            pid: self.pid,
+                            tid,
+                            state: thread_state(self.pid, tid).unwrap_or('?'),
+                        });
+                    }
+                    foreign = None;
                 }
                 InjectError::AlreadyTraced { tracer, .. } if is_ours(*tracer) => foreign = None,
                 // The second: who was in the way is gone again.

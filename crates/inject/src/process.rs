@@ -114,6 +114,8 @@ pub struct Process {
     pub(crate) owes_stop: bool,
     /// What it tells us of itself, if anything.
     pub(crate) watching: Option<Watching>,
+    /// A thread that was seized and did not stop: it stays seized until it does, or we end.
+    pub(crate) unstoppable: Option<Pid>,
     /// The thread whose notice is dealt with by a removal.
     pub(crate) waiting: Option<Pid>,
     /// How often the program was seen to be replaced by exec.
@@ -167,6 +169,7 @@ impl Process {
             kill_on_drop: false,
             owes_stop: false,
             watching: None,
+            unstoppable: None,
             waiting: None,
             execs: 0,
             shown_to_debuggers: Vec::new(),

@@ -15,7 +15,7 @@ use symbols::Binary;
 use crate::error::InjectError;
 use crate::process::{Pid, Process, State, open_memory};
 use crate::ptrace::{self, Event};
-use crate::stop::{Thread, is_gone};
+use crate::stop::{Thread, is_gone, thread_state};
 
 /// `RT_CONSISTENT` of link.h.
 const CONSISTENT: u32 = 0;
@@ -94,6 +94,33 @@ impl Process {
                 self.step_once(tid)?;
             }
         }
+    }
+
+    /// Whether the process, which runs free, was stopped by a signal.
+    pub fn is_stopped_by_signal(&self) -> bool {
+        thread_state(self.pid, self.pid) == Some('T')
+    }
+
+    /// Whether the libraries that the held process's program starts with are not all there yet: then
+    /// [`Process::run_to_libraries_loaded`] is to come before anything is done to it,
+    /// unless it is [stopped by a signal](Process::is_stopped_by_signal), and does not get there.
+    ///
+    /// # Errors
+    /// [`InjectError::NotHeld`]; as [`Process::images`].
+    pub fn is_starting(&self) -> Result<bool, InjectError> {
+        self.require_held()?;
+        let Some(debug) = self.debug_state()? else {
+            return Ok(false);
+        };
+        // struct r_debug, link.h: all 0 until the dynamic linker has come to it.
+        let (mut version, mut state) = ([0; 4], [0; 4]);
+        if self.read(debug, &mut version).is_err()
+            || self.read(debug + STATE_OFFSET, &mut state).is_err()
+        {
+            return Ok(false);
+        }
+        let is_unknown = u32::from_le_bytes(version) == 0;
+        Ok(is_unknown || u32::from_le_bytes(state) != CONSISTENT)
     }
 
     /// The address of `_dl_debug_state`, which the dynamic linker calls at each change; `None` in a static program.

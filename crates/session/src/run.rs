@@ -43,7 +43,15 @@ pub fn hold_target(target: &Target) -> Result<Option<Tracee>, SessionError> {
         Target::Process(pid) => {
             let mut process = Process::find(inject::Pid(*pid)).map_err(TraceeError::from)?;
             // What stands in the way is said before anything else is done.
+            let is_stopped = process.is_stopped_by_signal();
             process.stop_one_thread().map_err(TraceeError::from)?;
+            // Whoever attaches to a program that was just started finds nothing of it.
+            if !is_stopped && process.is_starting().map_err(TraceeError::from)? {
+                process.stop_again().map_err(TraceeError::from)?;
+                process
+                    .run_to_libraries_loaded()
+                    .map_err(TraceeError::from)?;
+            }
             process.release().map_err(TraceeError::from)?;
             process
         }

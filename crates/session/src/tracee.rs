@@ -371,13 +371,21 @@ impl Tracee {
             }
         }
         let execs = self.process.exec_count();
+        let is_stopped = self.process.is_stopped_by_signal();
         self.process.stop_one_thread()?;
+        // It has just begun another program, perhaps, whose libraries are to come.
+        let is_starting = !is_stopped && self.process.is_starting()?;
+        if is_starting {
+            self.process.stop_again()?;
+            self.process.run_to_libraries_loaded()?;
+        }
         let now = self.process.images()?;
         let same = |a: &Image| {
             now.iter()
                 .any(|b| (a.path(), a.bias(), a.identity()) == (b.path(), b.bias(), b.identity()))
         };
-        if self.process.exec_count() != execs || !used().all(|(image, _)| same(image)) {
+        let has_changed = self.process.exec_count() != execs || is_starting;
+        if has_changed || !used().all(|(image, _)| same(image)) {
             return Err(TraceeError::Changed(self.pid()));
         }
         Ok(())

@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn metrics_have_places_and_instances() {
-        let found = parts("myhost:kernel.all.load[1 minute,5 minute]").expect("parts");
+        let found = parts("myhost:kernel.all.load[\"1 minute\",\"5 minute\"]").expect("parts");
         assert_eq!(found.place, Some(('h', "myhost".to_owned())));
         assert_eq!(found.instances, ["1 minute", "5 minute"]);
         let found = parts("/a/b/hinv.ncpu").expect("parts");
