@@ -271,3 +271,46 @@ fn points_are_missing_one_by_one() {
     let outcome = answer(&scratch, &["-w"], &script.replace("PROG", &process)).ok();
     assert_eq!(outcome.stdout, "visit\n", "{}", outcome.stderr);
 }
+
+/// A list of four, in a structure with another inside, which says where its members are.
+const LEVELS: &str = r#"
+#include <stdio.h>
+struct node { struct node *next; const char *name; int value; };
+struct holder { struct node first; struct { int count; struct node *second; } inner; struct holder *up; };
+__attribute__((noinline)) int look(struct holder *h) { return h->inner.count; }
+int main(void) {
+  struct node four = {0, "four", -4}, three = {&four, "three", 3}, two = {&three, "two", 2};
+  struct holder h = {{&two, "one", 1}, {7, &two}, 0};
+  printf("%p %p %p\n", (void *)&two, (void *)&three, (void *)&four);
+  fflush(stdout);
+  return look(&h) - 7;
+}"#;
+
+#[test]
+fn structures_are_printed_as_stap_does_on_four_levels() {
+    let scratch = Scratch::new("levels");
+    let program = scratch.compile("levels.c", LEVELS, &["-O0", "-g"]);
+    let script = "probe process.function(\"look\") {
+        println($h$) println($h$$) println($h->first$) println($h->first->next$)
+        println($h->first->next->next$) println($h->first->next->next->next$$) }";
+    let outcome = stap(&["-e", script, "-c", &program.to_string_lossy()]).ok();
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    let [places, shown @ ..] = lines.as_slice() else {
+        panic!("{}", outcome.stdout);
+    };
+    let at: Vec<&str> = places.split(' ').collect();
+    let [two, three, four] = at.as_slice() else {
+        panic!("{places}");
+    };
+    // stapprobes(3stap): "$var$" has members, "$var$$" those of nested structures, too; pointers are not followed.
+    let one = format!("{{.next={two}, .name=\"one\", .value=1}}");
+    let expected = [
+        "{.first={...}, .inner={...}, .up=0x0}".to_owned(),
+        format!("{{.first={one}, .inner={{.count=7, .second={two}}}, .up=0x0}}"),
+        one.clone(),
+        format!("{{.next={three}, .name=\"two\", .value=2}}"),
+        format!("{{.next={four}, .name=\"three\", .value=3}}"),
+        "{.next=0x0, .name=\"four\", .value=-4}".to_owned(),
+    ];
+    assert_eq!(shown, expected, "{}", outcome.stderr);
+}
