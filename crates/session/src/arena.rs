@@ -18,6 +18,8 @@ pub struct Arena {
     map: MmapRaw,
     /// When the process began that made it.
     maker_began: Option<u64>,
+    /// How many slots the file has: behind them there is no memory, whatever the header says.
+    slots_present: u32,
 }
 
 /// Makes a memory object as long as is wanted. It is sparse, but counts as a file against `ulimit -f`, which is raised for that
@@ -64,6 +66,7 @@ impl Arena {
             available.store(0, Ordering::SeqCst);
             return Ok(());
         }
+        self.slots_present = shortest;
         Ok(ftruncate(&self.file, layout.slot(shortest))?)
     }
 
@@ -76,6 +79,7 @@ impl Arena {
         }
         let next = (used + 2 * SPARE_SLOTS).min(layout.slot_count);
         lengthen(&self.file, layout.slot(next))?;
+        self.slots_present = next;
         self.header().slots_available.store(next, Ordering::SeqCst);
         Ok(())
     }
@@ -91,6 +95,7 @@ impl Arena {
             file,
             map,
             maker_began: inject::start_time(std::process::id()),
+            slots_present: u32::MAX,
         })
     }
 
@@ -162,7 +167,8 @@ impl Arena {
     /// A slot by its number, when there is one.
     pub fn slot(&self, layout: &codegen::ArenaLayout, index: u32) -> Option<&Slot> {
         let offset = usize::try_from(layout.slot(index)).ok()?;
-        if index >= layout.slot_count || offset.checked_add(size_of::<Slot>())? > self.len() {
+        let present = layout.slot_count.min(self.slots_present);
+        if index >= present || offset.checked_add(size_of::<Slot>())? > self.len() {
             return None;
         }
         // SAFETY: in bounds as checked; slots are 64-aligned by layout; every bit pattern is a valid Slot.
@@ -192,5 +198,6 @@ pub fn sum(
 /// Numbers of the slots that were ever taken, the tracer's first.
 pub fn slots_in_use(arena: &Arena, layout: &codegen::ArenaLayout) -> std::ops::Range<u32> {
     let used: &AtomicU32 = &arena.header().slots_used;
-    0..used.load(Ordering::Acquire).clamp(1, layout.slot_count)
+    let present = layout.slot_count.min(arena.slots_present);
+    0..used.load(Ordering::Acquire).clamp(1, present.max(1))
 }
