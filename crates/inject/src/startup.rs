@@ -101,9 +101,8 @@ impl Process {
         thread_state(self.pid, self.pid) == Some('T')
     }
 
-    /// Whether the libraries that the held process's program starts with are not all there yet: then
-    /// [`Process::run_to_libraries_loaded`] is to come before anything is done to it,
-    /// unless it is [stopped by a signal](Process::is_stopped_by_signal), and does not get there.
+    /// Whether the libraries that the held process's program starts with are not all there yet: what is done to it had better
+    /// wait, unless it is [stopped by a signal](Process::is_stopped_by_signal) and does not get there.
     ///
     /// # Errors
     /// [`InjectError::NotHeld`]; as [`Process::images`].

@@ -18,7 +18,7 @@ use crate::sampling::Samplers;
 use crate::signals::Signals;
 use crate::stack_names::StackNames;
 use crate::timer::Schedule;
-use crate::tracee::{Tracee, TraceeError};
+use crate::tracee::{Tracee, TraceeError, stop_when_started};
 use crate::{SessionError, zone};
 use codegen::TracerCode;
 use inject::{ExitStatus, FileIdentity, Launch, Process, StackModule};
@@ -43,15 +43,7 @@ pub fn hold_target(target: &Target) -> Result<Option<Tracee>, SessionError> {
         Target::Process(pid) => {
             let mut process = Process::find(inject::Pid(*pid)).map_err(TraceeError::from)?;
             // What stands in the way is said before anything else is done.
-            let is_stopped = process.is_stopped_by_signal();
-            process.stop_one_thread().map_err(TraceeError::from)?;
-            // Whoever attaches to a program that was just started finds nothing of it.
-            if !is_stopped && process.is_starting().map_err(TraceeError::from)? {
-                process.stop_again().map_err(TraceeError::from)?;
-                process
-                    .run_to_libraries_loaded()
-                    .map_err(TraceeError::from)?;
-            }
+            stop_when_started(&mut process)?;
             process.release().map_err(TraceeError::from)?;
             process
         }

@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use symbols::neighbours::LoadedTogether;
 
 /// One site with the handler that is to run there and the number that the handler is given.
@@ -371,14 +372,8 @@ impl Tracee {
             }
         }
         let execs = self.process.exec_count();
-        let is_stopped = self.process.is_stopped_by_signal();
-        self.process.stop_one_thread()?;
         // It has just begun another program, perhaps, whose libraries are to come.
-        let is_starting = !is_stopped && self.process.is_starting()?;
-        if is_starting {
-            self.process.stop_again()?;
-            self.process.run_to_libraries_loaded()?;
-        }
+        let is_starting = stop_when_started(&mut self.process)?;
         let now = self.process.images()?;
         let same = |a: &Image| {
             now.iter()
@@ -685,6 +680,27 @@ impl Tracee {
         self.installed = None;
         self.is_confined = true;
         Ok(true)
+    }
+}
+
+/// How long a program's libraries are waited for, and how often it is looked.
+const START: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_micros(500);
+
+/// Stops a thread of a process that runs, once the libraries that its program starts with are there; whether they had to be waited
+/// for. No breakpoint is set meanwhile: it would be the end of the program if we were killed.
+pub fn stop_when_started(process: &mut Process) -> Result<bool, TraceeError> {
+    let deadline = Instant::now() + START;
+    let mut was_starting = false;
+    loop {
+        let is_stopped = process.is_stopped_by_signal();
+        process.stop_one_thread()?;
+        if is_stopped || Instant::now() > deadline || !process.is_starting()? {
+            return Ok(was_starting);
+        }
+        was_starting = true;
+        process.release()?;
+        std::thread::sleep(LOOK);
     }
 }
 
