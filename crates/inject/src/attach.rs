@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::cgroup::require_thawed;
 use crate::error::InjectError;
 use crate::priority::Hurry;
 use crate::proc_file::read_proc;
@@ -34,7 +35,7 @@ impl Process {
     /// [`KernelThread`](InjectError::KernelThread), [`AlreadyTraced`](InjectError::AlreadyTraced),
     /// [`OtherUser`](InjectError::OtherUser), [`NotDumpable`](InjectError::NotDumpable),
     /// [`Yama`](InjectError::Yama), [`ForeignArchitecture`](InjectError::ForeignArchitecture),
-    /// [`Unstoppable`](InjectError::Unstoppable).
+    /// [`Frozen`](InjectError::Frozen), [`Unstoppable`](InjectError::Unstoppable).
     pub fn attach(pid: Pid) -> Result<Process, InjectError> {
         let mut process = Process::find(pid)?;
         process.stop_when_free(false)?;
@@ -65,6 +66,7 @@ impl Process {
 
     /// Stops every thread, or only `one`, as soon as no other tracer is in the way, which is waited for within reason.
     fn stop_when_free(&mut self, one: bool) -> Result<(), InjectError> {
+        require_thawed(self.pid)?;
         let started = Instant::now();
         // Since when it is not one of ours that is in the way.
         let mut foreign: Option<Instant> = None;

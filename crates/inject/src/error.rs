@@ -67,6 +67,16 @@ pub enum InjectError {
         /// The tracer's command name, empty when unknown.
         tracer_name: String,
     },
+    /// Its control group is frozen, as that of a container that was paused.
+    #[error(
+        "process {pid} is frozen with its control group {group} (as by 'docker pause') and does nothing until it is thawed"
+    )]
+    Frozen {
+        /// The process.
+        pid: Pid,
+        /// The control group, as `/proc/PID/cgroup` names it.
+        group: String,
+    },
     /// The process is a kernel thread.
     #[error("process {pid} ({name}) is a kernel thread; it has no program to probe")]
     KernelThread {

@@ -42,6 +42,7 @@ pub mod analysis;
 pub mod arch;
 mod attach;
 mod backtrace;
+mod cgroup;
 mod code_page;
 mod detach;
 mod error;

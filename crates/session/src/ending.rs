@@ -96,7 +96,7 @@ impl Run<'_> {
         self.withdraw_all();
     }
 
-    /// Takes the probes out of processes that somebody else traced at the end once that is over, unless a signal comes first.
+    /// Takes the probes out of processes that somebody else traced at the end, or that were frozen, once that is over, unless a signal comes first.
     /// Until then they do nothing.
     fn withdraw_late(&mut self) {
         for (pid, reason) in std::mem::take(&mut self.held_elsewhere) {

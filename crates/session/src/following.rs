@@ -313,7 +313,11 @@ impl Run<'_> {
         };
         match withdrawn {
             Ok(_) | Err(TraceeError::Inject(InjectError::Exited { .. })) => {}
-            Err(error @ TraceeError::Inject(InjectError::AlreadyTraced { .. })) => {
+            Err(
+                error @ TraceeError::Inject(
+                    InjectError::AlreadyTraced { .. } | InjectError::Frozen { .. },
+                ),
+            ) => {
                 self.held_elsewhere.push((pid, error));
             }
             Err(error) => {
