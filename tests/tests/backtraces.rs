@@ -76,6 +76,34 @@ fn addresses_are_those_of_gdb() {
     assert_eq!(ours, theirs, "{text}");
 }
 
+/// Before its return a function has restored what it saved, of which gcc's tables say nothing.
+#[test]
+fn before_a_return_the_callers_are_those_of_the_entry() {
+    let scratch = Scratch::new("bt-return");
+    for keeps in ["-fno-omit-frame-pointer", "-fomit-frame-pointer"] {
+        let flags = ["-O2", keeps, "-no-pie", "-rdynamic", "-g"];
+        let program = scratch.compile(&format!("chain{keeps}.c"), CHAIN, &flags);
+        let script = "function names() { word = tokenize(ubacktrace(), \" \")
+              text = \"\"
+              while (word != \"\") {
+                  if (strtol(word, 16) < 0x1000000) text .= usymname(strtol(word, 16)) . \" \"
+                  word = tokenize(\"\", \" \")
+              }
+              return text }
+            probe process.function(\"leaf\") { println(names()) }
+            probe process.function(\"leaf\").return { println(names()) }
+            probe process.function(\"aligned\").return { println(names()) }";
+        let run = stap(&["-e", script, "-c", &program.to_string_lossy()]).ok();
+        let from = |first: usize| {
+            let chain = "leaf wide aligned deep deep deep deep deep deep main _start";
+            let names: Vec<&str> = chain.split(' ').skip(first).collect();
+            names.join(" ") + " "
+        };
+        let lines: Vec<&str> = run.stdout.lines().collect();
+        assert_eq!(lines, [from(0), from(0), from(2)], "{keeps}");
+    }
+}
+
 #[test]
 fn a_stripped_program_gives_the_same_addresses() {
     let scratch = Scratch::new("bt-strip");

@@ -159,6 +159,9 @@ impl<'a, M: Memory> Walk<'a, M> {
             _ => return None,
         };
         let rbp = self.register(RBP as u8);
+        // Before a return: gcc leaves it at saying where registers were saved, though they are restored, and what is below
+        // the stack pointer is anybody's.
+        let restored = self.exact && cfa == old_sp.wrapping_add(8);
         let mut known = 1 << RSP | 1 << RIP;
         for (n, (&saved, &number)) in rule.saved.iter().zip(&PRESERVED).enumerate() {
             let number = usize::from(number);
@@ -173,6 +176,10 @@ impl<'a, M: Memory> Walk<'a, M> {
                 _ => Some(cfa),
             };
             let at = base.map(|b| b.wrapping_add_signed(i64::from(saved) * 8));
+            if restored && at.is_some_and(|at| at < old_sp) {
+                known |= self.known & 1 << number;
+                continue;
+            }
             if let Some(value) = at.and_then(|at| self.memory.word(at))
                 && let Some(register) = self.registers.get_mut(number)
             {
