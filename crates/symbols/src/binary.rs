@@ -663,7 +663,7 @@ impl Binary {
     /// The debugging information, in the file or beside it; `None` when there is none.
     pub fn debug_info(&self) -> Option<DebugInfo<'_>> {
         let file = self.dwarf_file()?;
-        let index = self.function_index(&file);
+        let index = self.function_index();
         Some(DebugInfo::new(&file, index))
     }
 
@@ -672,9 +672,9 @@ impl Binary {
         self.dwarf_file().map(|file| file.debug.path.as_path())
     }
 
-    pub(crate) fn function_index(&self, file: &DwarfFile<'_>) -> &FunctionIndex {
+    pub(crate) fn function_index(&self) -> &FunctionIndex {
         self.dwarf_index
-            .get_or_init(|| FunctionIndex::build(file, self.neighbours.clone()))
+            .get_or_init(|| FunctionIndex::new(self.neighbours.clone()))
     }
 
     pub(crate) fn is_indexed_by(&self, index: &FunctionIndex) -> bool {

@@ -37,7 +37,7 @@ impl Binary {
         let Some(file) = self.dwarf_file() else {
             return Ok(Vec::new());
         };
-        let index = self.function_index(&file);
+        let index = self.function_index();
         let key = dwarf::key_of_pattern(pattern);
         let keys = key.as_ref().map(std::slice::from_ref);
         let is_literal = !Glob::has_wildcard(pattern);
@@ -93,7 +93,7 @@ impl Binary {
         let Some(file) = self.dwarf_file() else {
             return FunctionList::default();
         };
-        let index = self.function_index(&file);
+        let index = self.function_index();
         let pattern = NamePattern::new(query.pattern);
         let named = |name: &str, linkage: Option<&str>| pattern.matches_function(name, linkage);
         let table = self.function_table();
@@ -118,7 +118,7 @@ impl Binary {
             found.into_iter().collect()
         };
         let mut found = match everything || !file.is_large() {
-            true => index.list(&file, &index.units.starts, &wanted, query),
+            true => index.list(&file, index.units.starts(&file), &wanted, query),
             false => index.list(&file, &few(&wanted), &wanted, query),
         };
         if everything || !query.functions {
@@ -155,7 +155,7 @@ impl Binary {
                 ..*query
             };
             let more = match file.is_large() {
-                false => index.list(&file, &index.units.starts, &wanted, &query),
+                false => index.list(&file, index.units.starts(&file), &wanted, &query),
                 true => index.list(&file, &few(&wanted), &wanted, &query),
             };
             found.functions.extend(more.functions);
@@ -189,7 +189,7 @@ impl Binary {
         let keys = key.as_ref().map(std::slice::from_ref);
         let pattern = NamePattern::new(pattern);
         let wanted = |name: &str, linkage: Option<&str>| pattern.matches_function(name, linkage);
-        self.function_index(&file)
+        self.function_index()
             .select_inlined(&file, keys, &wanted, file_wanted)
     }
 
@@ -198,7 +198,7 @@ impl Binary {
         let Some(file) = self.dwarf_file() else {
             return Vec::new();
         };
-        let names = self.function_index(&file).function_names(&file);
+        let names = self.function_index().function_names(&file);
         suggest::similar(name, names.iter().map(String::as_str), limit)
     }
 
@@ -249,7 +249,7 @@ impl Binary {
         let Some(file) = self.dwarf_file() else {
             return Ok(Vec::new());
         };
-        let mut found = self.function_index(&file).select_at(&file, addresses)?;
+        let mut found = self.function_index().select_at(&file, addresses)?;
         let mut served = HashSet::new();
         found.retain(|f| served.insert(f.entry));
         Ok(found)

@@ -15,7 +15,7 @@ use super::name_index::{self, Damaged, NameIndex, Named, Record};
 use super::named_entities::names_of_unit;
 use super::sections::DwarfFile;
 use super::unit_addresses::units_of;
-use super::units::{EntryId, Home, Place, UnitTable, Units, unit_starts};
+use super::units::{EntryId, Home, Place, UnitTable, Units};
 use super::{DwarfFunction, scopes};
 use crate::address::ImageAddr;
 use crate::binary::SymbolsError;
@@ -64,12 +64,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FunctionIndex {
-    pub fn build(file: &DwarfFile<'_>, neighbours: Neighbours) -> FunctionIndex {
+    pub fn new(neighbours: Neighbours) -> FunctionIndex {
         FunctionIndex {
-            units: UnitTable {
-                starts: unit_starts(&file.dwarf),
-                ..UnitTable::default()
-            },
+            units: UnitTable::default(),
             full: Mutex::default(),
             partial: Mutex::default(),
             entities: Mutex::default(),
@@ -89,6 +86,11 @@ impl FunctionIndex {
         Some((hex(id), subject))
     }
 
+    fn is_of_same_units(&self, stored: &NameIndex) -> bool {
+        let starts = stored.unit_starts();
+        starts.is_ok_and(|starts| self.units.adopt(starts))
+    }
+
     /// An index in which everything is that has a key, or everything.
     fn index(&self, file: &DwarfFile<'_>, key: Option<&str>) -> Arc<NameIndex> {
         if let Some(known) = &*lock(&self.full) {
@@ -104,7 +106,7 @@ impl FunctionIndex {
             && let Some(stored) = cache.load(name)
         {
             match NameIndex::open(stored, subject) {
-                Ok(stored) if stored.unit_count() == self.units.starts.len() => {
+                Ok(stored) if self.is_of_same_units(&stored) => {
                     let stored = Arc::new(stored);
                     *lock(&self.full) = Some(Arc::clone(&stored));
                     return stored;
@@ -118,7 +120,7 @@ impl FunctionIndex {
             lock(&self.partial).insert(key.to_owned(), Arc::clone(&found));
             return found;
         }
-        let starts = &self.units.starts;
+        let starts = self.units.starts(file);
         let all: Vec<(usize, usize)> = starts.iter().copied().enumerate().collect();
         let parts = self.scan(file, &all, Filter::default());
         let subject_bytes = subject.as_ref().map_or(&[][..], |(_, subject)| subject);
@@ -153,13 +155,13 @@ impl FunctionIndex {
             && let Some(stored) = cache.load(name)
         {
             match NameIndex::open(stored, subject) {
-                Ok(stored) if stored.unit_count() == self.units.starts.len() => {
+                Ok(stored) if self.is_of_same_units(&stored) => {
                     return Some(Arc::new(stored));
                 }
                 _ => cache.remove(name),
             }
         }
-        let starts = &self.units.starts;
+        let starts = self.units.starts(file);
         let search = LiteralSearch::new(file, starts)?;
         let mut wanted = self.worth_it(file, search.naming(key, true)?)?;
         let filter = Filter {
@@ -203,7 +205,7 @@ impl FunctionIndex {
 
     /// Units are decoded for one name only when they are a small part of all.
     fn worth_it(&self, file: &DwarfFile<'_>, units: BTreeSet<usize>) -> Option<BTreeSet<usize>> {
-        let starts = &self.units.starts;
+        let starts = self.units.starts(file);
         let all = file.info_size();
         let size = |unit: &usize| {
             let start = starts.get(*unit).copied().unwrap_or(all);
@@ -317,14 +319,11 @@ impl FunctionIndex {
         if file.files.index_cache().is_some_and(|cache| cache.has(&id)) {
             return None;
         }
-        let search = LiteralSearch::new(file, &self.units.starts)?;
+        let search = LiteralSearch::new(file, units.starts())?;
         let wanted = self.worth_it(file, search.naming(key, false)?)?;
         let mut found: Vec<EntryId> = Vec::new();
         let mut collect = |wanted: &BTreeSet<usize>| {
-            for unit in wanted
-                .iter()
-                .filter_map(|unit| self.units.starts.get(*unit))
-            {
+            for unit in wanted.iter().filter_map(|unit| units.starts().get(*unit)) {
                 let Ok(unit) = units.unit(*unit) else {
                     continue;
                 };
@@ -512,7 +511,7 @@ impl FunctionIndex {
                 return found.into_iter().collect();
             }
         }
-        units_of(units, &self.units.starts, addresses)
+        units_of(units, units.starts(), addresses)
     }
 
     fn describe_all(

@@ -234,9 +234,10 @@ impl NameIndex {
         Ok(words)
     }
 
-    /// The number of units that it covers.
-    pub fn unit_count(&self) -> usize {
-        self.rows(Table::Units)
+    /// Where the units start that it covers, by number.
+    pub fn unit_starts(&self) -> Result<Vec<usize>, Damaged> {
+        let count = u32::try_from(self.rows(Table::Units)).map_err(|_| Damaged)?;
+        (0..count).map(|number| self.unit(number)).collect()
     }
 
     fn unit(&self, number: u32) -> Result<usize, Damaged> {

@@ -14,7 +14,7 @@ pub(crate) type Look<'l, T> =
 
 /// What `look` finds in all units, in the order of the entries.
 pub(crate) fn scan<T: Send>(file: &DwarfFile<'_>, table: &UnitTable, look: Look<'_, T>) -> Vec<T> {
-    let starts = &table.starts;
+    let starts = table.starts(file);
     let size = file
         .debug
         .contents_by_name(".debug_info")
@@ -64,7 +64,7 @@ fn scan_units<T>(
     for &start in starts {
         if let Ok(unit) = units.unit(start) {
             // An error ends the unit; what was found before it holds.
-            let _ = look(&unit, &table.starts, &mut found);
+            let _ = look(&unit, table.starts(file), &mut found);
         }
     }
     found

@@ -130,7 +130,7 @@ impl<'a> Place<'a> {
 #[derive(Default)]
 pub(crate) struct UnitTable {
     /// Offsets of the unit headers in `.debug_info`, ascending.
-    pub starts: Vec<usize>,
+    starts: OnceLock<Vec<usize>>,
     /// The same for the supplementary file.
     pub supplementary: OnceLock<Vec<usize>>,
     /// Type units by signature.
@@ -142,6 +142,22 @@ pub(crate) struct UnitTable {
     pub ranges: Mutex<BTreeMap<u64, (u64, usize)>>,
     /// What is directly in a unit and its namespaces, of the units asked for of late.
     pub namespaces: Mutex<UnitNamespaces>,
+}
+
+impl UnitTable {
+    /// Offsets of the unit headers in `.debug_info`, ascending: unless an index told, all headers are read, which brings in
+    /// pages from everywhere in the file.
+    pub fn starts(&self, file: &DwarfFile<'_>) -> &[usize] {
+        self.starts.get_or_init(|| unit_starts(&file.dwarf))
+    }
+
+    /// Takes them from an index of the same file. False when it is known that they are others.
+    pub fn adopt(&self, starts: Vec<usize>) -> bool {
+        match self.starts.get() {
+            Some(known) => *known == starts,
+            None => self.starts.set(starts).is_ok(),
+        }
+    }
 }
 
 /// The code of a unit's functions, ascending.
@@ -193,7 +209,7 @@ impl<'a> Units<'a> {
 
     /// The offsets of all units of `.debug_info`.
     pub fn starts(&self) -> &'a [usize] {
-        &self.table.starts
+        self.table.starts(&self.file)
     }
 
     /// The unit of `.debug_info` that starts at an offset.
@@ -365,7 +381,7 @@ impl<'a> Units<'a> {
             }
             AttributeValue::DebugInfoRef(offset) => match from.home {
                 Home::Supplementary => self.in_supplementary(offset),
-                Home::Main | Home::Types => self.within(Home::Main, &self.table.starts, offset),
+                Home::Main | Home::Types => self.within(Home::Main, self.starts(), offset),
             },
             AttributeValue::DebugInfoRefSup(offset) => self.in_supplementary(offset),
             AttributeValue::DebugTypesRef(signature) => {
@@ -385,7 +401,7 @@ impl<'a> Units<'a> {
     pub fn entry_at(&self, from: &Unit<'a>, offset: DebugInfoOffset) -> Option<EntryId> {
         let place = match from.home {
             Home::Supplementary => self.in_supplementary(offset),
-            Home::Main | Home::Types => self.within(Home::Main, &self.table.starts, offset),
+            Home::Main | Home::Types => self.within(Home::Main, self.starts(), offset),
         };
         place.map(|p| p.id())
     }
