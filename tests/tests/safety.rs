@@ -374,3 +374,51 @@ int main(void) {
         "{outcome:?}"
     );
 }
+
+/// Which stack a signal's frame goes to is told by the stack pointer, which handlers move.
+#[test]
+fn signals_that_interrupt_handlers_leave_an_alternate_stack_alone() {
+    let scratch = Scratch::new("safety-altstack");
+    let program = compile(
+        &scratch,
+        "altstack",
+        r#"
+static volatile long signals, calls;
+static void use(int n) {
+  volatile long kept[20];
+  for (int i = 0; i < 20; i++) { kept[i] = i * 3; work(i); calls++; }
+  for (int i = 0; i < 20; i++) if (kept[i] != i * 3) wrong("the handler's own variables");
+}
+static void disturb(int n) { char room[1000]; memset(room, n, sizeof room); signals += room[n]; }
+int main() {
+  static char other[1 << 16];
+  stack_t stack = { .ss_sp = other, .ss_size = sizeof other };
+  struct sigaction a = { .sa_handler = use, .sa_flags = SA_ONSTACK | SA_NODEFER };
+  use(0);
+  if (sigaltstack(&stack, 0) || sigaction(SIGUSR1, &a, 0)) wrong("sigaction");
+  a.sa_handler = disturb;
+  sigaction(SIGALRM, &a, 0);
+  struct itimerval often = { {0, 100}, {0, 100} };
+  setitimer(ITIMER_REAL, &often, 0);
+  for (int i = 0; i < 10000 || signals < 100; i++) raise(SIGUSR1);
+  struct itimerval never = { {0, 0}, {0, 0} };
+  setitimer(ITIMER_REAL, &never, 0);
+  sigset_t blocked;
+  sigprocmask(SIG_BLOCK, 0, &blocked);
+  if (sigismember(&blocked, SIGALRM)) wrong("the signal mask");
+  printf("%ld\n", calls);
+  return 0;
+}"#,
+    );
+    let script = "global seen
+        probe process.function(\"work\") { seen[ppfunc()] <<< $a }
+        probe end { println(@count(seen[\"work\"]), \" \", @sum(seen[\"work\"])) }";
+    let out = stap(&["-e", script, "-c", &program]).ok().stdout;
+    let lines: Vec<&str> = out.lines().collect();
+    let [calls, counted] = lines[..] else {
+        panic!("{out}");
+    };
+    let calls: i64 = calls.parse().expect("a number");
+    // 0 + … + 19 for each signal.
+    assert_eq!(counted, format!("{calls} {}", calls / 20 * 190));
+}

@@ -343,8 +343,13 @@ impl Compiled {
         generate(&self.units, &needed, None);
         let (mut bytes, addresses) = place(&self.units, &needed, link.code, link.symbol)?;
         bytes.resize(bytes.len().next_multiple_of(16), 0xcc);
-        let slot_acquire = (link.symbol)("slot_acquire")
-            .ok_or_else(|| LinkError::MissingSymbol("slot_acquire".into()))?;
+        let function =
+            |name: &str| (link.symbol)(name).ok_or_else(|| LinkError::MissingSymbol(name.into()));
+        let functions = stub::Functions {
+            slot_acquire: function("slot_acquire")?,
+            signals_check: function("signals_check")?,
+            signals_allow: function("signals_allow")?,
+        };
         let entries: Vec<_> = called
             .iter()
             .map(|(_, h)| match &h.counters {
@@ -360,7 +365,7 @@ impl Compiled {
             link,
             stack_end,
             link.code + bytes.len() as u64,
-            slot_acquire,
+            &functions,
             &entries,
         )?;
         let mut forms = vec![None; self.handlers.len()];

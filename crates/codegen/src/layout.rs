@@ -12,8 +12,8 @@ use script::ir::{Global, GlobalType, HistShape, MapValue, Program, StatNeeds, Ty
 const SITE_CAPACITY: u32 = 1 << 18;
 /// Room for constants.
 const CONSTANTS: u64 = 64 << 20;
-/// Stack of handlers.
-const NATIVE_STACK: u64 = 64 << 10;
+/// Stack of handlers, and of the program's own handlers of signals that interrupt them.
+const NATIVE_STACK: u64 = 256 << 10;
 /// Most bytes of a slot for what is kept per thread; more is shared.
 const MAX_SHARDS: u64 = 4 << 20;
 /// Most bytes of a slot for strings.

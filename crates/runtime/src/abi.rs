@@ -22,7 +22,7 @@ use crate::stack::{backtrace, table::Directory};
 use crate::string::{Buffer, bytes};
 use crate::{
     facts, float, format, frames, indent, lock, map, memory, proc_files, raise, regex, registers,
-    ring, shard, site, slots, stat, string, text, time, timing, wide,
+    ring, shard, signal_stack, site, slots, stat, string, text, time, timing, wide,
 };
 
 /// A string result in two registers.
@@ -94,6 +94,11 @@ abi! {
     fn slot_acquire(arena: *mut u8, table: *mut ThreadTable, fsbase: u64, process: u64) -> *mut Slot {
         slots::acquire(arena, table, fsbase, process)
     }
+    /// Before a handler leaves the program's stack: 0, or 1 when it must not be interrupted by a signal, and all of them are
+    /// blocked until `signals_allow`. To be called on the program's stack, whose pointer is not where the slot says.
+    fn signals_check(slot: *mut Slot) -> u64 { u64::from(signal_stack::check(slot)) }
+    /// Unblocks what `signals_check` has blocked.
+    fn signals_allow(slot: *mut Slot) { signal_stack::allow(slot) }
     /// Takes the lock at `lock` (a `u64`): 1, or 0 when it could not be had in about 100 ms (the handler releases what
     /// it holds, adds 1 to `slot.skipped_locked` and leaves). A dead owner's lock is taken over.
     fn lock_acquire(arena: *mut u8, slot: *mut Slot, lock: u64) -> u64 { lock::acquire(arena, slot, lock) as u64 }

@@ -228,8 +228,14 @@ pub struct Slot {
     pub indent_start: i64,
     /// The lock offset this slot holds or waits for, 0 if none; for recovery after the owner's death.
     pub lock_held: AtomicU64,
+    /// Where the thread's stack pointer is known not to be on its alternate signal stack: from here on …
+    pub stack_low: u64,
+    /// … so many bytes. See [`crate::signal_stack`].
+    pub stack_size: u64,
+    /// The program's signal mask while a handler runs with all signals blocked.
+    pub signal_mask: u64,
     /// Spare entry number, plus one, of a shard key table (an insertion that lost a race); 0 if none.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 1],
     /// Text of the error raised in the running handler.
     pub error_text: [u8; 512],
     /// Position (as `ring_head`) of the record that was begun and not yet committed.

@@ -38,6 +38,7 @@ pub mod regex;
 pub mod registers;
 pub mod ring;
 pub mod shard;
+pub mod signal_stack;
 pub mod site;
 pub mod slots;
 pub mod stack;

@@ -234,6 +234,7 @@ unsafe fn own(slot: *mut Slot, index: u32, pid: u32, process: u32) -> *mut Slot 
         (*slot).iteration_top = 0;
         (*slot).indent_depth = 0;
         (*slot).saved_sp = 0;
+        (*slot).stack_size = 0;
         (*slot).ring_pending = (*slot).ring_head.load(Relaxed);
         (*slot).lock_held.store(0, Relaxed);
         (*slot).busy.store(0, Relaxed);
@@ -260,6 +261,8 @@ pub unsafe fn string_reserve(base: *mut u8, slot: *mut Slot, bytes: u64) -> *mut
         if top >= start
             && top <= start + size
             && need <= start + size - top
+            // Else the program has written over the header.
+            && start + size <= u64::from((*header).native_stack)
             && arena.slot_part(slot, top, need).is_some()
         {
             (*slot).string_top = (top + need) as u32;

@@ -5,6 +5,7 @@ use core::arch::asm;
 const READ: u64 = 0;
 const CLOSE: u64 = 3;
 const RT_SIGPROCMASK: u64 = 14;
+const SIGALTSTACK: u64 = 131;
 const SCHED_YIELD: u64 = 24;
 const GETPID: u64 = 39;
 const KILL: u64 = 62;
@@ -41,6 +42,25 @@ pub const ESRCH: i64 = 3;
 pub const EFAULT: i64 = 14;
 /// Invalid argument.
 pub const EINVAL: i64 = 22;
+
+/// `stack_t`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalStack {
+    /// First byte.
+    pub base: u64,
+    /// [`ON_STACK`], [`NO_STACK`].
+    pub flags: u32,
+    #[doc(hidden)]
+    pub padding: u32,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// `SS_ONSTACK`: the thread is on it.
+pub const ON_STACK: u32 = 1;
+/// `SS_DISABLE`: there is none.
+pub const NO_STACK: u32 = 2;
 
 /// `struct iovec`.
 #[repr(C)]
@@ -148,6 +168,25 @@ pub fn thread_name() -> [u8; 16] {
     // SAFETY: PR_GET_NAME (16) writes at most 16 bytes.
     unsafe { call(PRCTL, 16, name.as_mut_ptr() as u64, 0, 0, 0, 0) };
     name
+}
+
+/// The calling thread's alternate signal stack (`sigaltstack(2)`), and whether it is on it as the kernel sees it, which goes by
+/// the stack pointer of the call; `None` when the kernel will not say.
+pub fn signal_stack() -> Option<SignalStack> {
+    let mut stack = SignalStack::default();
+    // SAFETY: writes to the structure alone.
+    let result = unsafe { call(SIGALTSTACK, 0, (&raw mut stack) as u64, 0, 0, 0, 0) };
+    (result == 0).then_some(stack)
+}
+
+/// Sets the calling thread's signal mask and gives the one before; `None` when the kernel will not do it.
+pub fn set_signal_mask(mask: u64) -> Option<u64> {
+    const SET: u64 = 2;
+    let mut old = 0u64;
+    let (new, before) = ((&raw const mask) as u64, (&raw mut old) as u64);
+    // SAFETY: reads one word and writes another.
+    let result = unsafe { call(RT_SIGPROCMASK, SET, new, before, 8, 0, 0) };
+    (result == 0).then_some(old)
 }
 
 /// Whether the page of an address can be read; `None` when the kernel will not say.

@@ -4,7 +4,7 @@
 use crate::error::LinkError;
 use crate::link::{ProcessLink, Registers, ThreadPointer};
 use iced_x86::code_asm::*;
-use iced_x86::{BlockEncoderOptions, Code, Instruction, MemoryOperand};
+use iced_x86::{BlockEncoderOptions, Code, IcedError, Instruction, MemoryOperand};
 use runtime::layout::{Header, Slot, THREAD_HASH_FACTOR, THREAD_TABLE_ENTRIES};
 use std::mem::offset_of;
 
@@ -41,6 +41,24 @@ pub(crate) const COUNTER_CLOBBERS: Registers = Registers {
     flags: true,
 };
 
+/// Functions of the runtime that stubs call, by their addresses.
+pub(crate) struct Functions {
+    pub slot_acquire: u64,
+    pub signals_check: u64,
+    pub signals_allow: u64,
+}
+
+/// A slot's stack.
+#[derive(Clone, Copy)]
+struct Stack {
+    /// Offset of its end in the slot.
+    end: i32,
+    /// Where the program's stack is looked at that is left for it.
+    check: CodeLabel,
+    /// Where that is undone.
+    allow: CodeLabel,
+}
+
 /// Addresses of assembled stubs.
 pub(crate) struct Stubs {
     pub code: Vec<u8>,
@@ -52,29 +70,42 @@ pub(crate) fn assemble<C>(
     link: &ProcessLink<'_, C>,
     native_stack_end: u64,
     address: u64,
-    slot_acquire: u64,
+    functions: &Functions,
     entries: &[Entry<'_>],
 ) -> Result<Stubs, LinkError> {
     let mut a = CodeAssembler::new(64)?;
     let mut thread_pointer = a.create_label();
     let mut acquire = a.create_label();
+    let mut check = a.create_label();
+    let mut allow = a.create_label();
     a.set_label(&mut thread_pointer)?;
     emit_thread_pointer(&mut a)?;
     a.set_label(&mut acquire)?;
-    emit_acquire(&mut a, link, slot_acquire)?;
+    emit_acquire(&mut a, link, functions.slot_acquire)?;
+    a.set_label(&mut check)?;
+    emit_with_slot(&mut a, rsi, functions.signals_check)?;
+    a.set_label(&mut allow)?;
+    emit_with_slot(&mut a, rcx, functions.signals_allow)?;
     let mut labels = Vec::with_capacity(entries.len());
     for entry in entries {
         let mut label = a.create_label();
         a.set_label(&mut label)?;
         match *entry {
-            Entry::Body { address, switch } => emit_entry(
-                &mut a,
-                link,
-                switch.then_some(native_stack_end),
-                address,
-                thread_pointer,
-                acquire,
-            )?,
+            Entry::Body { address, switch } => {
+                let stack = Stack {
+                    end: native_stack_end as i32,
+                    check,
+                    allow,
+                };
+                emit_entry(
+                    &mut a,
+                    link,
+                    switch.then_some(stack),
+                    address,
+                    thread_pointer,
+                    acquire,
+                )?;
+            }
             Entry::Counters(counters) => {
                 emit_counters(&mut a, link, counters, thread_pointer, acquire)?;
             }
@@ -119,6 +150,29 @@ fn emit_acquire<C>(
     link: &ProcessLink<'_, C>,
     slot_acquire: u64,
 ) -> Result<(), LinkError> {
+    emit_keeping(a, slot_acquire, |a| {
+        a.mov(rdi, link.arena)?;
+        a.mov(rsi, link.thread_table)?;
+        a.lea(rdx, qword_ptr(rax - 1))?;
+        a.mov(ecx, link.process)
+    })
+}
+
+/// Gives a function the slot in a register and its result in rax; everything else but flags is kept.
+fn emit_with_slot(
+    a: &mut CodeAssembler,
+    slot: AsmRegister64,
+    function: u64,
+) -> Result<(), LinkError> {
+    emit_keeping(a, function, |a| a.mov(rdi, slot))
+}
+
+/// A call of a function of the runtime that keeps everything but rax, which has its result, and flags.
+fn emit_keeping(
+    a: &mut CodeAssembler,
+    function: u64,
+    arguments: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<(), LinkError> {
     let general = [rcx, rdx, rsi, rdi, r8, r9, r10, r11, rbp];
     let vector = [
         xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13,
@@ -133,11 +187,8 @@ fn emit_acquire<C>(
     for (index, register) in vector.into_iter().enumerate() {
         a.movups(xmmword_ptr(rsp + (16 * index as i32)), register)?;
     }
-    a.mov(rdi, link.arena)?;
-    a.mov(rsi, link.thread_table)?;
-    a.lea(rdx, qword_ptr(rax - 1))?;
-    a.mov(ecx, link.process)?;
-    a.mov(rax, slot_acquire)?;
+    arguments(a)?;
+    a.mov(rax, function)?;
     a.call(rax)?;
     for (index, register) in vector.into_iter().enumerate() {
         a.movups(register, xmmword_ptr(rsp + (16 * index as i32)))?;
@@ -206,11 +257,11 @@ fn emit_hash<C>(a: &mut CodeAssembler, link: &ProcessLink<'_, C>) -> Result<(), 
     Ok(())
 }
 
-/// A function that runs a handler's body, on the slot's native stack if its end is given.
+/// A function that runs a handler's body, on the slot's native stack if that is given.
 fn emit_entry<C>(
     a: &mut CodeAssembler,
     link: &ProcessLink<'_, C>,
-    native_stack_end: Option<u64>,
+    stack: Option<Stack>,
     body: u64,
     thread_pointer: CodeLabel,
     acquire: CodeLabel,
@@ -236,15 +287,20 @@ fn emit_entry<C>(
     a.mov(rdx, rdi)?;
     a.mov(rsi, rax)?;
     a.mov(rdi, link.arena)?;
-    if let Some(end) = native_stack_end {
-        let end = end as i32;
+    let mut unknown = a.create_label();
+    let mut known = a.create_label();
+    if let Some(Stack { end, .. }) = stack {
         a.mov(qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32), rsp)?;
+        a.mov(rax, rsp)?;
+        a.sub(rax, qword_ptr(rsi + offset_of!(Slot, stack_low) as i32))?;
+        a.cmp(rax, qword_ptr(rsi + offset_of!(Slot, stack_size) as i32))?;
+        a.jae(unknown)?;
+        a.set_label(&mut known)?;
         a.lea(rsp, qword_ptr(rsi + end))?;
         a.call(body)?;
         // The stack pointer is again where it was put, which tells the slot. Back on the program's stack first: once
         // busy is 0, a signal's handler may use the slot's stack.
-        a.lea(rcx, qword_ptr(rsp - end))?;
-        a.mov(rsp, qword_ptr(rcx + offset_of!(Slot, saved_sp) as i32))?;
+        emit_back(a, end)?;
     } else {
         a.push(rsi)?;
         a.call(body)?;
@@ -262,6 +318,25 @@ fn emit_entry<C>(
     a.set_label(&mut skip)?;
     a.inc(qword_ptr(rax + offset_of!(Slot, skipped) as i32))?;
     a.ret()?;
+    if let Some(Stack { end, check, allow }) = stack {
+        a.set_label(&mut unknown)?;
+        a.call(check)?;
+        a.test(eax, eax)?;
+        a.je(known)?;
+        a.lea(rsp, qword_ptr(rsi + end))?;
+        a.call(body)?;
+        emit_back(a, end)?;
+        a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
+        a.call(allow)?;
+        a.ret()?;
+    }
+    Ok(())
+}
+
+/// From the end of a slot's stack back to the program's: rcx = the slot's address.
+fn emit_back(a: &mut CodeAssembler, end: i32) -> Result<(), LinkError> {
+    a.lea(rcx, qword_ptr(rsp - end))?;
+    a.mov(rsp, qword_ptr(rcx + offset_of!(Slot, saved_sp) as i32))?;
     Ok(())
 }
 
