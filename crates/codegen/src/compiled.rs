@@ -347,8 +347,7 @@ impl Compiled {
             |name: &str| (link.symbol)(name).ok_or_else(|| LinkError::MissingSymbol(name.into()));
         let functions = stub::Functions {
             slot_acquire: function("slot_acquire")?,
-            signals_check: function("signals_check")?,
-            signals_allow: function("signals_allow")?,
+            signals_learn: function("signals_learn")?,
         };
         let entries: Vec<_> = called
             .iter()
@@ -356,7 +355,10 @@ impl Compiled {
                 Some(counters) => stub::Entry::Counters(counters),
                 None => stub::Entry::Body {
                     address: addresses[&h.unit],
-                    switch: self.units[h.unit].calls || self.units[h.unit].stack,
+                    switch: self.leaves_stack(h.unit).then(|| {
+                        let (_, changed) = self.effects(h.unit, &link.runtime_clobbers);
+                        changed.vector
+                    }),
                 },
             })
             .collect();
@@ -376,7 +378,11 @@ impl Compiled {
                     clobbers: stub::COUNTER_CLOBBERS,
                 },
                 None => {
-                    let (reads, clobbers) = self.effects(handler.unit, &link.runtime_clobbers);
+                    let (reads, mut clobbers) = self.effects(handler.unit, &link.runtime_clobbers);
+                    if self.leaves_stack(handler.unit) {
+                        // Kept on that stack: the program's may be short.
+                        clobbers.vector = 0;
+                    }
                     EntryForm::Call {
                         address,
                         reads,
@@ -395,6 +401,12 @@ impl Compiled {
             entries: forms,
             stubs: stub_addresses,
         })
+    }
+
+    /// Whether a handler runs on its slot's stack.
+    fn leaves_stack(&self, unit: usize) -> bool {
+        let unit = self.units.get(unit);
+        unit.is_some_and(|unit| unit.calls || unit.stack)
     }
 
     /// The process handlers among the wanted ones.

@@ -89,16 +89,13 @@ abi! {
     // ---- slots, locks, errors ----
 
     /// The calling thread's slot, found in the process's `table` or newly taken (also from a dead thread). `fsbase` is
-    /// the thread's FS base, which names it; `process` the index of its process record. Null when none is left
-    /// (counted in the header). The slot is returned not busy, its ring without a half-written record.
-    fn slot_acquire(arena: *mut u8, table: *mut ThreadTable, fsbase: u64, process: u64) -> *mut Slot {
-        slots::acquire(arena, table, fsbase, process)
+    /// the thread's FS base, which names it; `process` the index of its process record; `sp` the program's stack pointer,
+    /// for the case that the slot is in a handler already. Null when none is left (counted in the header). The slot is returned not busy, its ring without a half-written record.
+    fn slot_acquire(arena: *mut u8, table: *mut ThreadTable, fsbase: u64, process: u64, sp: u64) -> *mut Slot {
+        slots::acquire(arena, table, fsbase, process, sp)
     }
-    /// Before a handler leaves the program's stack: 0, or 1 when it must not be interrupted by a signal, and all of them are
-    /// blocked until `signals_allow`. To be called on the program's stack, whose pointer is not where the slot says.
-    fn signals_check(slot: *mut Slot) -> u64 { u64::from(signal_stack::check(slot)) }
-    /// Unblocks what `signals_check` has blocked.
-    fn signals_allow(slot: *mut Slot) { signal_stack::allow(slot) }
+    /// Notes where the thread is known not to be on its alternate signal stack, by what the kernel said of it.
+    fn signals_learn(slot: *mut Slot) { signal_stack::learn(slot) }
     /// Takes the lock at `lock` (a `u64`): 1, or 0 when it could not be had in about 100 ms (the handler releases what
     /// it holds, adds 1 to `slot.skipped_locked` and leaves). A dead owner's lock is taken over.
     fn lock_acquire(arena: *mut u8, slot: *mut Slot, lock: u64) -> u64 { lock::acquire(arena, slot, lock) as u64 }

@@ -105,6 +105,7 @@ impl Fixture {
         // SAFETY: inside the mapping.
         unsafe {
             (*slot).pid.store(std::process::id(), Relaxed);
+            (*slot).tid.store(std::process::id(), Relaxed);
             (*self.base.cast::<Header>())
                 .slots_used
                 .fetch_max(index + 1, Relaxed);

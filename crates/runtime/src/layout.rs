@@ -234,8 +234,8 @@ pub struct Slot {
     pub stack_size: u64,
     /// The program's signal mask while a handler runs with all signals blocked.
     pub signal_mask: u64,
-    /// Spare entry number, plus one, of a shard key table (an insertion that lost a race); 0 if none.
-    pub reserved: [u64; 1],
+    /// What the kernel last said of the thread's alternate signal stack.
+    pub signal_stack: SignalStack,
     /// Text of the error raised in the running handler.
     pub error_text: [u8; 512],
     /// Position (as `ring_head`) of the record that was begun and not yet committed.
@@ -248,6 +248,23 @@ pub struct Slot {
     pub next_free: AtomicU32,
 }
 
+/// `stack_t` of sigaltstack(2).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalStack {
+    /// First byte.
+    pub base: u64,
+    /// `SS_ONSTACK`: the thread is on it; [`NO_STACK`].
+    pub flags: u32,
+    /// Nothing.
+    pub padding: u32,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// `SS_DISABLE`: there is none.
+pub const NO_STACK: u32 = 2;
+
 /// An entry of a [`ThreadTable`].
 #[repr(C)]
 #[derive(Debug)]
@@ -259,7 +276,7 @@ pub struct ThreadEntry {
 }
 
 /// Key of an entry that was removed, which does not end a search: no thread has it, as an FS base of 0 stands for none.
-pub const REMOVED: u64 = 1;
+pub const REMOVED: u64 = 1 << 62;
 
 /// Number of entries of a [`ThreadTable`]: a power of two.
 pub const THREAD_TABLE_ENTRIES: usize = 4096;
@@ -271,9 +288,26 @@ pub const THREAD_TABLE_ENTRIES: usize = 4096;
 pub struct ThreadTable {
     /// The entries.
     pub entries: [ThreadEntry; THREAD_TABLE_ENTRIES],
+    /// Always empty: a short search need not mind the end.
+    pub behind: [ThreadEntry; SHORT_SEARCH],
     /// The process (as it sees itself) whose memory this is: a vfork(2) child has another number and the same memory.
     pub pid: AtomicU32,
+    /// Bit n: a thread that has no slot yet is on `stacks[n]`.
+    pub stacks_used: AtomicU64,
+    /// Stacks for threads that take a slot, with signals blocked: their own may have no more than some hundred bytes left.
+    pub stacks: [EntryStack; ENTRY_STACKS],
 }
+
+/// How many entries from a thread's own place on trampolines look at themselves.
+pub const SHORT_SEARCH: usize = 4;
+
+/// Number of stacks in a [`ThreadTable`].
+pub const ENTRY_STACKS: usize = 8;
+
+/// A stack on which a slot is taken.
+#[repr(C, align(16))]
+#[derive(Debug)]
+pub struct EntryStack(pub [u8; 16 << 10]);
 
 /// Where the search for a thread begins. Trampolines compute the same.
 pub const fn thread_hash(fsbase: u64) -> usize {

@@ -79,7 +79,7 @@ unsafe fn wait(arena: &Arena, word: &AtomicU64, mine: u64) -> bool {
     }
 }
 
-/// True when the owner named in a lock word cannot come back: its slot has another owner by now, or its process is gone.
+/// True when the owner named in a lock word cannot come back: its slot has another owner by now, or its thread is gone.
 unsafe fn abandoned(arena: &Arena, seen: u64) -> bool {
     let (index, generation) = ((seen as u32).wrapping_sub(1), (seen >> 32) as u32);
     let Some(slot) = arena.slot(index) else {
@@ -90,7 +90,7 @@ unsafe fn abandoned(arena: &Arena, seen: u64) -> bool {
         // SAFETY: the header is mapped.
         index >= (*arena.header()).slot_count
             || (*slot).generation.load(Acquire) != generation
-            || sys::process_is_gone((*slot).pid.load(Acquire))
+            || sys::thread_is_gone((*slot).pid.load(Acquire), (*slot).tid.load(Acquire))
     }
 }
 
@@ -156,6 +156,14 @@ mod tests {
             let mut child = std::process::Command::new("true").spawn().expect("true");
             child.wait().expect("ended");
             (*one).pid.store(child.id(), Relaxed);
+            assert!(acquire(f.base, two, GLOBALS));
+            // A thread that has ended, of a process that has not.
+            let tid = std::thread::spawn(|| libc::gettid()).join().expect("ended");
+            (*two).tid.store(tid as u32, Relaxed);
+            (*one).pid.store(std::process::id(), Relaxed);
+            assert!(acquire(f.base, one, GLOBALS));
+            release(f.base, one, GLOBALS);
+            (*two).tid.store(std::process::id(), Relaxed);
             assert!(acquire(f.base, two, GLOBALS));
             // The slot got a new owner.
             (*two).generation.fetch_add(1, Relaxed);

@@ -24,8 +24,7 @@ pub unsafe fn reserve(base: *mut u8, slot: *mut Slot, bytes: u64, kind: u64, id:
         let head = (*slot).ring_head.load(Relaxed);
         let tail = (*slot).ring_tail.load(Acquire);
         // The ring is behind the stack that this runs on, unless the program has written over the header.
-        let stack_end =
-            u64::from((*header).native_stack) + u64::from((*header).native_stack_size);
+        let stack_end = u64::from((*header).native_stack) + u64::from((*header).native_stack_size);
         if bytes > size || ring < stack_end {
             return drop_record(slot);
         }

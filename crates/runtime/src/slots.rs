@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::arena::Arena;
 use crate::layout::{
-    Header, REMOVED, Slot, THREAD_TABLE_ENTRIES, ThreadEntry, ThreadTable, thread_hash,
+    Header, NO_STACK, REMOVED, Slot, THREAD_TABLE_ENTRIES, ThreadEntry, ThreadTable, thread_hash,
 };
 use crate::raise::{self, Canned};
 use crate::sys;
@@ -18,6 +18,7 @@ pub unsafe fn acquire(
     table: *mut ThreadTable,
     fsbase: u64,
     process: u64,
+    sp: u64,
 ) -> *mut Slot {
     // SAFETY: table and arena are mapped by the caller's promise.
     unsafe {
@@ -38,7 +39,14 @@ pub unsafe fn acquire(
         // Another thread may be faster at an entry; the bound is for a table that is overwritten all the time.
         for _ in 0..THREAD_TABLE_ENTRIES {
             let entry = match find(&*table, thread_hash(fsbase), key) {
-                Place::Known(entry) => return entry.slot.load(Acquire) as *mut Slot,
+                Place::Known(entry) => {
+                    let slot = entry.slot.load(Acquire) as *mut Slot;
+                    // The C library gives a new thread the FS base of an old one, which may have ended in a handler.
+                    if is_left(&Arena::of(arena), slot, owner, sp) {
+                        return own(arena, slot, (*slot).index, owner, process as u32);
+                    }
+                    return slot;
+                }
                 Place::Free(entry, before) => (entry, before),
                 Place::Full => break,
             };
@@ -64,6 +72,32 @@ pub unsafe fn acquire(
             .skipped_no_slot
             .fetch_add(1, Relaxed);
         core::ptr::null_mut()
+    }
+}
+
+/// Whether a slot is in a handler in which an earlier thread of the same FS base has ended.
+///
+/// The calling thread may have had the slot since that one ended, and be in the handler itself: then it is in a signal's handler
+/// now, and so on the slot's stack or its alternate one, or it had no use for the slot's stack.
+unsafe fn is_left(arena: &Arena, slot: *mut Slot, pid: u32, sp: u64) -> bool {
+    // SAFETY: inside the arena.
+    unsafe {
+        if arena.slot_part(slot, 0, size_of::<Slot>() as u64).is_none()
+            || (*slot).busy.load(Acquire) == 0
+        {
+            return false;
+        }
+        let tid = (*slot).tid.load(Acquire);
+        if u64::from(tid) == sys::gettid() as u64 || !sys::thread_is_gone(pid, tid) {
+            return false;
+        }
+        let header = arena.header();
+        let own = (slot as u64).wrapping_add(u64::from((*header).native_stack));
+        let is_in = |start: u64, size: u64| sp.wrapping_sub(start) <= size;
+        let signals = sys::signal_stack();
+        !is_in(own, u64::from((*header).native_stack_size))
+            && !signals
+                .is_some_and(|stack| stack.flags & NO_STACK == 0 && is_in(stack.base, stack.size))
     }
 }
 
@@ -103,7 +137,7 @@ unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
         if freed != 0
             && let Some(slot) = arena.slot(freed)
         {
-            return own(slot, freed, pid, process);
+            return own(base, slot, freed, pid, process);
         }
         let mut used = header.slots_used.load(Relaxed).max(1);
         let available = match header.slots_available.load(Acquire) {
@@ -117,7 +151,7 @@ unsafe fn take(base: *mut u8, process: u32, pid: u32) -> *mut Slot {
             {
                 Ok(_) => {
                     return match arena.slot(used) {
-                        Some(slot) => own(slot, used, pid, process),
+                        Some(slot) => own(base, slot, used, pid, process),
                         None => core::ptr::null_mut(),
                     };
                 }
@@ -215,15 +249,16 @@ unsafe fn adopt(arena: &Arena, count: u32, pid: u32, process: u32) -> *mut Slot 
         let taken = dead && owner.compare_exchange(was, pid, AcqRel, Acquire).is_ok();
         if taken {
             // SAFETY: nobody uses the slot any more, and nobody else takes it.
-            return unsafe { own(slot, index, pid, process) };
+            return unsafe { own(arena.base(), slot, index, pid, process) };
         }
     }
     core::ptr::null_mut()
 }
 
-unsafe fn own(slot: *mut Slot, index: u32, pid: u32, process: u32) -> *mut Slot {
+unsafe fn own(base: *mut u8, slot: *mut Slot, index: u32, pid: u32, process: u32) -> *mut Slot {
     // SAFETY: the slot is the caller's to initialise.
     unsafe {
+        have_stack(&Arena::of(base), slot);
         (*slot).generation.fetch_add(1, AcqRel);
         (*slot).index = index;
         (*slot).process = process;
@@ -241,6 +276,23 @@ unsafe fn own(slot: *mut Slot, index: u32, pid: u32, process: u32) -> *mut Slot 
         (*slot).pid.store(pid, Release);
     }
     slot
+}
+
+/// Makes a slot's stack memory of this process alone. In memory that is shared, parent and child would be on one stack after
+/// a fork(2) by a signal's handler that has interrupted ours. Where the kernel refuses, it stays so.
+unsafe fn have_stack(arena: &Arena, slot: *mut Slot) {
+    const PAGE: u64 = 4096;
+    // SAFETY: the header is mapped; what is mapped anew lies inside the arena and is in use by nobody.
+    unsafe {
+        let header = arena.header();
+        let size = u64::from((*header).native_stack_size);
+        if let Some(start) = arena.slot_part(slot, u64::from((*header).native_stack), size)
+            && size > 0
+            && (start as u64 | size).is_multiple_of(PAGE)
+        {
+            sys::map_private(start, size);
+        }
+    }
 }
 
 /// See [`crate::abi::string_reserve`].
@@ -321,7 +373,7 @@ mod tests {
     fn threads_keep_their_slots() {
         let f = Fixture::new();
         let mut t = table();
-        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0, 0) };
         let a = get(0x7f00_1000);
         let b = get(0x7f00_2000);
         assert!(a != b && !a.is_null() && !b.is_null());
@@ -340,7 +392,7 @@ mod tests {
     fn removed_entries_are_used_again_and_end_no_search() {
         let f = Fixture::new();
         let mut t = table();
-        let mut get = |fsbase: u64| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        let mut get = |fsbase: u64| unsafe { acquire(f.base, &mut *t, fsbase, 0, 0) };
         // Two FS bases that are looked for from the same place on.
         let a = 0x1000u64;
         let b = (2..)
@@ -353,7 +405,7 @@ mod tests {
         let (me, slot) = (std::process::id(), unsafe { &*first });
         assert!(!release(header, slot, slot.index, me + 1));
         assert!(release(header, slot, slot.index, me));
-        let mut get = |fsbase: u64| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        let mut get = |fsbase: u64| unsafe { acquire(f.base, &mut *t, fsbase, 0, 0) };
         assert_eq!(get(b), second);
         let third = get(a);
         assert_eq!(third, first);
@@ -367,7 +419,7 @@ mod tests {
         let f = Fixture::new();
         let mut t = table();
         t.pid.store(4711, Relaxed);
-        let slot = unsafe { acquire(f.base, &mut *t, 0x1000, 0) };
+        let slot = unsafe { acquire(f.base, &mut *t, 0x1000, 0, 0) };
         assert_eq!(unsafe { (*slot).pid.load(Relaxed) }, 4711);
     }
 
@@ -376,9 +428,9 @@ mod tests {
         let f = Fixture::new();
         let mut t = table();
         for i in 1..u64::from(SLOTS) {
-            assert!(!unsafe { acquire(f.base, &mut *t, i * 4096, 0) }.is_null());
+            assert!(!unsafe { acquire(f.base, &mut *t, i * 4096, 0, 0) }.is_null());
         }
-        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0, 0) };
         assert!(get(99 * 4096).is_null());
         let header = unsafe { &*f.base.cast::<Header>() };
         assert_eq!(header.skipped_no_slot.load(Relaxed), 1);
@@ -442,7 +494,7 @@ mod tests {
         let f = Fixture::new();
         let mut t = table();
         let header = unsafe { &*f.base.cast::<Header>() };
-        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0) };
+        let mut get = |fsbase| unsafe { acquire(f.base, &mut *t, fsbase, 0, 0) };
         header.free_slots.store(u64::MAX, Relaxed);
         assert_eq!(get(4096), f.slot(1));
         // It leads to a slot in use, and from there nowhere.

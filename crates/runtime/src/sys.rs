@@ -1,12 +1,16 @@
 //! System calls, without libc. Results are as the kernel gives them: negative errno on failure.
 
 use core::arch::asm;
+use core::mem::MaybeUninit;
+
+use crate::layout::SignalStack;
 
 const READ: u64 = 0;
 const CLOSE: u64 = 3;
+const MMAP: u64 = 9;
 const RT_SIGPROCMASK: u64 = 14;
-const SIGALTSTACK: u64 = 131;
 const SCHED_YIELD: u64 = 24;
+const SIGALTSTACK: u64 = 131;
 const GETPID: u64 = 39;
 const KILL: u64 = 62;
 const PRCTL: u64 = 157;
@@ -14,6 +18,7 @@ const READLINK: u64 = 89;
 const GETTID: u64 = 186;
 const FUTEX: u64 = 202;
 const GETDENTS64: u64 = 217;
+const TGKILL: u64 = 234;
 const CLOCK_GETTIME: u64 = 228;
 const OPENAT: u64 = 257;
 const GETCPU: u64 = 309;
@@ -42,25 +47,6 @@ pub const ESRCH: i64 = 3;
 pub const EFAULT: i64 = 14;
 /// Invalid argument.
 pub const EINVAL: i64 = 22;
-
-/// `stack_t`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SignalStack {
-    /// First byte.
-    pub base: u64,
-    /// [`ON_STACK`], [`NO_STACK`].
-    pub flags: u32,
-    #[doc(hidden)]
-    pub padding: u32,
-    /// Bytes.
-    pub size: u64,
-}
-
-/// `SS_ONSTACK`: the thread is on it.
-pub const ON_STACK: u32 = 1;
-/// `SS_DISABLE`: there is none.
-pub const NO_STACK: u32 = 2;
 
 /// `struct iovec`.
 #[repr(C)]
@@ -110,6 +96,15 @@ pub fn process_is_gone(pid: u32) -> bool {
     pid != 0
         && pid <= i32::MAX as u32
         && unsafe { call(KILL, u64::from(pid), 0, 0, 0, 0, 0) } == -ESRCH
+}
+
+/// True when no process of that id has a thread of that id (as seen here).
+pub fn thread_is_gone(pid: u32, tid: u32) -> bool {
+    let is_id = |id: u32| id != 0 && id <= i32::MAX as u32;
+    // SAFETY: signal 0 is only a question.
+    is_id(pid)
+        && is_id(tid)
+        && unsafe { call(TGKILL, u64::from(pid), u64::from(tid), 0, 0, 0, 0) } == -ESRCH
 }
 
 /// Sleeps while `*word == value`, at most `ns` nanoseconds, on a futex shared between processes.
@@ -170,23 +165,26 @@ pub fn thread_name() -> [u8; 16] {
     name
 }
 
-/// The calling thread's alternate signal stack (`sigaltstack(2)`), and whether it is on it as the kernel sees it, which goes by
-/// the stack pointer of the call; `None` when the kernel will not say.
+/// The calling thread's alternate signal stack (sigaltstack(2)); `None` when the kernel will not say.
 pub fn signal_stack() -> Option<SignalStack> {
-    let mut stack = SignalStack::default();
-    // SAFETY: writes to the structure alone.
-    let result = unsafe { call(SIGALTSTACK, 0, (&raw mut stack) as u64, 0, 0, 0, 0) };
-    (result == 0).then_some(stack)
+    let mut stack = MaybeUninit::<SignalStack>::uninit();
+    // SAFETY: writes to the structure alone, all of it.
+    let result = unsafe { call(SIGALTSTACK, 0, stack.as_mut_ptr() as u64, 0, 0, 0, 0) };
+    // SAFETY: it has been written.
+    (result == 0).then(|| unsafe { stack.assume_init() })
 }
 
-/// Sets the calling thread's signal mask and gives the one before; `None` when the kernel will not do it.
-pub fn set_signal_mask(mask: u64) -> Option<u64> {
-    const SET: u64 = 2;
-    let mut old = 0u64;
-    let (new, before) = ((&raw const mask) as u64, (&raw mut old) as u64);
-    // SAFETY: reads one word and writes another.
-    let result = unsafe { call(RT_SIGPROCMASK, SET, new, before, 8, 0, 0) };
-    (result == 0).then_some(old)
+/// Puts private memory of zeros in place of what is mapped there. False when the kernel will not.
+///
+/// # Safety
+/// Whole pages, of which nobody uses what is in them.
+pub unsafe fn map_private(start: *mut u8, len: u64) -> bool {
+    const READ_WRITE: u64 = 1 | 2;
+    /// `MAP_PRIVATE`, `MAP_FIXED`, `MAP_ANONYMOUS`, `MAP_NORESERVE`.
+    const FLAGS: u64 = 0x02 | 0x10 | 0x20 | 0x4000;
+    // SAFETY: by the caller's promise.
+    let at = unsafe { call(MMAP, start as u64, len, READ_WRITE, FLAGS, u64::MAX, 0) };
+    at == start as i64
 }
 
 /// Whether the page of an address can be read; `None` when the kernel will not say.

@@ -5,7 +5,10 @@ use crate::error::LinkError;
 use crate::link::{ProcessLink, Registers, ThreadPointer};
 use iced_x86::code_asm::*;
 use iced_x86::{BlockEncoderOptions, Code, IcedError, Instruction, MemoryOperand};
-use runtime::layout::{Header, Slot, THREAD_HASH_FACTOR, THREAD_TABLE_ENTRIES};
+use runtime::layout::{
+    ENTRY_STACKS, EntryStack, Header, NO_STACK, SHORT_SEARCH, SignalStack, Slot,
+    THREAD_HASH_FACTOR, THREAD_TABLE_ENTRIES, ThreadEntry, ThreadTable,
+};
 use std::mem::offset_of;
 
 /// Bits that a thread's hash is shifted down by: the table's index has as many bits as are left.
@@ -13,6 +16,13 @@ const HASH_SHIFT: u32 = 64 - THREAD_TABLE_ENTRIES.trailing_zeros();
 /// `arch_prctl` and its code for reading the FS base.
 const SYS_ARCH_PRCTL: u32 = 158;
 const ARCH_GET_FS: u32 = 0x1003;
+const SYS_RT_SIGPROCMASK: u32 = 14;
+const SIG_SETMASK: u32 = 2;
+const SYS_SIGALTSTACK: u32 = 131;
+const SS_ONSTACK: i32 = 1;
+/// Offset in a slot of the flags of the alternate signal stack.
+const SIGNAL_STACK_FLAGS: i32 =
+    (offset_of!(Slot, signal_stack) + offset_of!(SignalStack, flags)) as i32;
 
 /// A handler to enter.
 pub(crate) enum Entry<'a> {
@@ -20,8 +30,8 @@ pub(crate) enum Entry<'a> {
     Body {
         /// The body's address.
         address: u64,
-        /// It needs the slot's native stack.
-        switch: bool,
+        /// It needs the slot's native stack, on which these vector registers are kept.
+        switch: Option<u16>,
     },
     /// It only adds these constants to words at these offsets of the slot: four at most.
     Counters(&'a [(u64, i64)]),
@@ -44,8 +54,7 @@ pub(crate) const COUNTER_CLOBBERS: Registers = Registers {
 /// Functions of the runtime that stubs call, by their addresses.
 pub(crate) struct Functions {
     pub slot_acquire: u64,
-    pub signals_check: u64,
-    pub signals_allow: u64,
+    pub signals_learn: u64,
 }
 
 /// A slot's stack.
@@ -53,9 +62,11 @@ pub(crate) struct Functions {
 struct Stack {
     /// Offset of its end in the slot.
     end: i32,
-    /// Where the program's stack is looked at that is left for it.
-    check: CodeLabel,
-    /// Where that is undone.
+    /// Vector registers that are kept there.
+    vectors: u16,
+    ask: CodeLabel,
+    learn: CodeLabel,
+    block: CodeLabel,
     allow: CodeLabel,
 }
 
@@ -76,35 +87,34 @@ pub(crate) fn assemble<C>(
     let mut a = CodeAssembler::new(64)?;
     let mut thread_pointer = a.create_label();
     let mut acquire = a.create_label();
-    let mut check = a.create_label();
-    let mut allow = a.create_label();
+    let [mut ask, mut learn, mut block, mut allow] = std::array::from_fn(|_| a.create_label());
     a.set_label(&mut thread_pointer)?;
     emit_thread_pointer(&mut a)?;
     a.set_label(&mut acquire)?;
     emit_acquire(&mut a, link, functions.slot_acquire)?;
-    a.set_label(&mut check)?;
-    emit_with_slot(&mut a, rsi, functions.signals_check)?;
+    a.set_label(&mut ask)?;
+    emit_ask(&mut a)?;
+    a.set_label(&mut learn)?;
+    emit_with_slot(&mut a, functions.signals_learn)?;
+    a.set_label(&mut block)?;
+    emit_signals(&mut a, rsi, true)?;
     a.set_label(&mut allow)?;
-    emit_with_slot(&mut a, rcx, functions.signals_allow)?;
+    emit_signals(&mut a, rcx, false)?;
     let mut labels = Vec::with_capacity(entries.len());
     for entry in entries {
         let mut label = a.create_label();
         a.set_label(&mut label)?;
         match *entry {
             Entry::Body { address, switch } => {
-                let stack = Stack {
+                let stack = switch.map(|vectors| Stack {
                     end: native_stack_end as i32,
-                    check,
+                    vectors,
+                    ask,
+                    learn,
+                    block,
                     allow,
-                };
-                emit_entry(
-                    &mut a,
-                    link,
-                    switch.then_some(stack),
-                    address,
-                    thread_pointer,
-                    acquire,
-                )?;
+                });
+                emit_entry(&mut a, link, stack, address, thread_pointer, acquire)?;
             }
             Entry::Counters(counters) => {
                 emit_counters(&mut a, link, counters, thread_pointer, acquire)?;
@@ -145,59 +155,192 @@ fn emit_thread_pointer(a: &mut CodeAssembler) -> Result<(), LinkError> {
 }
 
 /// Takes the key (FS base + 1) in rax and gives the slot's address, or 0, in rax; everything else but flags is kept.
+///
+/// The thread may have no more than some hundred bytes of stack left (Go's entry to a function), so this is done on another
+/// one. Signals are blocked: their handlers would find neither room nor a slot there.
 fn emit_acquire<C>(
     a: &mut CodeAssembler,
     link: &ProcessLink<'_, C>,
     slot_acquire: u64,
 ) -> Result<(), LinkError> {
-    emit_keeping(a, slot_acquire, |a| {
-        a.mov(rdi, link.arena)?;
-        a.mov(rsi, link.thread_table)?;
-        a.lea(rdx, qword_ptr(rax - 1))?;
-        a.mov(ecx, link.process)
-    })
+    let stacks_used = link.thread_table + offset_of!(ThreadTable, stacks_used) as u64;
+    let stack_size = size_of::<EntryStack>();
+    let first_end = link.thread_table + (offset_of!(ThreadTable, stacks) + stack_size) as u64;
+    let mut next = a.create_label();
+    let mut got = a.create_label();
+    let mut on = a.create_label();
+    let mut left = a.create_label();
+    let kept = [rcx, rdx, rdi, rsi, r10, r11];
+    for register in kept {
+        a.push(register)?;
+    }
+    a.push(rax)?;
+    a.push(-1)?;
+    a.mov(rsi, rsp)?;
+    a.mov(rdx, rsp)?;
+    emit_signal_mask(a)?;
+
+    a.xor(ecx, ecx)?;
+    a.mov(rdx, stacks_used)?;
+    a.set_label(&mut next)?;
+    a.lock().bts(qword_ptr(rdx), rcx)?;
+    a.jae(got)?;
+    a.inc(ecx)?;
+    a.cmp(ecx, ENTRY_STACKS as i32)?;
+    a.jb(next)?;
+    // None is free: the thread's own will have to do.
+    a.mov(rdi, rsp)?;
+    a.jmp(on)?;
+    a.set_label(&mut got)?;
+    a.mov(edi, ecx)?;
+    a.shl(rdi, stack_size.trailing_zeros())?;
+    a.mov(rsi, first_end)?;
+    a.add(rdi, rsi)?;
+    a.set_label(&mut on)?;
+    a.mov(rsi, rsp)?;
+    a.mov(rsp, rdi)?;
+    a.push(rsi)?;
+    let further = [rcx, r8, r9, rbp];
+    for register in further {
+        a.push(register)?;
+    }
+    a.mov(rbp, rsp)?;
+    a.and(rsp, -16)?;
+    a.mov(rdx, qword_ptr(rsi + 8))?;
+    a.dec(rdx)?;
+    a.mov(r8, rsi)?;
+    a.mov(rdi, link.arena)?;
+    a.mov(rsi, link.thread_table)?;
+    a.mov(ecx, link.process)?;
+    a.mov(rax, slot_acquire)?;
+    a.call(rax)?;
+    a.mov(rsp, rbp)?;
+    for register in further.into_iter().rev() {
+        a.pop(register)?;
+    }
+    a.pop(rsp)?;
+    a.mov(qword_ptr(rsp + 8), rax)?;
+    a.cmp(ecx, ENTRY_STACKS as i32)?;
+    a.jae(left)?;
+    a.mov(rdx, stacks_used)?;
+    a.lock().btr(qword_ptr(rdx), rcx)?;
+    a.set_label(&mut left)?;
+
+    a.mov(rsi, rsp)?;
+    a.xor(edx, edx)?;
+    emit_signal_mask(a)?;
+    a.pop(rcx)?;
+    a.pop(rax)?;
+    for register in kept.into_iter().rev() {
+        a.pop(register)?;
+    }
+    a.ret()?;
+    Ok(())
 }
 
-/// Gives a function the slot in a register and its result in rax; everything else but flags is kept.
-fn emit_with_slot(
-    a: &mut CodeAssembler,
-    slot: AsmRegister64,
-    function: u64,
-) -> Result<(), LinkError> {
-    emit_keeping(a, function, |a| a.mov(rdi, slot))
+/// `rt_sigprocmask(SIG_SETMASK, rsi, rdx, 8)`, which changes rax rcx rdi r10 r11. The kernel reads the new mask before it
+/// writes the old one, so that both may have one place.
+fn emit_signal_mask(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    a.mov(eax, SYS_RT_SIGPROCMASK)?;
+    a.mov(edi, SIG_SETMASK)?;
+    a.mov(r10d, 8)?;
+    a.syscall()
 }
 
-/// A call of a function of the runtime that keeps everything but rax, which has its result, and flags.
-fn emit_keeping(
-    a: &mut CodeAssembler,
-    function: u64,
-    arguments: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
-) -> Result<(), LinkError> {
+/// Asks the kernel of the alternate signal stack of the thread whose slot is in rsi, on the program's stack; where it does not
+/// say, there is none. Keeps all but rax.
+fn emit_ask(a: &mut CodeAssembler) -> Result<(), LinkError> {
+    let answer = offset_of!(Slot, signal_stack) as i32;
+    let kept = [rsi, rdi, rcx, r11];
+    for register in kept {
+        a.push(register)?;
+    }
+    a.mov(dword_ptr(rsi + SIGNAL_STACK_FLAGS), NO_STACK as i32)?;
+    a.lea(rsi, qword_ptr(rsi + answer))?;
+    a.mov(eax, SYS_SIGALTSTACK)?;
+    a.xor(edi, edi)?;
+    a.syscall()?;
+    for register in kept.into_iter().rev() {
+        a.pop(register)?;
+    }
+    a.ret()?;
+    Ok(())
+}
+
+/// Blocks all signals of the thread whose slot is in a register, or sets the mask that it had before. Keeps all but rax.
+fn emit_signals(a: &mut CodeAssembler, slot: AsmRegister64, block: bool) -> Result<(), LinkError> {
+    let mask = offset_of!(Slot, signal_mask) as i32;
+    let kept = [rdi, rsi, rdx, rcx, r10, r11];
+    for register in kept {
+        a.push(register)?;
+    }
+    if block {
+        a.mov(qword_ptr(slot + mask), -1)?;
+    }
+    a.lea(rsi, qword_ptr(slot + mask))?;
+    match block {
+        true => a.mov(rdx, rsi)?,
+        false => a.xor(edx, edx)?,
+    }
+    emit_signal_mask(a)?;
+    for register in kept.into_iter().rev() {
+        a.pop(register)?;
+    }
+    a.ret()?;
+    Ok(())
+}
+
+/// Calls a function of the runtime with the slot in rsi. Keeps all but rax and flags.
+fn emit_with_slot(a: &mut CodeAssembler, function: u64) -> Result<(), LinkError> {
     let general = [rcx, rdx, rsi, rdi, r8, r9, r10, r11, rbp];
-    let vector = [
-        xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13,
-        xmm14, xmm15,
-    ];
     for register in general {
         a.push(register)?;
     }
     a.mov(rbp, rsp)?;
     a.sub(rsp, 256)?;
     a.and(rsp, -16)?;
-    for (index, register) in vector.into_iter().enumerate() {
-        a.movups(xmmword_ptr(rsp + (16 * index as i32)), register)?;
+    let all = vectors(u16::MAX);
+    for (index, register) in all.iter().enumerate() {
+        a.movups(xmmword_ptr(rsp + (16 * index as i32)), *register)?;
     }
-    arguments(a)?;
+    a.mov(rdi, rsi)?;
     a.mov(rax, function)?;
     a.call(rax)?;
-    for (index, register) in vector.into_iter().enumerate() {
-        a.movups(register, xmmword_ptr(rsp + (16 * index as i32)))?;
+    for (index, register) in all.iter().enumerate() {
+        a.movups(*register, xmmword_ptr(rsp + (16 * index as i32)))?;
     }
     a.mov(rsp, rbp)?;
     for register in general.into_iter().rev() {
         a.pop(register)?;
     }
     a.ret()?;
+    Ok(())
+}
+
+/// The vector registers of a set.
+fn vectors(set: u16) -> Vec<AsmRegisterXmm> {
+    let all = [
+        xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13,
+        xmm14, xmm15,
+    ];
+    let chosen = all
+        .into_iter()
+        .enumerate()
+        .filter(|(n, _)| set & 1 << n != 0);
+    chosen.map(|(_, register)| register).collect()
+}
+
+/// Goes to `hit` when one of the entries behind the one that a register points to, to which it then points, has the key in rax.
+fn emit_search(
+    a: &mut CodeAssembler,
+    entry: AsmRegister64,
+    hit: CodeLabel,
+) -> Result<(), LinkError> {
+    for _ in 0..SHORT_SEARCH {
+        a.add(entry, size_of::<ThreadEntry>() as i32)?;
+        a.cmp(qword_ptr(entry), rax)?;
+        a.je(hit)?;
+    }
     Ok(())
 }
 
@@ -218,6 +361,20 @@ fn load_thread_word(a: &mut CodeAssembler) -> Result<(), LinkError> {
         iced_x86::Register::RAX,
         memory,
     )?)?;
+    Ok(())
+}
+
+/// rax = FS base.
+fn emit_load_thread_pointer<C>(
+    a: &mut CodeAssembler,
+    link: &ProcessLink<'_, C>,
+    thread_pointer: CodeLabel,
+) -> Result<(), LinkError> {
+    match link.thread_pointer {
+        ThreadPointer::Word => load_thread_word(a)?,
+        ThreadPointer::Register => a.rdfsbase(rax)?,
+        ThreadPointer::SystemCall => a.call(thread_pointer)?,
+    }
     Ok(())
 }
 
@@ -266,41 +423,38 @@ fn emit_entry<C>(
     thread_pointer: CodeLabel,
     acquire: CodeLabel,
 ) -> Result<(), LinkError> {
+    let mut near = a.create_label();
     let mut found = a.create_label();
     let mut slow = a.create_label();
     let mut skip = a.create_label();
     let mut out = a.create_label();
     emit_over(a, link, out)?;
-    match link.thread_pointer {
-        ThreadPointer::Word => load_thread_word(a)?,
-        ThreadPointer::Register => a.rdfsbase(rax)?,
-        ThreadPointer::SystemCall => a.call(thread_pointer)?,
-    }
+    emit_load_thread_pointer(a, link, thread_pointer)?;
     emit_hash(a, link)?;
     a.jne(slow)?;
+    a.set_label(&mut near)?;
     a.mov(rax, qword_ptr(rdx + 8))?;
+    // The table of a child that was made since the comparison (fork(2) in a signal's handler) is empty.
+    a.test(rax, rax)?;
+    a.je(out)?;
     a.set_label(&mut found)?;
-    a.cmp(dword_ptr(rax + offset_of!(Slot, busy) as i32), 0)?;
-    a.jne(skip)?;
-    a.mov(dword_ptr(rax + offset_of!(Slot, busy) as i32), 1)?;
+    // By one instruction: a signal's handler may go on with another context of the program, which comes here as well.
+    a.bts(dword_ptr(rax + offset_of!(Slot, busy) as i32), 0)?;
+    a.jb(skip)?;
     a.mov(ecx, esi)?;
     a.mov(rdx, rdi)?;
     a.mov(rsi, rax)?;
     a.mov(rdi, link.arena)?;
     let mut unknown = a.create_label();
     let mut known = a.create_label();
-    if let Some(Stack { end, .. }) = stack {
+    if let Some(stack) = stack {
         a.mov(qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32), rsp)?;
         a.mov(rax, rsp)?;
         a.sub(rax, qword_ptr(rsi + offset_of!(Slot, stack_low) as i32))?;
         a.cmp(rax, qword_ptr(rsi + offset_of!(Slot, stack_size) as i32))?;
         a.jae(unknown)?;
         a.set_label(&mut known)?;
-        a.lea(rsp, qword_ptr(rsi + end))?;
-        a.call(body)?;
-        // The stack pointer is again where it was put, which tells the slot. Back on the program's stack first: once
-        // busy is 0, a signal's handler may use the slot's stack.
-        emit_back(a, end)?;
+        emit_body(a, stack, body)?;
     } else {
         a.push(rsi)?;
         a.call(body)?;
@@ -311,32 +465,61 @@ fn emit_entry<C>(
     a.ret()?;
 
     a.set_label(&mut slow)?;
+    emit_search(a, rdx, near)?;
     a.call(acquire)?;
     a.test(rax, rax)?;
     a.jne(found)?;
     a.ret()?;
     a.set_label(&mut skip)?;
     a.inc(qword_ptr(rax + offset_of!(Slot, skipped) as i32))?;
+    // Now and then it is asked whether the thread that is in a handler there is alive.
+    a.test(byte_ptr(rax + offset_of!(Slot, skipped) as i32), 63)?;
+    a.jne(out)?;
+    emit_load_thread_pointer(a, link, thread_pointer)?;
+    a.inc(rax)?;
+    a.call(acquire)?;
+    a.test(rax, rax)?;
+    a.jne(found)?;
     a.ret()?;
-    if let Some(Stack { end, check, allow }) = stack {
+    if let Some(stack) = stack {
+        let mut alternate = a.create_label();
         a.set_label(&mut unknown)?;
-        a.call(check)?;
-        a.test(eax, eax)?;
-        a.je(known)?;
-        a.lea(rsp, qword_ptr(rsi + end))?;
-        a.call(body)?;
-        emit_back(a, end)?;
+        a.call(stack.ask)?;
+        a.test(dword_ptr(rsi + SIGNAL_STACK_FLAGS), SS_ONSTACK)?;
+        a.jne(alternate)?;
+        a.lea(rsp, qword_ptr(rsi + stack.end))?;
+        a.call(stack.learn)?;
+        a.jmp(known)?;
+        a.set_label(&mut alternate)?;
+        a.call(stack.block)?;
+        emit_body(a, stack, body)?;
         a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
-        a.call(allow)?;
+        a.call(stack.allow)?;
         a.ret()?;
     }
     Ok(())
 }
 
-/// From the end of a slot's stack back to the program's: rcx = the slot's address.
-fn emit_back(a: &mut CodeAssembler, end: i32) -> Result<(), LinkError> {
-    a.lea(rcx, qword_ptr(rsp - end))?;
-    a.mov(rsp, qword_ptr(rcx + offset_of!(Slot, saved_sp) as i32))?;
+/// Runs a body on the stack of the slot in rsi, and leaves that in rcx.
+fn emit_body(a: &mut CodeAssembler, stack: Stack, body: u64) -> Result<(), LinkError> {
+    let vectors = vectors(stack.vectors);
+    let program_sp = 16 * vectors.len() as i32;
+    let start = stack.end - program_sp - 16;
+    a.mov(rax, qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32))?;
+    a.lea(rsp, qword_ptr(rsi + start))?;
+    // Here, too, as the slot is shared with a child that a signal's handler may make meanwhile.
+    a.mov(qword_ptr(rsp + program_sp), rax)?;
+    for (index, register) in vectors.iter().enumerate() {
+        a.movups(xmmword_ptr(rsp + (16 * index as i32)), *register)?;
+    }
+    a.call(body)?;
+    for (index, register) in vectors.iter().enumerate() {
+        a.movups(*register, xmmword_ptr(rsp + (16 * index as i32)))?;
+    }
+    // The stack pointer is again where it was put, which tells the slot. Back on the program's stack first: once
+    // busy is 0, a signal's handler may use the slot's stack.
+    a.lea(rcx, qword_ptr(rsp - start))?;
+    a.mov(rsp, qword_ptr(rsp + program_sp))?;
     Ok(())
 }
 
@@ -352,6 +535,7 @@ fn emit_counters<C>(
     acquire: CodeLabel,
 ) -> Result<(), LinkError> {
     let mut slow = a.create_label();
+    let mut near = a.create_label();
     let mut found = a.create_label();
     let mut out = a.create_label();
     let rdx_too = link.thread_pointer != ThreadPointer::Word;
@@ -374,6 +558,7 @@ fn emit_counters<C>(
             a.inc(rax)?;
             a.cmp(qword_ptr(rcx), rax)?;
             a.jne(slow)?;
+            a.set_label(&mut near)?;
             a.mov(rax, qword_ptr(rcx + 8))?;
         }
         ThreadPointer::Register | ThreadPointer::SystemCall => {
@@ -383,9 +568,13 @@ fn emit_counters<C>(
             }
             emit_hash(a, link)?;
             a.jne(slow)?;
+            a.set_label(&mut near)?;
             a.mov(rax, qword_ptr(rdx + 8))?;
         }
     }
+    // As above.
+    a.test(rax, rax)?;
+    a.je(out)?;
     a.set_label(&mut found)?;
     for &(offset, amount) in counters {
         let cell = qword_ptr(rax + offset as i32);
@@ -406,6 +595,7 @@ fn emit_counters<C>(
     a.ret()?;
 
     a.set_label(&mut slow)?;
+    emit_search(a, if rdx_too { rdx } else { rcx }, near)?;
     a.call(acquire)?;
     a.test(rax, rax)?;
     a.jne(found)?;
