@@ -94,8 +94,9 @@ abi! {
     fn slot_acquire(arena: *mut u8, table: *mut ThreadTable, fsbase: u64, process: u64, sp: u64) -> *mut Slot {
         slots::acquire(arena, table, fsbase, process, sp)
     }
-    /// Notes where the thread is known not to be on its alternate signal stack, by what the kernel said of it.
-    fn signals_learn(slot: *mut Slot) { signal_stack::learn(slot) }
+    /// Notes where the program's stack has room for handlers, and where the thread is known not to be on its alternate signal
+    /// stack. `fsbase` is 0 where the thread's control block may not be at the top of its stack.
+    fn signals_learn(arena: *mut u8, slot: *mut Slot, fsbase: u64) { signal_stack::learn(arena, slot, fsbase) }
     /// Takes the lock at `lock` (a `u64`): 1, or 0 when it could not be had in about 100 ms (the handler releases what
     /// it holds, adds 1 to `slot.skipped_locked` and leaves). A dead owner's lock is taken over.
     fn lock_acquire(arena: *mut u8, slot: *mut Slot, lock: u64) -> u64 { lock::acquire(arena, slot, lock) as u64 }

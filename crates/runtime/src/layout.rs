@@ -160,6 +160,8 @@ pub struct ProcessRecord {
     pub has_fsgsbase: u32,
     /// Reserved.
     pub reserved: u32,
+    /// Addresses in which nothing but the main thread's stack can be.
+    pub stack: [u64; 2],
     /// Its name (`/proc/PID/comm`), NUL-padded: for handlers that the tracer runs on its behalf.
     pub name: [u8; 16],
 }
@@ -228,6 +230,10 @@ pub struct Slot {
     pub indent_start: i64,
     /// The lock offset this slot holds or waits for, 0 if none; for recovery after the owner's death.
     pub lock_held: AtomicU64,
+    /// Stack pointers below which the program's stack has room for a handler: from here on …
+    pub room_low: u64,
+    /// … so many bytes. See [`crate::signal_stack`].
+    pub room_size: u64,
     /// Where the thread's stack pointer is known not to be on its alternate signal stack: from here on …
     pub stack_low: u64,
     /// … so many bytes. See [`crate::signal_stack`].

@@ -78,7 +78,7 @@ pub unsafe fn acquire(
 /// Whether a slot is in a handler in which an earlier thread of the same FS base has ended.
 ///
 /// The calling thread may have had the slot since that one ended, and be in the handler itself: then it is in a signal's handler
-/// now, and so on the slot's stack or its alternate one, or it had no use for the slot's stack.
+/// now, and so on the slot's stack or its alternate one, or far below where it entered the handler.
 unsafe fn is_left(arena: &Arena, slot: *mut Slot, pid: u32, sp: u64) -> bool {
     // SAFETY: inside the arena.
     unsafe {
@@ -91,11 +91,14 @@ unsafe fn is_left(arena: &Arena, slot: *mut Slot, pid: u32, sp: u64) -> bool {
         if u64::from(tid) == sys::gettid() as u64 || !sys::thread_is_gone(pid, tid) {
             return false;
         }
+        // What comes between: the way from the trampoline to here. A signal's frame alone takes more.
+        const BETWEEN: u64 = 128;
         let header = arena.header();
         let own = (slot as u64).wrapping_add(u64::from((*header).native_stack));
         let is_in = |start: u64, size: u64| sp.wrapping_sub(start) <= size;
         let signals = sys::signal_stack();
-        !is_in(own, u64::from((*header).native_stack_size))
+        sp.saturating_add(BETWEEN) >= (*slot).saved_sp
+            && !is_in(own, u64::from((*header).native_stack_size))
             && !signals
                 .is_some_and(|stack| stack.flags & NO_STACK == 0 && is_in(stack.base, stack.size))
     }
@@ -270,6 +273,7 @@ unsafe fn own(base: *mut u8, slot: *mut Slot, index: u32, pid: u32, process: u32
         (*slot).indent_depth = 0;
         (*slot).saved_sp = 0;
         (*slot).stack_size = 0;
+        (*slot).room_size = 0;
         (*slot).ring_pending = (*slot).ring_head.load(Relaxed);
         (*slot).lock_held.store(0, Relaxed);
         (*slot).busy.store(0, Relaxed);

@@ -2,6 +2,7 @@
 
 use super::{Tracee, has_fsgsbase};
 use crate::arena::Arena;
+use crate::stacks;
 use codegen::ArenaLayout;
 use inject::{Image, InjectError};
 use runtime::layout::{ProcessRecord, StrRef};
@@ -55,6 +56,7 @@ impl Tracee {
             },
             has_fsgsbase: u32::from(has_fsgsbase()),
             reserved: 0,
+            stack: stacks::main_stack(&self.process),
             name: self.name(),
         };
         arena.write(layout.process(index), &record_bytes(&record));
@@ -139,6 +141,9 @@ fn record_bytes(record: &ProcessRecord) -> Vec<u8> {
         record.has_fsgsbase,
         record.reserved,
     ] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    for word in record.stack {
         bytes.extend(word.to_ne_bytes());
     }
     bytes.extend(record.name);

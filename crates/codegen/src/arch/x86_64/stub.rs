@@ -95,7 +95,7 @@ pub(crate) fn assemble<C>(
     a.set_label(&mut ask)?;
     emit_ask(&mut a)?;
     a.set_label(&mut learn)?;
-    emit_with_slot(&mut a, functions.signals_learn)?;
+    emit_learn(&mut a, link, thread_pointer, functions.signals_learn)?;
     a.set_label(&mut block)?;
     emit_signals(&mut a, rsi, true)?;
     a.set_label(&mut allow)?;
@@ -290,8 +290,13 @@ fn emit_signals(a: &mut CodeAssembler, slot: AsmRegister64, block: bool) -> Resu
     Ok(())
 }
 
-/// Calls a function of the runtime with the slot in rsi. Keeps all but rax and flags.
-fn emit_with_slot(a: &mut CodeAssembler, function: u64) -> Result<(), LinkError> {
+/// Has the runtime look at the program's stack of the thread whose slot is in rsi. Keeps all but rax and flags.
+fn emit_learn<C>(
+    a: &mut CodeAssembler,
+    link: &ProcessLink<'_, C>,
+    thread_pointer: CodeLabel,
+    function: u64,
+) -> Result<(), LinkError> {
     let general = [rcx, rdx, rsi, rdi, r8, r9, r10, r11, rbp];
     for register in general {
         a.push(register)?;
@@ -303,7 +308,13 @@ fn emit_with_slot(a: &mut CodeAssembler, function: u64) -> Result<(), LinkError>
     for (index, register) in all.iter().enumerate() {
         a.movups(xmmword_ptr(rsp + (16 * index as i32)), *register)?;
     }
-    a.mov(rdi, rsi)?;
+    match link.thread_pointer {
+        ThreadPointer::Word => emit_load_thread_pointer(a, link, thread_pointer)?,
+        // The FS base may be anything.
+        ThreadPointer::Register | ThreadPointer::SystemCall => a.xor(eax, eax)?,
+    }
+    a.mov(rdx, rax)?;
+    a.mov(rdi, link.arena)?;
     a.mov(rax, function)?;
     a.call(rax)?;
     for (index, register) in all.iter().enumerate() {
@@ -445,16 +456,18 @@ fn emit_entry<C>(
     a.mov(rdx, rdi)?;
     a.mov(rsi, rax)?;
     a.mov(rdi, link.arena)?;
-    let mut unknown = a.create_label();
-    let mut known = a.create_label();
+    let mut elsewhere = a.create_label();
+    let mut again = a.create_label();
     if let Some(stack) = stack {
+        a.set_label(&mut again)?;
         a.mov(qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32), rsp)?;
         a.mov(rax, rsp)?;
-        a.sub(rax, qword_ptr(rsi + offset_of!(Slot, stack_low) as i32))?;
-        a.cmp(rax, qword_ptr(rsi + offset_of!(Slot, stack_size) as i32))?;
-        a.jae(unknown)?;
-        a.set_label(&mut known)?;
-        emit_body(a, stack, body)?;
+        a.sub(rax, qword_ptr(rsi + offset_of!(Slot, room_low) as i32))?;
+        a.cmp(rax, qword_ptr(rsi + offset_of!(Slot, room_size) as i32))?;
+        a.jae(elsewhere)?;
+        a.push(rsi)?;
+        emit_with_vectors(a, stack.vectors, body)?;
+        a.pop(rcx)?;
     } else {
         a.push(rsi)?;
         a.call(body)?;
@@ -463,6 +476,37 @@ fn emit_entry<C>(
     a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
     a.set_label(&mut out)?;
     a.ret()?;
+    if let Some(stack) = stack {
+        let mut unknown = a.create_label();
+        let mut alternate = a.create_label();
+        a.set_label(&mut elsewhere)?;
+        a.mov(rax, rsp)?;
+        a.sub(rax, qword_ptr(rsi + offset_of!(Slot, stack_low) as i32))?;
+        a.cmp(rax, qword_ptr(rsi + offset_of!(Slot, stack_size) as i32))?;
+        a.jae(unknown)?;
+        emit_body(a, stack, body)?;
+        a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
+        a.ret()?;
+        a.set_label(&mut unknown)?;
+        a.call(stack.ask)?;
+        a.test(dword_ptr(rsi + SIGNAL_STACK_FLAGS), SS_ONSTACK)?;
+        a.jne(alternate)?;
+        a.call(stack.block)?;
+        a.lea(rsp, qword_ptr(rsi + stack.end))?;
+        a.call(stack.learn)?;
+        a.mov(rsp, qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32))?;
+        a.push(rcx)?;
+        a.mov(rcx, rsi)?;
+        a.call(stack.allow)?;
+        a.pop(rcx)?;
+        a.jmp(again)?;
+        a.set_label(&mut alternate)?;
+        a.call(stack.block)?;
+        emit_body(a, stack, body)?;
+        a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
+        a.call(stack.allow)?;
+        a.ret()?;
+    }
 
     a.set_label(&mut slow)?;
     emit_search(a, rdx, near)?;
@@ -481,34 +525,31 @@ fn emit_entry<C>(
     a.test(rax, rax)?;
     a.jne(found)?;
     a.ret()?;
-    if let Some(stack) = stack {
-        let mut alternate = a.create_label();
-        a.set_label(&mut unknown)?;
-        a.call(stack.ask)?;
-        a.test(dword_ptr(rsi + SIGNAL_STACK_FLAGS), SS_ONSTACK)?;
-        a.jne(alternate)?;
-        a.lea(rsp, qword_ptr(rsi + stack.end))?;
-        a.call(stack.learn)?;
-        a.jmp(known)?;
-        a.set_label(&mut alternate)?;
-        a.call(stack.block)?;
-        emit_body(a, stack, body)?;
-        a.mov(dword_ptr(rcx + offset_of!(Slot, busy) as i32), 0)?;
-        a.call(stack.allow)?;
-        a.ret()?;
-    }
     Ok(())
 }
 
 /// Runs a body on the stack of the slot in rsi, and leaves that in rcx.
 fn emit_body(a: &mut CodeAssembler, stack: Stack, body: u64) -> Result<(), LinkError> {
-    let vectors = vectors(stack.vectors);
-    let program_sp = 16 * vectors.len() as i32;
-    let start = stack.end - program_sp - 16;
+    let start = stack.end - 16;
     a.mov(rax, qword_ptr(rsi + offset_of!(Slot, saved_sp) as i32))?;
     a.lea(rsp, qword_ptr(rsi + start))?;
     // Here, too, as the slot is shared with a child that a signal's handler may make meanwhile.
-    a.mov(qword_ptr(rsp + program_sp), rax)?;
+    a.mov(qword_ptr(rsp), rax)?;
+    emit_with_vectors(a, stack.vectors, body)?;
+    // The stack pointer is again where it was put, which tells the slot. Back on the program's stack first: once
+    // busy is 0, a signal's handler may use the slot's stack.
+    a.lea(rcx, qword_ptr(rsp - start))?;
+    a.mov(rsp, qword_ptr(rsp))?;
+    Ok(())
+}
+
+/// Calls a body, on an aligned stack, and keeps vector registers there.
+fn emit_with_vectors(a: &mut CodeAssembler, set: u16, body: u64) -> Result<(), LinkError> {
+    let vectors = vectors(set);
+    let size = 16 * vectors.len() as i32;
+    if size > 0 {
+        a.sub(rsp, size)?;
+    }
     for (index, register) in vectors.iter().enumerate() {
         a.movups(xmmword_ptr(rsp + (16 * index as i32)), *register)?;
     }
@@ -516,10 +557,9 @@ fn emit_body(a: &mut CodeAssembler, stack: Stack, body: u64) -> Result<(), LinkE
     for (index, register) in vectors.iter().enumerate() {
         a.movups(*register, xmmword_ptr(rsp + (16 * index as i32)))?;
     }
-    // The stack pointer is again where it was put, which tells the slot. Back on the program's stack first: once
-    // busy is 0, a signal's handler may use the slot's stack.
-    a.lea(rcx, qword_ptr(rsp - start))?;
-    a.mov(rsp, qword_ptr(rsp + program_sp))?;
+    if size > 0 {
+        a.add(rsp, size)?;
+    }
     Ok(())
 }
 
