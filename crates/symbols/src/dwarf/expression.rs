@@ -30,8 +30,8 @@ pub(crate) struct Context<'f, 'a> {
     pub units: &'f Units<'a>,
     /// Where the value is wanted.
     pub pc: u64,
-    /// Where the function is entered; entry values are known there.
-    pub entry: u64,
+    /// Where the function is entered, if there is one; entry values are known there.
+    pub entry: Option<u64>,
     /// `DW_AT_frame_base` of the function.
     pub frame_base: Option<Expression<Slice<'a>>>,
     /// Who may have called the function.
@@ -424,7 +424,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
 
     /// What an expression gave when the function was entered.
     fn entry_value(&mut self, expression: Expression<Slice<'a>>) -> Result<Term, String> {
-        if self.context.pc == self.context.entry {
+        if self.context.entry == Some(self.context.pc) {
             let mut nested = self.nested()?;
             let location = nested.whole(expression)?;
             self.has_floats |= nested.has_floats;
@@ -502,8 +502,8 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 }
 
-/// One of two places, as a condition says; not when there is more to one than registers and arithmetic, since both are
-/// computed.
+/// One of two places, as a condition says; not when there is more to one than registers, arithmetic and memory that the
+/// condition looks at, since both are computed.
 fn either(condition: Term, yes: Location, no: Location) -> Result<Location, String> {
     let number = |location| match location {
         Location::Register(register) => Some((Term::Register(register), false)),
@@ -514,7 +514,8 @@ fn either(condition: Term, yes: Location, no: Location) -> Result<Location, Stri
     let (Some((yes, in_memory)), Some((no, also))) = (number(yes), number(no)) else {
         return Err("its location depends on a condition".into());
     };
-    if in_memory != also || !yes.is_plain() || !no.is_plain() {
+    let is_safe = yes.is_safe_beside(&condition) && no.is_safe_beside(&condition);
+    if in_memory != also || !is_safe {
         return Err("its location depends on a condition".into());
     }
     // All ones where it holds.

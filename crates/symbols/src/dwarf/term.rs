@@ -260,17 +260,27 @@ impl Term {
         })
     }
 
-    /// Whether it takes registers and arithmetic alone, so that it can always be computed.
-    pub(crate) fn is_plain(&self) -> bool {
+    /// Whether it can be computed wherever another number could be: it takes registers and arithmetic, and of memory only
+    /// what the other one takes, too.
+    pub(crate) fn is_safe_beside(&self, other: &Term) -> bool {
         match self {
             Term::Constant(_) | Term::Register(_) | Term::Image(_) | Term::ThreadPointer => true,
-            Term::Extend { value, .. } => value.is_plain(),
-            Term::Binary(_, a, b) => a.is_plain() && b.is_plain(),
-            Term::Load { .. }
-            | Term::Module { .. }
-            | Term::ThreadLocal(_)
-            | Term::ByCaller { .. } => false,
+            Term::Extend { value, .. } => value.is_safe_beside(other),
+            Term::Binary(_, a, b) => a.is_safe_beside(other) && b.is_safe_beside(other),
+            Term::Load { .. } => other.has_part(self),
+            Term::Module { .. } | Term::ThreadLocal(_) | Term::ByCaller { .. } => false,
         }
+    }
+
+    /// Whether a term is a part of this one that is computed in any case.
+    fn has_part(&self, part: &Term) -> bool {
+        self == part
+            || match self {
+                Term::Load { address, .. } => address.has_part(part),
+                Term::Extend { value, .. } => value.has_part(part),
+                Term::Binary(_, a, b) => a.has_part(part) || b.has_part(part),
+                _ => false,
+            }
     }
 
     /// Whether the tree is deeper, or has more parts, than anybody would write.
