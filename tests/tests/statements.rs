@@ -444,3 +444,48 @@ int main(int argc, char **) { return outer(argc) == 3; }"#;
     let program = scratch.compile("local.cc", source, &["-O0", "-g"]);
     assert_eq!(numbers(&program, "outer"), [2, 3, 11, 12, 13, 14]);
 }
+
+/// `second` is declared behind `first` and has no code of its own.
+const LATER: &str = r#"#include <stdio.h>
+static int second(int n);
+__attribute__((noinline, noclone)) int first(int n) {
+  int kept = n * 3;
+  printf("%d\n", kept);
+  return second(kept) + 1;
+}
+static inline __attribute__((always_inline)) int second(int n) {
+  puts("second");
+  int more = n + 5;
+  printf("%d\n", more);
+  return more;
+}
+__attribute__((noinline, noclone)) int third(int n) {
+  puts("third");
+  return n;
+}
+int main(int argc, char **argv) { return first(argc) + third(argc) == 0; }"#;
+
+#[test]
+fn all_lines_of_a_function_are_those_of_what_is_inlined_from_behind_it_too() {
+    let scratch = Scratch::new("statements-later");
+    // As stap lists them.
+    for (level, lines) in [("-O1", "3 4 5 6 7 10 12"), ("-O2", "3 5 6 7 10")] {
+        let program = scratch.compile("later.c", LATER, &["-g", level]);
+        let point = format!(
+            r#"process("{}").statement("first@later.c:*")"#,
+            program.display()
+        );
+        let outcome = stap(&["-l", &point]).ok();
+        let number = |line: &str| {
+            line.rsplit_once(':')?
+                .1
+                .trim_end_matches("\")")
+                .parse()
+                .ok()
+        };
+        let mut found: Vec<u32> = outcome.stdout.lines().filter_map(number).collect();
+        found.sort_unstable();
+        let found: Vec<String> = found.iter().map(u32::to_string).collect();
+        assert_eq!(found.join(" "), lines, "{level}: {}", outcome.stderr);
+    }
+}

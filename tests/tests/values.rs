@@ -243,3 +243,45 @@ fn parameters_of_a_function_in_parts_are_what_callers_handed_over() {
     let outcome = stap(&["-w", "-e", script, "-c", &program.to_string_lossy()]).ok();
     assert_eq!(outcome.stdout, "7 14\n", "{}", outcome.stderr);
 }
+
+/// Variables that only debugging information still calculates.
+const CALCULATED: &str = r#"
+__attribute__((noinline, noclone)) double scaled(double a, float b, int n, unsigned long u) {
+  double half = a * 0.5, sum = half + n, less = half - a, ratio = a / n, negated = -a, big = u;
+  float product = b * b, narrow = a, from = n;
+  long whole = a, compared = a < sum;
+  int wrapped = n * 1000000007;
+  unsigned char low = n + 253;
+  __asm__ volatile("" ::: "memory");
+  return a + b + n + u;
+}
+int main(int argc, char **argv) {
+  return scaled(argc + 6.25, 1.1f, 3 * argc, 0xfffffffffffffc00ul) == 0;
+}"#;
+
+#[test]
+fn numbers_that_are_calculated_from_floating_point_ones() {
+    let scratch = Scratch::new("values-floats");
+    let program = scratch.compile("floats.c", CALCULATED, &["-O2", "-g", "-w"]);
+    let script = r#"probe process.statement("scaled@floats.c:9") {
+        printf("%x %x %x %x %x %x\n", $half, $sum, $less, $ratio, $negated, $big)
+        printf("%x %x %x\n", $product, $narrow, $from)
+        printf("%d %d %d %d\n", $whole, $compared, $wrapped, $low)
+    }"#;
+    let outcome = stap(&["-w", "-e", script, "-c", &program.to_string_lossy()]).ok();
+    let (a, b, n, u) = (7.25f64, 1.1f32, 3i32, 0xffff_ffff_ffff_fc00_u64);
+    let half = a * 0.5;
+    let doubles = [half, half + 3.0, half - a, a / 3.0, -a, u as f64].map(f64::to_bits);
+    let floats = [b * b, a as f32, n as f32].map(f32::to_bits);
+    let hexadecimal = |numbers: &[u64]| {
+        let numbers = numbers.iter().map(|number| format!("{number:x}"));
+        numbers.collect::<Vec<_>>().join(" ")
+    };
+    let expected = format!(
+        "{}\n{}\n7 0 {} 0\n",
+        hexadecimal(&doubles),
+        hexadecimal(&floats.map(u64::from)),
+        n.wrapping_mul(1_000_000_007)
+    );
+    assert_eq!(outcome.stdout, expected, "{}", outcome.stderr);
+}

@@ -113,6 +113,13 @@ impl FileRows {
         lines
     }
 
+    /// The lines with code from this one on, ascending.
+    fn lines_from(&self, line: u64) -> impl Iterator<Item = u64> {
+        let first = self.by_line.partition_point(|(l, _)| *l < line);
+        let rest = self.by_line.get(first..).unwrap_or_default();
+        rest.iter().map(|(line, _)| *line)
+    }
+
     /// The nearest lines before and behind one at which any of the functions has code, as far as stap looks.
     fn neighbours(&self, line: u64, functions: &[(usize, &DwarfFunction)]) -> Neighbours {
         let held = |(l, a): &(u64, u64)| {
@@ -203,15 +210,19 @@ impl Search<'_> {
         }
     }
 
-    /// The lines of a function from that of its entry to that of the next function's declaration.
+    /// The lines of a function from that of its entry to that of the next function's declaration, and on from there up to the
+    /// first line that has code in other functions alone: what is declared next may be inlined into this one.
     fn all_lines(&mut self, rows: &FileRows, table: &Table, function: &DwarfFunction) {
         let Some(start) = table.own_line(function.entry.0, &rows.path) else {
             return;
         };
         let mut behind = self.declared.iter().flat_map(|lines| lines.range(start..));
         let next = behind.find(|line| **line > start);
-        let end = next.copied().unwrap_or(u64::MAX);
-        for (line, address) in rows.lines(function) {
+        let next = next.copied().unwrap_or(u64::MAX);
+        let own = rows.lines(function);
+        let end = rows.lines_from(next).find(|line| !own.contains_key(line));
+        let end = end.unwrap_or(u64::MAX);
+        for (line, address) in own {
             if (start..end).contains(&line) && self.used.insert(address) {
                 self.found.push((address, line, line));
             }

@@ -96,6 +96,23 @@ pub enum Operator {
     NotEqual,
     Less,
     LessOrEqual,
+    /// Of the bits of floating-point numbers of 64 bits, as those below.
+    FloatAdd,
+    FloatSubtract,
+    FloatMultiply,
+    FloatDivide,
+    FloatEqual,
+    FloatLess,
+    FloatLessOrEqual,
+    /// A signed number as a floating-point one; the second number does not matter, as in those below.
+    FloatFromSigned,
+    FloatFromUnsigned,
+    /// What is before the point; the nearest number if it does not fit.
+    FloatToSigned,
+    /// 32 bits to 64.
+    FloatWiden,
+    /// 64 bits to 32.
+    FloatNarrow,
 }
 
 /// Terms deeper than this are not built: they come from damaged or hostile files.
@@ -319,6 +336,8 @@ impl Operator {
             Ok(n) if n < 64 => f(a, n),
             _ => beyond,
         };
+        let [x, y] = [a, b].map(|n| f64::from_bits(n.cast_unsigned()));
+        let bits = |x: f64| x.to_bits().cast_signed();
         match self {
             Operator::Add => a.wrapping_add(b),
             Operator::Subtract => a.wrapping_sub(b),
@@ -336,6 +355,18 @@ impl Operator {
             Operator::NotEqual => i64::from(a != b),
             Operator::Less => i64::from(a < b),
             Operator::LessOrEqual => i64::from(a <= b),
+            Operator::FloatAdd => bits(x + y),
+            Operator::FloatSubtract => bits(x - y),
+            Operator::FloatMultiply => bits(x * y),
+            Operator::FloatDivide => bits(x / y),
+            Operator::FloatEqual => i64::from(x == y),
+            Operator::FloatLess => i64::from(x < y),
+            Operator::FloatLessOrEqual => i64::from(x <= y),
+            Operator::FloatFromSigned => bits(a as f64),
+            Operator::FloatFromUnsigned => bits(a.cast_unsigned() as f64),
+            Operator::FloatToSigned => x as i64,
+            Operator::FloatWiden => bits(f64::from(f32::from_bits(a as u32))),
+            Operator::FloatNarrow => i64::from((x as f32).to_bits()),
         }
     }
 }
