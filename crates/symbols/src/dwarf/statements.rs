@@ -213,9 +213,18 @@ impl Search<'_> {
     /// The lines of a function from that of its entry to that of the next function's declaration, and on from there up to the
     /// first line that has code in other functions alone: what is declared next may be inlined into this one.
     fn all_lines(&mut self, rows: &FileRows, table: &Table, function: &DwarfFunction) {
-        let Some(start) = table.own_line(function.entry.0, &rows.path) else {
+        let Some(entry) = table.at(function.entry.0) else {
             return;
         };
+        let start = entry.line;
+        // What is inlined at the entry of a function of the file may come from another one. Its number counts all the same if
+        // that line has code here, too.
+        let counts = table.is_of_file(entry, &rows.path)
+            || function.decl_file.as_ref() == Some(&rows.path)
+                && rows.lines_from(start).next() == Some(start);
+        if !counts {
+            return;
+        }
         let mut behind = self.declared.iter().flat_map(|lines| lines.range(start..));
         let next = behind.find(|line| **line > start);
         let next = next.copied().unwrap_or(u64::MAX);
@@ -255,11 +264,9 @@ impl Table {
         (!row.end_sequence).then_some(row)
     }
 
-    /// The line that an address belongs to, if it is of that file.
-    fn own_line(&self, address: u64, path: &str) -> Option<u64> {
-        let row = self.at(address)?;
-        let of_file = self.paths.get(&row.file)?.as_deref() == Some(path);
-        of_file.then_some(row.line)
+    fn is_of_file(&self, row: &TableRow, path: &str) -> bool {
+        let known = self.paths.get(&row.file);
+        known.is_some_and(|known| known.as_deref() == Some(path))
     }
 
     /// The rows of each file whose path is wanted.

@@ -406,4 +406,26 @@ mod tests {
         // 2^15 - 1 parts.
         assert_eq!(doubled.count(), 14);
     }
+
+    #[test]
+    fn floating_point_numbers_are_their_bits() {
+        let bits = |number: f64| number.to_bits().cast_signed();
+        let of = |operator: Operator, a: f64, b: f64| operator.apply(bits(a), bits(b));
+        assert_eq!(of(Operator::FloatSubtract, 1.5, 0.25), bits(1.25));
+        assert_eq!(of(Operator::FloatDivide, 1.0, 0.0), bits(f64::INFINITY));
+        assert_eq!(of(Operator::FloatLess, -2.0, 1.0), 1);
+        assert_eq!(of(Operator::FloatEqual, f64::NAN, f64::NAN), 0);
+        assert_eq!(of(Operator::FloatToSigned, -2.75, 0.0), -2);
+        assert_eq!(Operator::FloatFromSigned.apply(-3, 0), bits(-3.0));
+        assert_eq!(
+            Operator::FloatFromUnsigned.apply(-1, 0),
+            bits(2f64.powi(64))
+        );
+        let tenth = i64::from(0.1f32.to_bits());
+        assert_eq!(Operator::FloatNarrow.apply(bits(0.1), 0), tenth);
+        assert_eq!(
+            Operator::FloatWiden.apply(tenth, 0),
+            bits(f64::from(0.1f32))
+        );
+    }
 }
