@@ -213,22 +213,14 @@ impl Search<'_> {
     /// The lines of a function from that of its entry to that of the next function's declaration, and on from there up to the
     /// first line that has code in other functions alone: what is declared next may be inlined into this one.
     fn all_lines(&mut self, rows: &FileRows, table: &Table, function: &DwarfFunction) {
-        let Some(entry) = table.at(function.entry.0) else {
+        let own = rows.lines(function);
+        let is_of_file = function.decl_file.as_ref() == Some(&rows.path);
+        let Some(start) = table.first_line(function.entry.0, &rows.path, is_of_file, &own) else {
             return;
         };
-        let start = entry.line;
-        // What is inlined at the entry of a function of the file may come from another one. Its number counts all the same if
-        // that line has code here, too.
-        let counts = table.is_of_file(entry, &rows.path)
-            || function.decl_file.as_ref() == Some(&rows.path)
-                && rows.lines_from(start).next() == Some(start);
-        if !counts {
-            return;
-        }
         let mut behind = self.declared.iter().flat_map(|lines| lines.range(start..));
         let next = behind.find(|line| **line > start);
         let next = next.copied().unwrap_or(u64::MAX);
-        let own = rows.lines(function);
         let end = rows.lines_from(next).find(|line| !own.contains_key(line));
         let end = end.unwrap_or(u64::MAX);
         for (line, address) in own {
@@ -264,9 +256,31 @@ impl Table {
         (!row.end_sequence).then_some(row)
     }
 
-    fn is_of_file(&self, row: &TableRow, path: &str) -> bool {
-        let known = self.paths.get(&row.file);
-        known.is_some_and(|known| known.as_deref() == Some(path))
+    /// The line that `:*` begins with: that of a function's entry, of several there the last. What is inlined at the entry of
+    /// a function of the file may come from another file; its number counts all the same if the function has such a line.
+    fn first_line(
+        &self,
+        entry: u64,
+        path: &str,
+        is_of_file: bool,
+        own: &BTreeMap<u64, u64>,
+    ) -> Option<u64> {
+        let from_file = |row: &TableRow| {
+            let known = self.paths.get(&row.file);
+            known.is_some_and(|known| known.as_deref() == Some(path))
+        };
+        let row = self.at(entry)?;
+        if from_file(row) || is_of_file && own.contains_key(&row.line) {
+            return Some(row.line);
+        }
+        if !is_of_file {
+            return None;
+        }
+        let first = self.rows.partition_point(|r| r.address < row.address);
+        let behind = self.rows.partition_point(|r| r.address <= row.address);
+        let here = self.rows.get(first..behind)?.iter().rev();
+        let mut here = here.filter(|row| !row.end_sequence && from_file(row));
+        here.next().map(|row| row.line)
     }
 
     /// The rows of each file whose path is wanted.
