@@ -444,3 +444,101 @@ int main(int argc, char **) { return outer(argc) == 3; }"#;
     let program = scratch.compile("local.cc", source, &["-O0", "-g"]);
     assert_eq!(numbers(&program, "outer"), [2, 3, 11, 12, 13, 14]);
 }
+
+/// `second` is declared behind `first` and has no code of its own.
+const LATER: &str = r#"#include <stdio.h>
+static int second(int n);
+__attribute__((noinline, noclone)) int first(int n) {
+  int kept = n * 3;
+  printf("%d\n", kept);
+  return second(kept) + 1;
+}
+static inline __attribute__((always_inline)) int second(int n) {
+  puts("second");
+  int more = n + 5;
+  printf("%d\n", more);
+  return more;
+}
+__attribute__((noinline, noclone)) int third(int n) {
+  puts("third");
+  return n;
+}
+int main(int argc, char **argv) { return first(argc) + third(argc) == 0; }"#;
+
+#[test]
+fn all_lines_of_a_function_are_those_of_what_is_inlined_from_behind_it_too() {
+    let scratch = Scratch::new("statements-later");
+    // As stap lists them.
+    for (level, lines) in [("-O1", "3 4 5 6 7 10 12"), ("-O2", "3 5 6 7 10")] {
+        let program = scratch.compile("later.c", LATER, &["-g", level]);
+        let point = format!(
+            r#"process("{}").statement("first@later.c:*")"#,
+            program.display()
+        );
+        let outcome = stap(&["-l", &point]).ok();
+        let number = |line: &str| {
+            line.rsplit_once(':')?
+                .1
+                .trim_end_matches("\")")
+                .parse()
+                .ok()
+        };
+        let mut found: Vec<u32> = outcome.stdout.lines().filter_map(number).collect();
+        found.sort_unstable();
+        let found: Vec<String> = found.iter().map(u32::to_string).collect();
+        assert_eq!(found.join(" "), lines, "{level}: {}", outcome.stderr);
+    }
+}
+
+/// `late` begins at line 7 with what a header inlines.
+const HEADED: &str = r#"#include "header.h"
+int sink;
+__attribute__((noinline)) int early(int n) {
+  sink = n;
+  return n + 1;
+}
+__attribute__((noinline)) long late(double x) {
+  long b = bits(x);
+  if (b > 5)
+    sink++;
+  early(3);
+  return b * 3 + sink;
+}
+int main(int argc, char **argv) { return late(argc * 1.5) == early(argc); }
+"#;
+
+const HEADER: &str = r#"static inline __attribute__((always_inline)) long bits(double x) {
+  union { double d; long l; } both = { x };
+  return both.l;
+}
+"#;
+
+#[test]
+fn a_function_may_begin_with_lines_of_a_header() {
+    let scratch = Scratch::new("statements-headed");
+    for (line, lines) in [
+        // As stap lists them: from the number of the header's line.
+        (10, "10 11 12 13"),
+        // `late` has no line of that number, and stap lists none at all.
+        (4, "8 9 10 11 12 13"),
+    ] {
+        scratch.write("header.h", &("\n".repeat(line - 2) + HEADER));
+        let program = scratch.compile("headed.c", HEADED, &["-g", "-O2"]);
+        let point = format!(
+            r#"process("{}").statement("late@headed.c:*")"#,
+            program.display()
+        );
+        let outcome = stap(&["-l", &point]).ok();
+        let number = |line: &str| {
+            line.rsplit_once(':')?
+                .1
+                .trim_end_matches("\")")
+                .parse()
+                .ok()
+        };
+        let mut found: Vec<u32> = outcome.stdout.lines().filter_map(number).collect();
+        found.sort_unstable();
+        let found: Vec<String> = found.iter().map(u32::to_string).collect();
+        assert_eq!(found.join(" "), lines, "{line}: {}", outcome.stderr);
+    }
+}

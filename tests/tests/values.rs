@@ -1,7 +1,8 @@
 //! Values of C++ programs, types of other modules and of headers, enumerators, and assignments. What is expected is what
 //! the program itself put there.
 
-use spile_tests::{Scratch, stap};
+use spile_tests::{Scratch, run, stap};
+use std::process::Command;
 
 const SHOP: &str = r#"
 #include <string>
@@ -170,4 +171,117 @@ fn types_of_templates_however_they_are_spelled() {
         let outcome = stap(&["-e", &script, "-c", &program]).ok();
         assert_eq!(outcome.stdout, value, "{name}: {}", outcome.stderr);
     }
+}
+
+#[test]
+fn static_members_are_those_of_their_class() {
+    let scratch = Scratch::new("values-static");
+    let source = r#"
+        struct First { int a = 1; static int count; static constexpr long limit = 40000000000; };
+        namespace other { struct Second { char b = 2; static short count; static const int limit = -7; }; }
+        int First::count = 11;
+        short other::Second::count = -22;
+        __attribute__((noinline)) int take(First *first, other::Second *second) {
+          asm volatile("" :: "r"(first), "r"(second) : "memory");
+          return first->a;
+        }
+        int main() { First f; other::Second s; return take(&f, &s) != 1; }"#;
+    let script = r#"probe process.function("take") {
+        printf("%d %d %d %d\n", $first->count, $second->count, $first->limit, $second->limit)
+    }"#;
+    for (compiler, version) in [
+        ("g++", "-gdwarf-4"),
+        ("g++", "-gdwarf-5"),
+        ("clang++", "-gdwarf-5"),
+    ] {
+        let source = scratch.write("static.cc", source);
+        let program = scratch.path(compiler);
+        let mut command = Command::new(compiler);
+        command
+            .args([version, "-O1", "-o"])
+            .arg(&program)
+            .arg(source);
+        run(command).ok();
+        let outcome = stap(&["-e", script, "-c", &program.to_string_lossy()]).ok();
+        assert_eq!(
+            outcome.stdout, "11 -22 40000000000 -7\n",
+            "{compiler} {version}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+/// `work` has a part apart from the rest, so that no single address says where it begins.
+const PARTED: &str = r#"
+#include <stdlib.h>
+static volatile long sink;
+__attribute__((noinline, noclone, cold)) void rare(long r) { sink = r; abort(); }
+__attribute__((noinline, noclone)) long clobber(long n) {
+  __asm__ volatile("mov $99, %%rdi; mov $98, %%rsi" ::: "rdi", "rsi", "memory");
+  return n + 1;
+}
+__attribute__((noinline, noclone)) long work(long a, long b) {
+  long r = clobber(a + b);
+  if (__builtin_expect(r < 0, 0)) rare(r);
+  sink = r;
+  return r + 1;
+}
+int main(int argc, char **argv) {
+  long seven = argc + 6, kept = work(seven, 2 * seven);
+  sink = seven;
+  return kept != 23;
+}"#;
+
+#[test]
+fn parameters_of_a_function_in_parts_are_what_callers_handed_over() {
+    let scratch = Scratch::new("values-parts");
+    let program = scratch.compile("parted.c", PARTED, &["-O2", "-g"]);
+    let mut symbols = Command::new("nm");
+    symbols.arg(&program);
+    assert!(run(symbols).ok().stdout.contains("work.cold"));
+    let script = r#"probe process.statement("work@parted.c:12") { printf("%d %d\n", $a, $b) }"#;
+    let outcome = stap(&["-w", "-e", script, "-c", &program.to_string_lossy()]).ok();
+    assert_eq!(outcome.stdout, "7 14\n", "{}", outcome.stderr);
+}
+
+/// Variables that only debugging information still calculates.
+const CALCULATED: &str = r#"
+__attribute__((noinline, noclone)) double scaled(double a, float b, int n, unsigned long u) {
+  double half = a * 0.5, sum = half + n, less = half - a, ratio = a / n, negated = -a, big = u;
+  float product = b * b, narrow = a, from = n;
+  long whole = a, compared = a < sum;
+  int wrapped = n * 1000000007;
+  unsigned char low = n + 253;
+  __asm__ volatile("" ::: "memory");
+  return a + b + n + u;
+}
+int main(int argc, char **argv) {
+  return scaled(argc + 6.25, 1.1f, 3 * argc, 0xfffffffffffffc00ul) == 0;
+}"#;
+
+#[test]
+fn numbers_that_are_calculated_from_floating_point_ones() {
+    let scratch = Scratch::new("values-floats");
+    let program = scratch.compile("floats.c", CALCULATED, &["-O2", "-g", "-w"]);
+    let script = r#"probe process.statement("scaled@floats.c:9") {
+        printf("%x %x %x %x %x %x\n", $half, $sum, $less, $ratio, $negated, $big)
+        printf("%x %x %x\n", $product, $narrow, $from)
+        printf("%d %d %d %d\n", $whole, $compared, $wrapped, $low)
+    }"#;
+    let outcome = stap(&["-w", "-e", script, "-c", &program.to_string_lossy()]).ok();
+    let (a, b, n, u) = (7.25f64, 1.1f32, 3i32, 0xffff_ffff_ffff_fc00_u64);
+    let half = a * 0.5;
+    let doubles = [half, half + 3.0, half - a, a / 3.0, -a, u as f64].map(f64::to_bits);
+    let floats = [b * b, a as f32, n as f32].map(f32::to_bits);
+    let hexadecimal = |numbers: &[u64]| {
+        let numbers = numbers.iter().map(|number| format!("{number:x}"));
+        numbers.collect::<Vec<_>>().join(" ")
+    };
+    let expected = format!(
+        "{}\n{}\n7 0 {} 0\n",
+        hexadecimal(&doubles),
+        hexadecimal(&floats.map(u64::from)),
+        n.wrapping_mul(1_000_000_007)
+    );
+    assert_eq!(outcome.stdout, expected, "{}", outcome.stderr);
 }

@@ -180,3 +180,34 @@ fn globals_are_found_wherever_they_are_defined() {
         assert_eq!(outcome.stdout, expected, "{flags:?}: {}", outcome.stderr);
     }
 }
+
+/// Numbers of 128 bits, which scripts do not have.
+const WIDE: &str = r#"
+struct wide { int before; __int128 big; unsigned __int128 unsigned_big; int after; __int128 several[2]; __int128 bits : 70; };
+__attribute__((noinline, noclone)) int take(struct wide *w, __int128 n) {
+  __asm__ volatile("" ::: "memory");
+  return w->after;
+}
+int main() {
+  struct wide w = { 1, -5, 9, 4, { 7, -7 }, -9 };
+  return take(&w, -1) != 4;
+}"#;
+
+#[test]
+fn numbers_of_128_bits_are_left_open() {
+    let scratch = Scratch::new("variables-wide");
+    let program = scratch.compile("wide.c", WIDE, &["-O0", "-g"]);
+    let program = program.to_string_lossy();
+    let script = r#"probe process.function("take") {
+        printf("%s\n%s\n", $w$, $w$$); if (!@defined($n)) println("none")
+    }"#;
+    let outcome = stap(&["-e", script, "-c", &program]).ok();
+    // As stap's pass 2 has it.
+    assert_eq!(
+        outcome.stdout,
+        "{.before=1, .big=?, .unsigned_big=?, .after=4, .several=[...], .bits=?}\n\
+         {.before=1, .big=?, .unsigned_big=?, .after=4, .several=[?, ...], .bits=?}\nnone\n",
+        "{}",
+        outcome.stderr
+    );
+}

@@ -37,5 +37,5 @@ pub use target::{
     Access, Location, NoVariables, Resolution, Resolver, Select, Text, TextArg, Unresolved,
     Variable,
 };
-pub use term::{CallerCase, Term, TermOperator};
+pub use term::{CallerCase, FloatOperation, Term, TermOperator};
 pub use tracer::{Element, GlobalValue, StatValue, TracerCode, Value};

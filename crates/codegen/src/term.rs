@@ -1,5 +1,7 @@
 //! Numbers of the probed program: what a target expression that is more than a register or a place in memory needs.
 
+pub use runtime::float::Operation as FloatOperation;
+
 /// A 64-bit number as a function of the program's registers and memory at the probed instruction, of the address at
 /// which the image is, and of the script's own index and operand expressions. Arithmetic wraps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,4 +118,6 @@ pub enum TermOperator {
     NotEqual,
     Less,
     LessOrEqual,
+    /// Of floating-point numbers, or from or to them.
+    Float(FloatOperation),
 }

@@ -12,7 +12,7 @@ const MAX_PRECISION: i64 = 300;
 
 /// What [`operation`] does, by number.
 #[repr(u64)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `fp_add`
     Add = 0,
@@ -36,6 +36,12 @@ pub enum Operation {
     FromLong = 9,
     /// `fp32_to_fp64`
     Widen = 10,
+    /// A number without sign as a floating-point one.
+    FromUnsigned = 11,
+    /// To 32 bits, rounded to nearest.
+    Narrow = 12,
+    /// What is before the point; the nearest number if it does not fit, 0 for one that is none.
+    ToLong = 13,
 }
 
 /// Carries out an [`Operation`]; those of one operand ignore `b`.
@@ -54,6 +60,9 @@ pub fn operation(which: u64, a: i64, b: i64) -> i64 {
         8 => i64::from(x < y),
         9 => bits(a as f64),
         10 => bits(f64::from(f32::from_bits(a as u32))),
+        11 => bits(a as u64 as f64),
+        12 => i64::from((x as f32).to_bits()),
+        13 => x as i64,
         _ => 0,
     }
 }

@@ -281,6 +281,10 @@ impl<'p> Lower<'_, 'p> {
             O::NotEqual => compare(self, IntCC::NotEqual),
             O::Less => compare(self, IntCC::SignedLessThan),
             O::LessOrEqual => compare(self, IntCC::SignedLessThanOrEqual),
+            O::Float(operation) => {
+                let which = self.number(operation as i64);
+                self.call("float_operation", &[which, a, b])[0]
+            }
         }
     }
 

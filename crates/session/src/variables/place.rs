@@ -1,6 +1,6 @@
 //! Where a value stands, as handlers compute it: the algebra of parts, loads and pieces.
 
-use codegen::{CallerCase, Location, Term, TermOperator, Variable};
+use codegen::{CallerCase, FloatOperation as Float, Location, Term, TermOperator, Variable};
 use symbols::arch::x86_64::from_dwarf;
 use symbols::{ImageAddr, Operator};
 
@@ -181,6 +181,18 @@ fn spell(operator: Operator) -> TermOperator {
         Operator::NotEqual => TermOperator::NotEqual,
         Operator::Less => TermOperator::Less,
         Operator::LessOrEqual => TermOperator::LessOrEqual,
+        Operator::FloatAdd => TermOperator::Float(Float::Add),
+        Operator::FloatSubtract => TermOperator::Float(Float::Subtract),
+        Operator::FloatMultiply => TermOperator::Float(Float::Multiply),
+        Operator::FloatDivide => TermOperator::Float(Float::Divide),
+        Operator::FloatEqual => TermOperator::Float(Float::Equal),
+        Operator::FloatLess => TermOperator::Float(Float::Less),
+        Operator::FloatLessOrEqual => TermOperator::Float(Float::LessOrEqual),
+        Operator::FloatFromSigned => TermOperator::Float(Float::FromLong),
+        Operator::FloatFromUnsigned => TermOperator::Float(Float::FromUnsigned),
+        Operator::FloatToSigned => TermOperator::Float(Float::ToLong),
+        Operator::FloatWiden => TermOperator::Float(Float::Widen),
+        Operator::FloatNarrow => TermOperator::Float(Float::Narrow),
     }
 }
 

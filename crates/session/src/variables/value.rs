@@ -222,12 +222,9 @@ impl Lens<'_, '_> {
     pub fn part(&self, value: &Value, member: &Member) -> Result<Value, String> {
         if member.role == MemberRole::Static {
             let name = member.name.as_deref().unwrap_or_default();
-            let pc = self.spelling.pc;
             let global = self
                 .info
-                .globals(name, |_| true, pc)
-                .into_iter()
-                .find(|g| g.location.unavailable().is_none())
+                .static_member(member, self.spelling.pc)
                 .ok_or_else(|| format!("the static member '{name}' has no place"))?;
             let place = self.spelling.place(&global.location)?;
             return Ok(Value::new(place, member.type_id));

@@ -10,7 +10,7 @@ use gimli::{AttributeValue, Expression};
 
 use super::expression::{Context, ENTRY_VALUE_ONLY, number};
 use super::frame::caller_frame;
-use super::function_entry::{entry_address, linkage_name};
+use super::function_entry::{entry_of, linkage_name};
 use super::function_index::FunctionIndex;
 use super::scopes::{self, members};
 use super::sections::{DwarfFile, Slice};
@@ -237,7 +237,7 @@ impl<'f, 'a> Callers<'f, 'a> {
                 let Some(Ahead { value, target }) = self.at(self.index, units, site, what) else {
                     continue;
                 };
-                let condition = match target.map(|target| self.is_called(target)) {
+                let condition = match target.map(|target| self.is_called(units, target)) {
                     Some(None) => continue,
                     condition => condition.flatten(),
                 };
@@ -345,7 +345,7 @@ impl<'f, 'a> Callers<'f, 'a> {
             let told = self.at(info.index, &info.units, site, what);
             let told = told.and_then(|Ahead { value, target }| {
                 let condition = match target {
-                    Some(target) => Some(self.is_called(seen_from_here(&target)?)?),
+                    Some(target) => Some(self.is_called(units, seen_from_here(&target)?)?),
                     None => None,
                 };
                 Some(Told {
@@ -393,8 +393,8 @@ impl<'f, 'a> Callers<'f, 'a> {
     }
 
     /// Whether a pointer is one to this function.
-    fn is_called(&self, target: Term) -> Option<Term> {
-        let entry = Term::Image(ImageAddr(entry_address(&self.function)?));
+    fn is_called(&self, units: &Units<'a>, target: Term) -> Option<Term> {
+        let entry = Term::Image(ImageAddr(entry_of(units, &self.function)?));
         Some(Term::binary(Operator::Equal, target, entry))
     }
 }

@@ -30,8 +30,8 @@ pub(crate) struct Context<'f, 'a> {
     pub units: &'f Units<'a>,
     /// Where the value is wanted.
     pub pc: u64,
-    /// Where the function is entered; entry values are known there.
-    pub entry: u64,
+    /// Where the function is entered, if there is one; entry values are known there.
+    pub entry: Option<u64>,
     /// `DW_AT_frame_base` of the function.
     pub frame_base: Option<Expression<Slice<'a>>>,
     /// Who may have called the function.
@@ -77,7 +77,7 @@ pub(crate) fn evaluate_from<'a>(
     object: Term,
 ) -> Location {
     let mut run = Run::new(context, unit, NESTING_LIMIT);
-    run.stack.push(object);
+    run.stack.push(object.into());
     run.whole(expression).unwrap_or_else(Location::Unavailable)
 }
 
@@ -99,13 +99,77 @@ pub(crate) fn number<'a>(
 struct Run<'c, 'f, 'a> {
     context: &'c Context<'f, 'a>,
     unit: &'c Unit<'a>,
-    stack: Vec<Term>,
+    stack: Vec<Number>,
     nesting: usize,
     /// What the operations since the last piece say.
     simple: Option<Location>,
     is_value: bool,
-    /// Floating-point numbers are on the stack, as their bits: they can be handed on, but not calculated with.
-    has_floats: bool,
+    /// What the number is that was taken from the stack last.
+    kind: Kind,
+}
+
+/// A number on the stack.
+#[derive(Clone)]
+struct Number {
+    /// Of floating-point numbers, their bits.
+    term: Term,
+    kind: Kind,
+}
+
+/// What the bits of a number mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A whole number, extended to 64 bits.
+    Whole { signed: bool, bits: u8 },
+    /// IEEE 754's binary32.
+    Float,
+    /// IEEE 754's binary64.
+    Double,
+}
+
+impl Kind {
+    /// Numbers of no base type: of the size of an address, and with a sign where that matters (DWARF 5, 2.5.1).
+    const GENERIC: Kind = Kind::Whole {
+        signed: true,
+        bits: 64,
+    };
+}
+
+impl From<Term> for Number {
+    fn from(term: Term) -> Number {
+        let kind = Kind::GENERIC;
+        Number { term, kind }
+    }
+}
+
+impl Number {
+    /// A floating-point number as one of 64 bits.
+    fn wide(self) -> Term {
+        match self.kind {
+            Kind::Float => Term::binary(Operator::FloatWiden, self.term, Term::Constant(0)),
+            _ => self.term,
+        }
+    }
+
+    /// The same number as one of another kind.
+    fn converted(self, kind: Kind) -> Term {
+        let (operator, term) = match (self.kind, kind) {
+            (from, to) if from == to => return self.term,
+            (Kind::Whole { .. }, Kind::Whole { .. }) => return self.term,
+            (Kind::Whole { signed: true, .. }, _) => (Operator::FloatFromSigned, self.term),
+            (Kind::Whole { signed: false, .. }, _) => (Operator::FloatFromUnsigned, self.term),
+            (_, Kind::Whole { .. }) => (Operator::FloatToSigned, self.wide()),
+            (_, Kind::Double) => return self.wide(),
+            (_, Kind::Float) => (Operator::FloatNarrow, self.term),
+        };
+        let done = Term::binary(operator, term, Term::Constant(0));
+        match (operator, kind) {
+            (Operator::FloatFromSigned | Operator::FloatFromUnsigned, Kind::Float) => {
+                Term::binary(Operator::FloatNarrow, done, Term::Constant(0))
+            }
+            _ => done,
+        }
+    }
 }
 
 fn damaged(e: gimli::Error) -> String {
@@ -133,7 +197,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             nesting,
             simple: None,
             is_value: false,
-            has_floats: false,
+            kind: Kind::GENERIC,
         }
     }
 
@@ -145,17 +209,23 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
         Ok(Run::new(self.context, self.unit, left))
     }
 
-    fn pop(&mut self) -> Result<Term, String> {
+    fn pop_number(&mut self) -> Result<Number, String> {
         self.stack
             .pop()
             .ok_or_else(|| "damaged location expression: nothing on its stack".to_owned())
     }
 
-    fn push(&mut self, term: Term) -> Result<(), String> {
-        if term.is_too_large() {
+    /// What only makes sense of whole numbers, or does not care.
+    fn pop(&mut self) -> Result<Term, String> {
+        Ok(self.pop_number()?.term)
+    }
+
+    fn push(&mut self, number: impl Into<Number>) -> Result<(), String> {
+        let number = number.into();
+        if number.term.is_too_large() {
             return Err("its location expression is too large".into());
         }
-        self.stack.push(term);
+        self.stack.push(number);
         Ok(())
     }
 
@@ -165,7 +235,9 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
         if let Some(simple) = self.simple.take() {
             return simple;
         }
-        match self.stack.pop() {
+        let number = self.stack.pop();
+        self.kind = number.as_ref().map_or(Kind::GENERIC, |number| number.kind);
+        match number.map(|number| number.term) {
             Some(term) if is_value => match term {
                 Term::Register(register) => Location::Register(register),
                 term => Location::Value(term),
@@ -220,12 +292,10 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                             let mut other = self.nested()?;
                             other.stack.clone_from(&self.stack);
                             other.is_value = self.is_value;
-                            other.has_floats = self.has_floats;
                             let yes = other.rest(expression, there, left / 2)?;
                             let mut other = self.nested()?;
                             other.stack = std::mem::take(&mut self.stack);
                             other.is_value = self.is_value;
-                            other.has_floats = self.has_floats;
                             let no = other.rest(expression, operations, left / 2)?;
                             return either(condition, yes, no);
                         }
@@ -241,17 +311,10 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
         Ok(Location::Pieces(pieces))
     }
 
-    fn without_floats(&self) -> Result<(), String> {
-        match self.has_floats {
-            true => Err(FLOATS.into()),
-            false => Ok(()),
-        }
-    }
-
     fn two(&mut self, operator: Operator) -> Result<(), String> {
-        self.without_floats()?;
-        let (b, a) = (self.pop()?, self.pop()?);
-        self.push(Term::binary(operator, a, b))
+        let (b, a) = (self.pop_number()?, self.pop_number()?);
+        let number = calculated(operator, a, b)?;
+        self.push(number)
     }
 
     fn step(&mut self, operation: Operation<Slice<'a>>) -> Result<(), String> {
@@ -266,8 +329,8 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 base_type,
             } => {
                 let term = Term::Register(register.0).plus(offset);
-                let term = self.typed(term, base_type)?;
-                self.push(term)?;
+                let number = self.typed(term, base_type)?;
+                self.push(number)?;
             }
             Operation::FrameOffset { offset } => {
                 let frame = self.frame_base()?;
@@ -310,26 +373,32 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             Operation::Lt => self.two(Operator::Less)?,
             Operation::Le => self.two(Operator::LessOrEqual)?,
             Operation::Gt | Operation::Ge => {
-                self.without_floats()?;
-                let (b, a) = (self.pop()?, self.pop()?);
+                let (b, a) = (self.pop_number()?, self.pop_number()?);
                 let operator = match operation {
                     Operation::Gt => Operator::Less,
                     _ => Operator::LessOrEqual,
                 };
-                self.push(Term::binary(operator, b, a))?;
+                let number = calculated(operator, b, a)?;
+                self.push(number)?;
             }
             Operation::Neg => {
-                self.without_floats()?;
-                let top = self.pop()?;
-                self.push(Term::binary(Operator::Subtract, Term::Constant(0), top))?;
+                let Number { term, kind } = self.pop_number()?;
+                let term = match sign_of(kind) {
+                    Some(sign) => Term::binary(Operator::Xor, term, Term::Constant(sign)),
+                    None => Term::binary(Operator::Subtract, Term::Constant(0), term),
+                };
+                self.push(Number { term, kind })?;
             }
             Operation::Not => {
                 let top = self.pop()?;
                 self.push(Term::binary(Operator::Xor, top, Term::Constant(-1)))?;
             }
             Operation::Abs => {
-                self.without_floats()?;
-                let top = self.pop()?;
+                let Number { term: top, kind } = self.pop_number()?;
+                if let Some(sign) = sign_of(kind) {
+                    let term = Term::binary(Operator::And, top, Term::Constant(!sign));
+                    return self.push(Number { term, kind });
+                }
                 let sign =
                     Term::binary(Operator::ShiftRightSigned, top.clone(), Term::Constant(63));
                 let flipped = Term::binary(Operator::Xor, top, sign.clone());
@@ -343,11 +412,11 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 self.push(term.ok_or("damaged location expression: nothing to pick")?)?;
             }
             Operation::Swap => {
-                let (b, a) = (self.pop()?, self.pop()?);
+                let (b, a) = (self.pop_number()?, self.pop_number()?);
                 self.stack.extend([b, a]);
             }
             Operation::Rot => {
-                let (c, b, a) = (self.pop()?, self.pop()?, self.pop()?);
+                let (c, b, a) = (self.pop_number()?, self.pop_number()?, self.pop_number()?);
                 self.stack.extend([c, a, b]);
             }
             Operation::Deref {
@@ -382,8 +451,8 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 });
             }
             Operation::EntryValue { expression } => {
-                let term = self.entry_value(Expression(expression))?;
-                self.push(term)?;
+                let number = self.entry_value(Expression(expression))?;
+                self.push(number)?;
             }
             Operation::ParameterRef { offset } => {
                 let parameter = super::units::EntryId {
@@ -405,16 +474,19 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                 word.get_mut(..bytes.len())
                     .ok_or("its location needs a constant of more than 8 bytes")?
                     .copy_from_slice(bytes);
-                let term = self.typed(Term::Constant(i64::from_le_bytes(word)), base_type)?;
-                self.push(term)?;
+                let number = self.typed(Term::Constant(i64::from_le_bytes(word)), base_type)?;
+                self.push(number)?;
             }
-            Operation::Convert { base_type } | Operation::Reinterpret { base_type } => {
-                self.without_floats()?;
+            Operation::Convert { base_type } => {
+                let top = self.pop_number()?;
+                let kind = self.base_type(base_type)?;
+                let number = self.typed(top.converted(kind), base_type)?;
+                self.push(number)?;
+            }
+            Operation::Reinterpret { base_type } => {
                 let top = self.pop()?;
-                let term = self.typed(top, base_type)?;
-                // From or to a floating-point number is more than another view of the bits.
-                self.without_floats()?;
-                self.push(term)?;
+                let number = self.typed(top, base_type)?;
+                self.push(number)?;
             }
             Operation::Uninitialized => {}
             other => return Err(format!("its location needs {}", name(&other))),
@@ -423,16 +495,17 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 
     /// What an expression gave when the function was entered.
-    fn entry_value(&mut self, expression: Expression<Slice<'a>>) -> Result<Term, String> {
-        if self.context.pc == self.context.entry {
+    fn entry_value(&mut self, expression: Expression<Slice<'a>>) -> Result<Number, String> {
+        if self.context.entry == Some(self.context.pc) {
             let mut nested = self.nested()?;
             let location = nested.whole(expression)?;
-            self.has_floats |= nested.has_floats;
-            return match location {
+            let kind = nested.kind;
+            let term = match location {
                 Location::Register(register) => Ok(Term::Register(register)),
                 Location::Memory(number) | Location::Value(number) => Ok(number),
                 _ => Err("its entry value is not that of a register".into()),
             };
+            return term.map(|term| Number { term, kind });
         }
         let mut operations = Operations::new(expression, self.unit.encoding());
         let first = operations.next().map_err(damaged)?;
@@ -460,13 +533,23 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             ) => Handed::Pointed(register.0),
             _ => return Err(ENTRY_VALUE_ONLY.into()),
         };
-        self.context.handed(what)
+        self.context.handed(what).map(Number::from)
     }
 
-    /// A number as one of a base type: its low bits, sign-extended if the type is signed.
-    fn typed(&mut self, term: Term, base_type: UnitOffset) -> Result<Term, String> {
+    /// Bits as a number of a base type: the low ones, sign-extended if the type is signed.
+    fn typed(&self, term: Term, base_type: UnitOffset) -> Result<Number, String> {
+        let kind = self.base_type(base_type)?;
+        let term = match kind {
+            Kind::Whole { signed, bits } => term.extend(bits, signed),
+            Kind::Float => term.extend(32, false),
+            Kind::Double => term,
+        };
+        Ok(Number { term, kind })
+    }
+
+    fn base_type(&self, base_type: UnitOffset) -> Result<Kind, String> {
         if base_type.0 == 0 {
-            return Ok(term);
+            return Ok(Kind::GENERIC);
         }
         let entry = self.unit.entry(base_type).map_err(damaged)?;
         let size = entry
@@ -474,17 +557,22 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             .and_then(|v| v.udata_value())
             .filter(|s| (1..=8).contains(s))
             .ok_or("its location needs a number of more than 8 bytes")?;
-        let signed = match entry.attr_value(gimli::DW_AT_encoding) {
-            Some(AttributeValue::Encoding(gimli::DW_ATE_float)) => {
-                self.has_floats = true;
-                false
-            }
-            Some(AttributeValue::Encoding(e)) => {
-                e == gimli::DW_ATE_signed || e == gimli::DW_ATE_signed_char
-            }
-            _ => false,
-        };
-        Ok(term.extend(size as u8 * 8, signed))
+        let bits = size as u8 * 8;
+        Ok(match entry.attr_value(gimli::DW_AT_encoding) {
+            Some(AttributeValue::Encoding(gimli::DW_ATE_float)) => match size {
+                4 => Kind::Float,
+                8 => Kind::Double,
+                _ => return Err(FLOATS.into()),
+            },
+            Some(AttributeValue::Encoding(e)) => Kind::Whole {
+                signed: e == gimli::DW_ATE_signed || e == gimli::DW_ATE_signed_char,
+                bits,
+            },
+            _ => Kind::Whole {
+                signed: false,
+                bits,
+            },
+        })
     }
 
     /// What frame offsets are relative to. A register as frame base means its content (DWARF 5, 3.3.5).
@@ -502,8 +590,57 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
     }
 }
 
-/// One of two places, as a condition says; not when there is more to one than registers and arithmetic, since both are
-/// computed.
+/// The bit that is the sign of a floating-point number, as a mask.
+fn sign_of(kind: Kind) -> Option<i64> {
+    match kind {
+        Kind::Whole { .. } => None,
+        Kind::Float => Some(1 << 31),
+        Kind::Double => Some(i64::MIN),
+    }
+}
+
+/// `a operator b`, of whole numbers or of floating-point ones of the same size. Those of 32 bits are calculated with 64 and
+/// rounded, which gives what 32 bits give.
+fn calculated(operator: Operator, a: Number, b: Number) -> Result<Number, String> {
+    let kind = a.kind;
+    if let (Kind::Whole { signed, bits }, Kind::Whole { .. }) = (kind, b.kind) {
+        let term = Term::binary(operator, a.term, b.term);
+        return Ok(match operator {
+            Operator::Equal | Operator::NotEqual | Operator::Less | Operator::LessOrEqual => {
+                term.into()
+            }
+            _ => Number {
+                term: term.extend(bits, signed),
+                kind,
+            },
+        });
+    }
+    if a.kind != b.kind {
+        return Err(FLOATS.into());
+    }
+    let (operator, compares) = match operator {
+        Operator::Add => (Operator::FloatAdd, false),
+        Operator::Subtract => (Operator::FloatSubtract, false),
+        Operator::Multiply => (Operator::FloatMultiply, false),
+        Operator::Divide => (Operator::FloatDivide, false),
+        Operator::Equal => (Operator::FloatEqual, true),
+        Operator::Less => (Operator::FloatLess, true),
+        Operator::LessOrEqual => (Operator::FloatLessOrEqual, true),
+        _ => return Err(FLOATS.into()),
+    };
+    let term = Term::binary(operator, a.wide(), b.wide());
+    Ok(match (compares, kind) {
+        (true, _) => term.into(),
+        (false, Kind::Float) => Number {
+            term: Term::binary(Operator::FloatNarrow, term, Term::Constant(0)),
+            kind,
+        },
+        (false, _) => Number { term, kind },
+    })
+}
+
+/// One of two places, as a condition says; not when there is more to one than registers, arithmetic and memory that the
+/// condition looks at, since both are computed.
 fn either(condition: Term, yes: Location, no: Location) -> Result<Location, String> {
     let number = |location| match location {
         Location::Register(register) => Some((Term::Register(register), false)),
@@ -514,7 +651,8 @@ fn either(condition: Term, yes: Location, no: Location) -> Result<Location, Stri
     let (Some((yes, in_memory)), Some((no, also))) = (number(yes), number(no)) else {
         return Err("its location depends on a condition".into());
     };
-    if in_memory != also || !yes.is_plain() || !no.is_plain() {
+    let is_safe = yes.is_safe_beside(&condition) && no.is_safe_beside(&condition);
+    if in_memory != also || !is_safe {
         return Err("its location depends on a condition".into());
     }
     // All ones where it holds.

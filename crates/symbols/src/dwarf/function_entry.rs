@@ -142,6 +142,12 @@ pub(crate) fn code<'a>(units: &Units<'a>, place: &Place<'a>) -> gimli::Result<Op
     Ok(entry.map(|entry| Code { ranges, entry }))
 }
 
+/// Where a function is entered: at its low address, or where the first of several parts begins.
+pub(crate) fn entry_of<'a>(units: &Units<'a>, place: &Place<'a>) -> Option<u64> {
+    let code = code(units, place).ok().flatten();
+    code.map(|code| code.entry)
+}
+
 /// Where its parameters can be read first.
 pub(crate) fn probe_address<'a>(units: &Units<'a>, place: &Place<'a>, code: &Code) -> u64 {
     match is_copy(place) {

@@ -9,7 +9,7 @@ use super::named_entities;
 use super::scopes;
 use super::term::Term;
 use super::units::{EntryId, Place, REFERENCE_LIMIT, Unit};
-use super::{Location, Variable, VariableKind};
+use super::{Location, Member, Variable, VariableKind, qualified};
 use crate::address::ImageAddr;
 use crate::{plt, symbol_table};
 
@@ -159,6 +159,39 @@ impl<'b> DebugInfo<'b> {
             }
         }
         found
+    }
+
+    /// A static member of a class: what its declaration says, as of constants, else its definition in whichever unit.
+    pub fn static_member(&self, member: &Member, pc: ImageAddr) -> Option<Variable> {
+        let declaration = self.units.place(member.id.0).ok()?;
+        let declared = self.as_global(&declaration, pc);
+        if declared.as_ref().is_some_and(is_here) {
+            return declared;
+        }
+        let mut around = None;
+        for id in self.index.names(&self.units, member.name.as_deref()?) {
+            let Ok(place) = self.units.place(id) else {
+                continue;
+            };
+            if place.entry.tag() != gimli::DW_TAG_variable {
+                continue;
+            }
+            let is_meant = self.comes_from(&place, declaration.id()) || {
+                // The definition's unit describes the class, too.
+                let other = self.units.origin(&place).map(|origin| origin.id());
+                let mine = around
+                    .get_or_insert_with(|| qualified::around(&self.units, declaration.id()).ok());
+                let other = other.and_then(|id| qualified::around(&self.units, id).ok());
+                other.is_some() && other == *mine
+            };
+            if is_meant
+                && let Some(variable) = self.as_global(&place, pc)
+                && is_here(&variable)
+            {
+                return Some(variable);
+            }
+        }
+        None
     }
 
     /// With `of` no static variable that comes from another unit than that one.

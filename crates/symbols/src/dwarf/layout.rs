@@ -6,7 +6,7 @@ use super::expression::{Context, evaluate_from};
 use super::scopes::members;
 use super::types;
 use super::units::{Place, REFERENCE_LIMIT, Units};
-use super::{Location, Term, TypeId, ValueClass};
+use super::{EntityId, Location, Term, TypeId, ValueClass};
 
 /// A type, typedefs and qualifiers seen through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub struct Member {
     pub role: MemberRole,
     /// Of a member that is only there in some variant: when that is.
     pub variant: Option<Variant>,
+    /// Its entry.
+    pub id: EntityId,
 }
 
 /// When a variant is what a record holds.
@@ -451,6 +453,7 @@ fn member<'a>(units: &Units<'a>, place: &Place<'a>, role: MemberRole) -> Member 
         offset,
         role,
         variant: None,
+        id: EntityId(place.id()),
     }
 }
 
@@ -463,7 +466,7 @@ fn located<'a>(
     let context = Context {
         units,
         pc: 0,
-        entry: 0,
+        entry: None,
         frame_base: None,
         callers: None,
         frame: std::cell::OnceCell::new(),

@@ -26,6 +26,16 @@ pub(crate) fn split(name: &str) -> (Option<&str>, &str) {
 /// Whether what surrounds an entry is what a spelling means; inline namespaces may be left out. Found by going through the
 /// unit up to the entry.
 pub(crate) fn is_in(units: &Units<'_>, id: EntryId, wanted: &str) -> gimli::Result<bool> {
+    let around = around(units, id)?;
+    let all: Vec<&str> = around.iter().map(|(name, _)| name.as_str()).collect();
+    let named = around.iter().filter(|(_, is_inline)| !is_inline);
+    let named: Vec<&str> = named.map(|(name, _)| name.as_str()).collect();
+    Ok(is_within(&all.join("::"), wanted) || is_within(&named.join("::"), wanted))
+}
+
+/// What surrounds an entry, the outermost first, and whether it is an inline namespace. Found by going through the unit up
+/// to the entry. A namespace without a name is left out.
+pub(crate) fn around(units: &Units<'_>, id: EntryId) -> gimli::Result<Vec<(String, bool)>> {
     let unit = units.unit_in(id.home, id.unit)?;
     let mut entries = unit.entries_raw(None)?;
     let mut open: Vec<(isize, UnitOffset)> = Vec::new();
@@ -55,21 +65,18 @@ pub(crate) fn is_in(units: &Units<'_>, id: EntryId, wanted: &str) -> gimli::Resu
         }
         entries.skip_attributes(abbreviation.attributes())?;
     }
-    let (mut all, mut named) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
     for (_, offset) in open {
         let entry = unit.entry(offset)?;
-        // A namespace without a name has that of nobody.
         let name = entry.attr_value(gimli::DW_AT_name);
         let Some(name) = name.and_then(|n| unit.text(n)) else {
             continue;
         };
         let exported = entry.attr_value(gimli::DW_AT_export_symbols);
-        if !matches!(exported, Some(gimli::AttributeValue::Flag(true))) {
-            named.push(name.clone());
-        }
-        all.push(name);
+        let is_inline = matches!(exported, Some(gimli::AttributeValue::Flag(true)));
+        found.push((name, is_inline));
     }
-    Ok(is_within(&all.join("::"), wanted) || is_within(&named.join("::"), wanted))
+    Ok(found)
 }
 
 /// How compilers write a name with template arguments: a blank behind each comma and nowhere else but between words and, in

@@ -8,7 +8,7 @@ use gimli::{AttributeValue, Expression, UnitOffset};
 
 use super::call_sites::Callers;
 use super::expression::{Context, evaluate};
-use super::function_entry::{entry_address, has_code, ranges};
+use super::function_entry::{entry_of, has_code, ranges};
 use super::function_index::FunctionIndex;
 use super::sections::Slice;
 use super::types;
@@ -214,7 +214,7 @@ pub(crate) fn context<'f, 'a>(
     Context {
         units,
         pc,
-        entry: function.and_then(entry_address).unwrap_or(pc),
+        entry: function.and_then(|f| entry_of(units, f)),
         frame_base,
         callers: index
             .zip(function)

@@ -39,6 +39,18 @@ fn symbol(operator: Operator) -> &'static str {
         Operator::NotEqual => "!=",
         Operator::Less => "<",
         Operator::LessOrEqual => "<=",
+        Operator::FloatAdd => "+.",
+        Operator::FloatSubtract => "-.",
+        Operator::FloatMultiply => "*.",
+        Operator::FloatDivide => "/.",
+        Operator::FloatEqual => "==.",
+        Operator::FloatLess => "<.",
+        Operator::FloatLessOrEqual => "<=.",
+        Operator::FloatFromSigned => "as float from i64",
+        Operator::FloatFromUnsigned => "as float from u64",
+        Operator::FloatToSigned => "as i64 from float",
+        Operator::FloatWiden => "as f64 from f32",
+        Operator::FloatNarrow => "as f32 from f64",
     }
 }
 

@@ -113,6 +113,13 @@ impl FileRows {
         lines
     }
 
+    /// The lines with code from this one on, ascending.
+    fn lines_from(&self, line: u64) -> impl Iterator<Item = u64> {
+        let first = self.by_line.partition_point(|(l, _)| *l < line);
+        let rest = self.by_line.get(first..).unwrap_or_default();
+        rest.iter().map(|(line, _)| *line)
+    }
+
     /// The nearest lines before and behind one at which any of the functions has code, as far as stap looks.
     fn neighbours(&self, line: u64, functions: &[(usize, &DwarfFunction)]) -> Neighbours {
         let held = |(l, a): &(u64, u64)| {
@@ -203,15 +210,20 @@ impl Search<'_> {
         }
     }
 
-    /// The lines of a function from that of its entry to that of the next function's declaration.
+    /// The lines of a function from that of its entry to that of the next function's declaration, and on from there up to the
+    /// first line that has code in other functions alone: what is declared next may be inlined into this one.
     fn all_lines(&mut self, rows: &FileRows, table: &Table, function: &DwarfFunction) {
-        let Some(start) = table.own_line(function.entry.0, &rows.path) else {
+        let own = rows.lines(function);
+        let is_of_file = function.decl_file.as_ref() == Some(&rows.path);
+        let Some(start) = table.first_line(function.entry.0, &rows.path, is_of_file, &own) else {
             return;
         };
         let mut behind = self.declared.iter().flat_map(|lines| lines.range(start..));
         let next = behind.find(|line| **line > start);
-        let end = next.copied().unwrap_or(u64::MAX);
-        for (line, address) in rows.lines(function) {
+        let next = next.copied().unwrap_or(u64::MAX);
+        let end = rows.lines_from(next).find(|line| !own.contains_key(line));
+        let end = end.unwrap_or(u64::MAX);
+        for (line, address) in own {
             if (start..end).contains(&line) && self.used.insert(address) {
                 self.found.push((address, line, line));
             }
@@ -244,11 +256,31 @@ impl Table {
         (!row.end_sequence).then_some(row)
     }
 
-    /// The line that an address belongs to, if it is of that file.
-    fn own_line(&self, address: u64, path: &str) -> Option<u64> {
-        let row = self.at(address)?;
-        let of_file = self.paths.get(&row.file)?.as_deref() == Some(path);
-        of_file.then_some(row.line)
+    /// The line that `:*` begins with: that of a function's entry, of several there the last. What is inlined at the entry of
+    /// a function of the file may come from another file; its number counts all the same if the function has such a line.
+    fn first_line(
+        &self,
+        entry: u64,
+        path: &str,
+        is_of_file: bool,
+        own: &BTreeMap<u64, u64>,
+    ) -> Option<u64> {
+        let from_file = |row: &TableRow| {
+            let known = self.paths.get(&row.file);
+            known.is_some_and(|known| known.as_deref() == Some(path))
+        };
+        let row = self.at(entry)?;
+        if from_file(row) || is_of_file && own.contains_key(&row.line) {
+            return Some(row.line);
+        }
+        if !is_of_file {
+            return None;
+        }
+        let first = self.rows.partition_point(|r| r.address < row.address);
+        let behind = self.rows.partition_point(|r| r.address <= row.address);
+        let here = self.rows.get(first..behind)?.iter().rev();
+        let mut here = here.filter(|row| !row.end_sequence && from_file(row));
+        here.next().map(|row| row.line)
     }
 
     /// The rows of each file whose path is wanted.

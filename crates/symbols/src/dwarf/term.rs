@@ -96,6 +96,23 @@ pub enum Operator {
     NotEqual,
     Less,
     LessOrEqual,
+    /// Of the bits of floating-point numbers of 64 bits, as those below.
+    FloatAdd,
+    FloatSubtract,
+    FloatMultiply,
+    FloatDivide,
+    FloatEqual,
+    FloatLess,
+    FloatLessOrEqual,
+    /// A signed number as a floating-point one; the second number does not matter, as in those below.
+    FloatFromSigned,
+    FloatFromUnsigned,
+    /// What is before the point; the nearest number if it does not fit.
+    FloatToSigned,
+    /// 32 bits to 64.
+    FloatWiden,
+    /// 64 bits to 32.
+    FloatNarrow,
 }
 
 /// Terms deeper than this are not built: they come from damaged or hostile files.
@@ -260,17 +277,27 @@ impl Term {
         })
     }
 
-    /// Whether it takes registers and arithmetic alone, so that it can always be computed.
-    pub(crate) fn is_plain(&self) -> bool {
+    /// Whether it can be computed wherever another number could be: it takes registers and arithmetic, and of memory only
+    /// what the other one takes, too.
+    pub(crate) fn is_safe_beside(&self, other: &Term) -> bool {
         match self {
             Term::Constant(_) | Term::Register(_) | Term::Image(_) | Term::ThreadPointer => true,
-            Term::Extend { value, .. } => value.is_plain(),
-            Term::Binary(_, a, b) => a.is_plain() && b.is_plain(),
-            Term::Load { .. }
-            | Term::Module { .. }
-            | Term::ThreadLocal(_)
-            | Term::ByCaller { .. } => false,
+            Term::Extend { value, .. } => value.is_safe_beside(other),
+            Term::Binary(_, a, b) => a.is_safe_beside(other) && b.is_safe_beside(other),
+            Term::Load { .. } => other.has_part(self),
+            Term::Module { .. } | Term::ThreadLocal(_) | Term::ByCaller { .. } => false,
         }
+    }
+
+    /// Whether a term is a part of this one that is computed in any case.
+    fn has_part(&self, part: &Term) -> bool {
+        self == part
+            || match self {
+                Term::Load { address, .. } => address.has_part(part),
+                Term::Extend { value, .. } => value.has_part(part),
+                Term::Binary(_, a, b) => a.has_part(part) || b.has_part(part),
+                _ => false,
+            }
     }
 
     /// Whether the tree is deeper, or has more parts, than anybody would write.
@@ -309,6 +336,8 @@ impl Operator {
             Ok(n) if n < 64 => f(a, n),
             _ => beyond,
         };
+        let [x, y] = [a, b].map(|n| f64::from_bits(n.cast_unsigned()));
+        let bits = |x: f64| x.to_bits().cast_signed();
         match self {
             Operator::Add => a.wrapping_add(b),
             Operator::Subtract => a.wrapping_sub(b),
@@ -326,6 +355,18 @@ impl Operator {
             Operator::NotEqual => i64::from(a != b),
             Operator::Less => i64::from(a < b),
             Operator::LessOrEqual => i64::from(a <= b),
+            Operator::FloatAdd => bits(x + y),
+            Operator::FloatSubtract => bits(x - y),
+            Operator::FloatMultiply => bits(x * y),
+            Operator::FloatDivide => bits(x / y),
+            Operator::FloatEqual => i64::from(x == y),
+            Operator::FloatLess => i64::from(x < y),
+            Operator::FloatLessOrEqual => i64::from(x <= y),
+            Operator::FloatFromSigned => bits(a as f64),
+            Operator::FloatFromUnsigned => bits(a.cast_unsigned() as f64),
+            Operator::FloatToSigned => x as i64,
+            Operator::FloatWiden => bits(f64::from(f32::from_bits(a as u32))),
+            Operator::FloatNarrow => i64::from((x as f32).to_bits()),
         }
     }
 }
@@ -364,5 +405,27 @@ mod tests {
         });
         // 2^15 - 1 parts.
         assert_eq!(doubled.count(), 14);
+    }
+
+    #[test]
+    fn floating_point_numbers_are_their_bits() {
+        let bits = |number: f64| number.to_bits().cast_signed();
+        let of = |operator: Operator, a: f64, b: f64| operator.apply(bits(a), bits(b));
+        assert_eq!(of(Operator::FloatSubtract, 1.5, 0.25), bits(1.25));
+        assert_eq!(of(Operator::FloatDivide, 1.0, 0.0), bits(f64::INFINITY));
+        assert_eq!(of(Operator::FloatLess, -2.0, 1.0), 1);
+        assert_eq!(of(Operator::FloatEqual, f64::NAN, f64::NAN), 0);
+        assert_eq!(of(Operator::FloatToSigned, -2.75, 0.0), -2);
+        assert_eq!(Operator::FloatFromSigned.apply(-3, 0), bits(-3.0));
+        assert_eq!(
+            Operator::FloatFromUnsigned.apply(-1, 0),
+            bits(2f64.powi(64))
+        );
+        let tenth = i64::from(0.1f32.to_bits());
+        assert_eq!(Operator::FloatNarrow.apply(bits(0.1), 0), tenth);
+        assert_eq!(
+            Operator::FloatWiden.apply(tenth, 0),
+            bits(f64::from(0.1f32))
+        );
     }
 }
