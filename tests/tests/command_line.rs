@@ -185,6 +185,7 @@ fn mistakes_in_the_command_line_are_named_as_stap_names_them() {
         assert_eq!(outcome.status, Some(1), "{words:?}");
         assert_eq!(outcome.stderr.lines().next(), Some(message), "{words:?}");
     }
+    stap(&[&["-p2", "-D", "MAXACTION=many"][..], &SCRIPT].concat()).ok();
     let outcome = stap(&[]);
     assert_eq!(outcome.status, Some(1));
     assert!(
