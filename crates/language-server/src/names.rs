@@ -249,8 +249,9 @@ impl<'t> Reader<'_, 't> {
             if piece.is("{") || piece.kind == Kind::Embedded {
                 break;
             }
-            let is_component = self.at > 0
-                && (self.pieces.get(self.at - 1)).is_some_and(|(before, _)| before.is("."));
+            // A component stands right behind its dot.
+            let before = self.at.checked_sub(1).and_then(|at| self.pieces.get(at));
+            let is_component = before.is_some_and(|(dot, at)| dot.is(".") && at.end == range.start);
             if ["probe", "function", "global", "private"].contains(&piece.text)
                 && piece.kind == Kind::Word
                 && !is_component
