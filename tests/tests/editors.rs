@@ -322,6 +322,52 @@ vim.cmd('qall!')
     );
 }
 
+/// Functions of a program and the variables of one of them are offered where they may be written.
+#[test]
+fn what_stands_in_a_program_is_offered() {
+    let scratch = Scratch::new("offered");
+    let source = "int word(int a) { return a; } int work(int n, char *name) { return n + *name; } int main(void) { return word(0) + work(0, \"\"); }";
+    let program = scratch.compile("offered.c", source, &["-g", "-O0"]);
+    let program = program.display();
+    let first = format!("probe process(\"{program}\").function(\"wo");
+    let second = format!("probe process(\"{program}\").function(\"work\") {{ println($");
+    let mut client = Client::start();
+    client.open(&format!("{second}\n}}\n{first}"));
+    let labels = |answer: &Value| -> Vec<String> {
+        let items = answer.as_array().expect("a list").iter();
+        let label = |item: &Value| item["label"].as_str().unwrap_or_default().to_string();
+        items.map(label).collect()
+    };
+    let offered = client.ask("textDocument/completion", place(2, first.len() as u32));
+    assert_eq!(labels(&offered), ["word", "work"]);
+    let offered = client.ask("textDocument/completion", place(0, second.len() as u32));
+    assert_eq!(labels(&offered)[..2], ["$n", "$name"]);
+    client.end();
+}
+
+/// A length that no memory can hold is told, and nothing is reserved for it.
+#[test]
+fn a_message_without_bounds_is_refused() {
+    let mut child = Command::new(spile_path())
+        .args(["stap", "--language-server"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spile");
+    let mut input = child.stdin.take().expect("a pipe");
+    input
+        .write_all(b"Content-Length: 99999999999\r\n\r\n{}")
+        .expect("written");
+    let output = child.wait_with_output().expect("an end");
+    drop(input);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "ERROR: language server: a message of 99999999999 bytes is announced; more than 268435456 are not taken\n"
+    );
+}
+
 /// Waits until a line can be typed: the editor has switched bracketed paste on.
 fn ready(terminal: &mut Terminal) {
     terminal.expect("\u{1b}[?2004h");
@@ -362,6 +408,13 @@ fn scripts_are_built_and_run_on_a_terminal() {
     ready(&mut terminal);
     terminal.type_in("list\n");
     terminal.expect("2  probe oneshot {");
+    ready(&mut terminal);
+    // Ctrl-D gives up a text that is not finished, and only that.
+    terminal.type_in("probe end {\n");
+    terminal.type_in("\x04");
+    ready(&mut terminal);
+    terminal.type_in("6*9\n");
+    terminal.expect("54\r\n");
     ready(&mut terminal);
     // Ctrl-C ends what runs, not the editor.
     terminal.type_in("delete\n");

@@ -35,7 +35,7 @@ fn floating_point_units_and_commands() {
         }"#,
     ])
     .ok();
-    assert_eq!(outcome.stdout, "3.500\n2\n 2.0K 1m1.000001s\nfrom-system\n");
+    assert_eq!(outcome.stdout, "3.500\n2\n2.00K 1m1.000001s\nfrom-system\n");
 }
 
 #[test]

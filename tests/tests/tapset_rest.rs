@@ -57,7 +57,7 @@ fn tasks_times_texts_and_places() {
             "10110",
             "0 usr: 0m0.000s, sys: 0m0.000s 11",
             "61002 61002003 1m1.002s",
-            r#""a\"b\t""w\303\251""W\n""#,
+            r#""a\"b\t""w\u00E9""W\n""#,
         ],
         "{}",
         outcome.stdout

@@ -215,6 +215,74 @@ fn defined_of_other_expressions() {
     assert_eq!(outcome.stdout, "0110100\n10001000\n", "{}", outcome.stderr);
 }
 
+/// What `@defined` rules out counts for nothing, its type neither: at each point by itself, in functions, and with `-u`.
+/// stap accepts each of these (`-p2`); `$which` is 2.
+#[test]
+fn parts_that_defined_rules_out_have_no_types() {
+    let scratch = Scratch::new("ruled-out");
+    let accepted: &[(&[&str], &str, &str)] = &[
+        (
+            &[],
+            r#"probe VISIT { println(@defined($which) ? $which : "none", @defined($absent) ? $absent : "none") }"#,
+            "2none\n",
+        ),
+        (
+            &["-u"],
+            r#"probe VISIT { println(@defined($which) ? $which : "none", @defined($absent) ? $absent : "none") }"#,
+            "2none\n",
+        ),
+        (
+            &[],
+            r#"probe VISIT { if (@defined($absent)) x = $absent else x = "none" println(x) }"#,
+            "none\n",
+        ),
+        (
+            &[],
+            r#"probe VISIT { x = @choose_defined($absent, "none") println(x . "!") }"#,
+            "none!\n",
+        ),
+        (
+            &[],
+            r#"probe VISIT { println(@defined($absent) || @defined($which) ? 1 : "z", 0 || 1 ? "x" : 3) }"#,
+            "1x\n",
+        ),
+        (
+            &[],
+            r#"probe VISIT.return { println(@defined(@entry($absent)) ? @entry($absent) : "none") }"#,
+            "none\n",
+        ),
+        (
+            &[],
+            r#"function f() { return @defined($absent) ? $absent : "none" } probe VISIT { println(f()) }"#,
+            "none\n",
+        ),
+        (
+            &[],
+            r#"probe SECOND, VISIT { println(@defined($which) ? $which : "none") }"#,
+            "none\n2\n",
+        ),
+        (
+            &[],
+            r#"probe both = SECOND, VISIT { if (@defined($which)) v = $which; else v = "none" } probe both { println(v) }"#,
+            "none\n2\n",
+        ),
+    ];
+    for (options, script, expected) in accepted {
+        let outcome = answer(&scratch, options, script);
+        assert_eq!(outcome.stdout, *expected, "{script}\n{}", outcome.stderr);
+    }
+    let refused = [
+        r#"probe VISIT { println(@defined($which) ? 1 + "a" : 2) }"#,
+        r#"probe VISIT { x = $which println(x ? 1 : "none") }"#,
+        r#"probe begin { println(1 ? 1 : "none") }"#,
+    ];
+    for script in refused {
+        let outcome = answer(&scratch, &["-p2"], script);
+        assert_eq!(outcome.status, Some(1), "{script}\n{outcome:?}");
+        assert!(outcome.stderr.contains("type mismatch"), "{outcome:?}");
+    }
+}
+
 /// `--skip-badvars` is about variables of programs, each of which is told of; nothing else that is missing is a 0.
 #[test]
 fn bad_variables_are_told_of() {

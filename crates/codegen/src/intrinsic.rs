@@ -204,7 +204,7 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         "max_string_length" => Action::MaxStringLength,
         "error" => Call("error", &[Slot, Str(0)], Nothing, true),
         "warn" => Call("warn", &[Arena, Slot, Str(0)], Nothing, false),
-        "log" | "ftrace" => Call("log", &[Arena, Slot, Str(0)], Nothing, false),
+        "ftrace" => Call("log", &[Arena, Slot, Str(0)], Nothing, false),
         "print_char" => Call("print_char", &[Arena, Slot, Long(0)], Nothing, false),
         "randint" => Call("randint", &[Arena, Long(0)], Gives::Long, false),
 

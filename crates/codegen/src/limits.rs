@@ -67,37 +67,53 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The names of definitions that mean something here.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        RANGES.iter().map(|(name, ..)| *name)
+    }
+
+    /// The least and the greatest value that a definition of that name may give; none for names that mean nothing here.
+    pub fn range(name: &str) -> Option<(i64, i64)> {
+        let mut ranges = RANGES.iter();
+        ranges
+            .find(|(n, ..)| *n == name)
+            .map(|(_, low, high)| (*low, *high))
+    }
+
+    /// The number that a definition's value is; none when it is no number.
+    pub fn number(value: &str) -> Option<i64> {
+        number(value)
+    }
+
     /// The limits that `-D` definitions ask for, given as (name, value). Names that are no limit are left alone
     /// (stap passes them to its C compiler); values that are no number, or out of reason, are brought within reason.
     pub fn from_definitions<'a>(definitions: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut limits = Limits::default();
         let mut interruptible = None;
         for (name, value) in definitions {
-            if name == "HIST_ELISION" {
-                if let Ok(rows) = value.trim().parse() {
-                    limits.histogram_elision = rows;
-                }
+            let Some(number) = number(value) else {
                 continue;
-            }
-            let Some(number) = parse(value) else { continue };
-            let clamp = |low: u64, high: u64| number.clamp(low, high) as u32;
+            };
+            let Some((low, high)) = Limits::range(name) else {
+                continue;
+            };
+            let number = number.clamp(low, high);
+            let value = number as u32;
             match name {
-                "MAXACTION" => limits.max_action = clamp(1, u32::MAX as u64),
-                "MAXACTION_INTERRUPTIBLE" => interruptible = Some(clamp(1, u32::MAX as u64)),
-                "MAXNESTING" => limits.max_nesting = clamp(1, 1000),
-                "MAXSTRINGLEN" => limits.max_string = clamp(2, 65_536),
-                "MAXMAPENTRIES" => limits.max_map_entries = clamp(1, 1 << 24),
-                "MAXBACKTRACE" => {
-                    limits.max_backtrace =
-                        clamp(1, u64::from(runtime::stack::backtrace::MAX_FRAMES));
-                }
-                "MAXERRORS" => limits.max_errors = clamp(0, u32::MAX as u64),
-                "MAXSKIPPED" => limits.max_skipped = clamp(0, u32::MAX as u64),
-                "STP_PROCFS_BUFSIZE" => limits.file_size = clamp(1, 1 << 20),
-                "HIST_WIDTH" => limits.histogram_width = clamp(1, 1000),
-                "SPILE_THREADS" => limits.slots = clamp(2, 1 << 16),
-                "SPILE_RING" => limits.ring_size = clamp(4096, 1 << 28).next_power_of_two(),
-                "SPILE_PROCESSES" => limits.processes = clamp(1, 1 << 14),
+                "MAXACTION" => limits.max_action = value,
+                "MAXACTION_INTERRUPTIBLE" => interruptible = Some(value),
+                "MAXNESTING" => limits.max_nesting = value,
+                "MAXSTRINGLEN" => limits.max_string = value,
+                "MAXMAPENTRIES" => limits.max_map_entries = value,
+                "MAXBACKTRACE" => limits.max_backtrace = value,
+                "MAXERRORS" => limits.max_errors = value,
+                "MAXSKIPPED" => limits.max_skipped = value,
+                "STP_PROCFS_BUFSIZE" => limits.file_size = value,
+                "HIST_WIDTH" => limits.histogram_width = value,
+                "HIST_ELISION" => limits.histogram_elision = number as i32,
+                "SPILE_THREADS" => limits.slots = value,
+                "SPILE_RING" => limits.ring_size = value.next_power_of_two(),
+                "SPILE_PROCESSES" => limits.processes = value,
                 "SPILE_REPLACE_RETURNS" => limits.replace_returns = number != 0,
                 _ => {}
             }
@@ -108,15 +124,46 @@ impl Limits {
     }
 }
 
-fn parse(value: &str) -> Option<u64> {
+/// The names that mean something here, with the least and the greatest value that is taken.
+const RANGES: [(&str, i64, i64); 15] = [
+    ("MAXACTION", 1, u32::MAX as i64),
+    ("MAXACTION_INTERRUPTIBLE", 1, u32::MAX as i64),
+    ("MAXNESTING", 1, 1000),
+    ("MAXSTRINGLEN", 2, 65_536),
+    ("MAXMAPENTRIES", 1, 1 << 24),
+    (
+        "MAXBACKTRACE",
+        1,
+        runtime::stack::backtrace::MAX_FRAMES as i64,
+    ),
+    ("MAXERRORS", 0, u32::MAX as i64),
+    ("MAXSKIPPED", 0, u32::MAX as i64),
+    ("STP_PROCFS_BUFSIZE", 1, 1 << 20),
+    ("HIST_WIDTH", 1, 1000),
+    ("HIST_ELISION", i32::MIN as i64, i32::MAX as i64),
+    ("SPILE_THREADS", 2, 1 << 16),
+    ("SPILE_RING", 4096, 1 << 28),
+    ("SPILE_PROCESSES", 1, 1 << 14),
+    ("SPILE_REPLACE_RETURNS", i64::MIN, i64::MAX),
+];
+
+/// The number that a definition gives, as C reads it.
+fn number(value: &str) -> Option<i64> {
     let value = value.trim().trim_end_matches(['u', 'U', 'l', 'L']);
-    match value
+    let (digits, negative) = match value.strip_prefix('-') {
+        Some(digits) => (digits, true),
+        None => (value, false),
+    };
+    let hex = digits
         .strip_prefix("0x")
-        .or_else(|| value.strip_prefix("0X"))
-    {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => value.parse().ok(),
-    }
+        .or_else(|| digits.strip_prefix("0X"));
+    let octal = digits.strip_prefix('0').filter(|rest| !rest.is_empty());
+    let number = match (hex, octal) {
+        (Some(hex), _) => i64::from_str_radix(hex, 16),
+        (None, Some(octal)) => i64::from_str_radix(octal, 8),
+        (None, None) => digits.parse(),
+    };
+    number.ok().map(|n| if negative { -n } else { n })
 }
 
 #[cfg(test)]
@@ -144,5 +191,16 @@ mod tests {
             Limits::from_definitions([("STP_NO_OVERLOAD", ""), ("MAXNESTING", "x")]),
             Limits::default()
         );
+    }
+
+    #[test]
+    fn numbers_are_those_of_c() {
+        let of = |value| Limits::from_definitions([("MAXSTRINGLEN", value)]).max_string;
+        assert_eq!(
+            [of("0x40"), of("0100"), of("64UL"), of("-3"), of("100000")],
+            [64, 64, 64, 2, 65_536]
+        );
+        let rows = |value| Limits::from_definitions([("HIST_ELISION", value)]).histogram_elision;
+        assert_eq!([rows("-1"), rows("5")], [-1, 5]);
     }
 }

@@ -88,6 +88,10 @@ const STATEMENTS: &[&str] = &[
 
 const DECLARATIONS: &[&str] = &["probe", "global", "function", "private"];
 
+/// What the points mean that a pattern matches, a line for each as `stap -l` prints them, or, when asked with true, as `-L`
+/// does, with their variables.
+pub type Lister<'a> = &'a dyn Fn(&str, bool) -> Vec<String>;
+
 /// Where a place is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Context {
@@ -95,6 +99,8 @@ enum Context {
     Top,
     /// In the list of probe points; what stands there of this one.
     Point(usize),
+    /// In a string of a probe point: where the point and where the string begins.
+    Name(usize, usize),
     /// In a handler or function.
     Body,
     /// In a comment or string.
@@ -106,13 +112,15 @@ pub fn complete(
     document: &Document,
     names: &Names,
     library: &[Entry],
+    list: Lister<'_>,
     offset: usize,
 ) -> Vec<CompletionItem> {
     match context(&document.text, offset) {
         Context::None => Vec::new(),
         Context::Top => DECLARATIONS.iter().map(|w| keyword(w)).collect(),
         Context::Point(start) => points(document, library, start, offset),
-        Context::Body => body(document, names, library, offset),
+        Context::Name(point, name) => names_in_program(document, list, point, name, offset),
+        Context::Body => body(document, names, library, list, offset),
     }
 }
 
@@ -144,7 +152,10 @@ fn context(text: &str, offset: usize) -> Context {
                         Some((_, '"')) if !escaped => break,
                         Some((_, '\n')) => break,
                         Some((_, c)) => escaped = c == '\\' && !escaped,
-                        None => return Context::None,
+                        None => {
+                            let point = point.filter(|_| depth == 0);
+                            return point.map_or(Context::None, |p| Context::Name(p, at + 1));
+                        }
                     }
                 }
             }
@@ -231,6 +242,73 @@ fn points(
     items
 }
 
+/// Functions, marks and the like of the program that a point names already.
+fn names_in_program(
+    document: &Document,
+    list: Lister<'_>,
+    point: usize,
+    name: usize,
+    offset: usize,
+) -> Vec<CompletionItem> {
+    let written = document
+        .text
+        .get(point..offset)
+        .unwrap_or_default()
+        .trim_start();
+    let before = document.text.get(point..name).unwrap_or_default();
+    if !before.contains("\")") && !before.trim_start().starts_with("process.") {
+        return Vec::new();
+    }
+    let range = document.range(name, offset);
+    let mut found: Vec<String> = list(&format!("{written}*\")"), false)
+        .iter()
+        .filter_map(|line| line.rsplit_once("(\"")?.1.split(['"', '@']).next())
+        .map(str::to_string)
+        .collect();
+    found.sort();
+    found.dedup();
+    let items = found.into_iter().map(|name| CompletionItem {
+        label: name.clone(),
+        kind: Some(CompletionItemKind::FUNCTION),
+        text_edit: Some(CompletionTextEdit::Edit(TextEdit {
+            range,
+            new_text: name,
+        })),
+        ..CompletionItem::default()
+    });
+    items.collect()
+}
+
+/// Target variables of the points of a handler, with their types.
+fn variables(list: Lister<'_>, points: &str) -> Vec<(String, String)> {
+    let (mut quoted, mut depth) = (false, 0);
+    let points = points.split(|c: char| {
+        quoted ^= c == '"';
+        depth += i32::from(!quoted && matches!(c, '(' | '{'))
+            - i32::from(!quoted && matches!(c, ')' | '}'));
+        c == ',' && !quoted && depth == 0
+    });
+    let mut found: Vec<(String, String)> = Vec::new();
+    for point in points {
+        // An alias's own points follow its name.
+        let point = point.rsplit_once(" = ").map_or(point, |(_, point)| point);
+        let point = point.trim().trim_end_matches(['?', '!']);
+        if !point.starts_with("process") {
+            continue;
+        }
+        for line in list(point, true) {
+            for variable in line.split(" $").skip(1) {
+                let (name, ty) = variable.split_once(':').unwrap_or((variable, ""));
+                let name = format!("${name}");
+                if found.iter().all(|(known, _)| *known != name) {
+                    found.push((name, ty.to_string()));
+                }
+            }
+        }
+    }
+    found
+}
+
 /// The form with the arguments that are written already, if it can go on from there; a snippet.
 fn fill(form: &str, written: &str) -> Option<String> {
     let mut out = String::new();
@@ -304,6 +382,7 @@ fn body(
     document: &Document,
     names: &Names,
     library: &[Entry],
+    list: Lister<'_>,
     offset: usize,
 ) -> Vec<CompletionItem> {
     let before = document.text.get(..offset).unwrap_or_default();
@@ -330,6 +409,15 @@ fn body(
             });
         }
     };
+    if written.starts_with('$')
+        && let Some(scope) = names.scope_at(offset).and_then(|s| names.scopes.get(s))
+        && let Some(points) = document.text.get(scope.name.clone())
+        && scope.keyword == "probe"
+    {
+        for (name, ty) in variables(list, points) {
+            add(&name, CompletionItemKind::VARIABLE, &ty, None);
+        }
+    }
     if written.starts_with('@') || written.starts_with('$') {
         for (word, what) in OPERATORS.iter().chain(CONTEXT) {
             if word.starts_with(&written[..1]) {
@@ -416,5 +504,42 @@ mod tests {
         );
         assert_eq!(fill("process(string).mark(string)", "process.m"), None);
         assert_eq!(fill("begin", "begin.x"), None);
+    }
+
+    /// What stands in a program, as `stap -l` and `-L` tell it.
+    fn program(pattern: &str, with_variables: bool) -> Vec<String> {
+        let lines: &[&str] = match (pattern, with_variables) {
+            ("process(\"./a\").function(\"wo*\")", false) => &[
+                "process(\"/x/a\").function(\"word@/x/a.c:3\")",
+                "process(\"/x/a\").function(\"work@/x/a.c:9\")",
+            ],
+            ("process(\"./a\").function(\"work\")", true) => {
+                &["process(\"/x/a\").function(\"work@/x/a.c:9\") $n:int $name:char const*"]
+            }
+            _ => &[],
+        };
+        lines.iter().map(|l| l.to_string()).collect()
+    }
+
+    fn labels(text: &str) -> Vec<String> {
+        let document = Document::new(text.to_string(), crate::document::Columns::choose(None));
+        let names = Names::of(text);
+        let found = complete(&document, &names, &[], &program, text.len());
+        found.into_iter().map(|item| item.label).collect()
+    }
+
+    #[test]
+    fn functions_of_the_program() {
+        let point = "probe begin, process(\"./a\").function(\"wo";
+        assert_eq!(labels(point), ["word", "work"]);
+        assert_eq!(labels("probe process(\"./"), [""; 0]);
+        assert_eq!(labels("probe begin { println(\"wo"), [""; 0]);
+    }
+
+    #[test]
+    fn variables_of_the_function() {
+        let text = "probe begin, process(\"./a\").function(\"work\")? { println($";
+        assert_eq!(labels(text)[..3], ["$n", "$name", "$$vars"]);
+        assert_eq!(labels("probe begin { println($")[0], "$$vars");
     }
 }

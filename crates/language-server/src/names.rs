@@ -249,8 +249,12 @@ impl<'t> Reader<'_, 't> {
             if piece.is("{") || piece.kind == Kind::Embedded {
                 break;
             }
+            // A component stands right behind its dot.
+            let before = self.at.checked_sub(1).and_then(|at| self.pieces.get(at));
+            let is_component = before.is_some_and(|(dot, at)| dot.is(".") && at.end == range.start);
             if ["probe", "function", "global", "private"].contains(&piece.text)
                 && piece.kind == Kind::Word
+                && !is_component
             {
                 // The rest is still to be written.
                 self.finish(number, name, parameters, range.start);
@@ -336,6 +340,14 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "global n, seen[10] = 3\nfunction f(n, x) { y = n + x; return y }\nprobe begin { y = f(n, 1); seen[y]++; $p->y }\nprobe end { y = 2; f(1, 2) }\n";
+
+    #[test]
+    fn functions_of_programs_are_no_declarations() {
+        let names = Names::of("probe process(\"a\").function(\"f\") { x = 1; x++ }");
+        let titles: Vec<&str> = names.scopes.iter().map(|s| s.title.as_str()).collect();
+        assert_eq!(titles, ["process(\"a\").function(\"f\")"]);
+        assert!(names.functions.is_empty());
+    }
 
     fn same(nth: usize, text: &str) -> usize {
         let names = Names::of(TEXT);

@@ -1,9 +1,10 @@
 //! The server: one request after the other, from standard input to standard output.
 
 use crate::analysis;
-use crate::completion;
+use crate::completion::{self, Lister};
 use crate::document::{Columns, Document};
 use crate::names::{Meaning, Names, is_name};
+use crate::transport;
 use lsp_server::{Connection, Message, Notification, Request, Response};
 use lsp_types::notification::{
     DidChangeTextDocument, DidCloseTextDocument, DidOpenTextDocument, Notification as _,
@@ -40,6 +41,20 @@ pub enum ServerError {
     /// Something that is not the JSON that it should be.
     #[error("language server: {0}")]
     Json(#[from] serde_json::Error),
+    /// A line that should be a header.
+    #[error("language server: '{0}' is no header of a message")]
+    Header(String),
+    /// Headers without the one that matters.
+    #[error("language server: a message without Content-Length")]
+    NoLength,
+    /// More than any editor sends.
+    #[error(
+        "language server: a message of {0} bytes is announced; more than 268435456 are not taken"
+    )]
+    TooLong(u64),
+    /// The end where none should be.
+    #[error("language server: the input ends within a message")]
+    Cut,
     /// The editor has gone.
     #[error("language server: the editor does not listen any more")]
     Gone,
@@ -50,24 +65,31 @@ const INVALID: i32 = -32602;
 /// Code of a request that is not known, JSON-RPC's MethodNotFound.
 const UNKNOWN: i32 = -32601;
 
-/// Serves an editor on standard input and output until it says that it is over. `tapset_dirs` are those of `-I`.
+/// Serves an editor on standard input and output until it says that it is over. `tapset_dirs` are those of `-I`, `list`
+/// tells what probe points mean.
 ///
 /// # Errors
 /// When the editor leaves without a word, or does not keep to the protocol.
-pub fn run(tapset_dirs: &[PathBuf]) -> Result<(), ServerError> {
-    let (connection, threads) = Connection::stdio();
-    serve(&connection, tapset_dirs)?;
-    // The writer ends when nobody can send any more.
+pub fn run(tapset_dirs: &[PathBuf], list: Lister<'_>) -> Result<(), ServerError> {
+    let (connection, threads) = transport::standard();
+    let served = serve(&connection, tapset_dirs, list);
     drop(connection);
-    threads.join()?;
-    Ok(())
+    match served {
+        Ok(()) => threads.join(),
+        // What was wrong with the input tells more than that there is no more of it.
+        Err(error) => Err(threads.failure().unwrap_or(error)),
+    }
 }
 
 /// Serves one connection to its end.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn serve(connection: &Connection, tapset_dirs: &[PathBuf]) -> Result<(), ServerError> {
+pub fn serve(
+    connection: &Connection,
+    tapset_dirs: &[PathBuf],
+    list: Lister<'_>,
+) -> Result<(), ServerError> {
     let (id, params) = connection.initialize_start()?;
     let params: InitializeParams = serde_json::from_value(params)?;
     let general = params.capabilities.general.as_ref();
@@ -86,6 +108,7 @@ pub fn serve(connection: &Connection, tapset_dirs: &[PathBuf]) -> Result<(), Ser
         columns,
         dirs: tapset_dirs.to_vec(),
         library,
+        list,
         documents: HashMap::new(),
     };
     for message in &connection.receiver {
@@ -109,7 +132,7 @@ fn capabilities(columns: Columns) -> ServerCapabilities {
         position_encoding: Some(columns.kind()),
         text_document_sync: Some(TextDocumentSyncCapability::Kind(TextDocumentSyncKind::FULL)),
         completion_provider: Some(CompletionOptions {
-            trigger_characters: Some([".", "@", "$", "*"].map(str::to_string).into()),
+            trigger_characters: Some([".", "@", "$", "*", "\""].map(str::to_string).into()),
             ..CompletionOptions::default()
         }),
         hover_provider: Some(HoverProviderCapability::Simple(true)),
@@ -130,6 +153,7 @@ struct Server<'c> {
     columns: Columns,
     dirs: Vec<PathBuf>,
     library: Vec<Entry>,
+    list: Lister<'c>,
     /// By URI.
     documents: HashMap<String, Document>,
 }
@@ -225,6 +249,7 @@ impl Server<'_> {
             document,
             &names,
             &self.library,
+            self.list,
             offset,
         ))
     }

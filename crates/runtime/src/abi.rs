@@ -259,11 +259,11 @@ abi! {
     }
     /// `text_str(s)`: unprintable bytes as escapes.
     fn text_str(dst: *mut u8, cap: u64, s: *const u8, len: u64) -> u64 {
-        text::escape(&mut Buffer::new(dst, cap), bytes(&s, len), 0, false)
+        text::escape(&mut Buffer::new(dst, cap), bytes(&s, len), 0, false, false)
     }
     /// `text_strn(s, n, quoted)`.
     fn text_strn(dst: *mut u8, cap: u64, s: *const u8, len: u64, n: i64, quoted: i64) -> u64 {
-        text::escape(&mut Buffer::new(dst, cap), bytes(&s, len), n, quoted != 0)
+        text::escape(&mut Buffer::new(dst, cap), bytes(&s, len), n, quoted != 0, false)
     }
     /// `tokenize(s, delimiters)`: the first token of a new string, or of the rest when `s` is empty.
     fn tokenize(arena: *mut u8, slot: *mut Slot, dst: *mut u8, cap: u64, s: *const u8, len: u64, d: *const u8, dlen: u64) -> u64 {
@@ -475,7 +475,7 @@ abi! {
     }
     /// `user_string_quoted(a)`: in double quotes with escapes; "NULL" for 0; the address in hexadecimal on a fault.
     fn user_string_quoted(arena: *mut u8, slot: *mut Slot, address: u64, dst: *mut u8, cap: u64) -> u64 {
-        memory::quoted(arena, slot, address, cap, cap, &mut Buffer::new(dst, cap))
+        memory::quoted(arena, slot, address, cap, &mut Buffer::new(dst, cap))
     }
     /// `user_string_n_quoted(a, inlen, outlen)`.
     fn user_string_n_quoted(arena: *mut u8, slot: *mut Slot, address: u64, inlen: i64, outlen: i64, dst: *mut u8, cap: u64) -> u64 {

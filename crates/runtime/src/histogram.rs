@@ -116,14 +116,14 @@ pub fn draw<S: Sink + ?Sized>(shape: &StatShape, buckets: &[u8], sink: &mut S) {
         let far = usize::try_from(shape.elision).unwrap_or(n).min(n);
         let near = i.saturating_sub(far)..=(i + far).min(n - 1);
         if shape.elision >= 0 && near.into_iter().all(|k| rows.count(k) == 0) {
-            if !eliding {
-                repeat(sink, b' ', value_width as u64);
-                sink.put(b" ~\n");
-            }
             eliding = true;
             continue;
         }
-        eliding = false;
+        // Rows that are left out behind the last one are not told of.
+        if core::mem::take(&mut eliding) {
+            repeat(sink, b' ', value_width as u64);
+            sink.put(b" ~\n");
+        }
         let label = rows.label(i, &mut text);
         repeat(
             sink,

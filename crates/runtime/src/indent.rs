@@ -7,10 +7,11 @@ use crate::layout::{Header, Slot};
 use crate::string::Buffer;
 use crate::{facts, sys, time};
 
-/// The depth to show and the new depth: a call goes deeper first, a return afterwards.
+/// The depth to show and the new depth: a call goes deeper first, a return afterwards, and the outermost level is 0.
 fn depths(depth: i64, delta: i64) -> (i64, i64) {
     let new = depth.wrapping_add(delta);
-    (if delta > 0 { new } else { depth }, new)
+    let at = if delta > 0 { new } else { depth };
+    (at.max(1) - 1, new)
 }
 
 fn blanks(to: &mut Buffer, n: i64) {
@@ -78,7 +79,7 @@ pub unsafe fn global(arena: *mut u8, slot: *mut Slot, delta: i64, to: &mut Buffe
             header.indent_start.store(now, Relaxed);
         }
         to.decimal(now.wrapping_sub(header.indent_start.load(Relaxed)), 6)
-            .put(b":");
+            .put(b" :");
         blanks(to, depths(depth, delta).0);
     }
     to.len()
@@ -127,7 +128,7 @@ mod tests {
                 tail(&line(-1)),
                 tail(&line(1))
             ),
-            (Some(1), Some(2), Some(2), Some(1), Some(1))
+            (Some(0), Some(1), Some(1), Some(0), Some(0))
         );
         unsafe {
             assert_eq!(
@@ -136,7 +137,7 @@ mod tests {
                     global_depth(f.base, slot, -1),
                     global_depth(f.base, slot, 0)
                 ),
-                (3, 3, 2)
+                (2, 2, 1)
             );
         }
     }

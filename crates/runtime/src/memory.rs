@@ -331,7 +331,7 @@ pub unsafe fn string_or(
     to.len()
 }
 
-/// See [`crate::abi::user_string_quoted`]: at most `inlen` bytes in, at most `outlen` out.
+/// See [`crate::abi::user_string_quoted`]: at most `inlen` bytes in.
 ///
 /// # Safety
 /// As the functions of [`crate::abi`].
@@ -340,23 +340,31 @@ pub unsafe fn quoted(
     slot: *mut Slot,
     address: u64,
     inlen: u64,
-    outlen: u64,
     to: &mut Buffer,
 ) -> u64 {
-    if address == 0 {
-        return to.put(b"NULL").len();
-    }
+    // SAFETY: the caller's promise.
+    unsafe { quote(base, slot, address, inlen, to) };
+    to.len()
+}
+
+/// The text at an address in double quotes, or, when it cannot be read and the answer is false, the address.
+///
+/// # Safety
+/// As the functions of [`crate::abi`].
+unsafe fn quote(base: *mut u8, slot: *mut Slot, address: u64, inlen: u64, to: &mut Buffer) -> bool {
     let mut plain = [core::mem::MaybeUninit::<u8>::uninit(); 1024];
     // SAFETY: the buffer is a local of that size; its bytes are read only as far as they were written.
     unsafe {
         let start = plain.as_mut_ptr().cast::<u8>();
         let mut raw = Buffer::new(start, inlen.min(1024));
-        if fetch_string(base, slot, address, inlen, &mut raw) {
+        let is_text = fetch_string(base, slot, address, inlen, &mut raw);
+        if is_text {
             let (p, len) = (start.cast_const(), raw.len());
-            text::escape(to, bytes(&p, len), outlen.min(i64::MAX as u64) as i64, true)
+            text::escape(to, bytes(&p, len), 0, true, false);
         } else {
-            to.put(b"0x").hex(address, 0).len()
+            to.put(b"0x").hex(address, 0);
         }
+        is_text
     }
 }
 
@@ -376,7 +384,13 @@ pub unsafe fn quoted_n(
     unsafe {
         let all = u64::from((*base.cast::<Header>()).max_string).max(1) - 1;
         let bound = |n: i64| if n <= 0 { all } else { (n as u64).min(all) };
-        quoted(base, slot, address, bound(inlen), bound(outlen), to)
+        let is_text = quote(base, slot, address, bound(inlen), to);
+        // stap's library leaves room for two quotes, whether or not there are dots.
+        if is_text && outlen > 0 && to.len() as i64 > outlen - 2 {
+            to.truncate((outlen - 4).max(0) as u64);
+            to.put(b"\"...");
+        }
+        to.len()
     }
 }
 
@@ -393,9 +407,6 @@ pub unsafe fn buffer_quoted(
     raises: bool,
     to: &mut Buffer,
 ) -> u64 {
-    if address == 0 && !raises {
-        return to.put(b"NULL").len();
-    }
     let mut plain = [core::mem::MaybeUninit::<u8>::uninit(); 4096];
     // SAFETY: the buffer is a local of that size; its bytes are read only after they were written.
     unsafe {
@@ -404,7 +415,7 @@ pub unsafe fn buffer_quoted(
         if len == 0 || read(base, slot, start, address, len) == 0 {
             let p = start.cast_const();
             let limit = if outlen <= 0 { i64::MAX } else { outlen };
-            text::escape(to, bytes(&p, len), limit, true)
+            text::escape(to, bytes(&p, len), limit, true, true)
         } else if raises {
             raise::with(slot, |t| {
                 t.put(b"user buffer copy fault -14 at 0x")
@@ -615,9 +626,11 @@ mod tests {
         let at = c"say \"hi\"\n".as_ptr() as u64;
         assert_eq!(quote(at, 0, 0), r#""say \"hi\"\n""#);
         assert_eq!(quote(at, 3, 0), r#""say""#);
+        assert_eq!(quote(at, 3, 7), r#""say""#);
+        assert_eq!(quote(at, 3, 6), r#""s"..."#);
         assert_eq!(
             (quote(0, 0, 0).as_str(), quote(0xabc, 0, 0).as_str()),
-            ("NULL", "0xabc")
+            ("0x0", "0xabc")
         );
         assert_eq!(f.error(slot), None);
     }

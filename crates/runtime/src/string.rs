@@ -75,6 +75,11 @@ impl Buffer {
         self.put(digits)
     }
 
+    /// Leaves no more than the first `len` bytes.
+    pub fn truncate(&mut self, len: u64) {
+        self.len = self.len.min(len as usize);
+    }
+
     /// Appends a number in lower-case hexadecimal, with zeros on the left to `width`.
     pub fn hex(&mut self, value: u64, width: usize) -> &mut Self {
         let digits = (16 - value.leading_zeros() as usize / 4)

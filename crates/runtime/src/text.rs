@@ -29,7 +29,7 @@ pub unsafe fn stringat(slot: *mut Slot, s: &[u8], pos: i64) -> i64 {
             // SAFETY: the slot is the caller's own.
             unsafe {
                 raise::with(slot, |text| {
-                    text.put(b"character index out of bounds: ").decimal(pos, 0);
+                    text.put(b"Position out of bounds");
                 });
             }
             0
@@ -134,23 +134,29 @@ pub fn replace(to: &mut Buffer, s: &[u8], old: &[u8], new: &[u8]) -> u64 {
     to.len()
 }
 
-/// Text with C escapes for what is not printable (octal where C has no letter) and for `"` and `\`. `limit` > 0 bounds
-/// the output; `quoted` puts it in double quotes. What did not fit is told by `...`.
-pub fn escape(to: &mut Buffer, s: &[u8], limit: i64, quoted: bool) -> u64 {
-    let room = to.room() as u64;
-    let mut left = if limit > 0 {
-        (limit as u64).min(room)
-    } else {
-        room
-    };
+/// Text with C escapes for what is not printable (octal where C has no letter, `\u` and `\U` for characters in UTF-8) and for
+/// `"` and `\`. `limit` > 0 bounds the output; `quoted` puts it in double quotes, which count, and tells by `...` behind
+/// them that something did not fit, for which three of the last characters make room. A NUL ends the text unless `whole`.
+pub fn escape(to: &mut Buffer, s: &[u8], limit: i64, quoted: bool, whole: bool) -> u64 {
+    let room = to.room() as i64;
+    let mut left = if limit > 0 { limit.min(room) } else { room };
     if quoted {
-        left = left.max(5).saturating_sub(2);
+        left = left.max(5) - 2;
         to.push(b'"');
     }
-    let mut dots = false;
-    for &byte in s {
-        let mut piece = [b'\\', 0, 0, 0];
-        let letter = match byte {
+    let mut rest = s;
+    let mut last = 0;
+    // The first escape that dots may cut through: where, and how long it is.
+    let mut cut = None;
+    while !rest.is_empty() {
+        let (c, taken) = character(rest);
+        last = c;
+        if (c == 0 && !whole) || left <= 0 {
+            break;
+        }
+        rest = rest.get(taken..).unwrap_or(&[]);
+        let mut piece = [b'\\', 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let letter = match c {
             7 => b'a',
             8 => b'b',
             9 => b't',
@@ -158,35 +164,77 @@ pub fn escape(to: &mut Buffer, s: &[u8], limit: i64, quoted: bool) -> u64 {
             11 => b'v',
             12 => b'f',
             13 => b'r',
-            b'"' | b'\\' => byte,
+            34 | 92 => c as u8,
             _ => 0,
         };
-        let n = if letter != 0 {
+        let n = if taken > 1 {
+            let digits = if c <= 0xffff { 4 } else { 8 };
+            piece[1] = if digits == 4 { b'u' } else { b'U' };
+            for (i, digit) in piece.iter_mut().skip(2).take(digits).enumerate() {
+                let value = (c >> (4 * (digits - 1 - i)) & 15) as u8;
+                *digit = if value < 10 {
+                    b'0' + value
+                } else {
+                    b'A' + value - 10
+                };
+            }
+            2 + digits
+        } else if letter != 0 {
             piece[1] = letter;
             2
-        } else if (32..127).contains(&byte) {
-            piece[0] = byte;
+        } else if (32..127).contains(&c) {
+            piece[0] = c as u8;
             1
         } else {
-            piece[1] = b'0' + (byte >> 6);
-            piece[2] = b'0' + (byte >> 3 & 7);
-            piece[3] = b'0' + (byte & 7);
+            piece[1] = b'0' + (c >> 6 & 3) as u8;
+            piece[2] = b'0' + (c >> 3 & 7) as u8;
+            piece[3] = b'0' + (c & 7) as u8;
             4
         };
-        if left < n as u64 {
-            dots = true;
+        if n > 1 && cut.is_none() && left - 3 < n as i64 {
+            cut = Some((to.len() as i64, n as i64));
+        }
+        if left < n as i64 {
             break;
         }
-        left -= n as u64;
+        left -= n as i64;
         to.put(piece.get(..n).unwrap_or(&[]));
     }
-    if quoted {
-        to.push(b'"');
+    if !quoted {
+        return to.len();
     }
-    if dots {
-        to.put(b"...");
+    if last == 0 || rest.is_empty() {
+        return to.push(b'"').len();
     }
-    to.len()
+    let place = to.len() as i64 - 3 + left;
+    let place = match cut {
+        Some((at, n)) if at < place && place < at + n => at,
+        _ => place,
+    };
+    to.truncate(place.max(1) as u64);
+    to.put(b"\"...").len()
+}
+
+/// The first character and how many bytes it has: what is no UTF-8 is taken byte by byte (RFC 3629).
+fn character(s: &[u8]) -> (u32, usize) {
+    let first = u32::from(s.first().copied().unwrap_or_default());
+    let (n, mut c, least) = match first {
+        0xc0..=0xdf => (2, first & 0x1f, 0x80),
+        0xe0..=0xef => (3, first & 0xf, 0x800),
+        0xf0..=0xf7 => (4, first & 7, 0x1_0000),
+        _ => return (first, 1),
+    };
+    for i in 1..n {
+        match s.get(i) {
+            Some(&byte) if byte & 0xc0 == 0x80 => c = c << 6 | u32::from(byte & 0x3f),
+            _ => return (first, 1),
+        }
+    }
+    match c {
+        0xd800..=0xdfff => (first, 1),
+        _ if c < least || c > 0x10_ffff => (first, 1),
+        _ => (c, n),
+    }
 }
 
 /// `tokenize(s, delimiters)`: state is kept in the slot. Empty tokens are skipped, as strsep's callers do.
@@ -256,14 +304,7 @@ pub fn errno_name(to: &mut Buffer, n: i64) -> u64 {
         Some(name) if n != 0 => name,
         Some(_) => "",
     };
-    if name.is_empty() {
-        if n != 0 {
-            to.put(b"errno ").decimal(n as i64, 0);
-        }
-    } else {
-        to.put(name.as_bytes());
-    }
-    to.len()
+    to.put(name.as_bytes()).len()
 }
 
 /// Names of errno 0 … 133 on x86-64 Linux, `-` where there is none.
@@ -353,15 +394,32 @@ mod tests {
     #[test]
     fn escapes() {
         assert_eq!(
-            with(64, |b| escape(b, b"a\n\"\\\x01\xff", 0, false)),
+            with(64, |b| escape(b, b"a\n\"\\\x01\xff", 0, false, false)),
             "a\\n\\\"\\\\\\001\\377"
         );
-        assert_eq!(with(64, |b| escape(b, b"ab", 0, true)), "\"ab\"");
+        let quoted = |s: &[u8], limit| with(64, |b| escape(b, s, limit, true, false));
+        assert_eq!(quoted(b"ab", 0), "\"ab\"");
+        // What stap's runtime prints for these (text_strn): quotes and dots count.
+        assert_eq!(quoted(b"abcdefghij", 6), "\"a\"...");
+        assert_eq!(quoted(b"abcdefghij", 3), "\"\"...");
+        assert_eq!(quoted(b"abcdefghij", 12), "\"abcdefghij\"");
+        assert_eq!(quoted(b"abc\n\n\n\n", 11), "\"abc\\n\"...");
+        let plain = |s: &[u8], limit| with(64, |b| escape(b, s, limit, false, false));
+        assert_eq!(plain(b"abc", 2), "ab");
         assert_eq!(
-            with(64, |b| escape(b, b"abcdefghij", 6, true)),
-            "\"abcd\"..."
+            plain("a\u{e9}\u{20ac}\u{1f600}".as_bytes(), 0),
+            "a\\u00E9\\u20AC\\U0001F600"
         );
-        assert_eq!(with(64, |b| escape(b, b"abc", 2, false)), "ab...");
+        // Too long, a surrogate, cut off, beyond Unicode.
+        assert_eq!(plain(b"\xc0\x80", 0), "\\300\\200");
+        assert_eq!(plain(b"\xed\xa0\x80", 0), "\\355\\240\\200");
+        assert_eq!(plain(b"\xe2\x82", 0), "\\342\\202");
+        assert_eq!(plain(b"\xf7\xbf\xbf\xbf", 0), "\\367\\277\\277\\277");
+        assert_eq!(plain(b"a\0b", 0), "a");
+        assert_eq!(
+            with(64, |b| escape(b, b"a\0b", 0, true, true)),
+            "\"a\\000b\""
+        );
     }
 
     #[test]
@@ -402,6 +460,6 @@ mod tests {
         ] {
             assert_eq!(with(32, |b| errno_name(b, n)), name, "{n}");
         }
-        assert_eq!(with(32, |b| errno_name(b, 4000)), "errno 4000");
+        assert_eq!(with(32, |b| errno_name(b, 4000)), "");
     }
 }

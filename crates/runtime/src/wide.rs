@@ -164,9 +164,6 @@ pub unsafe fn quoted(
     unit: u64,
     to: &mut Buffer,
 ) -> u64 {
-    if address == 0 {
-        return to.put(b"NULL").len();
-    }
     let mut plain = [0u8; 1024];
     // SAFETY: the buffer is a local of that size.
     unsafe {
@@ -176,7 +173,7 @@ pub unsafe fn quoted(
             return to.put(b"0x").hex(address, 0).len();
         }
         let (p, len) = (start.cast_const(), raw.len());
-        text::escape(to, bytes(&p, len), 0, true)
+        text::escape(to, bytes(&p, len), 0, true, false)
     }
 }
 

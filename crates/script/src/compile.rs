@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::ir;
 use crate::parser::{self, ParseOptions};
 use crate::preprocess::Environment;
-use crate::sema::unplaced::Unplaced;
+use crate::sema::unplaced::{Definition, Unplaced};
 use crate::sema::{self, elaborated::Elaborated};
 use crate::span::{FileId, SourceMap};
 use crate::tapset::{self, Library};
@@ -35,6 +35,8 @@ pub struct CompileOptions {
     pub tapset_dirs: Vec<PathBuf>,
     /// The pass after which the caller stops (`-p`); from 2 on the script is analysed.
     pub last_pass: u8,
+    /// What is known of target expressions in `@defined`, by their places ([`Unplaced::questions`]).
+    pub definitions: Vec<Definition>,
 }
 
 /// What became of a script.
@@ -143,6 +145,7 @@ pub fn compile(mut sources: SourceMap, users: &[FileId], options: &CompileOption
             optimize: !options.unoptimized,
             guru: options.guru,
             compiled: options.last_pass > 2,
+            definitions: &options.definitions,
         };
         let analysis = sema::analyse(request, &mut sources, &mut library);
         let program = match options.monitor {

@@ -54,7 +54,7 @@ table! {
     str_replace(String, String, String) -> String pure; text_str(String) -> String pure;
     text_strn(String, Long, Long) -> String pure; tokenize(String, String) -> String; isdigit(String) -> Long pure;
     // Session.
-    exit() -> Unit; abort() -> Unit; error(String) -> Unit; warn(String) -> Unit; log(String) -> Unit; ftrace(String) -> Unit;
+    exit() -> Unit; abort() -> Unit; error(String) -> Unit; warn(String) -> Unit; ftrace(String) -> Unit;
     print_char(Long) -> Unit; randint(Long) -> Long;
     // Per-thread indentation of `thread_indent`: depth change in, text out.
     thread_indent(Long) -> String; thread_indent_depth(Long) -> Long; indent(Long) -> String; indent_depth(Long) -> Long;

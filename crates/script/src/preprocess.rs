@@ -271,7 +271,9 @@ impl<'a> Preprocessor<'a> {
                         _ => Err(ParseError::at("expected '==' or '!='", op)),
                     };
                 }
-                name if name.starts_with("CONFIG_") => return self.config(name, &op, &right),
+                name if name.starts_with("CONFIG_") => {
+                    return self.config(&left, name, &op, &right);
+                }
                 _ => {}
             }
         }
@@ -299,7 +301,13 @@ impl<'a> Preprocessor<'a> {
         }
     }
 
-    fn config(&self, name: &str, op: &Token, right: &Token) -> Result<bool, ParseError> {
+    fn config(
+        &self,
+        left: &Token,
+        name: &str,
+        op: &Token,
+        right: &Token,
+    ) -> Result<bool, ParseError> {
         let value = |name: &str| {
             self.environment
                 .configs
@@ -310,7 +318,12 @@ impl<'a> Preprocessor<'a> {
         match right.kind {
             TokenKind::String => equality(op, right, ours),
             TokenKind::Number => {
-                let ours = ours.parse().unwrap_or(0);
+                let ours = match ours {
+                    "" => 0,
+                    value => value.parse().map_err(|_| {
+                        ParseError::at("Config option value not a number", left.clone())
+                    })?,
+                };
                 ordered(op, i64::cmp(&ours, &number(right)?))
             }
             TokenKind::Identifier if right.text.starts_with("CONFIG_") => {
@@ -337,6 +350,11 @@ fn string_operand(token: &Token) -> Result<String, ParseError> {
 }
 
 fn number(token: &Token) -> Result<i64, ParseError> {
+    // stap reads these in base 10, whatever they begin with.
+    let decimal = token.text.bytes().all(|b| b.is_ascii_digit());
+    if let Some(value) = decimal.then(|| token.text.parse().ok()).flatten() {
+        return Ok(value);
+    }
     number_value(&token.text, false)
         .ok_or_else(|| ParseError::at("number invalid or out of range", token.clone()))
 }

@@ -105,6 +105,7 @@ subjects!(
     regex,
     statements,
     statistics,
+    suite,
     targets,
     types,
     variants,

@@ -45,7 +45,8 @@ impl Run<'_> {
                     tid,
                     signal,
                 } => self.raise(process, pid, tid, signal),
-                Event::Error { .. } if self.options.suppress_errors => {}
+                // They are counted all the same, and the count is told at the end.
+                Event::Error { .. } if self.options.suppress_errors => self.errors += 1,
                 Event::Error { location, text } => {
                     self.errors += 1;
                     self.output.error(&message::runtime_error(

@@ -51,11 +51,15 @@ pub use resolve::find_executable;
 pub use usage::Usage;
 pub use wordexp::split as split_command;
 
+use codegen::Resolver as _;
 use output::Output;
 use rayon::prelude::*;
 use script::diagnostic::Diagnostic;
 use script::ir::Program;
+use script::sema::unplaced::{Definition, Unplaced};
+use script::span::Span;
 use std::io::{self, Write as _};
+use std::rc::Rc;
 
 /// Why a session could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +194,53 @@ pub fn missing_points(program: &Program) -> Vec<(usize, Vec<Diagnostic>)> {
         !kinds.any(|kind| kind.program() == Some(&probe_point::Program::Target))
     });
     missing
+}
+
+/// Whether the target expressions mean something that stand in `@defined` in a script whose types do not agree: stap looks
+/// them up before it looks at types, so that parts which are never reached need not agree with others. Nothing is told
+/// of those that mean something only at some of the places of a point.
+pub fn definitions(unplaced: &Unplaced) -> Vec<Definition> {
+    let mut files = programs::Files::default();
+    let mut known: Vec<(Option<Span>, Span, Option<bool>)> = Vec::new();
+    for (handler, points) in unplaced.program.elided.iter().enumerate() {
+        let questions = unplaced.questions.iter();
+        let questions: Vec<_> = questions.filter(|q| q.handler == handler).collect();
+        if questions.is_empty() {
+            continue;
+        }
+        for point in points {
+            let Ok(kind) = probe_point::understand(&point.point) else {
+                continue;
+            };
+            let found = files.resolve(&kind, &point.point, None);
+            for (scope, sites) in found.unwrap_or_default() {
+                let _together = scope.acquaint();
+                for site in &sites {
+                    let resolver =
+                        variables::SiteResolver::new(&site.variables, site.address, Rc::default())
+                            .called_from(&site.callers);
+                    for question in &questions {
+                        let at = (!question.in_function).then_some(point.point.span);
+                        let place = question.target.span;
+                        let means = resolver.resolve(&question.target).is_ok();
+                        let mut earlier = known.iter_mut();
+                        match earlier.find(|(p, q, _)| (*p, *q) == (at, place)) {
+                            Some((.., answer)) => *answer = answer.filter(|a| *a == means),
+                            None => known.push((at, place, Some(means))),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let certain = |(point, place, answer): (Option<Span>, Span, Option<bool>)| {
+        Some(Definition {
+            point,
+            place,
+            known: answer?,
+        })
+    };
+    known.into_iter().filter_map(certain).collect()
 }
 
 /// Hands `print` a function that says what a probe point resolves to (for `-p2`); `None` for points that stand for

@@ -1,10 +1,12 @@
 //! `spile stap`: SystemTap's command line, as stap(1) has it.
 
 mod arguments;
+mod definitions;
 mod dump;
 mod example;
 mod flight;
 mod interactive;
+mod kernel_config;
 
 use crate::debug_files::{self, CacheUse};
 use arguments::{Arguments, TRY, Words};
@@ -94,8 +96,14 @@ impl From<String> for Refusal {
 
 fn run(arguments: &Arguments) -> Result<u8, Refusal> {
     check(arguments)?;
+    let notes = definitions::check(arguments.define.iter().map(String::as_str));
+    let notes = match notes {
+        // stap's C compiler finds that out, in pass 4.
+        Err(_) if last_pass(arguments)? < 4 => Vec::new(),
+        notes => notes.map_err(Refusal::Error)?,
+    };
     if !arguments.no_warnings {
-        for note in arguments.inert.notes() {
+        for note in arguments.inert.notes().into_iter().chain(notes) {
             tell(&format!("WARNING: {note}"));
         }
     }
@@ -139,7 +147,7 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         }
     }
     if arguments.language_server {
-        let served = language_server::run(&arguments.tapset_dir);
+        let served = language_server::run(&arguments.tapset_dir, &listed);
         return served
             .map(|()| 0)
             .map_err(|e| Refusal::Error(e.to_string()));
@@ -173,10 +181,24 @@ fn run(arguments: &Arguments) -> Result<u8, Refusal> {
         monitor: arguments.monitor.is_some(),
         tapset_dirs: arguments.tapset_dir.clone(),
         last_pass: stop,
-        environment: environment(arguments)?,
+        environment: environment(arguments, &sources)?,
+        definitions: Vec::new(),
     };
     let start = Usage::now();
+    let texts = sources.clone();
     let mut compilation = compile(sources, &users, &options);
+    if let Some(unplaced) = compilation.unplaced.as_ref()
+        && !unplaced.questions.is_empty()
+    {
+        let definitions = session::definitions(unplaced);
+        if !definitions.is_empty() {
+            let options = CompileOptions {
+                definitions,
+                ..options.clone()
+            };
+            compilation = compile(texts, &users, &options);
+        }
+    }
     if let Some(unplaced) = compilation.unplaced.as_ref().filter(|_| !listing) {
         let missing = session::missing_points(&unplaced.program);
         compilation.add_missing(missing);
@@ -401,7 +423,10 @@ fn check_kept(arguments: &Arguments) -> Result<(), Refusal> {
             "Invalid process ID number for target namespaces.".into(),
         ));
     }
-    let download = inert.download_debuginfo.as_deref();
+    let download = inert
+        .download_debuginfo
+        .as_deref()
+        .filter(|word| !word.is_empty());
     let known = |word: &str| ["yes", "no", "ask"].contains(&word) || word.parse::<u32>().is_ok();
     if let Some(word) = download.filter(|word| !known(word)) {
         return Err(Refusal::Error(format!(
@@ -515,13 +540,16 @@ fn verbosity(arguments: &Arguments) -> Result<[u8; 5], Refusal> {
 }
 
 /// What `%( … %)` is decided from, on this machine.
-fn environment(arguments: &Arguments) -> Result<Environment, Refusal> {
+fn environment(arguments: &Arguments, texts: &SourceMap) -> Result<Environment, Refusal> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut environment = Environment {
         kernel_release: release.trim().to_string(),
         guru_mode: arguments.guru,
         ..Environment::default()
     };
+    if (texts.files().iter()).any(|file| file.text.contains("CONFIG_")) {
+        environment.configs = kernel_config::read(&environment.kernel_release);
+    }
     if let Some(level) = &arguments.privilege {
         environment.privilege.clone_from(level);
     }
@@ -720,15 +748,32 @@ fn limits(arguments: &Arguments) -> Result<Limits, Refusal> {
     if arguments.suppress_handler_errors {
         words.push(format!("MAXERRORS={}", u32::MAX));
     }
-    let definitions = words
-        .iter()
-        .map(|word| word.split_once('=').unwrap_or((word, "")));
+    let definitions = words.iter().map(|word| definitions::parts(word));
     Ok(Limits {
         timing: arguments.timing || arguments.monitor.is_some(),
         skip_badvars: arguments.skip_badvars,
         keep_text: last_pass(arguments)? == 3,
         ..Limits::from_definitions(definitions)
     })
+}
+
+/// The lines of `stap -l`, or `-L`, about a probe point; none where that fails.
+fn listed(point: &str, with_variables: bool) -> Vec<String> {
+    let Ok(program) = std::env::current_exe() else {
+        return Vec::new();
+    };
+    let option = if with_variables { "-L" } else { "-l" };
+    let output = std::process::Command::new(program)
+        .args(["stap", option, point])
+        .stdin(std::process::Stdio::null())
+        .output();
+    output.map_or_else(
+        |_| Vec::new(),
+        |output| {
+            let text = String::from_utf8_lossy(&output.stdout);
+            text.lines().map(str::to_string).collect()
+        },
+    )
 }
 
 /// `-S SIZE[,N]`.

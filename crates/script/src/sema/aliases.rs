@@ -267,7 +267,22 @@ fn covered(point: &ProbePoint, name: &ProbePoint) -> Option<usize> {
         }
         if component.name.text.contains("**") {
             let dotted: Vec<&str> = words.iter().map(|c| c.name.text.as_str()).collect();
-            return glob(&component.name.text, &dotted.join(".")).then_some(used + 1);
+            let covers = |n: usize| glob(&component.name.text, &dotted[..n].join("."));
+            if used > 0 || point.components.len() == 1 {
+                return covers(dotted.len()).then_some(used + 1);
+            }
+            // In front it leaves words to what follows it.
+            let rest = ProbePoint {
+                components: point.components[1..].to_vec(),
+                ..point.clone()
+            };
+            return (1..dotted.len()).filter(|n| covers(*n)).find_map(|n| {
+                let words = ProbePoint {
+                    components: words[n..].to_vec(),
+                    ..name.clone()
+                };
+                Some(covered(&rest, &words)? + 1)
+            });
         }
         if !glob(&component.name.text, &first.name.text) {
             return None;

@@ -137,6 +137,7 @@ impl Elision<'_> {
         for f in self.hir.functions.iter().filter(|f| f.live) {
             look(f.body(), f.params, &mut all);
         }
+        in_c(self.hir, &mut all);
         for (i, g) in self.hir.globals.iter().enumerate() {
             let v = Var::Global(GlobalId(i as u32));
             let given = g.init.is_some() || self.initial.iter().any(|(name, _)| *name == g.name);
@@ -262,6 +263,26 @@ impl Elision<'_> {
 fn first_word(point: &Point) -> Option<&str> {
     let first = point.point.components.first()?;
     Some(&first.name.text)
+}
+
+/// Leaves of what depends on a known condition, in the handlers that run in processes and the functions that they call,
+/// only the part that counts: stap does so together with `@defined`, before types are looked at and with `-u`, too.
+pub fn decide_in_processes(hir: &mut Program, in_process: &[bool]) {
+    let functions = Functions::of(hir);
+    let mut called = Vec::new();
+    for (number, _) in in_process.iter().enumerate().filter(|(_, p)| **p) {
+        if let Some(probe) = hir.probes.get(number) {
+            called.extend(super::callers::reached(hir, &probe.body.stmt));
+        }
+        if let Some(probe) = hir.probes.get_mut(number) {
+            fold::decide(&mut probe.body.stmt, &functions);
+        }
+    }
+    for id in called {
+        if let Some(function) = hir.functions.get_mut(id.0 as usize) {
+            fold::decide(&mut function.body_mut().stmt, &functions);
+        }
+    }
 }
 
 /// Folds the handlers that run in processes: what the analysis of their variables decides is decided before types are
@@ -498,6 +519,19 @@ fn mark_live(hir: &mut Program, functions: &Functions) {
     }
 }
 
+/// Adds the globals that embedded C names.
+fn in_c(hir: &Program, effects: &mut Effects) {
+    for &(function, global, writes) in &hir.named_in_c {
+        if hir.function(function).live {
+            let named = match writes {
+                true => &mut effects.written,
+                false => &mut effects.read,
+            };
+            named.insert(Var::Global(global));
+        }
+    }
+}
+
 /// Notes which variables the live program reads and writes, and which globals are to be shown at the end.
 fn mark_variables(hir: &mut Program, functions: &Functions) {
     let mut all = Effects::default();
@@ -528,6 +562,7 @@ fn mark_variables(hir: &mut Program, functions: &Functions) {
         let params = f.params;
         mark(f.body_mut(), &mut all, &mut used, params);
     }
+    in_c(hir, &mut all);
     for (i, g) in hir.globals.iter_mut().enumerate() {
         let v = Var::Global(GlobalId(i as u32));
         g.read = all.read.contains(&v);

@@ -57,6 +57,46 @@ pub fn stmt(s: &mut Stmt, functions: &Functions) -> bool {
     changed
 }
 
+/// Leaves of conditional statements and expressions whose condition is known only the part that counts, whether or not
+/// the types of the parts agree.
+pub fn decide(s: &mut Stmt, functions: &Functions) {
+    let span = s.span;
+    if let StmtKind::If(cond, then, other) = &mut s.kind
+        && let Some(holds) = known(cond, functions)
+    {
+        *s = match (holds, other.take()) {
+            (true, _) => std::mem::replace(&mut **then, Stmt::null(span)),
+            (false, Some(other)) => *other,
+            (false, None) => Stmt::null(span),
+        };
+        return decide(s, functions);
+    }
+    s.each_expr_mut(&mut |e| decide_in_expr(e, functions));
+    s.each_stmt_mut(&mut |s| decide(s, functions));
+}
+
+fn decide_in_expr(e: &mut Expr, functions: &Functions) {
+    if let ExprKind::Ternary(cond, a, b) = &mut e.kind
+        && let Some(holds) = known(cond, functions)
+    {
+        let chosen = if holds { a } else { b };
+        let span = chosen.span;
+        *e = std::mem::replace(&mut **chosen, Expr::long(0, span));
+        return decide_in_expr(e, functions);
+    }
+    e.each_part_mut(&mut |e| decide_in_expr(e, functions));
+}
+
+/// The truth of a condition, where it is known.
+fn known(condition: &Expr, functions: &Functions) -> Option<bool> {
+    let mut folded = condition.clone();
+    while expr(&mut folded, functions) {}
+    match folded.kind {
+        ExprKind::Long(n) => Some(n != 0),
+        _ => None,
+    }
+}
+
 /// Brings the statements of inner blocks into the one around them and drops what does nothing; true when there were
 /// inner blocks of several statements.
 pub fn flatten(list: &mut Vec<Stmt>) -> bool {

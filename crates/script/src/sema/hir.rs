@@ -488,6 +488,8 @@ pub struct Program {
     pub functions: Vec<Function>,
     /// Probes.
     pub probes: Vec<Probe>,
+    /// Globals that embedded C says it reads, or, where true, writes.
+    pub named_in_c: Vec<(FunctionId, GlobalId, bool)>,
     /// The points in processes of probes that were elided, probe by probe.
     pub elided: Vec<Vec<Point>>,
     /// Library files that were pulled in, in that order.

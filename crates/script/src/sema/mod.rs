@@ -28,13 +28,13 @@ mod walk;
 use crate::ast;
 use crate::diagnostic::Diagnostic;
 use crate::ir;
-use crate::span::SourceMap;
+use crate::span::{SourceMap, Span};
 use crate::tapset::Library;
 
 use probe_points::Place;
 use report::{Finding, Report};
 use resolve::{Resolver, Scope, Targets};
-use unplaced::{Named, Unplaced};
+use unplaced::{Definition, Named, Unplaced};
 
 /// There is no C compiler behind this translator, and none is wanted on the machine where it runs.
 const EMBEDDED_C: &str =
@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub guru: bool,
     /// The program is to be compiled, not only shown: what cannot be compiled is an error.
     pub compiled: bool,
+    /// What is known of target expressions in `@defined`.
+    pub definitions: &'a [Definition],
 }
 
 /// What came of it.
@@ -114,6 +116,7 @@ fn passes(
     let compiled = request.compiled;
     let mut resolver = Resolver::new(sources, library, report);
     resolver.guru = request.guru;
+    resolver.definitions = definitions_at(request.definitions, None);
     for mut file in request.files {
         probes.append(&mut file.probes);
         embedded.append(&mut file.embeds);
@@ -121,7 +124,7 @@ fn passes(
     }
     let mut in_process = Vec::new();
     for probe in &probes {
-        resolve_probe(&mut resolver, probe, &mut in_process);
+        resolve_probe(&mut resolver, probe, request.definitions, &mut in_process);
     }
     resolver.drain();
     // Probes of library files come with whatever else of them is used.
@@ -131,7 +134,7 @@ fn passes(
             break;
         }
         for probe in probes {
-            resolve_probe(&mut resolver, &probe, &mut in_process);
+            resolve_probe(&mut resolver, &probe, request.definitions, &mut in_process);
         }
         resolver.drain();
     }
@@ -149,6 +152,7 @@ fn passes(
         return None;
     }
     report.names_are_resolved();
+    elide::decide_in_processes(hir, &in_process);
     if request.optimize {
         elide::fold_in_processes(hir, &in_process);
     }
@@ -251,9 +255,20 @@ fn stray_jumps(s: &hir::Stmt, report: &mut Report) {
     report.error(format!("cannot '{word}' outside loop"), s.span);
 }
 
+/// What is known of target expressions at a point, or, without one, in functions, by their places.
+fn definitions_at(definitions: &[Definition], point: Option<Span>) -> Vec<(Span, bool)> {
+    let of_point = definitions.iter().filter(|d| d.point == point);
+    of_point.map(|d| (d.place, d.known)).collect()
+}
+
 /// Resolves one probe. Points that come from the same aliases and run in the same place share a handler. `in_process`
 /// is told of each handler whether it runs in a process.
-fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut Vec<bool>) {
+fn resolve_probe(
+    resolver: &mut Resolver,
+    probe: &ast::Probe,
+    definitions: &[Definition],
+    in_process: &mut Vec<bool>,
+) {
     let mut groups: Vec<(Vec<aliases::Expanded>, Place, Targets)> = Vec::new();
     for point in &probe.points {
         let found = aliases::expand(resolver, point);
@@ -268,7 +283,10 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
                 *place == e.place
                     && *its == targets
                     && members.first().is_some_and(|m| {
-                        m.aliases.len() == e.aliases.len()
+                        let known =
+                            |point: &ast::ProbePoint| definitions_at(definitions, Some(point.span));
+                        known(&m.point) == known(&e.point)
+                            && m.aliases.len() == e.aliases.len()
                             && m.aliases
                                 .iter()
                                 .zip(&e.aliases)
@@ -297,6 +315,9 @@ fn resolve_probe(resolver: &mut Resolver, probe: &ast::Probe, in_process: &mut V
         };
         let returns = place == Place::Process && members.iter().all(is_return);
         let mut scope = Scope::new(targets).of_returns(returns);
+        if let Some(first) = members.first() {
+            scope.definitions = definitions_at(definitions, Some(first.point.span));
+        }
         if members.iter().any(|m| !m.aliases.is_empty()) {
             scope.written = Some(probe_write::written(&probe.body));
         }

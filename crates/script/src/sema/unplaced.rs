@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::callers;
 use super::hir;
 use super::lower::bare_point;
 use crate::diagnostic::Diagnostic;
@@ -16,6 +17,28 @@ pub struct Named {
     pub findings: Range<usize>,
 }
 
+/// A target expression that stands in `@defined`.
+#[derive(Debug)]
+pub struct Question {
+    /// The handler from which it is reached.
+    pub handler: usize,
+    /// It stands in a function.
+    pub in_function: bool,
+    /// The expression.
+    pub target: ir::Target,
+}
+
+/// Whether a target expression in `@defined` means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// The point at which it does or does not; none for what stands in a function, and is the same for all its callers.
+    pub point: Option<Span>,
+    /// The place of the expression.
+    pub place: Span,
+    /// The answer.
+    pub known: bool,
+}
+
 /// What is known of the points of a script that has errors.
 #[derive(Debug)]
 pub struct Unplaced {
@@ -23,6 +46,9 @@ pub struct Unplaced {
     pub program: ir::Program,
     /// How many probes, functions, pieces of embedded code and globals there were when it failed.
     pub counts: [usize; 4],
+    /// Target expressions in `@defined`: of a script whose types do not agree they decide which parts count
+    /// ([`crate::compile::CompileOptions::definitions`]).
+    pub questions: Vec<Question>,
     handlers: Vec<Handler>,
     /// How many diagnostics there were when names had their meanings; none if they have not.
     resolved: Option<usize>,
@@ -65,8 +91,27 @@ impl Unplaced {
             points: probe.points.len(),
             diagnostics: at(named.findings.start)..at(named.findings.end),
         });
+        let mut questions = Vec::new();
+        if resolved.is_some() {
+            for (handler, probe) in hir.probes.iter().enumerate() {
+                let mut ask = |stmt: &hir::Stmt, in_function: bool| {
+                    let mut found = Vec::new();
+                    in_stmt(stmt, &mut found);
+                    questions.extend(found.into_iter().map(|target| Question {
+                        handler,
+                        in_function,
+                        target,
+                    }));
+                };
+                ask(&probe.body.stmt, false);
+                for id in callers::reached(hir, &probe.body.stmt) {
+                    ask(&hir.function(id).body().stmt, true);
+                }
+            }
+        }
         Unplaced {
             handlers: handlers.collect(),
+            questions,
             resolved,
             counts,
             program: ir::Program {
@@ -115,4 +160,50 @@ impl Unplaced {
         out.extend(rest.map(|(_, d)| d));
         out
     }
+}
+
+/// Adds the target expressions that stand in `@defined`.
+fn in_stmt(stmt: &hir::Stmt, found: &mut Vec<ir::Target>) {
+    stmt.each_expr(&mut |e| in_expr(e, found));
+    stmt.each_stmt(&mut |s| in_stmt(s, found));
+}
+
+fn in_expr(expr: &hir::Expr, found: &mut Vec<ir::Target>) {
+    if let hir::ExprKind::Defined(inner) = &expr.kind
+        && let hir::ExprKind::Target(target) = &inner.kind
+        && target.resolvable
+    {
+        found.extend(question(target, inner.span));
+    }
+    expr.each_part(&mut |e| in_expr(e, found));
+}
+
+/// A target expression of which only the meaning matters; none where that depends on other probes.
+fn question(target: &hir::Target, span: Span) -> Option<ir::Target> {
+    let any = || ir::Expr {
+        kind: ir::ExprKind::Long(0),
+        ty: ir::Type::Long,
+        span,
+    };
+    let base = match &target.base {
+        hir::TargetBase::Variable(name) => ir::TargetBase::Variable(name.clone()),
+        hir::TargetBase::AtVar(name, module) => ir::TargetBase::AtVar(name.clone(), module.clone()),
+        hir::TargetBase::Enum(name) => ir::TargetBase::Enum(name.clone()),
+        // stap looks at casts only after types.
+        hir::TargetBase::Cast(..)
+        | hir::TargetBase::Autocast(..)
+        | hir::TargetBase::EnumName(..) => return None,
+    };
+    let steps = target.steps.iter().map(|step| match step {
+        hir::TargetStep::Member(name) => ir::TargetStep::Member(name.clone()),
+        hir::TargetStep::Index(_) => ir::TargetStep::Index(any()),
+        hir::TargetStep::Pretty(deep) => ir::TargetStep::Pretty(*deep),
+    });
+    Some(ir::Target {
+        base,
+        steps: steps.collect(),
+        operators: target.operators.clone(),
+        address_of: target.address_of,
+        span,
+    })
 }

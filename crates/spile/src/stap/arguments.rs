@@ -255,6 +255,15 @@ pub struct Inert {
     /// Download debugging information
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true)]
     pub download_debuginfo: Option<String>,
+    /// Measure marks
+    #[arg(long)]
+    pub benchmark_sdt: bool,
+    /// Loops of that measurement
+    #[arg(long, value_name = "N")]
+    pub benchmark_sdt_loops: Option<String>,
+    /// Threads of that measurement
+    #[arg(long, value_name = "N")]
+    pub benchmark_sdt_threads: Option<String>,
     /// Environment of a remote system
     #[arg(long, value_name = "VAR=VALUE")]
     pub sysenv: Vec<String>,
@@ -277,6 +286,7 @@ impl Inert {
     pub fn notes(&self) -> Vec<String> {
         const MODULE: &str = "no kernel module is built";
         const SERVER: &str = "scripts are compiled here";
+        const MEASURED: &str = "what a hit costs is measured by spile demo";
         let given = [
             (self.keep, "-k", "there is no temporary directory"),
             (
@@ -310,6 +320,17 @@ impl Inert {
                 self.download_debuginfo.is_some(),
                 "--download-debuginfo",
                 "servers are asked when DEBUGINFOD_URLS names some",
+            ),
+            (self.benchmark_sdt, "--benchmark-sdt", MEASURED),
+            (
+                self.benchmark_sdt_loops.is_some(),
+                "--benchmark-sdt-loops",
+                MEASURED,
+            ),
+            (
+                self.benchmark_sdt_threads.is_some(),
+                "--benchmark-sdt-threads",
+                MEASURED,
             ),
             (
                 !self.sysenv.is_empty(),

@@ -8,7 +8,10 @@ use completion::Helper;
 use formatter::pieces::{self, Kind};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use rustyline::{CompletionType, Config, Editor};
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Config, Editor, Event, EventContext,
+    EventHandler, KeyEvent, RepeatCount,
+};
 use script::parser::{self, ParseOptions};
 use script::span::{SourceFile, SourceMap};
 use std::path::PathBuf;
@@ -72,6 +75,10 @@ pub fn run(arguments: &super::Arguments) -> Result<u8, String> {
     let mut editor: Editor<Helper, FileHistory> =
         Editor::with_config(config).map_err(|e| e.to_string())?;
     editor.set_helper(Some(Helper::new(&arguments.tapset_dir)));
+    editor.bind_sequence(
+        KeyEvent::ctrl('D'),
+        EventHandler::Conditional(Box::new(LeaveContinuation)),
+    );
     let history = own_directory().map(|d| d.join("history"));
     if let Some(path) = &history {
         // There is none at first.
@@ -102,6 +109,18 @@ pub fn run(arguments: &super::Arguments) -> Result<u8, String> {
         let _ = editor.save_history(path);
     }
     Ok(0)
+}
+
+/// Ctrl-D on an empty line of a text that is not finished gives the text up, as Ctrl-C does.
+struct LeaveContinuation;
+
+impl ConditionalEventHandler for LeaveContinuation {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
+        let line = context.line();
+        let last = line.rsplit_once('\n').map(|(_, last)| last);
+        let is_empty = last.is_some_and(|last| last.trim().is_empty());
+        (is_empty && context.pos() == line.len()).then_some(Cmd::Interrupt)
+    }
 }
 
 /// What was entered, which is several entries when it was pasted.

@@ -297,7 +297,7 @@ impl Machine<'_> {
                 let s = self.text(s)?;
                 let at = self.long(n)?;
                 let byte = usize::try_from(at).ok().and_then(|at| s.as_bytes().get(at));
-                let outside = || Leave::Error(format!("character index out of bounds: {at}"));
+                let outside = || Leave::Error("Position out of bounds".to_string());
                 i64::from(*byte.ok_or_else(outside)?)
             }
             Long::Wrapped(k) => {

@@ -129,6 +129,18 @@ impl Resolver<'_> {
         }
     }
 
+    /// Whether the operand of an `@defined` is known to mean something, or not to.
+    fn definition(&self, operand: &ast::Expr, scope: &Scope) -> Option<bool> {
+        let operand = match &operand.kind {
+            ast::ExprKind::Entry(inner) => inner,
+            _ => operand,
+        };
+        let mut known = scope.definitions.iter().chain(&self.definitions);
+        known
+            .find(|(place, _)| *place == operand.span)
+            .map(|(_, known)| *known)
+    }
+
     /// `@defined` of what is no target expression itself: whether that is replaced while target expressions are looked up,
     /// as stap does with the operators that it decides then.
     fn defined_otherwise(&mut self, operand: &ast::Expr, scope: &mut Scope) -> ExprKind {
@@ -305,6 +317,11 @@ impl Resolver<'_> {
             A::Defined(a) if scope.targets.is_file() => {
                 let is_known = scope.targets == Targets::Written && is_file_value(a);
                 ExprKind::Long(is_known.into())
+            }
+            A::Defined(a)
+                if scope.targets == Targets::Allowed && self.definition(a, scope).is_some() =>
+            {
+                ExprKind::Long(self.definition(a, scope).unwrap_or_default().into())
             }
             A::Defined(a)
                 if !matches!(

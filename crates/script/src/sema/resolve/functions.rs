@@ -40,6 +40,7 @@ impl Resolver<'_> {
                             Code::Intrinsic(i, scope.finish(Stmt::null(code.span)))
                         }
                         None => {
+                            self.pragmas(code, id);
                             Code::Embedded(embedded_c(code), scope.finish(Stmt::null(code.span)))
                         }
                     }
@@ -196,6 +197,23 @@ impl Resolver<'_> {
             live: false,
         });
         ExprKind::Call(id, Vec::new())
+    }
+
+    /// The globals that embedded C says it reads and writes, `/* pragma:read:NAME */` and `/* pragma:write:NAME */`.
+    fn pragmas(&mut self, code: &ast::EmbeddedCode, function: FunctionId) {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for (pragma, writes) in [("pragma:read", false), ("pragma:write", true)] {
+            for rest in code.code.split(&format!("{pragma}:")).skip(1) {
+                let name = rest.split(|c| !is_word(c)).next().unwrap_or_default();
+                match self.global(name, code.span.file) {
+                    Some(global) => self.hir.named_in_c.push((function, global, writes)),
+                    None => {
+                        let message = format!("unresolved {pragma} global {name}");
+                        self.report.error(message, code.span);
+                    }
+                }
+            }
+        }
     }
 
     /// An operation that changes the program or holds it up.

@@ -71,6 +71,8 @@ pub struct Resolver<'a> {
     pub named: Vec<Named>,
     /// `-g`: target variables may be written.
     pub guru: bool,
+    /// What is known of target expressions in `@defined` of functions, by their places.
+    pub definitions: Vec<(Span, bool)>,
     /// Within a branch that is known to be never taken: nothing is written there.
     is_dead: bool,
     /// Within a branch that a place's variables decide on: whether anything is written there is known later.
@@ -86,6 +88,8 @@ pub struct Scope {
     returns: bool,
     /// In a handler that aliases are put around: the names of what the user's own part writes.
     pub written: Option<HashSet<String>>,
+    /// What is known of target expressions in `@defined`, by their places.
+    pub definitions: Vec<(Span, bool)>,
     /// The first locals, which are a function's parameters.
     params: usize,
 }
@@ -99,6 +103,7 @@ impl Scope {
             targets,
             returns: false,
             written: None,
+            definitions: Vec::new(),
             params: 0,
         }
     }
@@ -151,6 +156,7 @@ impl<'a> Resolver<'a> {
             used: HashSet::new(),
             named: Vec::new(),
             guru: false,
+            definitions: Vec::new(),
             is_dead: false,
             is_conditional: false,
         }
@@ -191,6 +197,15 @@ impl<'a> Resolver<'a> {
                 let message = format!("alias component {name} contains illegal parameter");
                 self.report
                     .error("while registering probe alias", alias.span);
+                self.report
+                    .push(Finding::error_nowhere(message).following());
+                continue;
+            }
+            let mut parts = alias.names.iter().flat_map(|n| &n.components);
+            if parts.any(|c| c.name.text == "*") {
+                self.report
+                    .error("while registering probe alias", alias.span);
+                let message = "invalid use of wildcard probe point component";
                 self.report
                     .push(Finding::error_nowhere(message).following());
                 continue;
