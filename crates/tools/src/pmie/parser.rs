@@ -241,17 +241,31 @@ impl<'a> Parser<'a> {
                 Body::Expr(condition)
             }
         };
-        if !self.at_mark(";") && *self.peek() != Token::End {
+        let trailing = !self.at_mark(";") && *self.peek() != Token::End;
+        if trailing && self.at_mark("->") {
+            return wrong("logical expression expected to precede ->");
+        }
+        // What is whole holds, whatever follows; a number is not whole before its end.
+        if trailing && matches!(&body, Body::Expr(expr) if expr.kind != Kind::Truth) {
             return Err(Syntax(None));
         }
         self.take(";");
         self.complaints();
+        self.enter(name, body);
+        match trailing {
+            true => Err(Syntax(None)),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes in a statement that was read.
+    fn enter(&mut self, name: Option<String>, body: Body) {
         if self.embedded.is_some() && !matches!(body, Body::Expr(_)) {
             self.nonsense("operator -> not allowed in agent mode");
         }
         if self.dropped {
             self.failed = true;
-            return Ok(());
+            return;
         }
         if let (Some(name), Body::Expr(expr)) = (&name, &body) {
             let value = match &expr.form {
@@ -260,7 +274,7 @@ impl<'a> Parser<'a> {
             };
             if let Some(value) = value {
                 self.lexer.macros.insert(name.clone(), value);
-                return Ok(());
+                return;
             }
         }
         if self.embedded == Some(Embedded::Agent) && name.is_none() {
@@ -272,7 +286,7 @@ impl<'a> Parser<'a> {
         });
         if self.senseless {
             self.failed = true;
-            return Ok(());
+            return;
         }
         if self.statements.iter().any(|s| s.name == name) {
             let place = self.place();
@@ -280,18 +294,17 @@ impl<'a> Parser<'a> {
                 "pmie: syntax error - {place}\nrule \"{name}\" multiply defined\n"
             ));
             self.failed = true;
-            return Ok(());
+            return;
         }
         let constant = |expr: &Expr| expr.is_constant() || matches!(expr.form, Form::Delta(_));
         if matches!(&body, Body::Expr(expr) if constant(expr)) {
-            return Ok(());
+            return;
         }
         self.statements.push(Statement {
             name,
             delta: self.delta,
             body,
         });
-        Ok(())
     }
 
     fn set_delta(&mut self) -> Parsed<()> {

@@ -312,6 +312,9 @@ impl Parser<'_> {
         }
         not_too_long(&left)?;
         self.next();
+        if matches!(self.peek(), Token::Text(_)) {
+            return wrong(format!("arithmetic expression expected to follow {mark}"));
+        }
         let right = self.operand(mark, "arithmetic", operand)?;
         if right.kind == Kind::Truth && !self.dropped {
             return wrong(format!("arithmetic expression expected to follow {mark}"));
