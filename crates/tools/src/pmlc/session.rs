@@ -17,7 +17,7 @@ use pcp::{
 
 use super::COMMANDS;
 use super::columns::shown;
-use super::command::{Command, InstanceSpec, MetricSpec, Wanted};
+use super::command::{Command, InstanceSpec, MetricSpec, Wanted, Wrong};
 use super::link::{HERE, Link, Target, loggers};
 
 /// In which zone times are shown.
@@ -64,6 +64,41 @@ fn complain(text: &str) {
     // What was said before comes first.
     let _ = io::stdout().flush();
     eprint!("{text}");
+}
+
+/// Adds a metric to a list that may have it already.
+fn add(found: &mut Vec<Metric>, metric: Metric, instances: &[InstanceSpec]) {
+    let same = |m: &&mut Metric| m.desc.pmid == metric.desc.pmid;
+    let Some(before) = found.iter_mut().find(same) else {
+        found.push(metric);
+        return;
+    };
+    let name = &metric.name;
+    match (before.wanted.is_empty(), instances.is_empty()) {
+        (true, true) if metric.desc.indom.is_null() => {
+            complain(&format!("Warning: {name} has already been specified\n"));
+        }
+        (true, true) => complain(&format!(
+            "Warning: already using all instances for {name}\n"
+        )),
+        (true, false) => complain(&format!(
+            "Warning: instance(s) specified for {name}\n         (already using all instances)\n"
+        )),
+        (false, true) => {
+            complain(&format!(
+                "Warning: {name} had instance(s) specified previously.\n         \
+                 Using all instances since none specified this time\n"
+            ));
+            before.wanted.clear();
+        }
+        (false, false) => {
+            for inst in metric.wanted {
+                if !before.wanted.contains(&inst) {
+                    before.wanted.push(inst);
+                }
+            }
+        }
+    }
 }
 
 impl Session {
@@ -147,7 +182,7 @@ impl Session {
             Command::Disconnect => self.connected = None,
             Command::Status => self.status(),
             Command::NewVolume => match self.request(&Pdu::LogRequest(REQUEST_NEW_VOLUME)) {
-                Ok(Pdu::Error { code, .. }) => println!("New log volume {}", code.0),
+                Ok(Pdu::Error { code, .. }) => complain(&format!("New log volume {}\n", code.0)),
                 Ok(_) => {}
                 Err(error) => complain(&format!("Error: {}\n", error.code())),
             },
@@ -171,7 +206,7 @@ impl Session {
                 "Logging delta ({delta} msec) cannot be bigger than 268435455 msec\n"
             )),
             Command::Query(specs) => {
-                if let Some(metrics) = self.metrics(&specs, line) {
+                if let Some(metrics) = self.metrics(&specs) {
                     self.query(&metrics);
                 }
             }
@@ -180,7 +215,7 @@ impl Session {
                 wanted,
                 metrics,
             } => {
-                if let Some(metrics) = self.metrics(&metrics, line) {
+                if let Some(metrics) = self.metrics(&metrics) {
                     self.log(mandatory, wanted, &metrics);
                 }
             }
@@ -268,39 +303,74 @@ impl Session {
         Ok(connected.source.as_mut().ok_or(ErrorCode::NOTCONN)?)
     }
 
+    /// Says what is wrong with a command, behind what is wrong with the metrics that were read of it.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn refuse(&mut self, wrong: &Wrong, line: usize) -> io::Result<()> {
+        if self.connected.is_some() {
+            self.look_up(&wrong.metrics);
+        }
+        io::stdout().flush()?;
+        eprintln!("Error [<stdin>, line {line}]\n{}", wrong.what);
+        Ok(())
+    }
+
     /// The metrics that a list means; `None` when something about it is wrong, which was said.
-    fn metrics(&mut self, specs: &[MetricSpec], line: usize) -> Option<Vec<Metric>> {
-        let mut found = Vec::new();
-        let mut good = true;
+    fn metrics(&mut self, specs: &[MetricSpec]) -> Option<Vec<Metric>> {
+        let found = self.look_up(specs);
+        if found.is_none() {
+            complain("Logging statement ignored due to error(s)\n");
+        }
+        found
+    }
+
+    /// The metrics, each once. Behind one that is wrong all others are, for the same reason unless they have one of their own.
+    fn look_up(&mut self, specs: &[MetricSpec]) -> Option<Vec<Metric>> {
+        let mut found: Vec<Metric> = Vec::new();
+        let mut wrong: Option<ErrorCode> = None;
         for spec in specs {
-            match self.spec(spec) {
-                Ok(Some(metrics)) => found.extend(metrics),
-                Ok(None) => good = false,
+            let result = match (self.leaves(&spec.name), wrong) {
+                (Ok(_), Some(reason)) => Err(reason.into()),
+                (leaves, _) => leaves.and_then(|leaves| self.spec(spec, leaves, &found)),
+            };
+            match result {
+                Ok(Some(metrics)) => {
+                    for metric in metrics {
+                        add(&mut found, metric, &spec.instances);
+                    }
+                }
+                Ok(None) => wrong = Some(ErrorCode::INST),
                 Err(error) => {
-                    good = false;
                     complain(&format!(
-                        "Warning [<stdin>, line {line}]\nProblem with lookup for metric \"{}\" ...\nReason: {}\n",
+                        "Warning [<stdin>, line {}]\nProblem with lookup for metric \"{}\" ...\nReason: {}\n",
+                        spec.line,
                         spec.name,
                         error.code()
                     ));
+                    wrong = Some(error.code());
                 }
             }
         }
-        if !good {
-            complain("Logging statement ignored due to error(s)\n");
-            return None;
-        }
-        Some(found)
+        wrong.is_none().then_some(found)
     }
 
-    fn spec(&mut self, spec: &MetricSpec) -> Result<Option<Vec<Metric>>, Error> {
-        let names: Vec<Text> = match &self.names {
+    fn leaves(&mut self, name: &str) -> Result<Vec<Text>, Error> {
+        Ok(match &self.names {
             Some(space) => {
-                let leaves = space.leaves(spec.name.as_bytes())?;
+                let leaves = space.leaves(name.as_bytes())?;
                 leaves.into_iter().map(|(name, _)| name).collect()
             }
-            None => self.source()?.traverse(&spec.name.as_str().into())?,
-        };
+            None => self.source()?.traverse(&name.into())?,
+        })
+    }
+
+    fn spec(
+        &mut self,
+        spec: &MetricSpec,
+        names: Vec<Text>,
+        before: &[Metric],
+    ) -> Result<Option<Vec<Metric>>, Error> {
         let pmids = self.source()?.lookup_names(&names)?;
         let mut metrics = Vec::new();
         for (name, pmid) in names.into_iter().zip(pmids) {
@@ -322,6 +392,14 @@ impl Session {
                 known,
                 wanted: Vec::new(),
             });
+        }
+        if metrics.is_empty() {
+            // There are names, and nothing behind them.
+            complain(&format!(
+                "Warning [<stdin>, line {}]\nProblem with lookup for metric \"{}\" ...\n",
+                spec.line, spec.name
+            ));
+            return Ok(None);
         }
         if spec.instances.is_empty() {
             return Ok(Some(metrics));
@@ -351,6 +429,8 @@ impl Session {
             return Ok(None);
         }
         for metric in &mut metrics {
+            let before = before.iter().find(|m| m.desc.pmid == metric.desc.pmid);
+            let has_all = before.is_some_and(|m| m.wanted.is_empty());
             for instance in &spec.instances {
                 let (found, what) = match instance {
                     InstanceSpec::Name(name) => (
@@ -366,9 +446,29 @@ impl Session {
                     ),
                 };
                 match found {
+                    Some(found) if metric.wanted.contains(&found.inst) => {
+                        let what = match instance {
+                            InstanceSpec::Name(name) => format!("name {name}"),
+                            InstanceSpec::Number(number) => format!("number {number}"),
+                        };
+                        complain(&format!(
+                            "Warning: instance {what} already specified for metric {}\n",
+                            metric.name
+                        ));
+                    }
                     Some(found) => metric.wanted.push(found.inst),
+                    None if has_all => {
+                        let what = match instance {
+                            InstanceSpec::Name(name) => format!("name {name}"),
+                            InstanceSpec::Number(number) => format!("number {number}"),
+                        };
+                        complain(&format!(
+                            "Warning: instance {what} not currently in metric {}'s instance domain\n         \
+                             (getting all instances anyway)\n",
+                            metric.name
+                        ));
+                    }
                     None => {
-                        good = false;
                         complain(&format!(
                             "Error: metric {} currently has no instance {what}\n",
                             metric.name
@@ -377,11 +477,12 @@ impl Session {
                             self.explained = true;
                             complain(EXPLANATION);
                         }
+                        return Ok(None);
                     }
                 }
             }
         }
-        Ok(good.then_some(metrics))
+        Ok(Some(metrics))
     }
 
     fn control(

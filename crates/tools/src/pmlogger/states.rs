@@ -46,6 +46,8 @@ pub struct Metric {
     some: BTreeMap<i32, Level>,
     /// What a configuration asked for before, at other intervals: it is logged as well.
     earlier: Vec<(Level, Option<Vec<i32>>)>,
+    /// A configuration said first that it is off: that is how it is shown, and what is said later is logged as well.
+    first_off: bool,
     logged: HashSet<i32>,
     last: HashSet<i32>,
 }
@@ -107,6 +109,7 @@ impl States {
                 all: Level::default(),
                 some: BTreeMap::new(),
                 earlier: Vec::new(),
+                first_off: false,
                 logged: HashSet::new(),
                 last: HashSet::new(),
             });
@@ -139,10 +142,29 @@ impl States {
     /// Applies a request; false when it, or a part of it, is refused.
     pub fn apply(&mut self, name: &str, desc: Desc, request: Request<'_>) -> bool {
         let metric = self.metric(name, desc);
-        if request.may_split && matches!(request.wanted, Wanted::On(_)) {
-            metric.keep(&request);
-        } else {
-            metric.earlier.clear();
+        // The statements of a configuration stand side by side: off takes nothing back. Advice against what is mandatory is
+        // refused all the same.
+        let advised = !request.mandatory
+            && (metric.all.mandatory || metric.some.values().any(|level| level.mandatory));
+        let is_on = metric.all.on.is_some() || metric.some.values().any(|l| l.on.is_some());
+        match request.wanted {
+            Wanted::On(delta) if request.may_split && metric.first_off && !advised => {
+                let level = Level {
+                    mandatory: request.mandatory,
+                    on: Some(delta),
+                };
+                let instances = request.instances.filter(|_| !desc.indom.is_null());
+                metric.earlier.push((level, instances.map(<[i32]>::to_vec)));
+                return true;
+            }
+            Wanted::On(_) if request.may_split && metric.first_off => return false,
+            Wanted::On(_) if request.may_split => metric.keep(&request),
+            Wanted::Off | Wanted::Maybe if request.may_split && is_on => return !advised,
+            Wanted::Off if request.may_split => metric.first_off = true,
+            _ => {
+                metric.earlier.clear();
+                metric.first_off = false;
+            }
         }
         let after = |level: Level| level.after(request.mandatory, request.wanted);
         let Some(instances) = request.instances.filter(|_| !desc.indom.is_null()) else {
