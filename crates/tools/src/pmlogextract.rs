@@ -191,6 +191,7 @@ fn extract(
         output,
         writer: None,
         read: Timestamp::ZERO,
+        written_from: 0,
         zone,
         pmids: Vec::new(),
     };
@@ -308,27 +309,27 @@ fn output_label(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Label
     };
     let from = if wanted.first_zone { first } else { last };
     let zone = &from.archive.label.timezone;
-    for other in inputs.iter().filter(|i| i.archive.label.timezone != *zone) {
-        eprintln!(
-            "pmlogextract: Warning: timezone mismatch for input archives\n\
-             archive: {} timezone: {zone} [will be used]\n\
-             archive: {} timezone: {} [will be ignored]",
-            from.name, other.name, other.archive.label.timezone
-        );
-    }
-    if inputs
-        .iter()
-        .any(|i| i.archive.label.hostname != first.archive.label.hostname)
-    {
-        let mut text = String::from("pmlogextract: Error: host name mismatch for input archives\n");
-        for input in inputs {
-            text += &format!(
-                "archive: {} host: {}\n",
-                input.name, input.archive.label.hostname
+    for other in inputs {
+        if other.archive.label.hostname != first.archive.label.hostname {
+            let mut text =
+                String::from("pmlogextract: Error: host name mismatch for input archives\n");
+            for input in inputs {
+                text += &format!(
+                    "archive: {} host: {}\n",
+                    input.name, input.archive.label.hostname
+                );
+            }
+            text += &format!("Archive \"{output}\" not created.\n");
+            return Err(text);
+        }
+        if other.archive.label.timezone != *zone {
+            eprintln!(
+                "pmlogextract: Warning: timezone mismatch for input archives\n\
+                 archive: {} timezone: {zone} [will be used]\n\
+                 archive: {} timezone: {} [will be ignored]",
+                from.name, other.name, other.archive.label.timezone
             );
         }
-        text += &format!("Archive \"{output}\" not created.\n");
-        return Err(text);
     }
     let newest = inputs.iter().map(|i| i.archive.label.version).max();
     let newest = newest.unwrap_or(Version::V2);
@@ -449,8 +450,10 @@ struct Merge<'a> {
     label: Label,
     output: &'a str,
     writer: Option<LogWriter>,
-    /// The time of the last record that was looked at.
+    /// The time of the last record that was written, or of its archive's last when all was read.
     read: Timestamp,
+    /// The archive that the last record came from.
+    written_from: usize,
     zone: Zone,
     /// Room for the metrics of a record.
     pmids: Vec<Pmid>,
@@ -468,6 +471,7 @@ impl Merge<'_> {
         let mut progress = Progress::new("pmlogextract", from, last.unwrap_or(end).min(end), false);
         // A mark that is due when something follows: its time, and what its archive said of pmcd at its end.
         let mut due: Option<(Timestamp, Option<PmcdState>)> = None;
+        let mut ends: Vec<Option<Timestamp>> = vec![None; inputs.len()];
         loop {
             let next = inputs
                 .iter()
@@ -475,11 +479,23 @@ impl Merge<'_> {
                 .filter_map(|(n, i)| Some((i.head.as_ref()?.time, n)))
                 .min();
             let Some((time, number)) = next else {
+                let last = ends.get(self.written_from).copied().flatten();
+                self.read = self.read.max(last.unwrap_or(self.read));
                 return Ok(());
             };
             // A second behind the end is in time for PCP's.
             if time > end + SECOND {
                 if !self.wanted.daily {
+                    // A mark that is due by then stands, though what follows it does not.
+                    let (due, next) = (due.take(), inputs.get(number));
+                    if let (Some((at, state)), Some(input)) =
+                        (due.filter(|d| d.0 <= end + SECOND), next)
+                        && !self.continues(&state, input)
+                        && self.writer.is_some()
+                    {
+                        self.mark(input, at)?;
+                        self.read = at;
+                    }
                     return Ok(());
                 }
                 if let Some(last) = self.writer.as_ref().and_then(LogWriter::last) {
@@ -515,11 +531,9 @@ impl Merge<'_> {
                     None
                 }
             };
-            if record.time >= start {
+            if record.time >= start && self.wants(&record) {
                 if let Some((at, state)) = due.take() {
-                    // Whichever archive goes on: it is the same pmcd's.
-                    let same =
-                        !self.wanted.always_mark && state.is_some() && state == input.first_state;
+                    let same = self.continues(&state, input);
                     if !same && self.writer.is_some() && at <= record.time {
                         self.mark(input, at)?;
                     } else if !same && self.writer.is_some() {
@@ -527,6 +541,7 @@ impl Merge<'_> {
                     }
                 }
                 self.read = record.time;
+                self.written_from = number;
                 self.record(input, &record)?;
                 let written = self.writer.as_ref().map_or(0, LogWriter::records);
                 if self.wanted.samples > 0 && written >= self.wanted.samples {
@@ -534,6 +549,9 @@ impl Merge<'_> {
                 }
             }
             if input.head.is_none() {
+                if let Some(end) = ends.get_mut(number) {
+                    *end = Some(record.time);
+                }
                 due = Some((record.time + MARK_DELAY, input.last_state.clone()));
             }
         }
@@ -582,6 +600,26 @@ impl Merge<'_> {
         writer
             .record(&input.archive.meta, time, pmids, payload)
             .map_err(io)
+    }
+
+    /// Whether an archive goes on where another ended: whichever it is, it is the same pmcd's.
+    fn continues(&self, state: &Option<PmcdState>, input: &Input) -> bool {
+        !self.wanted.always_mark && state.is_some() && *state == input.first_state
+    }
+
+    /// Whether a record is a mark or has a metric that is wanted: PCP's tool passes over others as it reads.
+    fn wants(&mut self, record: &DataRecord) -> bool {
+        if record.is_mark() || self.selection.is_none() && self.skipped.is_empty() {
+            return true;
+        }
+        self.pmids.clear();
+        if record.metrics(&mut self.pmids).is_err() {
+            return true;
+        }
+        let selected = |pmid: &Pmid| {
+            !self.skipped.contains(pmid) && self.selection.as_ref().is_none_or(|s| s.has(*pmid))
+        };
+        self.pmids.iter().any(selected)
     }
 
     fn mark(&mut self, input: &Input, time: Timestamp) -> Result<(), String> {
