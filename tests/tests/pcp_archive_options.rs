@@ -73,6 +73,15 @@ fn options_do_what_they_do_elsewhere() {
             "pminfo",
             "-f -O -0 -a archives/pcp-uptime kernel.all.uptime",
         ),
+        // Instances that are in no domain.
+        (
+            "pminfo",
+            "-F -a archives/pcp-pidstat_missing_one_metric proc.psinfo.cmd",
+        ),
+        (
+            "pminfo",
+            "-f -O 0 -a archives/pcp-pidstat_missing_one_metric proc.psinfo.cmd",
+        ),
         ("pminfo", "-l -s -a archives/mirage-3 sample.mirage"),
         ("pminfo", "-s -a archives/mirage-3 sample.mirage"),
         (

@@ -84,6 +84,8 @@ enum Token {
     Number(u64),
     Text(String),
     Mark(char),
+    /// What is none, in words: it is an error when it comes to it.
+    Bad(String),
 }
 
 /// Puts lines together to commands: within braces a command goes on.
@@ -123,14 +125,12 @@ impl Reader {
     /// What is wrong; what was read of the command is forgotten.
     pub fn line(&mut self, line: &str) -> Result<Option<Command>, Wrong> {
         let mut read = Vec::new();
-        let result = tokens(line, &mut read);
+        if let Err(what) = tokens(line, &mut read) {
+            read.push(Token::Bad(what));
+        }
         self.tokens
             .extend(read.into_iter().map(|token| (token, self.line)));
         let mut tokens = std::mem::take(&mut self.tokens);
-        if let Err(what) = result {
-            let metrics = Vec::new();
-            return Err(Wrong { what, metrics });
-        }
         if tokens.is_empty() {
             return Ok(None);
         }
@@ -145,10 +145,15 @@ impl Reader {
                 self.tokens.append(&mut tokens);
                 Ok(None)
             }
-            _ => Err(Wrong {
-                what: SYNTAX.to_owned(),
-                metrics: parser.metrics,
-            }),
+            command => {
+                let at = parser.at - usize::from(command.is_none());
+                let what = match tokens.get(at) {
+                    Some((Token::Bad(what), _)) => what.clone(),
+                    _ => SYNTAX.to_owned(),
+                };
+                let metrics = parser.metrics;
+                Err(Wrong { what, metrics })
+            }
         }
     }
 
@@ -174,7 +179,7 @@ fn tokens(line: &str, found: &mut Vec<Token>) -> Result<(), String> {
         let length = match c {
             '#' => return Ok(()),
             c if c.is_whitespace() => c.len_utf8(),
-            '{' | '}' | '[' | ']' | ',' | '?' | '.' => {
+            '{' | '}' | '[' | ']' | ',' | '?' => {
                 found.push(Token::Mark(c));
                 1
             }
@@ -452,6 +457,10 @@ mod tests {
             assert_eq!(one(line), Err(SYNTAX.to_owned()), "{line}");
         }
         assert_eq!(one("timezone 'x'"), Err("Unexpected character '''".into()));
+        let interval = "on every 1.5 hours a";
+        let point = Err("Unexpected character '.'".to_owned());
+        assert_eq!(one(&format!("log mandatory {interval}")), point);
+        assert_eq!(one(&format!("man {interval}")), Err(SYNTAX.to_owned()));
     }
 
     #[test]
