@@ -355,6 +355,63 @@ simple.color
     );
 }
 
+/// Statements of a configuration stand side by side: off takes nothing back, and advice against what is mandatory is refused. The
+/// words are those of Debian's `pmlogger -C` on this configuration.
+#[test]
+fn statements_of_a_configuration_stand_side_by_side() {
+    let host = Host::new("pmlogger-statements");
+    let config = "\
+log mandatory off { simple.now }
+log advisory on 10 sec { simple.now }
+log mandatory on 10 sec { simple.color[\"red\"] }
+log advisory off { simple.color[\"red\"] }
+log advisory on 10 sec { simple.color[\"red\",\"green\"] }
+log mandatory on 10 sec { simple.time }
+log advisory on 5 sec { simple.time.user }
+log mandatory off { simple.time }
+log mandatory maybe { simple.numfetch }
+log advisory on 5 sec { simple.numfetch }
+";
+    host.scratch.write("cfg", config);
+    let said = host.own("pmlogger", &["-C", "-c", "cfg"]).ok();
+    let said = said.stderr + &said.stdout;
+    let said: Vec<&str> = said
+        .lines()
+        .filter(|l| !l.ends_with("Info: Start"))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "Warning [cfg, line 2]",
+            "Incompatible request for metric \"simple.now\"",
+            "Warning [cfg, line 4]",
+            "Incompatible request for metric \"simple.color\" and instance \"red\"",
+            "Request for (advisory) OFF conflicts with current (mandatory) ON state",
+            "Warning [cfg, line 5]",
+            "Incompatible request for metric \"simple.color\" and instance \"red\"",
+            "Request for (advisory) ON conflicts with current (mandatory) ON state",
+            "Warning [cfg, line 7]",
+            "Incompatible request for metric \"simple.time.user\"",
+            "Config parsed",
+        ]
+    );
+    // What was said to be on is logged, whatever was said to be off before or after.
+    host.scratch.write(
+        "both",
+        "log mandatory off { trivial.time }\nlog mandatory on 1 hour { trivial.time simple.numfetch }\n\
+         log mandatory off { simple.numfetch }\n",
+    );
+    let logger = host.pmlogger(&["-c", "both", "-l", "log", "-s", "1", "both"]);
+    ends(logger, "pmlogger").ok();
+    let text = host.own("pmdumplog", &["both"]).ok().stdout;
+    assert_eq!(text.matches("(trivial.time): value").count(), 1, "{text}");
+    assert_eq!(
+        text.matches("(simple.numfetch): value").count(),
+        1,
+        "{text}"
+    );
+}
+
 /// Metrics and instances that are named twice, or are not there, and lists that do not end, in the words of Debian's pmlc on this
 /// dialogue with Debian's pmlogger.
 #[test]

@@ -74,6 +74,10 @@ pub struct Request<'a> {
 }
 
 impl Metric {
+    fn level(&self, inst: i32) -> Level {
+        self.some.get(&inst).copied().unwrap_or(self.all)
+    }
+
     /// Keeps what is logged already at another interval than a request asks for.
     fn keep(&mut self, request: &Request<'_>) {
         let now = |level: Level| level.after(request.mandatory, request.wanted);
@@ -123,6 +127,12 @@ impl States {
         self.metrics.get(*self.by_pmid.get(&pmid)?)
     }
 
+    /// At which level an instance is.
+    pub fn level(&self, pmid: Pmid, inst: i32) -> Level {
+        self.get(pmid)
+            .map_or(Level::default(), |metric| metric.level(inst))
+    }
+
     /// All metrics that were asked for.
     pub fn metrics(&self) -> &[Metric] {
         &self.metrics
@@ -144,8 +154,11 @@ impl States {
         let metric = self.metric(name, desc);
         // The statements of a configuration stand side by side: off takes nothing back. Advice against what is mandatory is
         // refused all the same.
-        let advised = !request.mandatory
-            && (metric.all.mandatory || metric.some.values().any(|level| level.mandatory));
+        let meets_mandatory = match request.instances.filter(|_| !desc.indom.is_null()) {
+            Some(instances) => instances.iter().any(|inst| metric.level(*inst).mandatory),
+            None => metric.all.mandatory || metric.some.values().any(|level| level.mandatory),
+        };
+        let advised = !request.mandatory && meets_mandatory;
         let is_on = metric.all.on.is_some() || metric.some.values().any(|l| l.on.is_some());
         match request.wanted {
             Wanted::On(delta) if request.may_split && metric.first_off && !advised => {
@@ -213,7 +226,7 @@ impl States {
         let Some(metric) = self.get(pmid) else {
             return LoggingState::default();
         };
-        let level = metric.some.get(&inst).copied().unwrap_or(metric.all);
+        let level = metric.level(inst);
         let in_log = metric.logged.contains(&inst);
         LoggingState {
             on: level.on.is_some(),
