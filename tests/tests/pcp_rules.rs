@@ -66,7 +66,10 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
          sample.bin > 5; ! (sample.bin > 5); (1 > 0) && (sample.bin > 5); sample.seconds > sample.bin;\n\
          sample.bin > sample.seconds; sample.bin #'bin-100' #'bin-200' > 5; count_inst (sample.bin > 5) > 2;\n\
          count_inst (sample.seconds @0..2 > 2) >= 1;\n\
-         count_inst (sample.seconds @0..2 > 2);\n",
+         count_inst (sample.seconds @0..2 > 2);\n\
+         sum_inst ( sample.seconds == 500 );\n1>0 -> print \"after a sum\";\n\
+         sum_inst ( sample.lights )\n;\nsample.seconds + (1 > 2)\n;\n\n5 > (1 > 2)\n;\nrate (1>2);\n- (1>2);\n\
+         match_inst \"x\" 5;\n1>0 -> print \"after all\";\n",
     );
     let mistakes = mistakes.to_str().expect("a path in UTF-8");
     let source = [
@@ -81,7 +84,15 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
         mistakes,
     ];
     for style in ["-v", "-V"] {
-        same("pmie", &[&source[..], &[style]].concat());
+        let args = [&source[..], &[style]].concat();
+        same("pmie", &args);
+        // All but what bears the time and the number of the process.
+        let said = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| !line.contains(" pmie("));
+            lines.map(str::to_owned).collect()
+        };
+        let (own, theirs) = (ours("pmie", &args), debian("pmie", &args));
+        assert_eq!(said(&own.stderr), said(&theirs.stderr));
     }
     let hosts = scratch.write(
         "hosts",

@@ -30,7 +30,10 @@ fn wrong<T>(detail: impl Into<String>) -> Parsed<T> {
 /// Reads a specification.
 pub struct Parser<'a> {
     lexer: Lexer,
-    ahead: VecDeque<Token>,
+    /// Words that were read ahead, with the lines in which the reading stood behind them.
+    ahead: VecDeque<(Token, usize)>,
+    /// The line in which the last word that was taken ends.
+    line: usize,
     sources: &'a mut Sources,
     file: String,
     delta: Timestamp,
@@ -63,6 +66,7 @@ impl<'a> Parser<'a> {
         Parser {
             lexer: Lexer::new(text),
             ahead: VecDeque::new(),
+            line: 1,
             sources,
             file: file.to_owned(),
             delta,
@@ -84,9 +88,9 @@ impl<'a> Parser<'a> {
     fn peek_at(&mut self, at: usize) -> &Token {
         while self.ahead.len() <= at {
             let token = self.lexer.next();
-            self.ahead.push_back(token);
+            self.ahead.push_back((token, self.lexer.line));
         }
-        self.ahead.get(at).unwrap_or(&Token::End)
+        self.ahead.get(at).map_or(&Token::End, |(token, _)| token)
     }
 
     fn peek(&mut self) -> &Token {
@@ -95,7 +99,11 @@ impl<'a> Parser<'a> {
 
     fn next(&mut self) -> Token {
         self.peek();
-        self.ahead.pop_front().unwrap_or(Token::End)
+        let Some((token, line)) = self.ahead.pop_front() else {
+            return Token::End;
+        };
+        self.line = line;
+        token
     }
 
     fn at_mark(&mut self, mark: &str) -> bool {
@@ -185,7 +193,7 @@ impl<'a> Parser<'a> {
             .ahead
             .iter()
             .skip(read)
-            .any(|token| *token != Token::End);
+            .any(|(token, _)| *token != Token::End);
         if !more && self.lexer.is_at_end() {
             "at end of file".to_owned()
         } else {
@@ -194,14 +202,20 @@ impl<'a> Parser<'a> {
             } else {
                 "file "
             };
-            format!("near line {} of {kind}{}", self.lexer.line, self.file)
+            let line = match self.early {
+                true => self.line,
+                false => self.lexer.line,
+            };
+            format!("near line {line} of {kind}{}", self.file)
         }
     }
 
     /// Goes on behind the next semicolon; one at which an error was found does not count.
     fn recover(&mut self) {
-        self.next();
-        while let Some(token) = self.ahead.pop_front() {
+        if !self.early {
+            self.next();
+        }
+        while let Some((token, _)) = self.ahead.pop_front() {
             if token == Token::Mark(";") {
                 return;
             }
