@@ -73,6 +73,15 @@ fn options_do_what_they_do_elsewhere() {
             "pminfo",
             "-f -O -0 -a archives/pcp-uptime kernel.all.uptime",
         ),
+        // Instances that are in no domain.
+        (
+            "pminfo",
+            "-F -a archives/pcp-pidstat_missing_one_metric proc.psinfo.cmd",
+        ),
+        (
+            "pminfo",
+            "-f -O 0 -a archives/pcp-pidstat_missing_one_metric proc.psinfo.cmd",
+        ),
         ("pminfo", "-l -s -a archives/mirage-3 sample.mirage"),
         ("pminfo", "-s -a archives/mirage-3 sample.mirage"),
         (
@@ -106,9 +115,55 @@ fn options_do_what_they_do_elsewhere() {
             "-t 1 -s 2 -a archives/bozo.client_v2 -a archives/pcp-atop",
         ),
         ("pmstat", "-z -t 5 -s 15 -a archives/naslog"),
+        // Beside a sum all is in the metric's own units; what has too few values is partly covered, too.
+        (
+            "pmlogsummary",
+            "-S +2 -s -M archives/ok-bigbin sampledso.milliseconds",
+        ),
+        (
+            "pmlogsummary",
+            "-S +2 -B 2 -s archives/ok-bigbin sampledso.milliseconds",
+        ),
+        (
+            "pmlogsummary",
+            "-F -i -l -s -y archives/20101004-trunc dmf2.daemon.bytes.all.All_requests",
+        ),
+        (
+            "pmlogsummary",
+            "archives/ok-foo event.flags event.missed sample.drift",
+        ),
     ] {
         same_words(tool, &args.split(' ').collect::<Vec<_>>());
     }
+}
+
+/// The row of norms has the width and the digits of the values, and mistakes of several kinds are all told. Debian's pmdumptext
+/// with these arguments printed this.
+#[test]
+fn norms_stand_as_values_do() {
+    let metric = ["-a", "archives/pcp-uptime", "kernel.all.nusers"];
+    let run = |args: &str| {
+        let args: Vec<&str> = args.split(' ').chain(metric).collect();
+        ours("pmdumptext", &args)
+    };
+    assert_eq!(
+        run("-G -X -N -s 2 -t 1").ok().stdout,
+        "[ 1] kernel.all.nusers\n\n             Column\t     1\n             Normal\t     0\n\
+         Fri Apr  4 00:36:51\t10.00 \nFri Apr  4 00:36:52\t10.00 \n"
+    );
+    assert_eq!(
+        run("-F -N -u -w 20 -s 2 -t 1").ok().stdout,
+        "?\t               0.00 \nnone\tnone\nFri Apr  4 00:36:51\t10.00 \nFri Apr  4 00:36:52\t10.00 \n"
+    );
+    let said = run("-F -G -w 1").stderr;
+    let said: Vec<&str> = said.lines().take(2).collect();
+    assert_eq!(
+        said,
+        [
+            "pmdumptext: -F and -G may not be used together",
+            "pmdumptext: -w must be greater than 2"
+        ]
+    );
 }
 
 /// `pmlogextract` reckons times from the archive that it was given first; in version 3 it writes what changed in domains.

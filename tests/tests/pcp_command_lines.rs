@@ -2,7 +2,9 @@
 
 mod pcp_suite;
 
-use pcp_suite::{ours, same_words};
+use std::process::Command;
+
+use pcp_suite::{in_suite, ours, peer, same_words};
 
 /// The commands whose options are read by PCP's library.
 const TOOLS: [&str; 16] = [
@@ -61,6 +63,35 @@ fn mistakes_have_the_same_words() {
         ("pmval", &["-n", "nosuch", "-a", "archives/ok-foo", "m"]),
     ] {
         same_words(tool, args);
+    }
+}
+
+/// Agents: the usage, which goes to standard error with status 1 even when it was asked for, and mistakes.
+#[test]
+fn agents_tell_their_usage_as_debian_s() {
+    for agent in ["linux", "proc", "mmv"] {
+        let program = format!("usr/lib/pcp/pmdas/{agent}/pmda{agent}");
+        for args in [
+            &["--help"][..],
+            &["-?"],
+            &["--he"],
+            &["-z"],
+            &["--nosuch"],
+            &["--nosuch=x", "-d", "60"],
+            &["-d"],
+            &["--domain"],
+            &["-d", "sixty"],
+        ] {
+            let theirs = in_suite(Command::new(peer().join(&program)), args);
+            let own = ours(&format!("pmda{agent}"), args);
+            assert_eq!(own.stderr, theirs.stderr, "{agent} {args:?}");
+            assert_eq!(own.stdout, theirs.stdout, "{agent} {args:?}");
+            assert_eq!(
+                (own.status, theirs.status),
+                (Some(1), Some(1)),
+                "{agent} {args:?}"
+            );
+        }
     }
 }
 

@@ -336,12 +336,11 @@ simple.color
     adv  on        1.5 sec  [1 or \"green\"]
     adv  off                 [2 or \"blue\"]
 
-New log volume 1
 ";
     assert_eq!(told.stdout, expected);
     assert_eq!(
         told.stderr,
-        "Warning [<stdin>, line 10]\nProblem with lookup for metric \"nonesuch\" ...\n\
+        "New log volume 1\nWarning [<stdin>, line 10]\nProblem with lookup for metric \"nonesuch\" ...\n\
          Reason: Unknown metric name\nLogging statement ignored due to error(s)\n\
          Error [<stdin>, line 11]\nsyntax error\n"
     );
@@ -354,6 +353,184 @@ New log volume 1
         "{}",
         host.log()
     );
+}
+
+/// Statements of a configuration stand side by side: off takes nothing back, and advice against what is mandatory is refused. The
+/// words are those of Debian's `pmlogger -C` on this configuration.
+#[test]
+fn statements_of_a_configuration_stand_side_by_side() {
+    let host = Host::new("pmlogger-statements");
+    let config = "\
+log mandatory off { simple.now }
+log advisory on 10 sec { simple.now }
+log mandatory on 10 sec { simple.color[\"red\"] }
+log advisory off { simple.color[\"red\"] }
+log advisory on 10 sec { simple.color[\"red\",\"green\"] }
+log mandatory on 10 sec { simple.time }
+log advisory on 5 sec { simple.time.user }
+log mandatory off { simple.time }
+log mandatory maybe { simple.numfetch }
+log advisory on 5 sec { simple.numfetch }
+";
+    host.scratch.write("cfg", config);
+    let said = host.own("pmlogger", &["-C", "-c", "cfg"]).ok();
+    let said = said.stderr + &said.stdout;
+    let said: Vec<&str> = said
+        .lines()
+        .filter(|l| !l.ends_with("Info: Start"))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "Warning [cfg, line 2]",
+            "Incompatible request for metric \"simple.now\"",
+            "Warning [cfg, line 4]",
+            "Incompatible request for metric \"simple.color\" and instance \"red\"",
+            "Request for (advisory) OFF conflicts with current (mandatory) ON state",
+            "Warning [cfg, line 5]",
+            "Incompatible request for metric \"simple.color\" and instance \"red\"",
+            "Request for (advisory) ON conflicts with current (mandatory) ON state",
+            "Warning [cfg, line 7]",
+            "Incompatible request for metric \"simple.time.user\"",
+            "Config parsed",
+        ]
+    );
+    // What was said to be on is logged, whatever was said to be off before or after.
+    host.scratch.write(
+        "both",
+        "log mandatory off { trivial.time }\nlog mandatory on 1 hour { trivial.time simple.numfetch }\n\
+         log mandatory off { simple.numfetch }\n",
+    );
+    let logger = host.pmlogger(&["-c", "both", "-l", "log", "-s", "1", "both"]);
+    ends(logger, "pmlogger").ok();
+    let text = host.own("pmdumplog", &["both"]).ok().stdout;
+    assert_eq!(text.matches("(trivial.time): value").count(), 1, "{text}");
+    assert_eq!(
+        text.matches("(simple.numfetch): value").count(),
+        1,
+        "{text}"
+    );
+}
+
+/// Metrics and instances that are named twice, or are not there, and lists that do not end, in the words of Debian's pmlc on this
+/// dialogue with Debian's pmlogger.
+#[test]
+fn pmlc_tells_what_is_said_twice_or_wrong() {
+    let host = Host::new("pmlogger-pmlc-twice");
+    // What is off is something to be asked about: the logger stays.
+    host.scratch
+        .write("config", "log mandatory off trivial.time\n");
+    let logger = host.pmlogger(&["-c", "config", "-l", "log", "twice"]);
+    let pid = logger.0.id();
+    // Its socket is not tried: who is connected keeps others waiting.
+    let known = host.scratch.path("tmp/pmlogger").join(pid.to_string());
+    until("the logger says where it listens", || {
+        std::fs::read_to_string(&known).is_ok_and(|text| text.lines().count() >= 3)
+    });
+    let dialogue = "\
+query { simple.color[\"green\"] simple.time.user simple.color[\"red\"] }
+query { simple.time simple.color[\"green\"] simple.color }
+query { simple.color simple.color[\"green\", \"blu\"] }
+query { simple.color simple.color simple.time.user simple.time.user }
+query { simple.color[\"red\",\"red\"] }
+log mandatory on 5 min { no.such, simple.color simple.time }
+query { simple.color[\"pink\"] simple.now[\"x\"] simple.time }
+query {
+simple.time.user nosuch
+query {
+";
+    let commands = host
+        .scratch
+        .write("commands", &format!("connect {pid}\n{dialogue}"));
+    let mut command = host.command("pmlc");
+    command
+        .stdin(std::fs::File::open(commands).expect("commands"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let told = finish(command.spawn().expect("pmlc"), "pmlc").ok();
+    assert_eq!(
+        told.stdout,
+        "\
+simple.color
+    adv  off nl              [1 or \"green\"]
+    adv  off nl              [0 or \"red\"]
+
+simple.time.user
+    adv  off nl             
+
+simple.time.user
+    adv  off nl             
+
+simple.time.sys
+    adv  off nl             
+
+simple.color
+    adv  off nl              [0 or \"red\"]
+    adv  off nl              [1 or \"green\"]
+    adv  off nl              [2 or \"blue\"]
+
+simple.color
+    adv  off nl              [0 or \"red\"]
+    adv  off nl              [1 or \"green\"]
+    adv  off nl              [2 or \"blue\"]
+
+simple.color
+    adv  off nl              [0 or \"red\"]
+    adv  off nl              [1 or \"green\"]
+    adv  off nl              [2 or \"blue\"]
+
+simple.time.user
+    adv  off nl             
+
+simple.color
+    adv  off nl              [0 or \"red\"]
+
+"
+    );
+    assert_eq!(
+        told.stderr,
+        "\
+Warning: simple.color had instance(s) specified previously.
+         Using all instances since none specified this time
+Warning: instance name blu not currently in metric simple.color's instance domain
+         (getting all instances anyway)
+Warning: instance(s) specified for simple.color
+         (already using all instances)
+Warning: already using all instances for simple.color
+Warning: simple.time.user has already been specified
+Warning: instance name red already specified for metric simple.color
+Warning [<stdin>, line 7]
+Problem with lookup for metric \"no.such\" ...
+Reason: Unknown metric name
+Warning [<stdin>, line 7]
+Problem with lookup for metric \"simple.color\" ...
+Reason: Unknown metric name
+Warning [<stdin>, line 7]
+Problem with lookup for metric \"simple.time\" ...
+Reason: Unknown metric name
+Logging statement ignored due to error(s)
+Error: metric simple.color currently has no instance named pink
+    - you may only specify metric instances active now.  However if no
+      instances are specified, pmlogger will use all of the instances
+      available at the time the metric is logged
+Warning [<stdin>, line 8]
+Problem with lookup for metric \"simple.now\" ...
+Reason: Unknown or illegal instance identifier
+Warning [<stdin>, line 8]
+Problem with lookup for metric \"simple.time\" ...
+Reason: Unknown or illegal instance identifier
+Logging statement ignored due to error(s)
+Warning [<stdin>, line 10]
+Problem with lookup for metric \"nosuch\" ...
+Reason: Unknown metric name
+Warning [<stdin>, line 11]
+Problem with lookup for metric \"query\" ...
+Reason: Unknown metric name
+Error [<stdin>, line 11]
+syntax error
+"
+    );
+    drop(logger);
 }
 
 /// What pmcd maps of a pmie: two paths, a host, and numbers behind them (`pmcd.pmie.*`).

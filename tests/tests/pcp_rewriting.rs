@@ -53,7 +53,42 @@ fn extracts_are_debian_s_to_the_byte() {
     let scratch = Scratch::new("pcp-extracts");
     let config = scratch.write("config", "pmcd\nkernel.all.load [\"1 minute\"]\n");
     let config = config.to_str().expect("a path in UTF-8");
-    let cases: [&[&str]; 5] = [
+    let named = |name: &str, text: &str| {
+        let path = scratch.write(name, text);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    // What is said of a metric first holds; a metric that has none of the instances in a record has no values there.
+    let one = named("one", "sample.many.int [ \"i-5\" ]\nsample.many\n");
+    let many = named(
+        "many",
+        "sample.mirage\nsample.many.int [ \"i-5\", 2, \"i-99\", 77 ]\nsample.mirage [0]\n",
+    );
+    // Labels that come after their metric.
+    let later = named(
+        "later",
+        "sample.longlong.bin_ctr [ \"bin-700\" ]\nsample.proc.ordinal [ \"0001 init\" ]\n",
+    );
+    // The last entry of the index tells of the end of what was read, wanted or not.
+    let few = named("few", "sampledso.long.hundred\nsampledso.bin\n");
+    let once = named("once", "hinv.map.cpu_node [ \"cpu0\" ]\n");
+    let part = |name: &str, window: &[&str]| {
+        let path = scratch.path(name);
+        let path = path.to_str().expect("a path in UTF-8").to_owned();
+        let args = [window, &["archives/mirage", &path]].concat();
+        debian("pmlogextract", &args).ok();
+        path
+    };
+    let begin = part("begin", &["-T", "4min"]);
+    let end = part("end", &["-S", "10min"]);
+    let cases: [&[&str]; 12] = [
+        &["-c", &one, "archives/mirage-1"],
+        &["-T", "34s", "-c", &many, "archives/mirage-1"],
+        &["-x", "-V", "2", "-c", &later, "archives/omnibus_v2"],
+        &["-c", &few, "archives/rewrite"],
+        &["-T", "755 msec", "-c", &once, "archives/mark_no_mark_0"],
+        &["-T", "0s", "-f", "archives/sample-secs"],
+        // A mark that is due before the end stands, though what it stands before comes later.
+        &["-T", "6min", "-m", &begin, &end],
         // Metrics with several names, and instances that are not stored in the order of their numbers.
         &["archives/20180102"],
         &["-c", config, "archives/20180102"],
@@ -67,8 +102,9 @@ fn extracts_are_debian_s_to_the_byte() {
             path.to_str().expect("a path in UTF-8").to_owned()
         };
         let (own, theirs) = (base("own"), base("theirs"));
-        ours("pmlogextract", &[args, &[own.as_str()]].concat()).ok();
-        debian("pmlogextract", &[args, &[theirs.as_str()]].concat()).ok();
+        let said = ours("pmlogextract", &[args, &[own.as_str()]].concat()).ok();
+        let wanted = debian("pmlogextract", &[args, &[theirs.as_str()]].concat()).ok();
+        assert_eq!(said.stderr, wanted.stderr, "{args:?}");
         for suffix in ["0", "meta", "index"] {
             let content = |base: &str| {
                 let mut bytes = std::fs::read(format!("{base}.{suffix}")).expect("a file");
@@ -86,7 +122,7 @@ fn extracts_are_debian_s_to_the_byte() {
 #[test]
 fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
     let scratch = Scratch::new("pcp-rewrite");
-    let cases: [(&str, &[&str], &str); 14] = [
+    let cases: [(&str, &[&str], &str); 35] = [
         // The index has entries where that of the input has some, behind marks, and where domains or texts change.
         ("ok-mv-foo", &[], "global { hostname -> foo }"),
         ("bug-1044", &[], "global { hostname -> foo }"),
@@ -120,7 +156,98 @@ fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
             &["-v"],
             "indom 29.2 { indom -> duplicate 99.2 inst 100 -> 7 iname \"bin-200\" -> DELETE }",
         ),
+        // Labels that come stand in sets of their own, ahead of all else, the last rule's first.
+        (
+            "omnibus_v2",
+            &["-v"],
+            "label domain 29 { new \"a\" \"b\" } label instances 29.2 { new \"x\" 7 } label cluster 29.0 { new \"c\" 1 }",
+        ),
+        (
+            "zero_disk_activity",
+            &["-v"],
+            "label context { new \"x\" 5 } label item disk.dev.read { new \"y\" true }",
+        ),
+        (
+            "count-mark",
+            &["-w"],
+            "label context { new \"x\" 5 } label domain 99 { new \"x\" 1 } label cluster 60.1 { new \"x\" 1 }",
+        ),
+        // Rules for labels and texts in words, those that came last first, those that concern nothing left out.
+        (
+            "omnibus_v2",
+            &["-C", "-v"],
+            "label domain 29 \"agent\" \"sample\" { value -> \"foo\" }
+             label domain 29 \"agent\" \"sample\" { label -> \"bar\" }
+             label context \"hostname\" { value -> 3 } label context { new \"q\" null }
+             label instances 29.2 * \"bin\" { label -> \"x\" }
+             label instances 29.2 \"no-bin\" { delete } label domain 99 { delete }
+             text indom 29.1 { delete } text metric 29.0.36 help { text -> \"new\" }",
+        ),
+        (
+            "omnibus_v2",
+            &["-v", "-C"],
+            "label cluster 29.0 { cluster -> 29.5 } label item 29.0.36 { item -> 29.0.37 }
+             label indom 29.1 { indom -> 29.2 } text indom 29.1 { indom -> 29.2 }",
+        ),
+        (
+            "conn20070309",
+            &["-C"],
+            "text metric aconex.connections.inuse { delete }",
+        ),
+        (
+            "pcp-pidstat-process-states",
+            &["-C", "-V", "3"],
+            "global { zoneinfo -> \"Europe/Berlin\" }",
+        ),
+        // An instance of a domain that is not there is not missed.
+        ("ok-foo", &["-w"], "metric sample.seconds { indom -> 99.6 }"),
+        (
+            "20150105.17.57",
+            &["-w", "-C"],
+            "indom 2.4 { indom -> 88.9 }",
+        ),
+        // What is said twice.
+        ("ok-foo", &[], "global { time -> 10 } global { time -> 5 }"),
+        ("ok-foo", &[], "global { TZ -> \"UTC\" TZ -> \"EST5\" }"),
+        ("ok-foo", &[], "global { hostname -> a hostname -> b }"),
+        (
+            "ok-foo",
+            &[],
+            "metric sample.colour { sem -> counter sem -> discrete }",
+        ),
+        (
+            "ok-foo",
+            &[],
+            "metric sample.colour { name -> a.b name -> a.c }",
+        ),
+        (
+            "ok-foo",
+            &[],
+            "metric sample.colour { pmid -> 29.0.200 } metric sample.colour { pmid -> 29.0.201 }",
+        ),
+        (
+            "ok-foo",
+            &[],
+            "metric sample.colour { indom -> NULL output max indom -> 99.3 }",
+        ),
+        (
+            "ok-foo",
+            &[],
+            "indom 29.2 { indom -> 88.8 } indom 29.2 { indom -> duplicate 88.8 }",
+        ),
         // What can't be done.
+        ("ok-foo", &[], "# nothing"),
+        ("ok-foo", &[], ""),
+        (
+            "changeinst",
+            &[],
+            "metric pmcd.pmlogger.archive { indom -> NULL output avg }",
+        ),
+        (
+            "bug1057",
+            &["-w"],
+            "metric kernel.percpu.interrupts.line18 { units -> 1,0,0,BYTE,0,0 rescale }",
+        ),
         ("ok-foo", &[], "metric sample.colour { type -> string }"),
         (
             "kenj-pc-2",
@@ -153,7 +280,7 @@ fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
                 "own" => ours("pmlogrewrite", &args),
                 _ => debian("pmlogrewrite", &args),
             };
-            let dump = debian("pmdumplog", &["-z", "-dilmst", &base]);
+            let dump = debian("pmdumplog", &["-z", "-dehilmst", &base]);
             let say = |text: &str| plain(&text.replace(&base, "BASE"));
             (
                 outcome.status,
@@ -166,7 +293,7 @@ fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
     }
 }
 
-/// Reduced archives have the same records with the same values; instances of one record stand in an order of their own.
+/// Reduced archives have the same records with the same values in the same order.
 #[test]
 fn reduced_archives_are_debian_s() {
     let scratch = Scratch::new("pcp-reduce");
@@ -175,6 +302,12 @@ fn reduced_archives_are_debian_s() {
         ("20sec", "bozo-disk"),
         ("30sec", "naslog"),
         ("2sec", "uwrap"),
+        // Instances that come and go.
+        ("1sec", "gap"),
+        ("1sec", "ok-mv-bar"),
+        ("5min", "mirage"),
+        // A number that is too large for its type on the way.
+        ("23076 msec", "reduce-2"),
     ]
     .into_iter()
     .enumerate()
@@ -190,14 +323,25 @@ fn reduced_archives_are_debian_s() {
             };
             let dump = debian("pmdumplog", &["-z", "-dimt", &base]).ok();
             let dump = dump.stdout.replace(&base, "BASE");
-            let mut lines: Vec<String> = dump.lines().map(str::to_owned).collect();
-            lines.sort();
-            lines
+            dump.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let (own, theirs) = (dumped("own"), dumped("theirs"));
         assert!(theirs.len() > 50, "{theirs:?}");
         assert!(own == theirs, "pmlogreduce -t {interval} {archive} differs");
     }
+    // A volume's first record has one entry in the index.
+    let entries = |whose: &str| {
+        let base = scratch.path(&format!("{whose}-volumes"));
+        let base = base.to_str().expect("a path in UTF-8").to_owned();
+        let args = ["-v", "1", "-t", "3", "archives/ok-mv-bar", &base];
+        let said = match whose {
+            "own" => ours("pmlogreduce", &args).ok(),
+            _ => debian("pmlogreduce", &args).ok(),
+        };
+        let index = debian("pmdumplog", &["-z", "-t", &base]).ok();
+        (said.stderr, index.stdout.replace(&base, "BASE"))
+    };
+    assert_eq!(entries("own"), entries("theirs"));
 }
 
 /// Archives that contradict each other are refused with the same words, or what they contradict in is left out.
@@ -207,7 +351,8 @@ fn contradictions_have_the_same_words() {
     let base = |name: &str| scratch.path(name).display().to_string();
     for (number, options) in [&[][..], &["-x"]].into_iter().enumerate() {
         let said = |whose: &str, order: &[&str]| {
-            let base = base(&format!("{whose}{number}{}", order.concat().len()));
+            let name = format!("{whose}{number}{}", order.concat().len());
+            let base = base(&name);
             let args = [options, order, &[base.as_str()]].concat();
             let outcome = match whose {
                 "own" => ours("pmlogextract", &args),
@@ -224,5 +369,34 @@ fn contradictions_have_the_same_words() {
         ] {
             assert_eq!(said("own", &order), said("theirs", &order), "{order:?}");
         }
+        // Another host ends it before another time zone is spoken of, if it comes first.
+        for order in [
+            &["archives/procpid-encode2", "archives/proc"][..],
+            &["-f", "archives/procpid-encode2", "archives/proc"],
+        ] {
+            assert_eq!(said("own", order), said("theirs", order), "{order:?}");
+        }
+    }
+    // Metrics and instances that are not there, each with the line that tells of it.
+    let config = scratch.write(
+        "config",
+        "nosuch\nnosuch2\n\nnosuch3 [\"a\",\n\"b\"]\npmcd.pmlogger.host [ \"zz\", 5 ]\nsample.bin\n",
+    );
+    let config = config.to_str().expect("a path in UTF-8");
+    let none = scratch.write("none", "sample.many.int [ \"i-99\" ]\n");
+    let none = none.to_str().expect("a path in UTF-8");
+    let empty = scratch.write("empty", "sample.bin [ ]\n");
+    let empty = empty.to_str().expect("a path in UTF-8");
+    for config in [config, none, empty] {
+        let said = |whose: &str| {
+            let base = base(&format!("{whose}-of-{}", config.len()));
+            let args = ["-c", config, "archives/mirage-1", &base];
+            let outcome = match whose {
+                "own" => ours("pmlogextract", &args),
+                _ => debian("pmlogextract", &args),
+            };
+            (outcome.status, outcome.stderr.replace(&base, "BASE"))
+        };
+        assert_eq!(said("own"), said("theirs"), "{config}");
     }
 }

@@ -51,6 +51,49 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
     for style in ["-v", "-V", "-W"] {
         same("pmie", &[&source[..], &[style]].concat());
     }
+    // The end of a statement takes in the space behind it, which the lines of messages tell; what is whole holds, whatever
+    // follows it; a domain of one instance is one value; the number of those that never came is not known.
+    let mistakes = scratch.write(
+        "mistakes",
+        "sample.seconds @0..1 > 5 -> print \"x\";\n1 > 0;\n\nsample.bin > 5 -> print \"x\" & print \"y\"\n;\n\n\
+         ! ((2 < sample.seconds @0..1) && (3 < 5)) -> print \"a\";\n\
+         73 != 722 -> print \"n\",\" more\";\n\
+         sample.seconds > 5 foo;\nsample.seconds foo;\nb = sample.seconds > 5 , b;\n\
+         c = sample.seconds > 5 -> print \"x\" -> print \"y\";\n\
+         ruleset 1 > 5 -> print \"x\" otherwise -> print \"z\" foo;\n\
+         sample.seconds + ;\n\n\n1 > 0 -> ;\n\nsample.bin > sample.colour;\nsample.bin + \"x\";\n\
+         pmcd.pmlogger.port > 5 -> print \"one\"; ! (pmcd.pmlogger.port > 5) -> print \"none\";\n\
+         sample.bin > 5; ! (sample.bin > 5); (1 > 0) && (sample.bin > 5); sample.seconds > sample.bin;\n\
+         sample.bin > sample.seconds; sample.bin #'bin-100' #'bin-200' > 5; count_inst (sample.bin > 5) > 2;\n\
+         count_inst (sample.seconds @0..2 > 2) >= 1;\n\
+         count_inst (sample.seconds @0..2 > 2);\n\
+         sum_inst ( sample.seconds == 500 );\n1>0 -> print \"after a sum\";\n\
+         sum_inst ( sample.lights )\n;\nsample.seconds + (1 > 2)\n;\n\n5 > (1 > 2)\n;\nrate (1>2);\n- (1>2);\n\
+         match_inst \"x\" 5;\n1>0 -> print \"after all\";\n",
+    );
+    let mistakes = mistakes.to_str().expect("a path in UTF-8");
+    let source = [
+        "-q",
+        "-t",
+        "1",
+        "-T",
+        "3",
+        "-a",
+        "archives/ok-foo",
+        "-c",
+        mistakes,
+    ];
+    for style in ["-v", "-V"] {
+        let args = [&source[..], &[style]].concat();
+        same("pmie", &args);
+        // All but what bears the time and the number of the process.
+        let said = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| !line.contains(" pmie("));
+            lines.map(str::to_owned).collect()
+        };
+        let (own, theirs) = (ours("pmie", &args), debian("pmie", &args));
+        assert_eq!(said(&own.stderr), said(&theirs.stderr));
+    }
     let hosts = scratch.write(
         "hosts",
         "sampledso.colour :vm00 :vm01; max_host sampledso.colour :vm00 :vm01 #'red';\n\

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 
 use pmda::{Agent, Help};
 
-use options::Options;
+use options::rows::{DOMAIN, ENDPOINTS, HELP, LOG, USER};
+use options::{Options, Wrong};
 
 /// An agent to be asked, or what is wrong with its arguments or its configuration.
 type Opened = Result<Box<dyn Agent>, String>;
@@ -27,18 +28,38 @@ struct Entry {
     name: &'static str,
     /// The domain unless said otherwise.
     domain: u32,
-    /// What its arguments are, beside the options that all have.
-    usage: &'static str,
+    /// What stands behind its options, with a space ahead of it.
+    words: &'static str,
+    /// What the usage says of its options.
+    rows: &'static [&'static str],
     /// Options of its own: letters, those with a value followed by a colon.
     own: &'static str,
     open: fn(&Options, &Path) -> Opened,
 }
 
+const NO_CHECKS: &str = "  -A, --no-access-checks
+                        no access checks will be performed (insecure, beware!)\n";
+const THREADS: &str =
+    "  -L, --with-threads    include threads in the all-processes instance domain\n";
+const CGROUP: &str = "  -r NAME, --from-cgroup=NAME
+                        restrict monitoring to processes in the named cgroup\n";
+const LOGGER: &str = "  -d domain    use domain (numeric) for metrics domain of PMDA
+  -l logfile   write log into logfile rather than the default
+  -m memory    maximum memory used per logfile (default 2097152 bytes)
+  -s interval  default delay between iterations (default 2 sec)
+  -U username  user account to run under (default \"pcp\")\n";
+const OPENMETRICS: &str = "  -c DIR                directory of the files that name sources
+  -D                    log what is asked for and what came
+  -n                    take the files in the order of the directory
+  -r NAME               root of all names
+  -t SECONDS            how long a source may take\n";
+
 const AGENTS: &[Entry] = &[
     Entry {
         name: "pmdalinux",
         domain: linux::DOMAIN,
-        usage: "[-A]",
+        words: "",
+        rows: &[NO_CHECKS, DOMAIN, LOG, USER, HELP],
         own: "A",
         open: |options, folder| {
             let all_are_root = options.own.iter().any(|(letter, _)| *letter == 'A');
@@ -49,35 +70,40 @@ const AGENTS: &[Entry] = &[
     Entry {
         name: "pmdalogger",
         domain: logger::DOMAIN,
-        usage: "[-m MEMORY] [-s INTERVAL] [CONFIGFILE]",
+        words: " configfile",
+        rows: &[LOGGER],
         own: "",
         open: open_logger,
     },
     Entry {
         name: "pmdammv",
         domain: mmv::DOMAIN,
-        usage: "",
+        words: "",
+        rows: &[DOMAIN, LOG, USER, HELP],
         own: "",
         open: |options, _| Ok(Box::new(mmv::Mmv::new(options.domain, mmv_folder()))),
     },
     Entry {
         name: "pmdaopenmetrics",
         domain: openmetrics::DOMAIN,
-        usage: "[-D] [-n] [-c CONFIGDIR] [-r ROOT] [-t TIMEOUT]",
+        words: "",
+        rows: &[DOMAIN, LOG, OPENMETRICS, HELP],
         own: "Dnc:r:t:u:",
         open: open_openmetrics,
     },
     Entry {
         name: "pmdaproc",
         domain: proc::DOMAIN,
-        usage: "[-AL] [-r CGROUP]",
+        words: "",
+        rows: &[NO_CHECKS, DOMAIN, LOG, THREADS, CGROUP, USER, HELP],
         own: "ALr:",
         open: open_proc,
     },
     Entry {
         name: "pmdasample",
         domain: sample::DOMAIN,
-        usage: "",
+        words: "",
+        rows: &[DOMAIN, LOG, USER, HELP, ENDPOINTS],
         own: "",
         open: |options, folder| {
             let (domain, in_daemon) = (options.domain, options.in_daemon);
@@ -87,14 +113,16 @@ const AGENTS: &[Entry] = &[
     Entry {
         name: "pmdasimple",
         domain: simple::DOMAIN,
-        usage: "",
+        words: "",
+        rows: &[DOMAIN, LOG, USER, HELP, ENDPOINTS],
         own: "",
         open: |options, folder| Ok(Box::new(simple::Simple::new(options.domain, folder))),
     },
     Entry {
         name: "pmdatrivial",
         domain: trivial::DOMAIN,
-        usage: "",
+        words: "",
+        rows: &[DOMAIN, LOG, USER, HELP],
         own: "",
         open: |options, folder| Ok(Box::new(trivial::Trivial::new(options.domain, folder))),
     },
@@ -119,6 +147,7 @@ pub const NAMES: &[&str] = &{
 pub fn open(name: &str, args: &[String]) -> Option<Result<Box<dyn Agent>, String>> {
     let entry = AGENTS.iter().find(|a| a.name == name)?;
     let options = options::parse(args, entry.domain, entry.own);
+    let options = options.map_err(|wrong| wrong.to_string());
     Some(options.and_then(|options| (entry.open)(&options, &agent_folder(name))))
 }
 
@@ -135,6 +164,7 @@ pub fn built_in(entry: &str, domain: u32) -> Option<Result<Box<dyn Agent>, Strin
         in_daemon: true,
         ..options
     });
+    let options = options.map_err(|wrong| wrong.to_string());
     Some(options.and_then(|options| (entry.open)(&options, &agent_folder(&name))))
 }
 
@@ -145,9 +175,12 @@ pub fn run(name: &str, args: &[String]) -> Option<u8> {
     let entry = AGENTS.iter().find(|a| a.name == name)?;
     let options = match options::parse(args, entry.domain, entry.own) {
         Ok(options) => options,
-        Err(error) => {
-            let usage = [options::USAGE, entry.usage].join(" ");
-            eprintln!("{name}: {error}\nUsage: {name} {}", usage.trim_end());
+        Err(wrong) => {
+            if let Wrong::Said(what) = wrong {
+                eprintln!("{name}: {what}");
+            }
+            let rows = entry.rows.concat();
+            eprint!("Usage: {name} [options]{}\n\nOptions:\n{rows}", entry.words);
             return Some(1);
         }
     };

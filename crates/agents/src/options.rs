@@ -5,8 +5,67 @@ use std::time::Duration;
 
 use pmda::Endpoint;
 
-/// What all agents take.
-pub const USAGE: &str = "[-d DOMAIN] [-l LOGFILE] [-U USER] [-p | -i PORT | -6 PORT | -u SOCKET]";
+/// What the usage says of options that agents share, in the words of PCP's.
+pub mod rows {
+    /// `-d`
+    pub const DOMAIN: &str =
+        "  -d NUM, --domain=NUM  use domain (numeric) for metrics domain of PMDA\n";
+    /// `-l`
+    pub const LOG: &str =
+        "  -l FILE, --log=FILE   write log to FILE rather than using default log name\n";
+    /// `-U`
+    pub const USER: &str = "  -U USER, --username=USER
+                        run the PMDA using the named user account\n";
+    /// `-?`
+    pub const HELP: &str = "  -?, --help            show this usage message and exit\n";
+    /// How it meets its pmcd.
+    pub const ENDPOINTS: &str = "
+Exactly one of the following options may appear:
+  -i PORT, --inet=PORT  pmcd IPv4 connection service name or numeric port
+  -p, --pipe            use a pipe for communication with pmcd
+  -u FILE, --unix=FILE  use a unix domain socket for communication with pmcd
+  -6 PORT, --ipv6=PORT  pmcd IPv6 connection service name or numeric port\n";
+}
+
+/// Long names of options and their letters.
+const LONG: [(&str, char); 12] = [
+    ("domain", 'd'),
+    ("log", 'l'),
+    ("username", 'U'),
+    ("help", '?'),
+    ("debug", 'D'),
+    ("inet", 'i'),
+    ("pipe", 'p'),
+    ("unix", 'u'),
+    ("ipv6", '6'),
+    ("no-access-checks", 'A'),
+    ("with-threads", 'L'),
+    ("from-cgroup", 'r'),
+];
+
+/// Why a command line is none.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The usage was asked for.
+    Help,
+    /// What is wrong.
+    Said(String),
+}
+
+impl From<String> for Wrong {
+    fn from(text: String) -> Wrong {
+        Wrong::Said(text)
+    }
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Wrong::Help => f.write_str("usage"),
+            Wrong::Said(text) => f.write_str(text),
+        }
+    }
+}
 
 /// A command line's meaning.
 pub struct Options {
@@ -33,7 +92,7 @@ pub struct Options {
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn parse(args: &[String], domain: u32, own: &str) -> Result<Options, String> {
+pub fn parse(args: &[String], domain: u32, own: &str) -> Result<Options, Wrong> {
     let mut options = Options {
         domain,
         log: None,
@@ -54,7 +113,27 @@ pub fn parse(args: &[String], domain: u32, own: &str) -> Result<Options, String>
             options.words.extend(args.cloned());
             break;
         }
-        let mut chars = letters.chars();
+        let (mut short, mut long_value) = (letters.to_owned(), None);
+        if let Some(long) = letters.strip_prefix('-') {
+            let (name, value) = match long.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (long, None),
+            };
+            let taken = |letter: char| "dlUD?i6up".contains(letter) || own.contains(letter);
+            let mut all = LONG.iter().filter(|(_, letter)| taken(*letter));
+            let same = all.clone().find(|(full, _)| *full == name);
+            // A name may be shortened as long as it is the only one.
+            let begins = |(full, _): &&(&str, char)| full.starts_with(name);
+            let only = all.clone().filter(begins).count() == 1;
+            let Some((full, letter)) = same.or_else(|| all.find(|l| only && begins(l))) else {
+                return Err(format!("unrecognized option '--{long}'").into());
+            };
+            if value.is_none() && !"?pAL".contains(*letter) && args.as_slice().is_empty() {
+                return Err(format!("option '--{full}' requires an argument").into());
+            }
+            (short, long_value) = (letter.to_string(), value);
+        }
+        let mut chars = short.chars();
         // Letters without a value may stand together.
         let with_value = loop {
             let Some(letter) = chars.next() else {
@@ -66,16 +145,19 @@ pub fn parse(args: &[String], domain: u32, own: &str) -> Result<Options, String>
                 (_, Some(true)) => break Some((letter, true)),
                 (_, Some(false)) => options.own.push((letter, String::new())),
                 ('p', _) => options.endpoint = Endpoint::Pipe,
+                ('?', _) => return Err(Wrong::Help),
                 ('d' | 'l' | 'U' | 'D' | 'i' | '6' | 'u' | 'm' | 's', _) => {
                     break Some((letter, false));
                 }
-                _ => return Err(format!("invalid option -- '{letter}'")),
+                _ => return Err(format!("invalid option -- '{letter}'").into()),
             }
         };
         let Some((letter, own_value)) = with_value else {
             continue;
         };
-        let value = if chars.as_str().is_empty() {
+        let value = if let Some(value) = &long_value {
+            value
+        } else if chars.as_str().is_empty() {
             let next = args.next().map(String::as_str);
             next.ok_or(format!("option requires an argument -- '{letter}'"))?
         } else {
@@ -87,7 +169,7 @@ pub fn parse(args: &[String], domain: u32, own: &str) -> Result<Options, String>
             letter if own_value => options.own.push((letter, value.to_owned())),
             'd' => {
                 let number = value.parse().ok().filter(|d| (1..511).contains(d));
-                options.domain = number.ok_or(due("a domain"))?;
+                options.domain = number.ok_or("-d requires numeric domain number".to_owned())?;
             }
             'l' => options.log = Some(value.into()),
             'i' => options.endpoint = Endpoint::Inet(port().ok_or(due("a port's number"))?),

@@ -4,7 +4,8 @@ use pcp::{Label, LabelSet};
 
 use crate::rewrite_rules::LabelRule;
 
-fn quoted(text: &str) -> String {
+/// A value as it stands in JSON.
+pub fn quoted(text: &str) -> String {
     let plain = text.parse::<f64>().is_ok()
         || matches!(text, "true" | "false" | "null")
         || text.starts_with(['"', '{', '[']);
@@ -40,18 +41,30 @@ pub fn change(set: &mut LabelSet, rule: &LabelRule) {
         }
         members.push(member);
     }
-    let level = rule.labels.first().map_or(0, |l| l.0 as u8);
-    for (name, value) in &rule.added {
-        let label = Label {
-            name: 0,
-            name_len: 0,
-            flags: pcp::LabelFlags(level),
-            value: 0,
-            value_len: 0,
-        };
-        let (name, value) = (name.clone().into_bytes(), quoted(value).into_bytes());
-        members.push((name, value, label));
-    }
+    rebuild(set, members);
+}
+
+/// A set of one label.
+pub fn single(level: u32, inst: i32, name: &str, value: &str) -> LabelSet {
+    let mut set = LabelSet {
+        inst,
+        json: Default::default(),
+        labels: Vec::new(),
+    };
+    let label = Label {
+        name: 0,
+        name_len: 0,
+        flags: pcp::LabelFlags(u8::try_from(level).unwrap_or(0)),
+        value: 0,
+        value_len: 0,
+    };
+    let member = (name.as_bytes().to_vec(), quoted(value).into_bytes(), label);
+    rebuild(&mut set, vec![member]);
+    set
+}
+
+/// Writes a set anew from its labels' names and values.
+fn rebuild(set: &mut LabelSet, mut members: Vec<(Vec<u8>, Vec<u8>, Label)>) {
     members.sort_by(|a, b| a.0.cmp(&b.0));
     let mut json = vec![b'{'];
     set.labels.clear();

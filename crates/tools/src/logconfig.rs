@@ -8,15 +8,21 @@ use pcp::{Pmid, ValueSet};
 /// What to keep: per metric all instances, or some.
 pub struct Selection {
     metrics: HashMap<Pmid, Option<Vec<i32>>>,
+    /// Whether metrics were named that have none of the instances: no metrics do not mean all then.
+    refused: bool,
 }
 
 impl Selection {
-    /// Whether anything of a metric is kept.
-    pub fn has(&self, pmid: Pmid) -> bool {
-        self.metrics.is_empty() || self.metrics.contains_key(&pmid)
+    fn is_all(&self) -> bool {
+        self.metrics.is_empty() && !self.refused
     }
 
-    /// Keeps of a record's sets what is selected; sets that lose all values go.
+    /// Whether anything of a metric is kept.
+    pub fn has(&self, pmid: Pmid) -> bool {
+        self.is_all() || self.metrics.contains_key(&pmid)
+    }
+
+    /// Keeps of a record's sets what is selected; sets that lose all values stay, without any.
     pub fn apply(&self, sets: Vec<ValueSet>) -> Vec<ValueSet> {
         let keep = |mut set: ValueSet| {
             let instances = self.metrics.get(&set.pmid)?;
@@ -25,13 +31,10 @@ impl Selection {
                     .iter()
                     .filter_map(|inst| values.iter().find(|v| v.inst == *inst).cloned())
                     .collect();
-                if values.is_empty() {
-                    return None;
-                }
             }
             Some(set)
         };
-        if self.metrics.is_empty() {
+        if self.is_all() {
             return sets;
         }
         sets.into_iter().filter_map(keep).collect()
@@ -114,6 +117,7 @@ pub fn read(path: &str, metas: &[&Metadata]) -> Result<Selection, String> {
     let end = tokens.last().map_or(1, |(_, line)| *line);
     let mut selection = Selection {
         metrics: HashMap::new(),
+        refused: false,
     };
     let mut at = 0;
     while at + 1 < tokens.len() {
@@ -122,14 +126,18 @@ pub fn read(path: &str, metas: &[&Metadata]) -> Result<Selection, String> {
         };
         at += 1;
         let mut instances: Option<Vec<&Token>> = None;
+        let mut line = tokens.get(at).map_or(end, |t| t.1);
         if let Some((Token::Open, _)) = tokens.get(at).filter(|_| at + 1 < tokens.len()) {
             at += 1;
             let mut list = Vec::new();
             loop {
                 match tokens.get(at) {
-                    Some((Token::Close, _)) if at + 1 < tokens.len() => break,
+                    Some((Token::Close, last)) if at + 1 < tokens.len() && !list.is_empty() => {
+                        line = *last;
+                        break;
+                    }
                     Some((token @ (Token::Number(_) | Token::Text(_)), _)) => list.push(token),
-                    _ => return Err(wrong(end)),
+                    other => return Err(wrong(other.map_or(end, |t| t.1))),
                 }
                 at += 1;
             }
@@ -137,12 +145,16 @@ pub fn read(path: &str, metas: &[&Metadata]) -> Result<Selection, String> {
             instances = Some(list);
         }
         let mut found = false;
+        // What was said of a metric first holds, and what the first archive says that has it.
         for meta in metas {
             let Ok(leaves) = meta.names.leaves(name.as_bytes()) else {
                 continue;
             };
             found = true;
-            for (_, pmid) in leaves {
+            for (leaf, pmid) in leaves {
+                if selection.metrics.contains_key(&pmid) {
+                    continue;
+                }
                 let indom = meta.descs.get(pmid.0).map(|d| d.indom);
                 let numbers = match (&instances, indom) {
                     (Some(list), Some(indom)) if !indom.is_null() => {
@@ -155,28 +167,44 @@ pub fn read(path: &str, metas: &[&Metadata]) -> Result<Selection, String> {
                                 .map(|i| i.inst),
                             _ => None,
                         };
-                        Some(list.iter().filter_map(number).collect::<Vec<_>>())
+                        let known_there = |number: i32| all.iter().any(|i| i.inst == number);
+                        let mut numbers = Vec::new();
+                        for token in list {
+                            if let Some(number) = number(token).filter(|n| known_there(*n)) {
+                                if !numbers.contains(&number) {
+                                    numbers.push(number);
+                                }
+                                continue;
+                            }
+                            let name = match token {
+                                Token::Number(number) => number.to_string(),
+                                Token::Text(name) => name.clone(),
+                                _ => continue,
+                            };
+                            eprintln!(
+                                "Warning [{path}, line {line}]\n\
+                                 Instance \"{name}\" is not defined for the metric \"{leaf}\""
+                            );
+                        }
+                        if numbers.is_empty() {
+                            eprintln!(
+                                "Warning [{path}, line {line}]\n\
+                                 None of the instances for metric \"{leaf}\" are valid, metric not extracted"
+                            );
+                        }
+                        Some(numbers)
                     }
                     _ => None,
                 };
-                let kept = selection
-                    .metrics
-                    .entry(pmid)
-                    .or_insert_with(|| numbers.as_ref().map(|_| Vec::new()));
-                match (kept, numbers) {
-                    (Some(kept), Some(numbers)) => {
-                        for number in numbers {
-                            if !kept.contains(&number) {
-                                kept.push(number);
-                            }
-                        }
-                    }
-                    (kept, _) => *kept = None,
-                }
+                selection.metrics.insert(pmid, numbers);
             }
         }
+        let named = selection.metrics.len();
+        selection
+            .metrics
+            .retain(|_, kept| kept.as_ref() != Some(&Vec::new()));
+        selection.refused |= selection.metrics.len() < named;
         if !found {
-            let line = tokens.get(at).map_or(end, |t| t.1);
             eprintln!(
                 "Warning [{path}, line {line}]\n\
                  Problem with lookup for metric \"{name}\" ... metric ignored\n\

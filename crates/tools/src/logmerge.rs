@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use pcp::archive::{ArchiveWriter, IndomEntry, MetaRecord, Metadata, Version, indom_delta};
+use pcp::archive::{ArchiveWriter, IndomEntry, MetaRecord, Metadata, Version, indom_record};
 use pcp::pdu::TextKind;
 use pcp::{InDom, Instance, LabelLevel, Pmid, Text, Timestamp};
 
@@ -26,7 +26,7 @@ pub struct LogWriter {
     index_at: i64,
     records: u64,
     last: Option<Timestamp>,
-    /// Where files ended ahead of the last record, unless the index has an entry for it.
+    /// Where the last record and what followed its metadata began, unless the index has an entry for it.
     last_at: Option<(i64, i64)>,
     settled: Vec<Settled>,
     /// Which metadata, by its address, `settled` is about.
@@ -218,14 +218,18 @@ impl LogWriter {
             let Some(desc) = meta.descs.get(pmid.0).copied() else {
                 continue;
             };
-            if self.descs.insert(*pmid) {
+            let fresh = self.descs.insert(*pmid);
+            if fresh {
                 let names = self.names(meta, *pmid);
                 self.put(&MetaRecord::Desc { desc, names })?;
-                self.put_labels(meta, LabelLevel::Item, pmid.0, time)?;
-                if self.domain_labels {
-                    self.put_labels(meta, LabelLevel::Domain, pmid.domain(), time)?;
-                }
-                self.put_labels(meta, LabelLevel::Cluster, pmid.without_item().0, time)?;
+            }
+            // Those that come later than the metric, too.
+            self.put_labels(meta, LabelLevel::Item, pmid.0, time)?;
+            if self.domain_labels {
+                self.put_labels(meta, LabelLevel::Domain, pmid.domain(), time)?;
+            }
+            self.put_labels(meta, LabelLevel::Cluster, pmid.without_item().0, time)?;
+            if fresh {
                 let kinds = [TextKind::METRIC_ONELINE, TextKind::METRIC_HELP];
                 self.put_texts(meta, kinds, pmid.0)?;
             }
@@ -238,23 +242,9 @@ impl LogWriter {
             {
                 domain_changed = true;
                 let (indom, instances) = (desc.indom, self.instances(meta, desc.indom, entry));
-                let before = self.held.get(&indom);
-                // In version 3 only what changed is written, if that is less.
-                let before = before.filter(|_| self.version() == Version::V3);
-                let changes = before.and_then(|old| indom_delta(old, &instances));
-                self.held.insert(indom, instances.clone());
-                self.put(&match changes {
-                    Some(changes) => MetaRecord::IndomDelta {
-                        time,
-                        indom,
-                        changes,
-                    },
-                    None => MetaRecord::Indom {
-                        time,
-                        indom,
-                        instances,
-                    },
-                })?;
+                let before = self.held.insert(indom, instances.clone());
+                let (version, before) = (self.version(), before.as_deref());
+                self.put(&indom_record(version, time, indom, before, instances))?;
             }
             self.put_labels(meta, LabelLevel::InDom, desc.indom.0, time)?;
             self.put_labels(meta, LabelLevel::Instances, desc.indom.0, time)?;
@@ -286,6 +276,10 @@ impl LogWriter {
         };
         ends(labels(LabelLevel::Context, u32::MAX));
         for desc in pmids.iter().filter_map(|pmid| meta.descs.get(pmid.0)) {
+            let pmid = desc.pmid;
+            ends(labels(LabelLevel::Item, pmid.0));
+            ends(labels(LabelLevel::Domain, pmid.domain()));
+            ends(labels(LabelLevel::Cluster, pmid.without_item().0));
             if desc.indom.is_null() {
                 continue;
             }
@@ -333,7 +327,8 @@ impl LogWriter {
         entry: bool,
         payload: &[u8],
     ) -> io::Result<()> {
-        self.last_at = Some(before);
+        // PCP's has the metadata of the record ahead of the end that the index tells of.
+        self.last_at = Some((self.files.offsets().0, before.1));
         if entry {
             self.files.index(time, before)?;
             self.last_at = None;

@@ -5,6 +5,8 @@ mod metadata;
 mod raw;
 mod records;
 
+pub(crate) use metadata::label_flags;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;

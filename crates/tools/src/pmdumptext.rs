@@ -147,11 +147,15 @@ impl Request {
             (set('i') && set('P'), "-i and -P"),
             (set('P') && set('w'), "-P and -w"),
         ];
+        let mut wrong: Vec<String> = Vec::new();
         if let Some((_, options)) = conflict.iter().find(|(is, _)| *is) {
-            return Err(spec.wrong(format!("{options} may not be used together")));
+            wrong.push(format!("{options} may not be used together"));
         }
         if layout.width.is_some_and(|width| width < 3) {
-            return Err(spec.wrong("-w must be greater than 2"));
+            wrong.push("-w must be greater than 2".to_owned());
+        }
+        if !wrong.is_empty() {
+            return Err(spec.wrong(wrong.join("\npmdumptext: ")));
         }
         request.source = source;
         Ok((request, words))

@@ -67,6 +67,8 @@ const SPEC: Spec = Spec {
 struct Wanted {
     desc: bool,
     values: bool,
+    /// Instances without a name are said to have gone.
+    gone: bool,
     pmid: bool,
     full_pmid: bool,
     full_indom: bool,
@@ -117,7 +119,8 @@ fn info(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let words = spec.parse(args, &mut source, |option, value| {
         match option {
             'd' => wanted.desc = true,
-            'f' | 'F' => wanted.values = true,
+            'f' => wanted.values = true,
+            'F' => (wanted.values, wanted.gone) = (true, true),
             's' => wanted.series = true,
             'x' => {
                 wanted.values = true;
@@ -633,6 +636,10 @@ impl<W: Write> Report<'_, W> {
                         write!(self.out, "    inst [{} or \"", value.inst)?;
                         self.out.write_all(name)?;
                         self.out.write_all(b"\"]")?;
+                    }
+                    None if self.wanted.gone => {
+                        writeln!(self.out, "    inst [{} \"DISAPPEARED\"]", value.inst)?;
+                        continue;
                     }
                     None => {
                         writeln!(

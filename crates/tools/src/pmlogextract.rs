@@ -1,16 +1,17 @@
 //! `pmlogextract`: merges archives, and takes out of them metrics and times (pmlogextract(1)).
 
-use std::collections::{HashMap, HashSet};
+mod mismatch;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use pcp::archive::{
-    Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, MetaRecord, Version, encode_data,
+    Archive, ArchiveSet, ArchiveWriter, Cursor, DataRecord, Label, Version, encode_data,
 };
 use pcp::timewindow::{SECOND, TimeError, WindowSpec};
 use pcp::timezone::Zone;
-use pcp::{Desc, ErrorCode, Pmid, Text, Timestamp, ValueSet};
+use pcp::{ErrorCode, Pmid, Timestamp, ValueSet};
 
 use crate::logconfig::{self, Selection};
 use crate::logmerge::LogWriter;
@@ -18,6 +19,7 @@ use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
 use crate::progress::Progress;
 use crate::source::Source;
+use mismatch::check_metadata;
 
 #[rustfmt::skip]
 const SPEC: Spec = Spec {
@@ -191,6 +193,7 @@ fn extract(
         output,
         writer: None,
         read: Timestamp::ZERO,
+        written_from: 0,
         zone,
         pmids: Vec::new(),
     };
@@ -308,27 +311,27 @@ fn output_label(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Label
     };
     let from = if wanted.first_zone { first } else { last };
     let zone = &from.archive.label.timezone;
-    for other in inputs.iter().filter(|i| i.archive.label.timezone != *zone) {
-        eprintln!(
-            "pmlogextract: Warning: timezone mismatch for input archives\n\
-             archive: {} timezone: {zone} [will be used]\n\
-             archive: {} timezone: {} [will be ignored]",
-            from.name, other.name, other.archive.label.timezone
-        );
-    }
-    if inputs
-        .iter()
-        .any(|i| i.archive.label.hostname != first.archive.label.hostname)
-    {
-        let mut text = String::from("pmlogextract: Error: host name mismatch for input archives\n");
-        for input in inputs {
-            text += &format!(
-                "archive: {} host: {}\n",
-                input.name, input.archive.label.hostname
+    for other in inputs {
+        if other.archive.label.hostname != first.archive.label.hostname {
+            let mut text =
+                String::from("pmlogextract: Error: host name mismatch for input archives\n");
+            for input in inputs {
+                text += &format!(
+                    "archive: {} host: {}\n",
+                    input.name, input.archive.label.hostname
+                );
+            }
+            text += &format!("Archive \"{output}\" not created.\n");
+            return Err(text);
+        }
+        if other.archive.label.timezone != *zone {
+            eprintln!(
+                "pmlogextract: Warning: timezone mismatch for input archives\n\
+                 archive: {} timezone: {zone} [will be used]\n\
+                 archive: {} timezone: {} [will be ignored]",
+                from.name, other.name, other.archive.label.timezone
             );
         }
-        text += &format!("Archive \"{output}\" not created.\n");
-        return Err(text);
     }
     let newest = inputs.iter().map(|i| i.archive.label.version).max();
     let newest = newest.unwrap_or(Version::V2);
@@ -349,99 +352,6 @@ fn output_label(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Label
     })
 }
 
-fn joined(names: &[Text]) -> String {
-    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    names.join(", ")
-}
-
-fn sorted(names: &[Text]) -> Vec<&Text> {
-    let mut names: Vec<&Text> = names.iter().collect();
-    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    names.dedup();
-    names
-}
-
-/// Compares what the archives say of the same metrics, record by record in turns; the result are those to leave out.
-fn check_metadata(inputs: &[Input], wanted: &Wanted, output: &str) -> Result<Vec<Pmid>, String> {
-    let mut seen: HashMap<Pmid, (Desc, Vec<Text>)> = HashMap::new();
-    let mut by_name: HashMap<Text, Pmid> = HashMap::new();
-    let mut wrong = Vec::new();
-    let records = |input: &Input| input.archive.meta.records.len();
-    let rounds = inputs.iter().map(records).max().unwrap_or(0);
-    for (round, input) in (0..rounds).flat_map(|round| inputs.iter().map(move |i| (round, i))) {
-        let Some((_, MetaRecord::Desc { desc, names })) = input.archive.meta.records.get(round)
-        else {
-            continue;
-        };
-        let complaints = match seen.get(&desc.pmid) {
-            Some((old, old_names)) => {
-                let found = differences((old, old_names), (desc, names));
-                found.into_iter().map(|what| (desc.pmid, what)).collect()
-            }
-            None => {
-                let mut moved = Vec::new();
-                for name in names {
-                    if let Some(pmid) = by_name.insert(name.clone(), desc.pmid)
-                        && pmid != desc.pmid
-                    {
-                        let new = desc.pmid;
-                        moved.push((pmid, format!("{name}: PMID changed from {pmid} to {new}")));
-                    }
-                }
-                seen.insert(desc.pmid, (*desc, names.clone()));
-                moved
-            }
-        };
-        for (pmid, what) in complaints {
-            if !wanted.skip_mismatched {
-                return Err(format!(
-                    "pmlogextract: Error: metric {what}!\nArchive \"{output}\" not created.\n"
-                ));
-            }
-            eprintln!("pmlogextract: Warning: metric {what}!");
-            wrong.push(pmid);
-        }
-    }
-    if !wrong.is_empty() {
-        eprintln!("Warning: the metrics below will be missing from the output archive");
-        let mut listed = HashSet::new();
-        wrong.retain(|pmid| listed.insert(*pmid));
-        for pmid in &wrong {
-            eprintln!("\tPMID: {pmid}");
-        }
-    }
-    Ok(wrong)
-}
-
-/// What two descriptions of a metric do not agree on.
-fn differences(
-    (old, old_names): (&Desc, &[Text]),
-    (new, new_names): (&Desc, &[Text]),
-) -> Vec<String> {
-    let mut found = Vec::new();
-    if sorted(new_names) != sorted(old_names) {
-        let (old_names, new_names) = (joined(old_names), joined(new_names));
-        found.push(format!(
-            "PMID {}: name changed from {old_names} to {new_names}",
-            new.pmid
-        ));
-    }
-    let name = match old_names {
-        [name] => name.to_string(),
-        names => format!("PMID {} ({})", new.pmid, joined(names)),
-    };
-    let mut changed = |what: &str, old: String, new: String| {
-        if old != new {
-            found.push(format!("{name}: {what} changed from {old} to {new}"));
-        }
-    };
-    changed("type", old.ty.to_string(), new.ty.to_string());
-    changed("indom", old.indom.to_string(), new.indom.to_string());
-    changed("semantics", old.sem.to_string(), new.sem.to_string());
-    changed("units", old.units.to_string(), new.units.to_string());
-    found
-}
-
 struct Merge<'a> {
     wanted: &'a Wanted,
     selection: Option<Selection>,
@@ -449,8 +359,10 @@ struct Merge<'a> {
     label: Label,
     output: &'a str,
     writer: Option<LogWriter>,
-    /// The time of the last record that was looked at.
+    /// The time of the last record that was written, or of its archive's last when all was read.
     read: Timestamp,
+    /// The archive that the last record came from.
+    written_from: usize,
     zone: Zone,
     /// Room for the metrics of a record.
     pmids: Vec<Pmid>,
@@ -468,6 +380,7 @@ impl Merge<'_> {
         let mut progress = Progress::new("pmlogextract", from, last.unwrap_or(end).min(end), false);
         // A mark that is due when something follows: its time, and what its archive said of pmcd at its end.
         let mut due: Option<(Timestamp, Option<PmcdState>)> = None;
+        let mut ends: Vec<Option<Timestamp>> = vec![None; inputs.len()];
         loop {
             let next = inputs
                 .iter()
@@ -475,11 +388,23 @@ impl Merge<'_> {
                 .filter_map(|(n, i)| Some((i.head.as_ref()?.time, n)))
                 .min();
             let Some((time, number)) = next else {
+                let last = ends.get(self.written_from).copied().flatten();
+                self.read = self.read.max(last.unwrap_or(self.read));
                 return Ok(());
             };
             // A second behind the end is in time for PCP's.
             if time > end + SECOND {
                 if !self.wanted.daily {
+                    // A mark that is due by then stands, though what follows it does not.
+                    let (due, next) = (due.take(), inputs.get(number));
+                    if let (Some((at, state)), Some(input)) =
+                        (due.filter(|d| d.0 <= end + SECOND), next)
+                        && !self.continues(&state, input)
+                        && self.writer.is_some()
+                    {
+                        self.mark(input, at)?;
+                        self.read = at;
+                    }
                     return Ok(());
                 }
                 if let Some(last) = self.writer.as_ref().and_then(LogWriter::last) {
@@ -515,11 +440,9 @@ impl Merge<'_> {
                     None
                 }
             };
-            if record.time >= start {
+            if record.time >= start && self.wants(&record) {
                 if let Some((at, state)) = due.take() {
-                    // Whichever archive goes on: it is the same pmcd's.
-                    let same =
-                        !self.wanted.always_mark && state.is_some() && state == input.first_state;
+                    let same = self.continues(&state, input);
                     if !same && self.writer.is_some() && at <= record.time {
                         self.mark(input, at)?;
                     } else if !same && self.writer.is_some() {
@@ -527,6 +450,7 @@ impl Merge<'_> {
                     }
                 }
                 self.read = record.time;
+                self.written_from = number;
                 self.record(input, &record)?;
                 let written = self.writer.as_ref().map_or(0, LogWriter::records);
                 if self.wanted.samples > 0 && written >= self.wanted.samples {
@@ -534,6 +458,9 @@ impl Merge<'_> {
                 }
             }
             if input.head.is_none() {
+                if let Some(end) = ends.get_mut(number) {
+                    *end = Some(record.time);
+                }
                 due = Some((record.time + MARK_DELAY, input.last_state.clone()));
             }
         }
@@ -582,6 +509,26 @@ impl Merge<'_> {
         writer
             .record(&input.archive.meta, time, pmids, payload)
             .map_err(io)
+    }
+
+    /// Whether an archive goes on where another ended: whichever it is, it is the same pmcd's.
+    fn continues(&self, state: &Option<PmcdState>, input: &Input) -> bool {
+        !self.wanted.always_mark && state.is_some() && *state == input.first_state
+    }
+
+    /// Whether a record is a mark or has a metric that is wanted: PCP's tool passes over others as it reads.
+    fn wants(&mut self, record: &DataRecord) -> bool {
+        if record.is_mark() || self.selection.is_none() && self.skipped.is_empty() {
+            return true;
+        }
+        self.pmids.clear();
+        if record.metrics(&mut self.pmids).is_err() {
+            return true;
+        }
+        let selected = |pmid: &Pmid| {
+            !self.skipped.contains(pmid) && self.selection.as_ref().is_none_or(|s| s.has(*pmid))
+        };
+        self.pmids.iter().any(selected)
     }
 
     fn mark(&mut self, input: &Input, time: Timestamp) -> Result<(), String> {

@@ -149,6 +149,8 @@ struct Reducer {
     orders: HashMap<Pmid, PcpHash<()>>,
     records: u64,
     index_at: i64,
+    /// Whether the next record has its entry in the index already.
+    has_entry: bool,
     last: Timestamp,
     step: Timestamp,
     /// Of times in messages.
@@ -181,6 +183,7 @@ impl Reducer {
             orders: HashMap::new(),
             records: 0,
             index_at: INDEX_EVERY,
+            has_entry: false,
             last: window.start,
             step: Timestamp::ZERO,
             zone: Zone::local(),
@@ -269,6 +272,7 @@ impl Reducer {
                     let time = fetched.time;
                     self.out.index(time, at).map_err(|e| failed(&e))?;
                     self.index_at = INDEX_EVERY;
+                    self.has_entry = true;
                     eprintln!(
                         "pmlogreduce: New log volume {}, at {}.{:09}",
                         self.out.label().volume,
@@ -310,15 +314,24 @@ impl Reducer {
         }
     }
 
-    /// Remembers the order in which PCP's library hands out instances: that of a hash table, made for as many as the first
-    /// record had.
+    /// Remembers the order in which PCP's library hands out instances: that of a hash table of all that the archive has of the
+    /// domain.
     fn seen(&mut self, set: &ValueSet) {
         let values = set.instances();
         if values.is_empty() {
             return;
         }
-        let order = self.orders.entry(set.pmid);
-        let order = order.or_insert_with(|| PcpHash::with_buckets(values.len()));
+        let meta = self.context.meta();
+        let order = self.orders.entry(set.pmid).or_insert_with(|| {
+            let desc = meta.descs.get(set.pmid.0);
+            let all = desc.and_then(|desc| meta.all_instances(desc.indom));
+            let all = all.unwrap_or_default();
+            let mut order = PcpHash::with_buckets(all.len());
+            for instance in all {
+                order.insert(instance.inst as u32, ());
+            }
+            order
+        });
         for value in values {
             if order.get(value.inst as u32).is_none() {
                 order.insert(value.inst as u32, ());
@@ -400,8 +413,12 @@ impl Reducer {
         let payload = encode_data(self.out.version(), time, sets);
         self.out.data(&payload).map_err(|e| failed(&e))?;
         let after = self.out.offsets().1;
+        // A record that begins a volume has its entry already.
+        let has_entry = std::mem::take(&mut self.has_entry);
         if self.records == 0 || domain_changed || after > self.index_at {
-            self.out.index(time, before).map_err(|e| failed(&e))?;
+            if !has_entry {
+                self.out.index(time, before).map_err(|e| failed(&e))?;
+            }
             if after > self.index_at {
                 self.index_at = after + INDEX_EVERY;
             }

@@ -88,7 +88,8 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                 }
                 paths.push(value.to_owned());
             }
-            'C' => (check, warnings) = (true, true),
+            // What `-v` said before is taken back.
+            'C' => (check, warnings, verbose) = (true, true, false),
             'd' => desperate = true,
             'i' => in_place = true,
             'q' => quick = true,
@@ -111,7 +112,7 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         Ok(true)
     })?;
     let (input, output) = match words.as_slice() {
-        [input] if in_place || check => (input.clone(), input.clone()),
+        [input] if in_place => (input.clone(), input.clone()),
         [input, output] if !in_place => (input.clone(), output.clone()),
         _ => return Err(Refusal::Usage(String::new())),
     };
@@ -131,7 +132,7 @@ fn rewrite(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     for path in &paths {
         for (path, text) in configs(path)? {
             if verbose && check {
-                println!("Start configfile: {path}");
+                eprintln!("Start configfile: {path}");
             }
             parser.read(&path, &text)?;
         }

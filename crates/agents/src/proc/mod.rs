@@ -8,7 +8,7 @@ mod hot;
 pub mod predicate;
 mod process;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use pcp::pmns::Pmns;
@@ -76,6 +76,8 @@ struct Client {
     container: Option<String>,
     /// The control group of that, as it was when the client last asked.
     contained: Option<String>,
+    /// The first process of a container that is in no group of its own.
+    first: Option<i32>,
 }
 
 /// The agent.
@@ -160,13 +162,21 @@ impl Proc {
         self.clients.get(&client).and_then(|c| c.contained.clone())
     }
 
+    /// The first process of the container that a client asks about, when its control group is that of others, too.
+    fn first(&self, client: i32) -> Option<i32> {
+        self.clients.get(&client)?.first
+    }
+
     /// Looks for the container that a client asks about, if it does; whether it is there.
     fn look_for(&mut self, client: i32) -> bool {
         let Some(client) = self.clients.get_mut(&client) else {
             return true;
         };
         let found = client.container.as_deref().map(Container::find);
-        client.contained = found.as_ref().and_then(|f| f.as_ref()?.control_group());
+        let container = found.as_ref().and_then(Option::as_ref);
+        client.contained = container.and_then(Container::control_group);
+        let alone = container.filter(|_| client.contained.is_none());
+        client.first = alone.map(|container| container.pid);
         found != Some(None)
     }
 
@@ -176,6 +186,9 @@ impl Proc {
         let mut all: Vec<Process> = all
             .filter_map(|pid| Process::find(&self.system, pid))
             .collect();
+        if let Some(first) = self.first(client) {
+            process::keep_family(&mut all, first);
+        }
         if self.shows_threads(client) {
             all = all.iter().flat_map(Process::threads).collect();
         }
@@ -199,7 +212,12 @@ impl Proc {
             (_, Some(entry)) => {
                 let named = entry.instances.iter().filter_map(|pid| found(*pid));
                 let group = self.cgroup(caller.client);
+                let family = self.first(caller.client).map(|_| {
+                    let listed = self.listed(caller.client).into_iter();
+                    listed.map(|process| process.pid).collect::<HashSet<i32>>()
+                });
                 named
+                    .filter(|process| family.as_ref().is_none_or(|f| f.contains(&process.pid)))
                     .filter(|process| group.is_none_or(|group| process.is_in(group)))
                     .collect()
             }
@@ -301,7 +319,11 @@ impl Proc {
             "all" => {
                 let path = "/proc/sys/kernel/sched_autogroup_enabled";
                 let number = match field {
-                    "nprocs" if self.shows_threads(client) || self.cgroup(client).is_some() => {
+                    "nprocs"
+                        if self.shows_threads(client)
+                            || self.cgroup(client).is_some()
+                            || self.first(client).is_some() =>
+                    {
                         self.listed(client).len() as u64
                     }
                     "nprocs" => pids(&self.system).len() as u64,

@@ -110,6 +110,17 @@ const TICKS: [(&str, usize); 8] = [
     ("cguest", 41),
 ];
 
+/// Leaves a process and all that come from it.
+pub fn keep_family(all: &mut Vec<Process>, first: i32) {
+    let parents: HashMap<i32, i32> = all.iter().map(|p| (p.pid, p.parent())).collect();
+    all.retain(|process| {
+        let up = |pid: &i32| parents.get(pid).copied().filter(|parent| *parent > 0);
+        // Numbers may be given anew while they are read: no line is longer than all are.
+        let line = std::iter::successors(Some(process.pid), up).take(parents.len());
+        line.into_iter().any(|pid| pid == first)
+    });
+}
+
 /// What a process is called of which nothing can be read any more.
 const EXITING: &str = "<exiting>";
 
@@ -194,6 +205,12 @@ impl Process {
     /// Its state, a letter.
     pub fn state(&self) -> &str {
         self.stat.first().map_or("", String::as_str)
+    }
+
+    /// The number of the process that it comes from; 0 for the first ones.
+    pub fn parent(&self) -> i32 {
+        let parent = self.stat.get(1).and_then(|word| word.parse().ok());
+        parent.unwrap_or(0)
     }
 
     /// Whether it has memory of its own.
@@ -433,6 +450,34 @@ fn container(cgroups: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_family_is_who_comes_from_its_first() {
+        let process = |(pid, parent): (i32, i32)| Process {
+            pid,
+            folder: PathBuf::new(),
+            uid: 0,
+            name: String::new(),
+            stat: vec!["S".to_owned(), parent.to_string()],
+            args: String::new(),
+        };
+        // The last two are each other's parents, as numbers that were given anew may look.
+        let pairs = [
+            (1, 0),
+            (10, 1),
+            (11, 10),
+            (12, 11),
+            (20, 1),
+            (21, 20),
+            (30, 31),
+            (31, 30),
+        ];
+        let mut all: Vec<Process> = pairs.into_iter().map(process).collect();
+        keep_family(&mut all, 10);
+        assert_eq!(all.iter().map(|p| p.pid).collect::<Vec<_>>(), [10, 11, 12]);
+        keep_family(&mut all, 99);
+        assert!(all.is_empty());
+    }
 
     #[test]
     fn terminals_have_the_names_of_their_devices() {

@@ -480,3 +480,28 @@ pub fn indom_delta(before: &[Instance], now: &[Instance]) -> Option<Vec<(i32, Op
     let fewer = !changes.is_empty() && changes.len() <= new.len();
     (fewer && !out_of_order).then(|| changes.into_iter().collect())
 }
+
+/// The record of a domain's new state: in version 3 what changed since the state that was written before, if that is less
+/// ([`indom_delta`]), and else the whole.
+#[must_use]
+pub fn indom_record(
+    version: Version,
+    time: Timestamp,
+    indom: InDom,
+    before: Option<&[Instance]>,
+    instances: Vec<Instance>,
+) -> MetaRecord {
+    let before = before.filter(|_| version == Version::V3);
+    match before.and_then(|old| indom_delta(old, &instances)) {
+        Some(changes) => MetaRecord::IndomDelta {
+            time,
+            indom,
+            changes,
+        },
+        None => MetaRecord::Indom {
+            time,
+            indom,
+            instances,
+        },
+    }
+}

@@ -22,7 +22,7 @@ pub use context::{ArchiveContext, ArchiveMode};
 pub use hash::PcpHash;
 pub use index::IndexEntry;
 pub use label::{Label, VOLUME_INDEX, VOLUME_META, Version};
-pub use meta::{IndomEntry, InstanceNames, MetaRecord, Metadata, indom_delta};
+pub use meta::{IndomEntry, InstanceNames, MetaRecord, Metadata, indom_delta, indom_record};
 pub use scan::{Cursor, DataRecord};
 pub use set::{ArchiveSet, SetCursor};
 pub use writer::{ArchiveWriter, encode_data};

@@ -288,7 +288,10 @@ fn between(desc: &Desc, prior: &Value, next: &Value, passed: f64, span: f64) -> 
             Atom::U32((0.5 + f64::from(a) + part(f64::from(b) - f64::from(a))) as u32)
         }
         (Atom::I64(a), Atom::I64(b)) => {
-            Atom::I64((0.5 + a as f64 + part(b.wrapping_sub(a) as f64)) as i64)
+            // What no number is large enough for is the smallest, as the processor converts it for PCP's library.
+            let value = 0.5 + a as f64 + part(b.wrapping_sub(a) as f64);
+            let fits = value < 9_223_372_036_854_775_808.0;
+            Atom::I64(if fits { value as i64 } else { i64::MIN })
         }
         (Atom::U64(a), Atom::U64(b)) if b >= a => {
             Atom::U64((0.5 + a as f64 + part((b - a) as f64)) as u64)

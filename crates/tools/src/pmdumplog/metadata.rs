@@ -11,7 +11,7 @@ use super::{Dump, type_name};
 const LABEL_LEVELS: [u32; 6] = [1, 2, 8, 16, 4, 32];
 
 /// A label's flags in words.
-fn label_flags(flags: u8) -> String {
+pub(crate) fn label_flags(flags: u8) -> String {
     let names = [
         (1, "context"),
         (2, "domain"),

@@ -232,7 +232,10 @@ impl Layout {
             }
             if self.show_normal {
                 let normals = cells(&|c| match self.fixed {
-                    true => fixed(c.normal),
+                    true => {
+                        let width = self.width.unwrap_or(0);
+                        format!("{:>width$}", fixed(c.normal))
+                    }
                     false if self.scientific => {
                         let width = self.number_width();
                         format!("{:>width$}", cformat::g(c.normal, self.precision()))
@@ -268,7 +271,11 @@ impl Layout {
             }
         }
         if self.show_normal {
-            rows.push(("Normal", cells(&|c| fixed(c.normal))));
+            let normal = |c: &Column| match self.scientific {
+                true => cformat::g(c.normal, self.precision()),
+                false => fixed(c.normal),
+            };
+            rows.push(("Normal", cells(&normal)));
         }
         if self.show_units {
             rows.push((

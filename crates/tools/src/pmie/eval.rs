@@ -122,6 +122,7 @@ impl Evaluator {
                     if logical && set.rows.is_empty() {
                         Set {
                             valid: false,
+                            expected: set.expected,
                             ..Set::single(Val::Missing)
                         }
                     } else {

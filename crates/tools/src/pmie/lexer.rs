@@ -349,6 +349,10 @@ impl Lexer {
         }
         for mark in MARKS {
             if self.take(mark) {
+                // The space behind the end of a statement belongs to it, which lines in messages tell.
+                while mark == ";" && self.peek().is_some_and(char::is_whitespace) {
+                    self.bump();
+                }
                 return Token::Mark(mark);
             }
         }

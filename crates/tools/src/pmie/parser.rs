@@ -30,7 +30,10 @@ fn wrong<T>(detail: impl Into<String>) -> Parsed<T> {
 /// Reads a specification.
 pub struct Parser<'a> {
     lexer: Lexer,
-    ahead: VecDeque<Token>,
+    /// Words that were read ahead, with the lines in which the reading stood behind them.
+    ahead: VecDeque<(Token, usize)>,
+    /// The line in which the last word that was taken ends.
+    line: usize,
     sources: &'a mut Sources,
     file: String,
     delta: Timestamp,
@@ -63,6 +66,7 @@ impl<'a> Parser<'a> {
         Parser {
             lexer: Lexer::new(text),
             ahead: VecDeque::new(),
+            line: 1,
             sources,
             file: file.to_owned(),
             delta,
@@ -84,9 +88,9 @@ impl<'a> Parser<'a> {
     fn peek_at(&mut self, at: usize) -> &Token {
         while self.ahead.len() <= at {
             let token = self.lexer.next();
-            self.ahead.push_back(token);
+            self.ahead.push_back((token, self.lexer.line));
         }
-        self.ahead.get(at).unwrap_or(&Token::End)
+        self.ahead.get(at).map_or(&Token::End, |(token, _)| token)
     }
 
     fn peek(&mut self) -> &Token {
@@ -95,7 +99,11 @@ impl<'a> Parser<'a> {
 
     fn next(&mut self) -> Token {
         self.peek();
-        self.ahead.pop_front().unwrap_or(Token::End)
+        let Some((token, line)) = self.ahead.pop_front() else {
+            return Token::End;
+        };
+        self.line = line;
+        token
     }
 
     fn at_mark(&mut self, mark: &str) -> bool {
@@ -185,7 +193,7 @@ impl<'a> Parser<'a> {
             .ahead
             .iter()
             .skip(read)
-            .any(|token| *token != Token::End);
+            .any(|(token, _)| *token != Token::End);
         if !more && self.lexer.is_at_end() {
             "at end of file".to_owned()
         } else {
@@ -194,14 +202,20 @@ impl<'a> Parser<'a> {
             } else {
                 "file "
             };
-            format!("near line {} of {kind}{}", self.lexer.line, self.file)
+            let line = match self.early {
+                true => self.line,
+                false => self.lexer.line,
+            };
+            format!("near line {line} of {kind}{}", self.file)
         }
     }
 
     /// Goes on behind the next semicolon; one at which an error was found does not count.
     fn recover(&mut self) {
-        self.next();
-        while let Some(token) = self.ahead.pop_front() {
+        if !self.early {
+            self.next();
+        }
+        while let Some((token, _)) = self.ahead.pop_front() {
             if token == Token::Mark(";") {
                 return;
             }
@@ -241,17 +255,31 @@ impl<'a> Parser<'a> {
                 Body::Expr(condition)
             }
         };
-        if !self.at_mark(";") && *self.peek() != Token::End {
+        let trailing = !self.at_mark(";") && *self.peek() != Token::End;
+        if trailing && self.at_mark("->") {
+            return wrong("logical expression expected to precede ->");
+        }
+        // What is whole holds, whatever follows; a number is not whole before its end.
+        if trailing && matches!(&body, Body::Expr(expr) if expr.kind != Kind::Truth) {
             return Err(Syntax(None));
         }
         self.take(";");
         self.complaints();
+        self.enter(name, body);
+        match trailing {
+            true => Err(Syntax(None)),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes in a statement that was read.
+    fn enter(&mut self, name: Option<String>, body: Body) {
         if self.embedded.is_some() && !matches!(body, Body::Expr(_)) {
             self.nonsense("operator -> not allowed in agent mode");
         }
         if self.dropped {
             self.failed = true;
-            return Ok(());
+            return;
         }
         if let (Some(name), Body::Expr(expr)) = (&name, &body) {
             let value = match &expr.form {
@@ -260,7 +288,7 @@ impl<'a> Parser<'a> {
             };
             if let Some(value) = value {
                 self.lexer.macros.insert(name.clone(), value);
-                return Ok(());
+                return;
             }
         }
         if self.embedded == Some(Embedded::Agent) && name.is_none() {
@@ -272,7 +300,7 @@ impl<'a> Parser<'a> {
         });
         if self.senseless {
             self.failed = true;
-            return Ok(());
+            return;
         }
         if self.statements.iter().any(|s| s.name == name) {
             let place = self.place();
@@ -280,18 +308,17 @@ impl<'a> Parser<'a> {
                 "pmie: syntax error - {place}\nrule \"{name}\" multiply defined\n"
             ));
             self.failed = true;
-            return Ok(());
+            return;
         }
         let constant = |expr: &Expr| expr.is_constant() || matches!(expr.form, Form::Delta(_));
         if matches!(&body, Body::Expr(expr) if constant(expr)) {
-            return Ok(());
+            return;
         }
         self.statements.push(Statement {
             name,
             delta: self.delta,
             body,
         });
-        Ok(())
     }
 
     fn set_delta(&mut self) -> Parsed<()> {

@@ -335,11 +335,15 @@ impl Engine {
                 return;
             }
         };
-        let empty = Set::default();
-        let set = evaluator.result(expr).unwrap_or(&empty);
-        if !set.valid || set.rows.is_empty() {
-            let word = shown(&Val::Missing, expr.kind);
-            println!("{}", vec![word; set.expected.max(1)].join(" "));
+        let none = Set::single(Val::Missing);
+        let set = evaluator.result(expr).unwrap_or(&none);
+        let unknown = || set.expected == 0 && !set.is_known();
+        if !set.valid || set.rows.is_empty() || unknown() {
+            let words = match set.expected {
+                0 => "?".to_owned(),
+                count => vec![shown(&Val::Missing, expr.kind); count].join(" "),
+            };
+            println!("{words}");
             return;
         }
         if self.verbosity == Verbosity::Values || set.rows.iter().all(|row| row.host.is_none()) {

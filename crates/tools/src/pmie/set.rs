@@ -36,7 +36,7 @@ pub struct Row {
 pub struct Set {
     /// The rows.
     pub rows: Vec<Row>,
-    /// How many values there would be if there were any.
+    /// How many values there would be if there were any; 0 while that is not known.
     pub expected: usize,
     /// Whether it is more than a place for values that are not there.
     pub valid: bool,
@@ -111,6 +111,13 @@ pub(super) fn partner<'a>(set: &'a Set, row: &Row) -> Option<&'a Row> {
         .or_else(|| by(false, false))
 }
 
+/// How many values two sets have together when there are none: those of the left one, unless that is a constant or the right
+/// one has more.
+fn expected_of(left: &Set, right: &Set) -> usize {
+    let leads = left.expected > 1 || (right.expected <= 1 && !left.is_singular());
+    if leads { left.expected } else { right.expected }
+}
+
 pub(super) fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val) -> Set {
     // The set with more dimensions says which rows there are.
     let weight = |set: &Set| {
@@ -170,7 +177,7 @@ pub(super) fn combine(left: &Set, right: &Set, with: impl Fn(&Val, &Val) -> Val)
     });
     Set {
         rows: rows.collect(),
-        expected: left.expected.max(right.expected),
+        expected: expected_of(left, right),
         valid: left.valid && right.valid,
         partial: left.partial || right.partial,
     }
@@ -288,13 +295,13 @@ pub(super) fn reduce(set: &Set, reduction: Reduction, dimension: Dimension) -> S
         };
     }
     if reduction == Reduction::Count && set.valid {
-        for value in rows.iter_mut().flat_map(|row| &mut row.values) {
+        for value in rows.iter_mut().filter_map(|row| row.values.first_mut()) {
             if *value == Val::Missing && !set.rows.is_empty() {
                 *value = Val::Number(0.0);
             }
         }
     }
-    let expected = rows.len();
+    let expected = rows.iter().map(|row| row.values.len()).sum();
     Set {
         rows,
         expected,

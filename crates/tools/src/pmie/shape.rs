@@ -117,9 +117,7 @@ impl Sources {
                 let many = metrics.iter().any(|m| {
                     let metric = self.metrics.get(*m);
                     let count = metric.and_then(Metric::instance_count);
-                    // A domain without instances is taken for none.
-                    let open = metric.is_some_and(|m| m.chosen.is_none());
-                    count.is_some_and(|c| c > 1 || (c == 1 && open))
+                    count.is_some_and(|count| count > 1)
                 });
                 [metrics.len() > 1, many, samples.0 != samples.1]
             }

@@ -600,8 +600,10 @@ impl Metric {
         // Of a domain that never had a value the number is not known, unless an archive has it.
         let empty = self.ring.iter().all(|(_, values)| values.is_empty());
         let silent = (self.live || self.unsaid) && !self.ring.is_empty() && empty;
-        if (self.failed || silent) && self.chosen.is_none() {
-            return 1;
+        match (&self.chosen, self.failed) {
+            (None, true) => return 1,
+            (None, false) if silent && self.instance_count().is_some() => return 0,
+            _ => {}
         }
         self.instance_count().unwrap_or(1).max(1)
     }

@@ -65,6 +65,8 @@ pub struct MetricSpec {
     pub name: String,
     /// The instances; none stand for all.
     pub instances: Vec<InstanceSpec>,
+    /// The line it stands in.
+    pub line: usize,
 }
 
 /// An instance, by name or by number.
@@ -82,13 +84,25 @@ enum Token {
     Number(u64),
     Text(String),
     Mark(char),
+    /// What is none, in words: it is an error when it comes to it.
+    Bad(String),
 }
 
 /// Puts lines together to commands: within braces a command goes on.
 #[derive(Default)]
 pub struct Reader {
-    tokens: Vec<Token>,
+    /// With their lines.
+    tokens: Vec<(Token, usize)>,
     line: usize,
+}
+
+/// Why lines are no command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wrong {
+    /// In words.
+    pub what: String,
+    /// The metrics that were read of the command before: they were looked up by then.
+    pub metrics: Vec<MetricSpec>,
 }
 
 const SYNTAX: &str = "syntax error";
@@ -109,31 +123,52 @@ impl Reader {
     ///
     /// # Errors
     /// What is wrong; what was read of the command is forgotten.
-    pub fn line(&mut self, line: &str) -> Result<Option<Command>, String> {
-        let read = tokens(line, &mut self.tokens);
-        if let Err(what) = read {
-            self.tokens.clear();
-            return Err(what);
+    pub fn line(&mut self, line: &str) -> Result<Option<Command>, Wrong> {
+        let mut read = Vec::new();
+        if let Err(what) = tokens(line, &mut read) {
+            read.push(Token::Bad(what));
         }
-        let count = |mark| {
-            self.tokens
-                .iter()
-                .filter(|t| **t == Token::Mark(mark))
-                .count()
-        };
-        if self.tokens.is_empty() || count('{') > count('}') || count('[') > count(']') {
+        self.tokens
+            .extend(read.into_iter().map(|token| (token, self.line)));
+        let mut tokens = std::mem::take(&mut self.tokens);
+        if tokens.is_empty() {
             return Ok(None);
         }
-        let tokens = std::mem::take(&mut self.tokens);
-        let mut parser = Parser {
-            tokens: &tokens,
-            at: 0,
-        };
-        let command = parser.command().ok_or(SYNTAX)?;
-        if parser.at < tokens.len() && !matches!(command, Command::TooLong(_)) {
-            return Err(SYNTAX.to_owned());
+        let count = |mark| tokens.iter().filter(|t| t.0 == Token::Mark(mark)).count();
+        let open = count('{') > count('}') || count('[') > count(']');
+        let mut parser = Parser::over(&tokens);
+        let command = parser.command();
+        let whole = parser.at >= tokens.len() || matches!(command, Some(Command::TooLong(_)));
+        match command {
+            Some(command) if whole => Ok(Some(command)),
+            None if open && parser.short => {
+                self.tokens.append(&mut tokens);
+                Ok(None)
+            }
+            command => {
+                let at = parser.at - usize::from(command.is_none());
+                let what = match tokens.get(at) {
+                    Some((Token::Bad(what), _)) => what.clone(),
+                    _ => SYNTAX.to_owned(),
+                };
+                let metrics = parser.metrics;
+                Err(Wrong { what, metrics })
+            }
         }
-        Ok(Some(command))
+    }
+
+    /// Takes the end in: what is wrong with a command that has not ended.
+    pub fn end(&mut self) -> Option<Wrong> {
+        let tokens = std::mem::take(&mut self.tokens);
+        if tokens.is_empty() {
+            return None;
+        }
+        let mut parser = Parser::over(&tokens);
+        let _ = parser.command();
+        Some(Wrong {
+            what: SYNTAX.to_owned(),
+            metrics: parser.metrics,
+        })
     }
 }
 
@@ -183,17 +218,31 @@ fn tokens(line: &str, found: &mut Vec<Token>) -> Result<(), String> {
 }
 
 struct Parser<'a> {
-    tokens: &'a [Token],
+    tokens: &'a [(Token, usize)],
     at: usize,
+    /// Whether a word was wanted that did not come yet.
+    short: bool,
+    /// The metrics of a list that were read.
+    metrics: Vec<MetricSpec>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn over(tokens: &'a [(Token, usize)]) -> Parser<'a> {
+        Parser {
+            tokens,
+            at: 0,
+            short: false,
+            metrics: Vec::new(),
+        }
+    }
+
     fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
+        self.tokens.get(self.at).map(|(token, _)| token)
     }
 
     fn next(&mut self) -> Option<Token> {
-        let token = self.tokens.get(self.at).cloned();
+        let token = self.peek().cloned();
+        self.short = token.is_none();
         self.at += 1;
         token
     }
@@ -313,15 +362,16 @@ impl Parser<'_> {
             return Some(vec![self.metric()?]);
         }
         self.at += 1;
-        let mut list = vec![self.metric()?];
         loop {
-            match self.peek()? {
-                Token::Mark('}') => {
+            let metric = self.metric()?;
+            self.metrics.push(metric);
+            match self.peek() {
+                Some(Token::Mark('}')) => {
                     self.at += 1;
-                    return Some(list);
+                    return Some(std::mem::take(&mut self.metrics));
                 }
-                Token::Mark(',') => self.at += 1,
-                _ => list.push(self.metric()?),
+                Some(Token::Mark(',')) => self.at += 1,
+                _ => {}
             }
         }
     }
@@ -330,6 +380,7 @@ impl Parser<'_> {
         let Token::Word(name) = self.next()? else {
             return None;
         };
+        let line = self.tokens.get(self.at - 1).map_or(0, |(_, line)| *line);
         let mut instances = Vec::new();
         if self.peek() == Some(&Token::Mark('[')) {
             self.at += 1;
@@ -347,7 +398,11 @@ impl Parser<'_> {
                 }
             }
         }
-        Some(MetricSpec { name, instances })
+        Some(MetricSpec {
+            name,
+            instances,
+            line,
+        })
     }
 }
 
@@ -356,7 +411,7 @@ mod tests {
     use super::*;
 
     fn one(line: &str) -> Result<Option<Command>, String> {
-        Reader::default().line(line)
+        Reader::default().line(line).map_err(|wrong| wrong.what)
     }
 
     #[test]
@@ -372,6 +427,7 @@ mod tests {
         let spec = |name: &str, instances| MetricSpec {
             name: name.into(),
             instances,
+            line: 0,
         };
         assert_eq!(
             one("log mandatory on every 2 min { a.b , c[\"x\", 7] }\n"),
@@ -401,6 +457,10 @@ mod tests {
             assert_eq!(one(line), Err(SYNTAX.to_owned()), "{line}");
         }
         assert_eq!(one("timezone 'x'"), Err("Unexpected character '''".into()));
+        let interval = "on every 1.5 hours a";
+        let point = Err("Unexpected character '.'".to_owned());
+        assert_eq!(one(&format!("log mandatory {interval}")), point);
+        assert_eq!(one(&format!("man {interval}")), Err(SYNTAX.to_owned()));
     }
 
     #[test]
@@ -410,5 +470,17 @@ mod tests {
         assert!(reader.is_open());
         assert_eq!(reader.line("a\n"), Ok(None));
         assert!(matches!(reader.line("}\n"), Ok(Some(Command::Query(m))) if m.len() == 1));
+        // What can be no end of it is wrong at once; the metrics before it were read.
+        reader.next_line();
+        assert_eq!(reader.line("query { a\n"), Ok(None));
+        reader.next_line();
+        let wrong = reader
+            .line("b c[1] {\n")
+            .expect_err("a brace within braces");
+        let names: Vec<(&str, usize)> = wrong.metrics.iter().map(|m| (&*m.name, m.line)).collect();
+        assert_eq!(names, [("a", 1), ("b", 2), ("c", 2)]);
+        assert_eq!(reader.line("query { a\n"), Ok(None));
+        assert!(reader.end().is_some_and(|wrong| wrong.metrics.len() == 1));
+        assert_eq!(reader.end(), None);
     }
 }

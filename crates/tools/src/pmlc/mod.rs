@@ -128,6 +128,10 @@ fn converse(session: &mut Session, echo: bool, interactive: bool) -> io::Result<
         }
         let mut line = Vec::new();
         if input.read_until(b'\n', &mut line)? == 0 {
+            if let Some(wrong) = reader.end() {
+                let number = reader.next_line();
+                session.refuse(&wrong, number)?;
+            }
             if interactive {
                 println!();
             }
@@ -145,10 +149,7 @@ fn converse(session: &mut Session, echo: bool, interactive: bool) -> io::Result<
                     return Ok(());
                 }
             }
-            Err(what) => {
-                io::stdout().flush()?;
-                eprintln!("Error [<stdin>, line {number}]\n{what}");
-            }
+            Err(wrong) => session.refuse(&wrong, number)?,
         }
         io::stdout().flush()?;
     }

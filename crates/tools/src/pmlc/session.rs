@@ -1,5 +1,7 @@
 //! What pmlc's commands do.
 
+mod metrics;
+
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -10,15 +12,13 @@ use pcp::pdu::log::{
 use pcp::pdu::{LogControl, LogControlSet, LogStatus, Pdu};
 use pcp::pmns::Pmns;
 use pcp::timezone::Zone;
-use pcp::{
-    Context, Desc, Error, ErrorCode, INST_NULL, Instance, Text, Timestamp, Type, Value, ValueSet,
-    instance_name_matches,
-};
+use pcp::{Context, Error, ErrorCode, INST_NULL, Timestamp, Value, ValueSet};
 
 use super::COMMANDS;
 use super::columns::shown;
-use super::command::{Command, InstanceSpec, MetricSpec, Wanted};
+use super::command::{Command, Wanted, Wrong};
 use super::link::{HERE, Link, Target, loggers};
+use metrics::Metric;
 
 /// In which zone times are shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,19 +46,6 @@ pub struct Session {
     names: Option<Pmns>,
     explained: bool,
 }
-
-/// A metric that a command is about.
-struct Metric {
-    name: String,
-    desc: Desc,
-    known: Vec<Instance>,
-    wanted: Vec<i32>,
-}
-
-const EXPLANATION: &str = "    - you may only specify metric instances active now.  However if no
-      instances are specified, pmlogger will use all of the instances
-      available at the time the metric is logged
-";
 
 fn complain(text: &str) {
     // What was said before comes first.
@@ -147,7 +134,7 @@ impl Session {
             Command::Disconnect => self.connected = None,
             Command::Status => self.status(),
             Command::NewVolume => match self.request(&Pdu::LogRequest(REQUEST_NEW_VOLUME)) {
-                Ok(Pdu::Error { code, .. }) => println!("New log volume {}", code.0),
+                Ok(Pdu::Error { code, .. }) => complain(&format!("New log volume {}\n", code.0)),
                 Ok(_) => {}
                 Err(error) => complain(&format!("Error: {}\n", error.code())),
             },
@@ -171,7 +158,7 @@ impl Session {
                 "Logging delta ({delta} msec) cannot be bigger than 268435455 msec\n"
             )),
             Command::Query(specs) => {
-                if let Some(metrics) = self.metrics(&specs, line) {
+                if let Some(metrics) = self.metrics(&specs) {
                     self.query(&metrics);
                 }
             }
@@ -180,7 +167,7 @@ impl Session {
                 wanted,
                 metrics,
             } => {
-                if let Some(metrics) = self.metrics(&metrics, line) {
+                if let Some(metrics) = self.metrics(&metrics) {
                     self.log(mandatory, wanted, &metrics);
                 }
             }
@@ -268,120 +255,17 @@ impl Session {
         Ok(connected.source.as_mut().ok_or(ErrorCode::NOTCONN)?)
     }
 
-    /// The metrics that a list means; `None` when something about it is wrong, which was said.
-    fn metrics(&mut self, specs: &[MetricSpec], line: usize) -> Option<Vec<Metric>> {
-        let mut found = Vec::new();
-        let mut good = true;
-        for spec in specs {
-            match self.spec(spec) {
-                Ok(Some(metrics)) => found.extend(metrics),
-                Ok(None) => good = false,
-                Err(error) => {
-                    good = false;
-                    complain(&format!(
-                        "Warning [<stdin>, line {line}]\nProblem with lookup for metric \"{}\" ...\nReason: {}\n",
-                        spec.name,
-                        error.code()
-                    ));
-                }
-            }
+    /// Says what is wrong with a command, behind what is wrong with the metrics that were read of it.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn refuse(&mut self, wrong: &Wrong, line: usize) -> io::Result<()> {
+        if self.connected.is_some() {
+            self.look_up(&wrong.metrics);
         }
-        if !good {
-            complain("Logging statement ignored due to error(s)\n");
-            return None;
-        }
-        Some(found)
-    }
-
-    fn spec(&mut self, spec: &MetricSpec) -> Result<Option<Vec<Metric>>, Error> {
-        let names: Vec<Text> = match &self.names {
-            Some(space) => {
-                let leaves = space.leaves(spec.name.as_bytes())?;
-                leaves.into_iter().map(|(name, _)| name).collect()
-            }
-            None => self.source()?.traverse(&spec.name.as_str().into())?,
-        };
-        let pmids = self.source()?.lookup_names(&names)?;
-        let mut metrics = Vec::new();
-        for (name, pmid) in names.into_iter().zip(pmids) {
-            let pmid = pmid?;
-            let Ok(desc) = self.source()?.desc(pmid) else {
-                continue;
-            };
-            if desc.ty == Type::NoSupport {
-                continue;
-            }
-            let known = if desc.indom.is_null() {
-                Vec::new()
-            } else {
-                self.source()?.instances(desc.indom).unwrap_or_default()
-            };
-            metrics.push(Metric {
-                name: name.to_string(),
-                desc,
-                known,
-                wanted: Vec::new(),
-            });
-        }
-        if spec.instances.is_empty() {
-            return Ok(Some(metrics));
-        }
-        let mut good = true;
-        for metric in metrics.iter().filter(|m| m.desc.indom.is_null()) {
-            good = false;
-            complain(&format!(
-                "Error: {} has no instance domain but an instance was specified\n",
-                metric.name
-            ));
-        }
-        let first = metrics.first().map(|m| m.desc.indom);
-        if metrics.iter().any(|m| Some(m.desc.indom) != first) {
-            let mut text = "Error: different instance domains:\n".to_owned();
-            let mut last = None;
-            for metric in metrics.iter().filter(|m| !m.desc.indom.is_null()) {
-                if last != Some(metric.desc.indom) || good {
-                    text.push_str(&format!("    {} ({})\n", metric.name, metric.desc.indom));
-                }
-                last = Some(metric.desc.indom);
-            }
-            complain(&text);
-            return Ok(None);
-        }
-        if !good {
-            return Ok(None);
-        }
-        for metric in &mut metrics {
-            for instance in &spec.instances {
-                let (found, what) = match instance {
-                    InstanceSpec::Name(name) => (
-                        metric
-                            .known
-                            .iter()
-                            .find(|i| instance_name_matches(&i.name, name.as_bytes())),
-                        format!("named {name}"),
-                    ),
-                    InstanceSpec::Number(number) => (
-                        metric.known.iter().find(|i| i.inst == *number),
-                        format!("number {number}"),
-                    ),
-                };
-                match found {
-                    Some(found) => metric.wanted.push(found.inst),
-                    None => {
-                        good = false;
-                        complain(&format!(
-                            "Error: metric {} currently has no instance {what}\n",
-                            metric.name
-                        ));
-                        if !self.explained {
-                            self.explained = true;
-                            complain(EXPLANATION);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(good.then_some(metrics))
+        io::stdout().flush()?;
+        eprintln!("Error [<stdin>, line {line}]\n{}", wrong.what);
+        Ok(())
     }
 
     fn control(
@@ -500,15 +384,6 @@ impl Session {
         }
         if !text.is_empty() {
             print!("Warning: unable to change logging state for:\n{text}");
-        }
-    }
-}
-
-impl Metric {
-    fn instance(&self, inst: i32) -> String {
-        match self.known.iter().find(|i| i.inst == inst) {
-            Some(known) => format!("[{inst} or \"{}\"]", known.name),
-            None => format!("[{inst}]"),
         }
     }
 }

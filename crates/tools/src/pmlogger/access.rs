@@ -69,6 +69,41 @@ pub struct Rule {
     pub allow: bool,
 }
 
+/// Rules without what contradicts an earlier rule about the socket in the file system, which `*` and `local:*` are about, too; and
+/// how many did.
+pub fn consistent(rules: Vec<Rule>) -> (Vec<Rule>, usize) {
+    let (mut allowed, mut denied) = (Operations::NONE, Operations::NONE);
+    let (mut kept, mut clashes) = (Vec::new(), 0);
+    for rule in rules {
+        let contrary = if rule.allow { denied } else { allowed };
+        if rule.hosts.matches(None) && contrary.meets(rule.operations) {
+            clashes += 1;
+            let rest = match &rule.hosts {
+                Hosts::Any => vec![".*", ":*"],
+                Hosts::Local => vec!["localhost"],
+                _ => Vec::new(),
+            };
+            kept.extend(rest.into_iter().filter_map(|hosts| {
+                Some(Rule {
+                    hosts: Hosts::parse(hosts).ok()?,
+                    ..rule.clone()
+                })
+            }));
+            continue;
+        }
+        if rule.hosts.matches(None) {
+            let of = if rule.allow {
+                &mut allowed
+            } else {
+                &mut denied
+            };
+            *of = of.with(rule.operations);
+        }
+        kept.push(rule);
+    }
+    (kept, clashes)
+}
+
 /// All rules, the most specific first.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Access(Vec<Rule>);
@@ -128,5 +163,25 @@ mod tests {
             Operations::ENQUIRE.with(Operations::MANDATORY)
         );
         assert!(hosts("1.*.2").is_err());
+    }
+
+    // With these rules Debian's pmlogger says once "Permission clash for unix: with earlier statement for unix:", and refuses
+    // what pmlc wants to change by the socket.
+    #[test]
+    fn a_rule_about_the_socket_stands_against_later_ones() {
+        let rule = |host: &str, operations, allow| Rule {
+            hosts: hosts(host).expect(host),
+            operations,
+            allow,
+        };
+        let (rules, clashes) = consistent(vec![
+            rule("*", Operations::ALL.without(Operations::ENQUIRE), false),
+            rule("local:*", Operations::ALL, true),
+        ]);
+        assert_eq!(clashes, 1);
+        let access = Access::new(rules);
+        assert_eq!(access.operations(None), Operations::ENQUIRE);
+        let here = "127.0.0.1".parse().ok();
+        assert_eq!(access.operations(here), Operations::ALL);
     }
 }

@@ -64,6 +64,8 @@ pub struct Config {
     pub statements: Vec<Statement>,
     /// Who may do what.
     pub access: Access,
+    /// How many rules about the socket in the file system an earlier one contradicts.
+    pub clashes: usize,
     /// What ended it early.
     pub error: Option<SpecificationError>,
 }
@@ -400,7 +402,9 @@ impl Parser<'_> {
                 });
             }
         }
+        let (rules, clashes) = access::consistent(rules);
         config.access = Access::new(rules);
+        config.clashes = clashes;
         Ok(())
     }
 

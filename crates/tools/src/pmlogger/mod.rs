@@ -375,6 +375,10 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
             error.line, error.what
         ));
     }
+    for _ in 0..config.clashes {
+        let what = "Permission clash for unix: with earlier statement for unix:";
+        log.notify("Error", what);
+    }
     log.say("Config parsed\n");
     if options.check {
         return Ok(0);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pcp::archive::{ArchiveWriter, Label, MetaRecord, Version, encode_data, indom_delta};
+use pcp::archive::{ArchiveWriter, Label, MetaRecord, Version, encode_data, indom_record};
 use pcp::pdu::TextKind;
 use pcp::{
     Context, Error, EventArray, Fetched, InDom, Instance, LabelLevel, LabelSet, Pmid, Text,
@@ -307,21 +307,9 @@ impl Recorder {
             };
             pairs.map(instance).collect()
         };
-        let before = self.indoms.get(&indom);
-        // In version 3 only what changed is written, if that is less.
-        let before = before.filter(|_| self.writer.version() == Version::V3);
-        let record = match before.and_then(|old| indom_delta(&listed(old), &listed(&now))) {
-            Some(changes) => MetaRecord::IndomDelta {
-                time,
-                indom,
-                changes,
-            },
-            None => MetaRecord::Indom {
-                time,
-                indom,
-                instances: listed(&now),
-            },
-        };
+        let before = self.indoms.get(&indom).map(&listed);
+        let version = self.writer.version();
+        let record = indom_record(version, time, indom, before.as_deref(), listed(&now));
         self.meta(&record)?;
         self.wants_index = true;
         self.indoms.insert(indom, now);

@@ -144,6 +144,8 @@ fn one_metric(
             may_split: false,
         };
         let names = names(context, set.pmid);
+        // As PCP's logger names instances of what it was never told to log.
+        let nameless = wanted == Wanted::Maybe && states.get(set.pmid).is_none();
         let accepted = states.apply(&first_name(&names), desc, request);
         let refused = !accepted;
         if accepted && wanted == Wanted::On(0) {
@@ -157,7 +159,7 @@ fn one_metric(
         answer.said.push('\n');
         if !desc.indom.is_null() {
             for inst in &about {
-                let known = known.iter().find(|i| i.inst == *inst);
+                let known = known.iter().find(|i| i.inst == *inst && !nameless);
                 let name = known.map_or_else(|| format!("#{inst}"), |i| i.name.to_string());
                 let failed = if refused { " [request failed]" } else { "" };
                 answer

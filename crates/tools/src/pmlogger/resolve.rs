@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pcp::pmns::{Place, Pmns};
 use pcp::{Context, Desc, Error, ErrorCode, Text, instance_name_matches};
 
-use super::config::{InstanceSpec, MetricSpec, Statement};
+use super::config::{InstanceSpec, MetricSpec, Statement, Wanted};
 use super::states::{Request, States};
 
 /// Takes specifications in.
@@ -155,7 +155,25 @@ impl Resolver {
                         }
                     };
                     match inst {
-                        Some(inst) => found.push(inst),
+                        Some(inst) => {
+                            let now = self.states.level(desc.pmid, inst);
+                            if !now.mandatory || statement.mandatory {
+                                found.push(inst);
+                                continue;
+                            }
+                            let called = known.iter().find(|i| i.inst == inst);
+                            let called = called.map_or(wanted, |i| i.name.to_string());
+                            let asked = match statement.wanted {
+                                Wanted::On(_) => "ON",
+                                Wanted::Off => "OFF",
+                                Wanted::Maybe => "MAYBE",
+                            };
+                            let now = if now.on.is_some() { "ON" } else { "OFF" };
+                            said.push_str(&format!(
+                                "{head}Incompatible request for metric \"{name}\" and instance \"{called}\"\n\
+                                 Request for (advisory) {asked} conflicts with current (mandatory) {now} state\n"
+                            ));
+                        }
                         None => said.push_str(&format!(
                             "{head}Instance \"{wanted}\" is not defined for the metric \"{name}\"\n"
                         )),

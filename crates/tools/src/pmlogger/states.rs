@@ -46,6 +46,8 @@ pub struct Metric {
     some: BTreeMap<i32, Level>,
     /// What a configuration asked for before, at other intervals: it is logged as well.
     earlier: Vec<(Level, Option<Vec<i32>>)>,
+    /// A configuration said first that it is off: that is how it is shown, and what is said later is logged as well.
+    first_off: bool,
     logged: HashSet<i32>,
     last: HashSet<i32>,
 }
@@ -72,6 +74,10 @@ pub struct Request<'a> {
 }
 
 impl Metric {
+    fn level(&self, inst: i32) -> Level {
+        self.some.get(&inst).copied().unwrap_or(self.all)
+    }
+
     /// Keeps what is logged already at another interval than a request asks for.
     fn keep(&mut self, request: &Request<'_>) {
         let now = |level: Level| level.after(request.mandatory, request.wanted);
@@ -107,6 +113,7 @@ impl States {
                 all: Level::default(),
                 some: BTreeMap::new(),
                 earlier: Vec::new(),
+                first_off: false,
                 logged: HashSet::new(),
                 last: HashSet::new(),
             });
@@ -118,6 +125,12 @@ impl States {
     /// The metric of that number, if it was asked for.
     pub fn get(&self, pmid: Pmid) -> Option<&Metric> {
         self.metrics.get(*self.by_pmid.get(&pmid)?)
+    }
+
+    /// At which level an instance is.
+    pub fn level(&self, pmid: Pmid, inst: i32) -> Level {
+        self.get(pmid)
+            .map_or(Level::default(), |metric| metric.level(inst))
     }
 
     /// All metrics that were asked for.
@@ -139,10 +152,32 @@ impl States {
     /// Applies a request; false when it, or a part of it, is refused.
     pub fn apply(&mut self, name: &str, desc: Desc, request: Request<'_>) -> bool {
         let metric = self.metric(name, desc);
-        if request.may_split && matches!(request.wanted, Wanted::On(_)) {
-            metric.keep(&request);
-        } else {
-            metric.earlier.clear();
+        // The statements of a configuration stand side by side: off takes nothing back. Advice against what is mandatory is
+        // refused all the same.
+        let meets_mandatory = match request.instances.filter(|_| !desc.indom.is_null()) {
+            Some(instances) => instances.iter().any(|inst| metric.level(*inst).mandatory),
+            None => metric.all.mandatory || metric.some.values().any(|level| level.mandatory),
+        };
+        let advised = !request.mandatory && meets_mandatory;
+        let is_on = metric.all.on.is_some() || metric.some.values().any(|l| l.on.is_some());
+        match request.wanted {
+            Wanted::On(delta) if request.may_split && metric.first_off && !advised => {
+                let level = Level {
+                    mandatory: request.mandatory,
+                    on: Some(delta),
+                };
+                let instances = request.instances.filter(|_| !desc.indom.is_null());
+                metric.earlier.push((level, instances.map(<[i32]>::to_vec)));
+                return true;
+            }
+            Wanted::On(_) if request.may_split && metric.first_off => return false,
+            Wanted::On(_) if request.may_split => metric.keep(&request),
+            Wanted::Off | Wanted::Maybe if request.may_split && is_on => return !advised,
+            Wanted::Off if request.may_split => metric.first_off = true,
+            _ => {
+                metric.earlier.clear();
+                metric.first_off = false;
+            }
         }
         let after = |level: Level| level.after(request.mandatory, request.wanted);
         let Some(instances) = request.instances.filter(|_| !desc.indom.is_null()) else {
@@ -191,7 +226,7 @@ impl States {
         let Some(metric) = self.get(pmid) else {
             return LoggingState::default();
         };
-        let level = metric.some.get(&inst).copied().unwrap_or(metric.all);
+        let level = metric.level(inst);
         let in_log = metric.logged.contains(&inst);
         LoggingState {
             on: level.on.is_some(),

@@ -9,7 +9,7 @@ use pcp::{Desc, ErrorCode, InDom, Pmid, Timestamp, Type};
 use crate::logmerge::LogWriter;
 use crate::pmlogextract::create;
 use crate::progress::Progress;
-use crate::rewrite_rules::{IndomRule, Rules};
+use crate::rewrite_rules::{IndomRule, LabelRule, Rules};
 
 /// The work on one archive.
 pub struct Rewriter {
@@ -143,6 +143,13 @@ impl Rewriter {
     pub fn run(&mut self) -> Result<(), Failure> {
         let archive = self.archive.clone();
         let mut cursor = Cursor::at_start(archive.clone()).map_err(|e| self.bad(&e, None))?;
+        // The first record's entry in the index tells of what precedes all metadata.
+        let mut begin = Some(self.out.files.offsets());
+        for record in self.fresh_labels() {
+            let payload = record.encode(self.out.version());
+            let written = self.out.files.meta(&payload);
+            written.map_err(|e| Self::failed(&e))?;
+        }
         let mut volume = archive.first_volume();
         let to = archive.end().unwrap_or(archive.label.start);
         let mut progress = Progress::new("pmlogrewrite", archive.label.start, to, false);
@@ -158,7 +165,7 @@ impl Rewriter {
                 self.entry_due = true;
             }
             progress.at(record.time);
-            let before = self.out.files.offsets();
+            let before = begin.take().unwrap_or_else(|| self.out.files.offsets());
             let entry = archive.index.get(self.next_entry);
             if entry.is_some_and(|e| e.time == record.time) {
                 self.next_entry += 1;
@@ -174,11 +181,6 @@ impl Rewriter {
             self.entry_due |= record.is_mark();
         }
         self.metadata(None)?;
-        for record in self.fresh_labels() {
-            let payload = record.encode(self.out.version());
-            let written = self.out.files.meta(&payload);
-            written.map_err(|e| Self::failed(&e))?;
-        }
         Ok(())
     }
 
@@ -381,25 +383,21 @@ impl Rewriter {
         rules.filter_map(|(old, rule)| Some((*old, rule.pmid?)))
     }
 
-    /// Labels that rules give to what had none.
+    /// Labels that rules add, those of the last rule first: they stand ahead of all else.
     fn fresh_labels(&self) -> Vec<MetaRecord> {
         let time = moved(&self.rules, self.archive.label.start);
-        let known = &self.archive.meta.labels;
-        let (mut fresh, mut done) = (Vec::new(), HashSet::new());
-        for rule in self.rules.labels.iter().filter(|r| !r.added.is_empty()) {
-            for key in rule.labels.iter().filter(|key| !known.contains_key(key)) {
-                if !done.insert(*key) {
-                    continue;
-                }
-                let sets = vec![pcp::LabelSet {
-                    inst: rule.inst.unwrap_or(pcp::INST_NULL),
-                    json: Default::default(),
-                    labels: Vec::new(),
-                }];
-                fresh.extend(self.labels(time, key.0, key.1, sets));
-            }
-        }
-        fresh
+        let rules = self.rules.labels.iter().rev();
+        let record = |rule: &LabelRule| {
+            let ((name, value), (level, ident)) = (rule.added.as_ref()?, *rule.labels.first()?);
+            let inst = rule.inst.unwrap_or(pcp::INST_NULL);
+            Some(MetaRecord::Labels {
+                time,
+                level,
+                ident,
+                sets: vec![crate::labelset::single(level, inst, name, value)],
+            })
+        };
+        rules.filter_map(record).collect()
     }
 
     fn labels(
@@ -458,7 +456,7 @@ impl Rewriter {
         for rule in rules
             .labels
             .iter()
-            .filter(|r| r.labels.contains(&(level, old)))
+            .filter(|r| r.added.is_none() && r.labels.contains(&(level, old)))
         {
             ident = rule.ident.unwrap_or(ident);
             // What a rule leaves without labels goes; what had none to begin with stays.

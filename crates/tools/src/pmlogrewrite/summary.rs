@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use pcp::archive::{Archive, IndomEntry};
-use pcp::{Desc, InDom, Pmid, Timestamp};
+use pcp::archive::{Archive, IndomEntry, Version};
+use pcp::pdu::TextKind;
+use pcp::{Desc, InDom, LabelLevel, Pmid, Timestamp};
 
-use crate::rewrite_rules::{IndomRule, MetricRule, Pick, Rules};
+use crate::pmdumplog::label_flags;
+use crate::rewrite_rules::{IndomRule, LabelRule, MetricRule, Pick, Rules, TextRule};
 
 /// What `-v` says of the rules ahead of the work.
 pub fn summary(archive: &Archive, rules: &Rules) {
@@ -22,7 +24,11 @@ pub fn summary(archive: &Archive, rules: &Rules) {
         println!("Timezone:\t{} -> {zone}", label.timezone);
     }
     if let Some(zone) = &rules.zoneinfo {
-        println!("Zoneinfo:\t{} -> {zone}", label.zoneinfo);
+        let old = match label.version {
+            Version::V2 => "(null)".into(),
+            Version::V3 => label.zoneinfo.clone(),
+        };
+        println!("Zoneinfo:\t{old} -> {zone}");
     }
     if let Some(features) = rules.features {
         println!("Features:\t{} -> {features}", label.features);
@@ -63,6 +69,146 @@ pub fn summary(archive: &Archive, rules: &Rules) {
             println!("\nMetric: {name} ({pmid})");
             metric(desc, rule.unwrap_or(&MetricRule::default()), indom);
         }
+    }
+    texts(archive, rules);
+    labels(rules);
+}
+
+/// Rules for help texts, the last first.
+fn texts(archive: &Archive, rules: &Rules) {
+    let mut all: Vec<(TextKind, u32, &TextRule)> = Vec::new();
+    for rule in &rules.texts {
+        let met_last = rule.texts.iter().rev();
+        all.extend(met_last.map(|(kind, ident)| (*kind, *ident, rule)));
+    }
+    for (kind, ident, rule) in all.into_iter().rev() {
+        let of_indom = kind.is_indom();
+        let whole = kind == TextKind::METRIC_HELP || kind == TextKind::INDOM_HELP;
+        let name = |ident: u32| match of_indom {
+            true => InDom(ident).to_string(),
+            false => Pmid(ident).to_string(),
+        };
+        println!(
+            "\nHelp Text: {} {} ({})",
+            if whole { "full" } else { "One Line" },
+            if of_indom { "pmInDom" } else { "pmID" },
+            name(ident)
+        );
+        if rule.delete {
+            println!("DELETE");
+        }
+        if let Some(new) = rule.ident {
+            println!("ID:\t\t{} -> {}", name(ident), name(new));
+        }
+        if let Some(new) = &rule.text {
+            let old = archive.meta.texts.get(&(kind.0, ident));
+            let old = old.cloned().unwrap_or_default();
+            println!("Text:\t\t\"{old}\"\n\t\t->\n\t\t\"{new}\"");
+        }
+    }
+}
+
+/// Rules for labels, the last first; what is said of the same ones in several is said of them at once.
+fn labels(rules: &Rules) {
+    let mut all: Vec<(u32, u32, LabelRule)> = Vec::new();
+    for rule in &rules.labels {
+        for (level, ident) in rule.labels.iter().rev() {
+            let same = |(l, i, other): &&mut (u32, u32, LabelRule)| {
+                (*l, *i) == (*level, *ident)
+                    && rule.added.is_none()
+                    && other.added.is_none()
+                    && (other.inst, &other.name, &other.value)
+                        == (rule.inst, &rule.name, &rule.value)
+            };
+            let Some((_, _, other)) = all.iter_mut().find(same) else {
+                all.push((*level, *ident, rule.clone()));
+                continue;
+            };
+            other.delete |= rule.delete;
+            other.ident = rule.ident.or(other.ident);
+            other.new_name = rule.new_name.clone().or(other.new_name.take());
+            other.new_value = rule.new_value.clone().or(other.new_value.take());
+        }
+    }
+    for (level, ident, rule) in all.into_iter().rev() {
+        label(level, ident, &rule);
+    }
+}
+
+fn label(level: u32, ident: u32, rule: &LabelRule) {
+    let level = LabelLevel::from_raw(level).unwrap_or(LabelLevel::Context);
+    let of = |ident: u32| match level {
+        LabelLevel::Context => "Context".to_owned(),
+        LabelLevel::Domain => format!("Domain {ident}"),
+        LabelLevel::Cluster => {
+            format!("Cluster {}.{}", Pmid(ident).domain(), Pmid(ident).cluster())
+        }
+        LabelLevel::Item => format!("PMID {}", Pmid(ident)),
+        LabelLevel::InDom | LabelLevel::Instances => format!("InDom {}", InDom(ident)),
+    };
+    print!("\nLabel: {}", of(ident));
+    match (level, rule.inst) {
+        (LabelLevel::Instances, Some(inst)) => print!(", Instance: {inst}"),
+        (LabelLevel::Instances, None) => print!(", Instances: ALL"),
+        _ => {}
+    }
+    if let Some(name) = &rule.name {
+        print!(", Label: \"{name}\"");
+    }
+    if let Some(value) = &rule.value {
+        print!(", Value: \"{value}\"");
+    }
+    println!();
+    if let Some((name, value)) = &rule.added {
+        let set = crate::labelset::single(level as u32, pcp::INST_NULL, name, value);
+        let json = String::from_utf8_lossy(&set.json);
+        let inst = rule.inst.map_or(String::new(), |inst| format!("[{inst}]"));
+        println!(
+            "NEW:\n    {}{inst} labels ({} bytes): {json}",
+            of(ident),
+            set.json.len()
+        );
+        for (number, label) in set.labels.iter().enumerate() {
+            println!(
+                "        [{number}] name({},{}) : value({},{}) [{}]",
+                label.name,
+                label.name_len,
+                label.value,
+                label.value_len,
+                label_flags(label.flags.0)
+            );
+        }
+    }
+    if rule.delete {
+        println!("DELETE");
+    }
+    if let Some(new) = rule.ident {
+        // As PCP's tool names them here.
+        let of = |ident: u32| match level {
+            LabelLevel::Cluster => format!("Cluster {}", Pmid(ident)),
+            LabelLevel::InDom | LabelLevel::Instances => format!("Indom {}", InDom(ident)),
+            _ => of(ident),
+        };
+        // A new cluster has all bits of the item that it is not about.
+        let new = match level {
+            LabelLevel::Cluster => new | 0x3ff,
+            _ => new,
+        };
+        println!("ID:\t\t{} -> {}", of(ident), of(new));
+    }
+    if let Some(new) = &rule.new_name {
+        let old = rule
+            .name
+            .as_ref()
+            .map_or("ALL".to_owned(), |old| format!("\"{old}\""));
+        println!("Label:\t\t{old} -> \"{new}\"");
+    }
+    if let Some(new) = &rule.new_value {
+        let old = rule
+            .value
+            .as_ref()
+            .map_or("ALL".to_owned(), |old| format!("\"{old}\""));
+        println!("Value:\t\t{old} -> {}", crate::labelset::quoted(new));
     }
 }
 

@@ -111,6 +111,8 @@ impl Summary {
         let d = w.delimiter;
         let units = metric.units(!w.sum);
         let number = |v: f64| pcp::cformat::f(v, w.precision);
+        // Beside a sum everything is in the metric's own units.
+        let scale = if w.sum { metric.scale() } else { 1.0 };
         let whole = (self.window.end - self.window.start).as_secs_f64();
         let instances = self.set.meta().all_instances(metric.desc.indom);
         let instances = instances.unwrap_or_default().into_iter();
@@ -119,7 +121,7 @@ impl Summary {
             let enough = average.count > 0;
             let covered = average.span.as_secs_f64();
             let partly = metric.desc.sem == Semantics::Counter && covered < COVERED * whole;
-            if partly && !w.sum {
+            if partly && (!w.sum || !enough) {
                 out.write_all(b"*")?;
             }
             out.write_all(name)?;
@@ -142,19 +144,19 @@ impl Summary {
                 write!(out, "{d}{}", number(average.total))?;
             }
             if w.stochastic {
-                write!(out, "{d}{}", number(average.stochastic()))?;
+                write!(out, "{d}{}", number(average.stochastic() / scale))?;
             }
             if w.time {
-                write!(out, "{d}{}", number(average.mean()))?;
+                write!(out, "{d}{}", number(average.mean() / scale))?;
             }
             if w.min {
-                write!(out, "{d}{}", number(average.min.0))?;
+                write!(out, "{d}{}", number(average.min.0 / scale))?;
             }
             if w.mintime {
                 write!(out, "{d}{}", self.when(average.min.1))?;
             }
             if w.max {
-                write!(out, "{d}{}", number(average.max.0))?;
+                write!(out, "{d}{}", number(average.max.0 / scale))?;
             }
             if w.maxtime {
                 write!(out, "{d}{}", self.when(average.max.1))?;
@@ -169,7 +171,7 @@ impl Summary {
                     continue;
                 }
                 let top = average.min.0 + width * (index + 1) as f64;
-                write!(out, "{d}[<={}]{d}{count}", number(top))?;
+                write!(out, "{d}[<={}]{d}{count}", number(top / scale))?;
             }
             writeln!(out, "{d}{units}")?;
         }

@@ -1,6 +1,6 @@
 //! `indom`: instance domains that are renumbered, and their instances.
 
-use pcp::{Desc, InDom};
+use pcp::InDom;
 
 use super::parser::{Parser, part};
 use super::tokens::Token;
@@ -21,10 +21,7 @@ impl Parser<'_> {
         }
         let serial = serial.parse().map_err(|_| self.syntax())?;
         let indom = InDom::new(domain, serial);
-        let used = |d: &Desc| d.indom == indom;
-        if self.archive.meta.indoms.get(indom.0).is_none()
-            && !self.archive.meta.descs.iter().any(|(_, d)| used(d))
-        {
+        if self.archive.meta.indoms.get(indom.0).is_none() {
             self.note(|| format!("Instance domain {indom}: {}", pcp::ErrorCode::INDOM_LOG));
             return Ok(Vec::new());
         }
@@ -73,12 +70,13 @@ impl Parser<'_> {
                     return Ok(());
                 }
                 let rule = self.rules.indoms.entry(indom).or_default();
+                if rule.indom.is_some() || !rule.duplicates.is_empty() {
+                    return Err(
+                        self.specification(&format!("Duplicate indom clause for indom {indom}"))
+                    );
+                }
                 if duplicate {
                     rule.duplicates.push(new);
-                } else if rule.indom.is_some_and(|i| i != new) {
-                    return Err(self.semantic(&format!(
-                        "Duplicate or conflicting clauses for indom {indom}"
-                    )));
                 } else {
                     rule.indom = Some(new);
                 }

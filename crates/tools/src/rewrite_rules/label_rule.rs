@@ -54,9 +54,10 @@ impl Parser<'_> {
             delete: false,
             new_name: None,
             new_value: None,
-            added: Vec::new(),
+            added: None,
             ident: None,
         };
+        let mut added = Vec::new();
         let mut selectors = Vec::new();
         while !self.take(&Token::Mark('{')) {
             selectors.push(match self.next() {
@@ -69,15 +70,21 @@ impl Parser<'_> {
                 _ => return Err(self.syntax()),
             });
         }
-        if level == LabelLevel::Instances && selectors.len() == 3 {
+        let mut unknown = false;
+        if level == LabelLevel::Instances && rule.inst.is_none() && !selectors.is_empty() {
             let name = selectors.remove(0);
             if let (Some(name), Some(indom)) = (name, idents.first()) {
-                let all = self.archive.meta.all_instances(InDom(*indom));
+                let indom = InDom(*indom);
+                let all = self.archive.meta.all_instances(indom);
                 rule.inst = all
                     .unwrap_or_default()
                     .iter()
                     .find(|i| pcp::instance_name_matches(&i.name, name.as_bytes()))
                     .map(|i| i.inst);
+                unknown = rule.inst.is_none();
+                if unknown {
+                    self.note(|| format!("Instance domain {indom}: no instance \"{name}\" found"));
+                }
             }
         }
         let mut selectors = selectors.into_iter();
@@ -89,7 +96,7 @@ impl Parser<'_> {
                 "delete" => rule.delete = true,
                 "new" => {
                     let pair = (self.text()?, self.text()?);
-                    rule.added.push(pair);
+                    added.push(pair);
                 }
                 "label" => {
                     self.expect(&Token::Arrow)?;
@@ -131,7 +138,68 @@ impl Parser<'_> {
                 _ => return Err(self.syntax()),
             }
         }
-        self.rules.labels.push(rule);
+        for (name, value) in added {
+            self.new_label(level, &idents, rule.inst, &name, &value);
+        }
+        // Only labels that are there can change.
+        let known = &self.archive.meta.labels;
+        rule.labels
+            .retain(|key| known.contains_key(key) && !unknown);
+        let changes = rule.delete || rule.new_name.is_some() || rule.new_value.is_some();
+        if (changes || rule.ident.is_some()) && !rule.labels.is_empty() {
+            self.rules.labels.push(rule);
+        }
         Ok(())
+    }
+
+    /// A label for all that an archive has of what is named.
+    fn new_label(
+        &mut self,
+        level: LabelLevel,
+        idents: &[u32],
+        inst: Option<i32>,
+        name: &str,
+        value: &str,
+    ) {
+        let pmids = || self.archive.meta.descs.iter().map(|(pmid, _)| Pmid(pmid));
+        let mut targets: Vec<(u32, Option<i32>)> = Vec::new();
+        for ident in idents {
+            let ident = *ident;
+            match level {
+                LabelLevel::Domain if pmids().all(|p| p.domain() != ident) => {}
+                LabelLevel::Cluster if pmids().all(|p| p.without_item().0 != ident) => {}
+                LabelLevel::Instances => {
+                    let all = self.archive.meta.all_instances(InDom(ident));
+                    let mut all: Vec<i32> =
+                        all.unwrap_or_default().iter().map(|i| i.inst).collect();
+                    all.retain(|i| inst.is_none_or(|inst| inst == *i));
+                    all.sort_unstable();
+                    targets.extend(all.into_iter().map(|i| (ident, Some(i))));
+                }
+                _ => targets.push((ident, None)),
+            }
+        }
+        if targets.is_empty() {
+            let what = match level {
+                LabelLevel::Domain => "domain",
+                LabelLevel::Cluster => "cluster",
+                _ => return,
+            };
+            let value = crate::labelset::quoted(value);
+            self.note(|| format!("No matching {what} for new label {{\"{name}\":{value}}}"));
+        }
+        for (ident, inst) in targets {
+            self.rules.labels.push(LabelRule {
+                labels: vec![(level as u32, ident)],
+                inst,
+                name: None,
+                value: None,
+                delete: false,
+                new_name: None,
+                new_value: None,
+                added: Some((name.to_owned(), value.to_owned())),
+                ident: None,
+            });
+        }
     }
 }

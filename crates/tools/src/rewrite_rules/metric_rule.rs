@@ -135,6 +135,15 @@ impl Parser<'_> {
                 "Conflicting {clause} clause for deleted metric {name}"
             )));
         }
+        let given = match clause.as_str() {
+            "name" => rule.names.iter().any(|(old, _)| *old == name),
+            "pmid" => rule.pmid.is_some(),
+            "type" => rule.ty.is_some(),
+            "sem" => rule.sem.is_some(),
+            "units" => rule.units.is_some(),
+            "indom" => rule.indom.is_some(),
+            _ => false,
+        };
         let mut changed = true;
         let unchanged = |parser: &Self, what: String| {
             parser.note(|| format!("{title}: {what}: No change"));
@@ -158,7 +167,7 @@ impl Parser<'_> {
                     )));
                 }
                 if changed {
-                    rule.names.push((name, new));
+                    rule.names.push((name.clone(), new));
                 }
             }
             "pmid" => {
@@ -241,6 +250,9 @@ impl Parser<'_> {
                         self.note_behind(|| format!("{title}: units: {units}: No change"));
                         changed = false;
                     } else {
+                        if rescale && !desc.units.same_dimension(units) {
+                            self.note(|| format!("{title}: Dimension changed, cannot rescale"));
+                        }
                         rule.units = Some(units);
                         rule.rescale =
                             (rescale || self.rescale) && desc.units.same_dimension(units);
@@ -255,6 +267,14 @@ impl Parser<'_> {
                     false => None,
                 };
                 if let Some(desc) = desc {
+                    let reckoned =
+                        matches!(pick, Some(Pick::Min | Pick::Max | Pick::Sum | Pick::Avg));
+                    if reckoned && !desc.ty.is_numeric() {
+                        return Err(self.specification(&format!(
+                            "OUTPUT option MIN, MAX, AVG or SUM requires type to be numeric, not {}",
+                            type_macro(desc.ty)
+                        )));
+                    }
                     if new == desc.indom {
                         self.note_behind(|| format!("{title}: indom: {new}: No change"));
                         changed = false;
@@ -268,6 +288,9 @@ impl Parser<'_> {
                 }
             }
             _ => return Err(self.syntax()),
+        }
+        if changed && given {
+            return Err(self.specification(&format!("Duplicate {clause} clause for metric {name}")));
         }
         if changed && desc.is_some() {
             self.rules.metrics.insert(pmid, rule);
@@ -310,7 +333,7 @@ impl Parser<'_> {
     fn unknown_output(&mut self, old: &[InDom], new: InDom, shown: &str, inst: Option<i32>) {
         let sides = old.iter().map(|indom| ("old", *indom));
         for (side, indom) in sides.chain([("new", new)]) {
-            if indom.is_null() {
+            if indom.is_null() || self.archive.meta.indoms.get(indom.0).is_none() {
                 continue;
             }
             let all = self.archive.meta.all_instances(indom).unwrap_or_default();

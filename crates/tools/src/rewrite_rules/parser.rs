@@ -209,6 +209,10 @@ impl<'a> Parser<'a> {
                 "Specification error in configuration file ({path})\n[line {line}] syntax error\n"
             )
         })?;
+        if *self.peek() == Token::End {
+            self.at += 1;
+            return Err(self.syntax());
+        }
         while *self.peek() != Token::End {
             let kind = self.word()?.to_ascii_lowercase();
             match kind.as_str() {
@@ -275,6 +279,22 @@ impl<'a> Parser<'a> {
         while !self.take(&Token::Mark('}')) {
             let key = self.word()?.to_ascii_lowercase();
             self.expect(&Token::Arrow)?;
+            let (rules, mut title) = (&self.rules, key.as_str());
+            let given = match title {
+                "hostname" => rules.hostname.is_some(),
+                "tz" | "timezone" => {
+                    title = "timezone";
+                    rules.timezone.is_some()
+                }
+                "zoneinfo" => rules.zoneinfo.is_some(),
+                "features" => rules.features.is_some(),
+                "time" => rules.delta.is_some_and(|delta| delta != 0),
+                _ => false,
+            };
+            if given {
+                self.at += 1;
+                return Err(self.specification(&format!("Duplicate global {title} clause")));
+            }
             match key.as_str() {
                 "hostname" => {
                     let name = self.text()?;

@@ -67,8 +67,13 @@ impl Parser<'_> {
                 _ => return Err(self.syntax()),
             }
         }
+        let known = &self.archive.meta.texts;
+        rule.texts
+            .retain(|(kind, ident)| known.contains_key(&(kind.0, *ident)));
         let Some(moved) = moved else {
-            self.rules.texts.push(rule);
+            if !rule.texts.is_empty() {
+                self.rules.texts.push(rule);
+            }
             return Ok(());
         };
         for (kind, ident) in rule.texts.clone() {

@@ -206,7 +206,7 @@ impl Parser<'_> {
         };
         let operand = self.truth()?;
         if operand.kind != Kind::Truth && !self.dropped {
-            return wrong("logical expression expected to follow match_inst");
+            return wrong("logical expression expected to follow regular expression");
         }
         match Regex::new(&pattern) {
             Ok(regex) => {
@@ -312,9 +312,12 @@ impl Parser<'_> {
         }
         not_too_long(&left)?;
         self.next();
+        if matches!(self.peek(), Token::Text(_)) {
+            return wrong(format!("arithmetic expression expected to follow {mark}"));
+        }
         let right = self.operand(mark, "arithmetic", operand)?;
         if right.kind == Kind::Truth && !self.dropped {
-            return wrong(format!("arithmetic expression expected to follow {mark}"));
+            return self.truth_in_parentheses();
         }
         if left.kind == Kind::Text || right.kind == Kind::Text {
             self.same_kind(&left, &right);
@@ -362,12 +365,18 @@ impl Parser<'_> {
     fn unary_inner(&mut self) -> Parsed<Expr> {
         if self.take("-") {
             let operand = self.operand("-", "arithmetic", Parser::unary)?;
+            if operand.kind == Kind::Truth && !self.dropped {
+                return self.truth_in_parentheses();
+            }
             return Ok(self.expr(Kind::Number, Form::Negate(Box::new(operand))));
         }
         if let Token::Name(word) = self.peek().clone() {
             if word == "rate" {
                 self.next();
                 let operand = self.operand("rate", "arithmetic", Parser::unary)?;
+                if operand.kind == Kind::Truth && !self.dropped {
+                    return self.truth_in_parentheses();
+                }
                 return Ok(self.expr(Kind::Number, Form::Rate(Box::new(operand))));
             }
             if word == "instant" {
@@ -401,6 +410,7 @@ impl Parser<'_> {
                     self.next();
                     let operand = self.operand(&word, "arithmetic", Parser::unary)?;
                     if operand.kind == Kind::Text && !self.dropped {
+                        self.early = true;
                         return wrong(
                             "arithmetic (not STRING) operand required for aggregate operator",
                         );
