@@ -93,7 +93,7 @@ pub use notice::{Notice, NoticeKind, Watch};
 pub use notice_board::NoticeBoard;
 pub use patcher::{InsertedId, Insertion, Refused};
 pub use point::{Point, PointKind};
-pub use proc_file::{inner_pid, read_maps, read_proc, start_time};
+pub use proc_file::{inner_pid, read_maps, read_proc, share_memory, start_time};
 pub use process::{ExitStatus, Pid, Process};
 pub use record::HandlerStacks;
 pub use removal::Removal;

@@ -117,6 +117,8 @@ impl Run<'_> {
         let pid = notice.pid.0;
         match &notice.kind {
             NoticeKind::Libraries => {
+                // A helper in the memory of another process (LeakSanitizer's) is that one, as far as probes go.
+                let pid = self.owner_of_memory(pid).unwrap_or(pid);
                 if !self.tracees.contains_key(&pid) {
                     self.adopt(pid, Some(notice.watched));
                 }
@@ -191,7 +193,18 @@ impl Run<'_> {
     /// Whether a process has memory of this session, as children by fork have.
     pub(crate) fn is_heir(&self, pid: i32) -> bool {
         let board = self.watched.board.as_ref().map(NoticeBoard::inode);
-        self.arena.may_be_inherited_by(pid) && maps_one_of(pid, &[Some(self.arena.inode()), board])
+        self.arena.may_be_inherited_by(pid)
+            && maps_one_of(pid, &[Some(self.arena.inode()), board])
+            && self.owner_of_memory(pid).is_none()
+    }
+
+    /// The process of ours whose memory one that is not ours shares.
+    fn owner_of_memory(&self, pid: i32) -> Option<i32> {
+        if self.tracees.contains_key(&pid) {
+            return None;
+        }
+        let mut others = self.tracees.keys().copied();
+        others.find(|other| inject::share_memory(Pid(pid), Pid(*other)))
     }
 
     /// Takes in a child by fork, which has its parent's probes; `ancestor` is some process that it comes from.
