@@ -55,10 +55,10 @@ pub struct Compiled {
     pub(crate) saved_values: u64,
 }
 
-/// Room for an entry stub.
-const STUB_SIZE: u64 = 256;
+/// Room for an entry stub, most of it for vector registers that are kept.
+const STUB_SIZE: u64 = 1536;
 /// Room for the parts that stubs share.
-const SHARED_STUBS: u64 = 1024;
+const SHARED_STUBS: u64 = 2048;
 
 impl Compiled {
     /// The handler that is to run at a function's entry for a return handler that uses values of the entry.
@@ -390,6 +390,13 @@ impl Compiled {
                     }
                 }
             });
+        }
+        let room = SHARED_STUBS + called.len() as u64 * STUB_SIZE;
+        if stubs.code.len() as u64 > room {
+            return Err(LinkError::Code(format!(
+                "entry stubs take {} bytes of {room}",
+                stubs.code.len()
+            )));
         }
         bytes.extend_from_slice(&stubs.code);
         let mut stub_addresses = vec![None; self.handlers.len()];

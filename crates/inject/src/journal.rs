@@ -59,7 +59,7 @@ impl Borrowed<'_> {
         flags: i32,
         fd: u64,
     ) -> Result<u64, InjectError> {
-        let place = self.journal().zip(middle(&self.process().maps()?, len));
+        let place = self.journal().zip(apart(&self.process().maps()?, len));
         if let Some((page, address)) = place {
             self.announce(line, address, len)?;
             let fixed = (flags | libc::MAP_FIXED_NOREPLACE) as u64;
@@ -203,12 +203,15 @@ pub(crate) fn is_memory_of_ours(mapping: &Mapping) -> bool {
     mapping.deleted && mapping.path.as_ref().is_some_and(named)
 }
 
-/// An address for `len` bytes in the middle of the largest hole between mappings.
-fn middle(maps: &[Mapping], len: u64) -> Option<u64> {
+/// An address for `len` bytes in the largest hole between mappings, far from all of them, but where libraries may be:
+/// ThreadSanitizer accepts nothing elsewhere at its start, and ours may be there before the program has begun.
+fn apart(maps: &[Mapping], len: u64) -> Option<u64> {
     /// What is mapped is aligned so that the kernel may use large pages.
     const ALIGN: u64 = 2 << 20;
     /// Smaller holes are the program's.
     const LEAST: u64 = 64 << 30;
+    /// How far below the next mapping.
+    const BELOW: u64 = 16 << 30;
     let largest = maps
         .windows(2)
         .filter_map(|pair| match pair {
@@ -219,7 +222,7 @@ fn middle(maps: &[Mapping], len: u64) -> Option<u64> {
         .max_by_key(|hole| hole.end - hole.start)?;
     let size = largest.end - largest.start;
     let free = size.checked_sub(len).filter(|_| size / 2 > len)?;
-    (size >= LEAST).then_some((largest.start + free / 2) & !(ALIGN - 1))
+    (size >= LEAST).then_some((largest.start + free - free.min(BELOW)) & !(ALIGN - 1))
 }
 
 #[cfg(test)]
@@ -238,10 +241,12 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 ",
         );
         let len = 5 << 30;
-        let address = middle(&maps, len).expect("room");
-        assert!(address > 0x560000e00000 + (1 << 40) && address + len < 0x7f0000000000 - (1 << 40));
-        assert_eq!(middle(&maps, 1 << 46), None);
-        assert_eq!(middle(&maps[..1], 4096), None);
+        let address = apart(&maps, len).expect("room");
+        assert!(address > 0x560000e00000 + (1 << 40) && address + len < 0x7f0000000000 - (8 << 30));
+        assert_eq!(apart(&maps, 1 << 46), None);
+        // Where ThreadSanitizer takes mappings for the program's.
+        assert!(address > 0x7e8000000000);
+        assert_eq!(apart(&maps[..1], 4096), None);
     }
 
     #[test]

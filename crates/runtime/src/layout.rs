@@ -158,8 +158,8 @@ pub struct ProcessRecord {
     pub cmdline: StrRef,
     /// 1 when the kernel and CPU let user code read FS base with `rdfsbase`.
     pub has_fsgsbase: u32,
-    /// Reserved.
-    pub reserved: u32,
+    /// 1 when no filter of the process would kill it for an mmap(2).
+    pub may_map: u32,
     /// Addresses in which nothing but the main thread's stack can be.
     pub stack: [u64; 2],
     /// Its name (`/proc/PID/comm`), NUL-padded: for handlers that the tracer runs on its behalf.

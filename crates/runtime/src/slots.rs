@@ -6,6 +6,7 @@ use crate::arena::Arena;
 use crate::layout::{
     Header, NO_STACK, REMOVED, Slot, THREAD_TABLE_ENTRIES, ThreadEntry, ThreadTable, thread_hash,
 };
+use crate::memory;
 use crate::raise::{self, Canned};
 use crate::sys;
 
@@ -261,10 +262,10 @@ unsafe fn adopt(arena: &Arena, count: u32, pid: u32, process: u32) -> *mut Slot 
 unsafe fn own(base: *mut u8, slot: *mut Slot, index: u32, pid: u32, process: u32) -> *mut Slot {
     // SAFETY: the slot is the caller's to initialise.
     unsafe {
-        have_stack(&Arena::of(base), slot);
         (*slot).generation.fetch_add(1, AcqRel);
         (*slot).index = index;
         (*slot).process = process;
+        have_stack(&Arena::of(base), slot);
         (*slot).tid.store(sys::gettid() as u32, Relaxed);
         (*slot).error = 0;
         (*slot).error_len = 0;
@@ -291,6 +292,7 @@ unsafe fn have_stack(arena: &Arena, slot: *mut Slot) {
         let header = arena.header();
         let size = u64::from((*header).native_stack_size);
         if let Some(start) = arena.slot_part(slot, u64::from((*header).native_stack), size)
+            && memory::process(arena, slot).is_some_and(|record| (*record).may_map != 0)
             && size > 0
             && (start as u64 | size).is_multiple_of(PAGE)
         {

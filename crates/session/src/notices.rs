@@ -7,6 +7,7 @@ use crate::probe_point::{Kind, Program};
 use crate::run::{Run, begin_of, end_of};
 use crate::tracee::{self, TraceeError};
 use inject::{Filter, InjectError, Notice, NoticeBoard, NoticeKind, Pid, SeccompVerdict, Watch};
+use runtime::layout::ProcessRecord;
 use std::os::fd::BorrowedFd;
 
 /// What the processes of a session are watched for, and where they tell of it.
@@ -147,6 +148,13 @@ impl Run<'_> {
     fn confine(&mut self, notice: &Notice, filter: &Filter) {
         let pid = notice.pid.0;
         let stopped = |number| filter.verdict(number) == SeccompVerdict::Stopped;
+        if stopped(libc::SYS_mmap)
+            && let Some(tracee) = self.tracees.get(&pid)
+        {
+            let record = self.plan.compiled.layout().process(tracee.record());
+            let offset = std::mem::offset_of!(ProcessRecord, may_map) as u64;
+            self.arena.write(record + offset, &0u32.to_ne_bytes());
+        }
         let Some(call) = tracee::made_by_handlers(stopped) else {
             return;
         };

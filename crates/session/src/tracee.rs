@@ -707,12 +707,11 @@ pub fn stop_when_started(process: &mut Process) -> Result<bool, TraceeError> {
 }
 
 /// System calls that handlers may make, where a slot is taken, memory is read and locks are waited for.
-const MADE: [(&str, i64); 8] = [
+const MADE: [(&str, i64); 7] = [
     ("getpid", libc::SYS_getpid),
     ("gettid", libc::SYS_gettid),
     ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
     ("sigaltstack", libc::SYS_sigaltstack),
-    ("mmap", libc::SYS_mmap),
     ("process_vm_readv", libc::SYS_process_vm_readv),
     ("futex", libc::SYS_futex),
     ("sched_yield", libc::SYS_sched_yield),

@@ -99,7 +99,12 @@ fn expected<'a>(
         }
         CfaRule::Expression(e) => evaluate(e.get(section).ok()?.0, registers, None)?,
     };
+    // What would be below the stack pointer before a return has been restored.
+    let is_restored = |offset: i64| cfa == registers[4].wrapping_add(8) && offset < -8;
     let saved = |register: Register| match row.register(register) {
+        Some(RegisterRule::Offset(offset)) if is_restored(offset) => {
+            Some(value(registers, register))
+        }
         None | Some(RegisterRule::SameValue) => Some(value(registers, register)),
         Some(RegisterRule::Offset(offset)) => Some(word(cfa.wrapping_add_signed(offset))),
         Some(RegisterRule::Register(other)) => Some(value(registers, other)),

@@ -4,7 +4,7 @@ use super::{Tracee, has_fsgsbase};
 use crate::arena::Arena;
 use crate::stacks;
 use codegen::ArenaLayout;
-use inject::{Image, InjectError};
+use inject::{Image, InjectError, SeccompVerdict};
 use runtime::layout::{ProcessRecord, StrRef};
 use std::path::PathBuf;
 use symbols::{Binary, Mapping};
@@ -12,11 +12,13 @@ use symbols::{Binary, Mapping};
 impl Tracee {
     /// Writes the process's record in the arena.
     pub(super) fn describe(
-        &self,
+        &mut self,
         layout: &ArenaLayout,
         arena: &mut Arena,
         index: u32,
     ) -> Result<(), InjectError> {
+        let verdicts = self.process.seccomp_verdicts(&[libc::SYS_mmap])?;
+        let may_map = verdicts.first() != Some(&Some(SeccompVerdict::Stopped));
         let vdso = self.vdso();
         let function = |name: &str| {
             vdso.as_ref()
@@ -55,7 +57,7 @@ impl Tracee {
                 len: command.len() as u32,
             },
             has_fsgsbase: u32::from(has_fsgsbase()),
-            reserved: 0,
+            may_map: u32::from(may_map),
             stack: stacks::main_stack(&self.process),
             name: self.name(),
         };
@@ -139,7 +141,7 @@ fn record_bytes(record: &ProcessRecord) -> Vec<u8> {
         record.cmdline.offset,
         record.cmdline.len,
         record.has_fsgsbase,
-        record.reserved,
+        record.may_map,
     ] {
         bytes.extend(word.to_ne_bytes());
     }
