@@ -187,6 +187,33 @@ fn a_killed_tracer_leaves_the_target_running_right() {
     });
 }
 
+/// Also signals that nobody sends on purpose (`ulimit -t`) leave nothing behind in the program.
+#[test]
+fn signals_end_a_session_and_take_the_probes_out() {
+    let scratch = Scratch::new("signalled-tracer");
+    let program = scratch.compile("counter.c", COUNTER, &["-O2", "-g"]);
+    let (target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id();
+    let script = "global n probe process.function(\"step\") { n++ } probe timer.ms(5) { println(n) } probe end { println(\"end\") }";
+    for signal in ["INT", "HUP", "XCPU", "USR1", "ALRM"] {
+        let (mut spile, mut counts) =
+            spawn(Command::new(spile_path()).args(["stap", "-x", &pid.to_string(), "-e", script]));
+        until("a count", || {
+            line(&mut counts).parse::<u64>().is_ok_and(|n| n > 0)
+        });
+        assert_ne!(foreign_code(pid), Vec::<String>::new());
+        let mut kill = Command::new("sh");
+        kill.args(["-c", &format!("kill -s {signal} {}", spile.0.id())]);
+        run(kill).ok();
+        let mut rest = String::new();
+        counts.read_to_string(&mut rest).expect("the rest");
+        assert!(rest.ends_with("end\n"), "{signal}: {rest}");
+        assert_eq!(spile.0.wait().expect("an end").code(), Some(0), "{signal}");
+        assert_eq!(foreign_code(pid), Vec::<String>::new(), "{signal}");
+    }
+}
+
 #[test]
 fn a_killed_target_ends_the_session() {
     let scratch = Scratch::new("killed-target");

@@ -1,10 +1,11 @@
-//! The signals that end a session: SIGINT, SIGTERM, SIGHUP, SIGQUIT, made readable. SIGXFSZ does not end it: that a file would
+//! The signals that end a session, made readable: those by which one is asked to, and others that would end it at once, with
+//! the probes left in programs. SIGXFSZ does not end it: that a file would
 //! grow over the limit is an error of the write.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::read;
 use signal_hook::SigId;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGVTALRM};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -27,7 +28,16 @@ impl Signals {
         // Caught and not ignored: what is ignored stays so in the commands that are started.
         let unheeded = Arc::new(AtomicBool::new(false));
         let mut ids = vec![signal_hook::flag::register(libc::SIGXFSZ, unheeded)?];
-        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        for signal in [
+            SIGINT,
+            SIGTERM,
+            SIGHUP,
+            SIGQUIT,
+            SIGALRM,
+            SIGVTALRM,
+            SIGUSR1,
+            libc::SIGXCPU,
+        ] {
             ids.push(signal_hook::low_level::pipe::register(
                 signal,
                 sender.try_clone()?,

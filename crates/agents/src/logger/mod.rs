@@ -63,6 +63,14 @@ const PER_SOURCE: [(&str, &str); 7] = [
     ),
 ];
 
+/// The agent's own metrics, by item.
+const OWN_NAMES: [&str; 4] = [
+    "logger.numclients",
+    "logger.numlogfiles",
+    "logger.param_string",
+    "logger.maxmem",
+];
+
 /// The agent.
 pub struct Logger {
     domain: u32,
@@ -77,6 +85,10 @@ impl Logger {
     /// are looked at, twice a second at least.
     pub fn new(domain: u32, sources: Vec<SourceSpec>, memory: usize, interval: Duration) -> Logger {
         let mut names = Pmns::newest_first();
+        // For name spaces that leave all names to the agent.
+        for (name, item) in OWN_NAMES.iter().zip(0..) {
+            let _ = names.insert(name.as_bytes(), Pmid::new(domain, 0, item));
+        }
         for (source, number) in sources.iter().zip(0..) {
             for (metric, item) in PER_SOURCE.iter().zip(0..) {
                 let name = format!("logger.perfile.{}.{}", source.name, metric.0);
