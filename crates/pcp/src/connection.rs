@@ -142,7 +142,9 @@ impl Connection {
 
     fn handshake(&mut self, spec: &HostSpec) -> Result<()> {
         match self.receive()? {
-            Pdu::Error { code, .. } if code.is_error() => return Err(code.into()),
+            Pdu::Error { code, .. } if code.is_error() => {
+                return Err(code.of_either_version().into());
+            }
             Pdu::Error {
                 info: Some(info), ..
             } => {

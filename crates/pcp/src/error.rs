@@ -153,6 +153,28 @@ impl ErrorCode {
     /// No error.
     pub const OK: ErrorCode = ErrorCode(0);
 
+    /// How far PCP's codes are from those of its first version, which began at -1000.
+    const SINCE_FIRST_VERSION: i32 = 11_345;
+
+    /// The code that the first version of the protocol had for it, which greetings have (pcp's `XLATE_ERR_2TO1`).
+    #[must_use]
+    pub fn in_first_version(self) -> ErrorCode {
+        match self.0 <= Self::GENERIC.0 && self.0 > Self::NYI.0 {
+            true => ErrorCode(self.0 + Self::SINCE_FIRST_VERSION),
+            false => self,
+        }
+    }
+
+    /// The code of today for one that may be of the first version (`XLATE_ERR_1TO2`).
+    #[must_use]
+    pub fn of_either_version(self) -> ErrorCode {
+        let today = ErrorCode(self.0.saturating_sub(Self::SINCE_FIRST_VERSION));
+        match today.in_first_version() == self && today != self {
+            true => today,
+            false => self,
+        }
+    }
+
     /// The code for a system error number.
     #[must_use]
     pub fn from_errno(errno: i32) -> ErrorCode {
@@ -292,5 +314,16 @@ mod tests {
         ] {
             assert_eq!(ErrorCode(code).to_string(), text);
         }
+    }
+
+    #[test]
+    fn greetings_have_codes_of_the_first_version() {
+        // What Debian's pmcd sends to one client too many.
+        assert_eq!(ErrorCode(-1043).of_either_version(), ErrorCode::CONNLIMIT);
+        assert_eq!(ErrorCode::CONNLIMIT.in_first_version(), ErrorCode(-1043));
+        for same in [0, -2, -12345, -12388, -21344] {
+            assert_eq!(ErrorCode(same).of_either_version(), ErrorCode(same));
+        }
+        assert_eq!(ErrorCode(-2).in_first_version(), ErrorCode(-2));
     }
 }

@@ -123,8 +123,10 @@ pub async fn serve(
     let operations = match daemon.connect(&peer) {
         Ok(operations) => operations,
         Err(refused) => {
-            let code = refusal(refused);
-            let refusal = Pdu::Error { code, info: None }.to_bytes(0);
+            // Before a client has said which version it speaks, codes are those of the first, and come in a greeting.
+            let code = refusal(refused).in_first_version();
+            let info = Some(Info::new(daemon.features(socket.is_local())));
+            let refusal = Pdu::Error { code, info }.to_bytes(0);
             let _ = socket.write_all(&refusal).await;
             return;
         }
