@@ -437,3 +437,29 @@ fn scripts_are_built_and_run_on_a_terminal() {
     let history = std::fs::read_to_string(scratch.path("history")).expect("a history");
     assert!(history.contains("6*7"), "{history}");
 }
+
+#[test]
+fn a_signal_ends_the_editor_and_leaves_the_terminal_as_it_was() {
+    let scratch = Scratch::new("repl-signal");
+    let pid = scratch.path("pid");
+    let command = format!(
+        "before=$(stty -g); sh -c 'echo $$ > {}; exec {} stap -i'; echo status=$?.; \
+         test \"$before\" = \"$(stty -g)\" && echo as it was.",
+        pid.display(),
+        spile_path().display()
+    );
+    let mut terminal = Terminal::start(&command, &scratch.path("."));
+    ready(&mut terminal);
+    terminal.type_in("6*7\n");
+    terminal.expect("42\r\n");
+    ready(&mut terminal);
+    let pid = std::fs::read_to_string(pid).expect("its number");
+    let mut kill = Command::new("sh");
+    kill.args(["-c", &format!("kill -s TERM {pid}")]);
+    assert!(kill.status().expect("sh").success());
+    terminal.expect("\u{1b}[?2004l");
+    // 128 and the signal's number.
+    terminal.expect("status=143.");
+    terminal.expect("as it was.");
+    terminal.child.wait().expect("an end");
+}

@@ -14,10 +14,13 @@ use rustyline::{
 };
 use script::parser::{self, ParseOptions};
 use script::span::{SourceFile, SourceMap};
+use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const PROMPT: &str = "stap> ";
 
@@ -85,8 +88,9 @@ pub fn run(arguments: &super::Arguments) -> Result<u8, String> {
         let _ = editor.load_history(path);
     }
     let mut session = Session::new(arguments);
-    loop {
-        match editor.readline(PROMPT) {
+    let ending = Ending::watched().map_err(|e| e.to_string())?;
+    while !ending.is_asked_for() {
+        match ending.while_editing(|| editor.readline(PROMPT)) {
             Ok(line) => {
                 if !pasted(&line).iter().all(|entry| session.take(entry)) {
                     break;
@@ -110,6 +114,56 @@ pub fn run(arguments: &super::Arguments) -> Result<u8, String> {
     }
     Ok(0)
 }
+
+/// SIGTERM and SIGHUP: they end a script that runs, and then the loop. While a line is edited they end the program, whose
+/// terminal is as it was before.
+struct Ending {
+    is_editing: Arc<AtomicBool>,
+    is_asked_for: Arc<AtomicBool>,
+}
+
+impl Ending {
+    fn watched() -> std::io::Result<Ending> {
+        let ending = Ending {
+            is_editing: Arc::default(),
+            is_asked_for: Arc::default(),
+        };
+        let (is_editing, is_asked_for) = (ending.is_editing.clone(), ending.is_asked_for.clone());
+        let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok();
+        let mut signals = Signals::new([SIGTERM, SIGHUP])?;
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                is_asked_for.store(true, Ordering::SeqCst);
+                if !is_editing.load(Ordering::SeqCst) {
+                    continue;
+                }
+                if let Some(before) = &before {
+                    let when = rustix::termios::OptionalActions::Now;
+                    // The terminal may be gone, after SIGHUP.
+                    let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), when, before);
+                    let _ = std::io::stdout().write_all(BRACKETED_PASTE_OFF);
+                    let _ = std::io::stdout().flush();
+                }
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        });
+        Ok(ending)
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.is_asked_for.load(Ordering::SeqCst)
+    }
+
+    fn while_editing<T>(&self, edit: impl FnOnce() -> T) -> T {
+        self.is_editing.store(true, Ordering::SeqCst);
+        let result = edit();
+        self.is_editing.store(false, Ordering::SeqCst);
+        result
+    }
+}
+
+/// What undoes rustyline's `CSI ? 2004 h` (xterm's control sequences).
+const BRACKETED_PASTE_OFF: &[u8] = b"\x1b[?2004l\r\n";
 
 /// Ctrl-D on an empty line of a text that is not finished gives the text up, as Ctrl-C does.
 struct LeaveContinuation;
