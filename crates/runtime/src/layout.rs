@@ -212,7 +212,7 @@ pub struct Slot {
     pub string_top: u32,
     /// Depth of function calls.
     pub nesting: u32,
-    /// The program's stack pointer while the handler runs on the native stack of this slot.
+    /// The program's stack pointer where it was left for the handler that runs or ran last, of those that call anything.
     pub saved_sp: u64,
     /// Bytes ever written to the ring (published to the tracer).
     pub ring_head: AtomicU64,

@@ -1,5 +1,5 @@
 //! The way from a trampoline to a handler: which slot is this thread's, is it in a handler already, is the session over,
-//! a stack of our own. All of it must cost a few nanoseconds, so it is written by hand.
+//! which stack has room. All of it must cost a few nanoseconds, so it is written by hand.
 
 use crate::error::LinkError;
 use crate::link::{ProcessLink, Registers, ThreadPointer};
@@ -425,7 +425,7 @@ fn emit_hash<C>(a: &mut CodeAssembler, link: &ProcessLink<'_, C>) -> Result<(), 
     Ok(())
 }
 
-/// A function that runs a handler's body, on the slot's native stack if that is given.
+/// A function that runs a handler's body. With `stack` it needs one: the program's, or the slot's where the program's may be short.
 fn emit_entry<C>(
     a: &mut CodeAssembler,
     link: &ProcessLink<'_, C>,
