@@ -651,7 +651,8 @@ fn either(condition: Term, yes: Location, no: Location) -> Result<Location, Stri
     let (Some((yes, in_memory)), Some((no, also))) = (number(yes), number(no)) else {
         return Err("its location depends on a condition".into());
     };
-    let is_safe = yes.is_safe_beside(&condition) && no.is_safe_beside(&condition);
+    let known = condition.loads();
+    let is_safe = yes.is_safe_beside(&known) && no.is_safe_beside(&known);
     if in_memory != also || !is_safe {
         return Err("its location depends on a condition".into());
     }

@@ -1,5 +1,7 @@
 //! Numbers that depend on a process's registers and memory: what location expressions compute, as trees.
 
+use std::collections::HashSet;
+
 use crate::address::ImageAddr;
 
 /// A 64-bit number of a process, as a function of its registers and memory at one place of its code. Arithmetic wraps.
@@ -277,27 +279,34 @@ impl Term {
         })
     }
 
-    /// Whether it can be computed wherever another number could be: it takes registers and arithmetic, and of memory only
-    /// what the other one takes, too.
-    pub(crate) fn is_safe_beside(&self, other: &Term) -> bool {
+    /// Whether it can be computed wherever another number could be that has these [`loads`](Term::loads): it takes registers and
+    /// arithmetic, and of memory only what the other one takes, too.
+    pub(crate) fn is_safe_beside(&self, loads: &HashSet<&Term>) -> bool {
         match self {
             Term::Constant(_) | Term::Register(_) | Term::Image(_) | Term::ThreadPointer => true,
-            Term::Extend { value, .. } => value.is_safe_beside(other),
-            Term::Binary(_, a, b) => a.is_safe_beside(other) && b.is_safe_beside(other),
-            Term::Load { .. } => other.has_part(self),
+            Term::Extend { value, .. } => value.is_safe_beside(loads),
+            Term::Binary(_, a, b) => a.is_safe_beside(loads) && b.is_safe_beside(loads),
+            Term::Load { .. } => loads.contains(self),
             Term::Module { .. } | Term::ThreadLocal(_) | Term::ByCaller { .. } => false,
         }
     }
 
-    /// Whether a term is a part of this one that is computed in any case.
-    fn has_part(&self, part: &Term) -> bool {
-        self == part
-            || match self {
-                Term::Load { address, .. } => address.has_part(part),
-                Term::Extend { value, .. } => value.has_part(part),
-                Term::Binary(_, a, b) => a.has_part(part) || b.has_part(part),
-                _ => false,
+    /// What it takes from memory in any case.
+    pub(crate) fn loads(&self) -> HashSet<&Term> {
+        let mut found = HashSet::new();
+        let mut rest = vec![self];
+        while let Some(term) = rest.pop() {
+            match term {
+                Term::Load { address, .. } => {
+                    found.insert(term);
+                    rest.push(address);
+                }
+                Term::Extend { value, .. } => rest.push(value),
+                Term::Binary(_, a, b) => rest.extend([&**a, &**b]),
+                _ => {}
             }
+        }
+        found
     }
 
     /// Whether the tree is deeper, or has more parts, than anybody would write.
@@ -394,6 +403,19 @@ mod tests {
         assert_eq!(of(Operator::ShiftRight, -1, 60), Term::Constant(15));
         assert_eq!(of(Operator::ShiftRightSigned, -8, 1), Term::Constant(-4));
         assert_eq!(Term::Constant(0xff).extend(8, true), Term::Constant(-1));
+    }
+
+    #[test]
+    fn memory_that_is_taken_in_any_case_may_be_taken_beside() {
+        let at = |register: u16| Term::Register(register).plus(8).load(8);
+        let condition = Term::binary(Operator::Less, at(1).load(4), Term::Constant(0));
+        let known = condition.loads();
+        assert_eq!(known.len(), 2);
+        let sum = |a, b| Term::binary(Operator::Add, a, b);
+        assert!(sum(at(1), Term::Register(2)).is_safe_beside(&known));
+        assert!(at(1).load(4).extend(32, true).is_safe_beside(&known));
+        assert!(!at(2).is_safe_beside(&known));
+        assert!(!sum(at(1), at(1).load(8)).is_safe_beside(&known));
     }
 
     #[test]

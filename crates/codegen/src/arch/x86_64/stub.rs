@@ -30,7 +30,7 @@ pub(crate) enum Entry<'a> {
     Body {
         /// The body's address.
         address: u64,
-        /// It needs the slot's native stack, on which these vector registers are kept.
+        /// It needs a stack with room, on which these vector registers are kept.
         switch: Option<u16>,
     },
     /// It only adds these constants to words at these offsets of the slot: four at most.
@@ -57,13 +57,14 @@ pub(crate) struct Functions {
     pub signals_learn: u64,
 }
 
-/// A slot's stack.
+/// What a body that needs a stack is entered with.
 #[derive(Clone, Copy)]
 struct Stack {
-    /// Offset of its end in the slot.
+    /// Offset in the slot of the end of the slot's own.
     end: i32,
-    /// Vector registers that are kept there.
+    /// Vector registers that are kept on whichever it is.
     vectors: u16,
+    /// Shared parts: [`emit_ask`], [`emit_learn`], and [`emit_signals`] twice.
     ask: CodeLabel,
     learn: CodeLabel,
     block: CodeLabel,
