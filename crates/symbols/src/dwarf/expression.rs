@@ -1,7 +1,7 @@
 //! Location expressions (DWARF 5, 2.5 and 2.6), evaluated without a process: the result is a place that depends on
 //! registers and memory.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use gimli::{AttributeValue, Encoding, Expression, Operation, UnitOffset};
 
@@ -20,10 +20,16 @@ pub(crate) const ENTRY_VALUE_ONLY: &str = "only its value at the function's entr
 /// Why a value is not available that is the result of floating-point arithmetic.
 pub(crate) const FLOATS: &str = "its location needs floating-point arithmetic";
 
+/// Why a value is not available that nobody would describe as its expression does.
+const TOO_LARGE: &str = "its location expression is too large";
+
 /// Expressions longer than this are taken for damage.
-const OPERATION_LIMIT: usize = 1000;
+pub(super) const OPERATION_LIMIT: usize = 1000;
 /// Deeper calls of expressions from expressions are taken for damage.
 const NESTING_LIMIT: usize = 8;
+/// So are those that put more parts of terms on the stack than this, all operations together: copies of large terms would
+/// take memory without end.
+const PARTS_LIMIT: usize = 1 << 20;
 
 /// What an expression needs to know of the code it is evaluated at.
 pub(crate) struct Context<'f, 'a> {
@@ -65,7 +71,8 @@ pub(crate) fn evaluate<'a>(
     unit: &Unit<'a>,
     expression: Expression<Slice<'a>>,
 ) -> Location {
-    let mut run = Run::new(context, unit, NESTING_LIMIT);
+    let parts_left = Cell::new(PARTS_LIMIT);
+    let mut run = Run::new(context, unit, NESTING_LIMIT, &parts_left);
     run.whole(expression).unwrap_or_else(Location::Unavailable)
 }
 
@@ -76,7 +83,8 @@ pub(crate) fn evaluate_from<'a>(
     expression: Expression<Slice<'a>>,
     object: Term,
 ) -> Location {
-    let mut run = Run::new(context, unit, NESTING_LIMIT);
+    let parts_left = Cell::new(PARTS_LIMIT);
+    let mut run = Run::new(context, unit, NESTING_LIMIT, &parts_left);
     run.stack.push(object.into());
     run.whole(expression).unwrap_or_else(Location::Unavailable)
 }
@@ -87,7 +95,8 @@ pub(crate) fn number<'a>(
     unit: &Unit<'a>,
     expression: Expression<Slice<'a>>,
 ) -> Result<Term, String> {
-    let mut run = Run::new(context, unit, NESTING_LIMIT);
+    let parts_left = Cell::new(PARTS_LIMIT);
+    let mut run = Run::new(context, unit, NESTING_LIMIT, &parts_left);
     run.is_value = true;
     match run.whole(expression)? {
         Location::Register(register) => Ok(Term::Register(register)),
@@ -101,6 +110,8 @@ struct Run<'c, 'f, 'a> {
     unit: &'c Unit<'a>,
     stack: Vec<Number>,
     nesting: usize,
+    /// Of [`PARTS_LIMIT`], with those of nested expressions.
+    parts_left: &'c Cell<usize>,
     /// What the operations since the last piece say.
     simple: Option<Location>,
     is_value: bool,
@@ -189,12 +200,18 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
         self.unit.dwarf.address(self.unit, index).map_err(damaged)
     }
 
-    fn new(context: &'c Context<'f, 'a>, unit: &'c Unit<'a>, nesting: usize) -> Self {
+    fn new(
+        context: &'c Context<'f, 'a>,
+        unit: &'c Unit<'a>,
+        nesting: usize,
+        parts_left: &'c Cell<usize>,
+    ) -> Self {
         Run {
             context,
             unit,
             stack: Vec::new(),
             nesting,
+            parts_left,
             simple: None,
             is_value: false,
             kind: Kind::GENERIC,
@@ -206,7 +223,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
             .nesting
             .checked_sub(1)
             .ok_or("its location expression calls itself")?;
-        Ok(Run::new(self.context, self.unit, left))
+        Ok(Run::new(self.context, self.unit, left, self.parts_left))
     }
 
     fn pop_number(&mut self) -> Result<Number, String> {
@@ -222,10 +239,16 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
 
     fn push(&mut self, number: impl Into<Number>) -> Result<(), String> {
         let number = number.into();
-        if number.term.is_too_large() {
-            return Err("its location expression is too large".into());
-        }
+        self.charge(&number.term)?;
         self.stack.push(number);
+        Ok(())
+    }
+
+    /// Counts a term against the limit.
+    fn charge(&self, term: &Term) -> Result<(), String> {
+        let parts = term.parts();
+        let left = parts.and_then(|parts| self.parts_left.get().checked_sub(parts));
+        self.parts_left.set(left.ok_or(TOO_LARGE)?);
         Ok(())
     }
 
@@ -289,6 +312,7 @@ impl<'c, 'f, 'a> Run<'c, 'f, 'a> {
                         Some(_) => operations = there,
                         None if pieces.is_empty() => {
                             // Both ways; each has half of what is left.
+                            self.stack.iter().try_for_each(|n| self.charge(&n.term))?;
                             let mut other = self.nested()?;
                             other.stack.clone_from(&self.stack);
                             other.is_value = self.is_value;
@@ -663,8 +687,8 @@ fn either(condition: Term, yes: Location, no: Location) -> Result<Location, Stri
     let unset = Term::binary(Operator::Xor, mask, Term::Constant(-1));
     let other = Term::binary(Operator::And, no, unset);
     let term = Term::binary(Operator::Or, kept, other);
-    if term.is_too_large() {
-        return Err("its location expression is too large".into());
+    if term.parts().is_none() {
+        return Err(TOO_LARGE.into());
     }
     Ok(match in_memory {
         true => Location::Memory(term),

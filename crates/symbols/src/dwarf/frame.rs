@@ -4,6 +4,7 @@ use gimli::{
     BaseAddresses, CfaRule, DebugFrame, LittleEndian, RegisterRule, UnwindContext, UnwindSection,
 };
 
+use super::expression::OPERATION_LIMIT;
 use super::sections::{DwarfFile, Slice};
 use super::term::{Operator, Term};
 use crate::image::Image;
@@ -153,7 +154,9 @@ fn evaluate(
     use gimli::Operation as O;
     let mut stack: Vec<Term> = frame.cloned().into_iter().collect();
     let mut operations = Operations::new(expression, encoding);
+    let mut left = OPERATION_LIMIT;
     while let Some(operation) = operations.next().ok()? {
+        left = left.checked_sub(1)?;
         if stack.len() > 32 {
             return None;
         }
@@ -180,9 +183,7 @@ fn evaluate(
             O::Nop => continue,
             _ => return None,
         };
-        if term.is_too_large() {
-            return None;
-        }
+        term.parts()?;
         stack.push(term);
     }
     stack.pop()

@@ -309,32 +309,30 @@ impl Term {
         found
     }
 
-    /// Whether the tree is deeper, or has more parts, than anybody would write.
-    pub(crate) fn is_too_large(&self) -> bool {
-        fn within(term: &Term, depth: usize, parts: &mut usize) -> bool {
-            let (Some(depth), Some(left)) = (depth.checked_sub(1), parts.checked_sub(1)) else {
-                return false;
-            };
-            *parts = left;
+    /// How many parts the tree has; `None` when it is deeper, or has more, than anybody would write.
+    pub(crate) fn parts(&self) -> Option<usize> {
+        fn without(term: &Term, depth: usize, left: usize) -> Option<usize> {
+            let (depth, left) = (depth.checked_sub(1)?, left.checked_sub(1)?);
             match term {
                 Term::Constant(_)
                 | Term::Register(_)
                 | Term::Image(_)
                 | Term::Module { .. }
                 | Term::ThreadPointer
-                | Term::ThreadLocal(_) => true,
-                Term::Load { address, .. } => within(address, depth, parts),
-                Term::Extend { value, .. } => within(value, depth, parts),
-                Term::Binary(_, a, b) => within(a, depth, parts) && within(b, depth, parts),
+                | Term::ThreadLocal(_) => Some(left),
+                Term::Load { address, .. } => without(address, depth, left),
+                Term::Extend { value, .. } => without(value, depth, left),
+                Term::Binary(_, a, b) => without(b, depth, without(a, depth, left)?),
                 Term::ByCaller {
                     returns_to, cases, ..
-                } => {
-                    within(returns_to, depth, parts)
-                        && cases.iter().all(|c| within(&c.value, depth, parts))
-                }
+                } => cases
+                    .iter()
+                    .try_fold(without(returns_to, depth, left)?, |left, case| {
+                        without(&case.value, depth, left)
+                    }),
             }
         }
-        !within(self, DEPTH_LIMIT, &mut { PARTS_LIMIT })
+        Some(PARTS_LIMIT - without(self, DEPTH_LIMIT, PARTS_LIMIT)?)
     }
 }
 
@@ -423,10 +421,13 @@ mod tests {
         let mut term = Term::Register(0);
         let doubled = (0..64).take_while(|_| {
             term = Term::binary(Operator::Multiply, term.clone(), term.clone());
-            !term.is_too_large()
+            term.parts().is_some()
         });
-        // 2^15 - 1 parts.
         assert_eq!(doubled.count(), 14);
+        let last = (0..14).fold(Term::Register(0), |term, _| {
+            Term::binary(Operator::Multiply, term.clone(), term)
+        });
+        assert_eq!(last.parts(), Some((1 << 15) - 1));
     }
 
     #[test]
