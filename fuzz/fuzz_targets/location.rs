@@ -53,7 +53,14 @@ fuzz_target!(|input: (bool, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>)| {
         Section::at(".eh_frame", CODE + 0x1000, &frames),
         Section::new(".debug_info", &info),
         Section::new(".debug_abbrev", &abbreviations),
-        Section::new(if five { ".debug_loclists" } else { ".debug_loc" }, &table),
+        Section::new(
+            if five {
+                ".debug_loclists"
+            } else {
+                ".debug_loc"
+            },
+            &table,
+        ),
     ];
     ask(elf(&sections), u64::MAX);
 });

@@ -45,7 +45,13 @@ fuzz_target!(|input: ([u64; 18], Vec<u64>, Vec<u8>, u32)| {
             }
         }
         let mut text = [0; 300];
-        for style in [style::NAME, style::DATA, style::SIMPLE, style::MODULE, style::FILE_LINE] {
+        for style in [
+            style::NAME,
+            style::DATA,
+            style::SIMPLE,
+            style::MODULE,
+            style::FILE_LINE,
+        ] {
             let mut buffer = Buffer::new(text.as_mut_ptr(), 300);
             describe(&directory, registers[16], style, &mut buffer);
         }

@@ -60,7 +60,12 @@ pub fn elf(sections: &[Section<'_>]) -> Vec<u8> {
             (_, 0) => 6,
             _ => 2,
         };
-        headers.push(header(names.len(), section.kind, flags, [section.address, offset, size]));
+        headers.push(header(
+            names.len(),
+            section.kind,
+            flags,
+            [section.address, offset, size],
+        ));
         names.extend_from_slice(section.name.as_bytes());
         names.push(0);
     }
@@ -96,7 +101,14 @@ pub fn elf(sections: &[Section<'_>]) -> Vec<u8> {
     let kind: u32 = if table.is_some() { 0x6474_e550 } else { 0 };
     start.extend_from_slice(&kind.to_le_bytes());
     start.extend_from_slice(&4u32.to_le_bytes());
-    for word in [address.saturating_sub(BASE), address, address, size, size, 4] {
+    for word in [
+        address.saturating_sub(BASE),
+        address,
+        address,
+        size,
+        size,
+        4,
+    ] {
         start.extend_from_slice(&word.to_le_bytes());
     }
     file[..start.len()].copy_from_slice(&start);
@@ -117,7 +129,11 @@ fn header(name: usize, kind: u32, flags: u64, place: [u64; 3]) -> [u8; 64] {
 
 /// Asks a file everything; `large_from` is the size from which it is searched instead of decoded.
 pub fn ask(bytes: Vec<u8>, large_from: u64) {
-    let files = Arc::new(DebugFiles::default().with_path("").with_large_from(large_from));
+    let files = Arc::new(
+        DebugFiles::default()
+            .with_path("")
+            .with_large_from(large_from),
+    );
     let Ok(binary) = Binary::from_bytes_with("input", bytes, files) else {
         return;
     };
@@ -187,7 +203,11 @@ pub fn ask_debug_information(binary: &Binary) {
         info.line_at(function.entry);
         info.statement_start(function.entry);
     }
-    for lines in [LineSet::All, LineSet::Line(3), LineSet::Ranges(vec![(0, u64::MAX)])] {
+    for lines in [
+        LineSet::All,
+        LineSet::Line(3),
+        LineSet::Ranges(vec![(0, u64::MAX)]),
+    ] {
         let _ = info.statements(&functions, &|_| true, &lines, true);
     }
     let _ = report::variables(&info, ImageAddr(CODE + 4));

@@ -75,6 +75,28 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
             &["clippy", "--workspace", "--all-targets"],
             &["-D", "warnings"],
         );
+        // They are a workspace of their own, for the profile that they are run with.
+        let fuzz = ["--manifest-path", "fuzz/Cargo.toml"];
+        check(
+            &mut tally,
+            "cargo fmt of the fuzz targets",
+            &["fmt", "--check", fuzz[0], fuzz[1]],
+            &[],
+        );
+        check(
+            &mut tally,
+            "cargo clippy of the fuzz targets",
+            &[
+                "clippy",
+                fuzz[0],
+                fuzz[1],
+                "--target-dir",
+                "target",
+                "--config",
+                r#"build.rustflags = ["--cfg", "fuzzing"]"#,
+            ],
+            &["-D", "warnings"],
+        );
     }
     check(
         &mut tally,

@@ -1,6 +1,8 @@
 //! Where debugging information is that is not in a file itself: separate debug files, what dwz(1) moved out of them, and
 //! split units.
 
+// Without the client nothing is asked for, and nothing received.
+#[cfg_attr(not(feature = "debuginfod"), allow(dead_code))]
 mod debuginfod;
 mod link;
 

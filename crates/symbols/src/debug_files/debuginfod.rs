@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -374,6 +374,7 @@ impl Request {
 
     #[cfg(feature = "debuginfod")]
     fn ask(&self, sender: &SyncSender<Part>) -> Result<Part, String> {
+        use std::io::Read as _;
         use ureq::tls::{RootCerts, TlsConfig};
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
         let agent: ureq::Agent = ureq::Agent::config_builder()
