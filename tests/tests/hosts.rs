@@ -162,6 +162,67 @@ int main(void) {
     );
 }
 
+/// musl finds a thread that is to be cancelled by the place in its code at which it waits.
+#[test]
+fn threads_of_musl_programs_are_cancelled_where_they_wait() {
+    need("/usr/bin/musl-gcc");
+    let scratch = Scratch::new("cancelled");
+    let source = scratch.write(
+        "cancelled.c",
+        r#"
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+static int ends[2];
+static volatile int waiting;
+__attribute__((noinline, noclone)) long work(long a) { __asm__ volatile("" ::: "memory"); return a + 1; }
+static void *run(void *p) {
+  char byte;
+  work(1);
+  waiting = gettid();
+  read(ends[0], &byte, 1);
+  return 0;
+}
+int main(void) {
+  pthread_t thread;
+  void *result;
+  char path[64], state = 0;
+  if (pipe(ends) || pthread_create(&thread, 0, run, 0)) return 1;
+  while (!waiting) ;
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", waiting);
+  while (state != 'S') {
+    FILE *file = fopen(path, "r");
+    if (!file || fscanf(file, "%*d %*s %c", &state) != 1) return 1;
+    fclose(file);
+  }
+  pthread_cancel(thread);
+  pthread_join(thread, &result);
+  puts(result == PTHREAD_CANCELED ? "cancelled" : "ended");
+}"#,
+    );
+    for (name, kind) in [("static", "-static"), ("dynamic", "-rdynamic")] {
+        let program = scratch.path(name);
+        let built = Command::new("musl-gcc")
+            .args([kind, "-O1", "-g", "-o"])
+            .args([&program, &source])
+            .status()
+            .expect("musl-gcc");
+        assert!(built.success());
+        let program = program.display().to_string();
+        for point in [
+            "process.function(\"work\")",
+            "process.begin",
+            "process.syscall",
+        ] {
+            let script = format!("global n probe {point} {{ n++ }} probe end {{ println(n > 0) }}");
+            let outcome = stap(&["-w", "-e", &script, "-c", &program]).ok();
+            assert_eq!(outcome.stdout, "cancelled\n1\n", "{kind} {point}");
+        }
+    }
+}
+
 /// A native function of node's own that JavaScript calls by way of compiled and garbage-collected code.
 #[test]
 fn a_million_native_calls_of_node_are_counted() {

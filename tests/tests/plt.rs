@@ -27,6 +27,9 @@ fn calls_are_seen_where_they_leave_a_program_however_it_was_linked() {
         ("now.c", &["-O2", "-Wl,-z,now"]),
         ("fixed.c", &["-O2", "-no-pie"]),
         ("stripped.c", &["-O2", "-s"]),
+        // It writes no call frame information for its tables.
+        ("lld.c", &["-O2", "-fuse-ld=lld"]),
+        ("lld-lazy.c", &["-O2", "-fuse-ld=lld", "-Wl,-z,lazy", "-s"]),
     ] {
         let program = scratch.compile(name, PROGRAM, flags);
         let outcome = stap(&["-e", script, "-c", &program.display().to_string()]).ok();

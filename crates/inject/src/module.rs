@@ -14,7 +14,7 @@ use symbols::{Binary, CallFrameRow, ImageAddr, SymbolsError};
 use crate::analysis::{CodeSection, ModuleCode};
 use crate::arch::{
     BranchTargets, ControlFlow, FunctionCode, Named, SYSCALL, StackRow, SystemCall,
-    apparent_system_calls, control_flow, system_calls, to_their_ends,
+    apparent_system_calls, control_flow, is_cancellable, system_calls, to_their_ends,
 };
 use crate::stack_table::{self, TableParts};
 
@@ -57,6 +57,7 @@ pub(crate) struct Module {
     /// The same for a few places.
     around: Mutex<Vec<Arc<BranchTargets>>>,
     cold_parts: OnceLock<HashMap<String, Vec<u64>>>,
+    reads_its_jumps: OnceLock<bool>,
     stack_tables: Mutex<HashMap<TableParts, Option<Arc<[u8]>>>>,
     system_calls: OnceLock<Vec<SystemCall>>,
     apparent_system_calls: OnceLock<Vec<SystemCall>>,
@@ -80,6 +81,7 @@ impl Module {
             targets: OnceLock::new(),
             around: Mutex::default(),
             cold_parts: OnceLock::new(),
+            reads_its_jumps: OnceLock::new(),
             stack_tables: Mutex::default(),
             system_calls: OnceLock::new(),
             apparent_system_calls: OnceLock::new(),
@@ -283,15 +285,22 @@ impl Module {
         })
     }
 
-    /// Those that may make one of some system calls. Only the code around them is looked at.
+    /// Those that may make one of some system calls, but for the one that makes all calls which may be cancelled, where
+    /// nothing can be inserted. Only the code around them is looked at.
     pub(crate) fn system_calls_of(&self, numbers: &[i64]) -> Vec<SystemCall> {
+        let is_asked = |call: &&SystemCall| call.may_make(numbers) && !self.is_cancellable(call);
         if let Some(all) = self.system_calls.get() {
-            let chosen = all.iter().filter(|call| call.may_make(numbers));
-            return chosen.copied().collect();
+            return all.iter().filter(is_asked).copied().collect();
         }
         let apparent = self.apparent_system_calls().iter();
-        let chosen = apparent.filter(|call| call.may_make(numbers));
+        let chosen = apparent.filter(is_asked);
         self.confirmed(chosen.map(|call| call.address).collect())
+    }
+
+    fn is_cancellable(&self, call: &SystemCall) -> bool {
+        let place = call.address..call.address + SYSCALL.len() as u64;
+        let code = self.code_at(call.address);
+        code.is_some_and(|code| is_cancellable(code, place))
     }
 
     /// The `syscall` instructions that the functions, taken by themselves, seem to have. Most libraries have none, and are
@@ -332,8 +341,33 @@ impl Module {
             let ranges = self.code_ranges().into_iter();
             let sections: Vec<_> = ranges.filter_map(|range| self.section(range)).collect();
             let known = self.binary.function_ranges().iter();
-            let known = known.map(|range| range.start.0..range.end.0).collect();
+            let mut known: Vec<_> = known.map(|range| range.start.0..range.end.0).collect();
+            // lld writes no call frame information for its linkage tables, and nothing else tells of them.
+            for table in self.linkage_tables() {
+                let next = known.partition_point(|range| range.start < table.end);
+                let before = next.checked_sub(1).and_then(|before| known.get(before));
+                if before.is_none_or(|before| before.end <= table.start) {
+                    known.insert(next, table);
+                }
+            }
             to_their_ends(known, &sections)
+        })
+    }
+
+    /// The sections through which functions of other modules are called.
+    fn linkage_tables(&self) -> impl Iterator<Item = Range<u64>> {
+        let sections = self.binary.executable_sections().iter();
+        sections
+            .filter(|section| section.name.starts_with(".plt") || section.name == ".iplt")
+            .map(|s| s.address.0..s.address.0.saturating_add(s.size))
+    }
+
+    /// Whether it has code that mono compiled ahead of time: its run time takes the destinations of calls from the bytes of the
+    /// jumps that they lead to (mono/mini/tramp-amd64.c).
+    pub(crate) fn reads_its_jumps(&self) -> bool {
+        *self.reads_its_jumps.get_or_init(|| {
+            let name = "mono_aot_file_info";
+            self.binary.data_object(name).is_some() || self.binary.symbol(name).is_some()
         })
     }
 

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::analysis::CodeSection;
-use crate::arch::{BranchTargets, Plan, Room, TakenRanges, plan_around, plan_through};
+use crate::arch::{
+    BranchTargets, Plan, Room, TakenRanges, is_cancellable, plan_around, plan_through,
+};
 use crate::image::Image;
 use crate::patcher::Insertion;
 
 /// How far from a site its patch may use other code: twice the reach of a short jump, and what is moved there.
 const FAR: u64 = 512;
+
+/// `jmp [rip + n]`, without n.
+const JUMP_BY_POINTER: [u8; 2] = [0xff, 0x25];
 
 /// An image of a batch, and where control may enter the code that is to be patched.
 pub(crate) struct Survey<'a> {
@@ -80,8 +85,18 @@ pub(crate) fn plan_insertion(
         if !planned.boundaries.contains(&relative) {
             return Err("it is out of the patch's reach".to_owned());
         }
+        if planned.ranges().any(|range| is_cancellable(code, range)) {
+            return Err("threads are cancelled there, which is told by their place".to_owned());
+        }
         Ok(planned)
     };
+    if image.module.reads_its_jumps()
+        && code
+            .from(relative)
+            .is_some_and(|bytes| bytes.starts_with(&JUMP_BY_POINTER))
+    {
+        return Err("mono reads its jumps by their bytes".to_owned());
+    }
     attempt(relative).or_else(|reason| {
         let before = insertion.before.iter();
         before

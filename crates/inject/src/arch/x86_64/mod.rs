@@ -40,7 +40,7 @@ pub use registers::{Frame, RegisterSet};
 pub use relocate::{RelocateError, Relocated, relocate};
 pub use return_trampoline::ReturnTrampoline;
 pub(crate) use system_calls::apparent_system_calls;
-pub use system_calls::{SYSCALL, SystemCall, system_calls};
+pub use system_calls::{SYSCALL, SystemCall, is_cancellable, system_calls};
 pub use targets::BranchTargets;
 pub use trampoline::{SnippetsAt, Trampoline, TrampolineError};
 

@@ -1,5 +1,7 @@
 //! Finding the `syscall` instructions of a module, and the system call that each one makes.
 
+use std::ops::Range;
+
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, OpKind, Register,
@@ -11,6 +13,39 @@ use crate::analysis::CodeSection;
 
 /// The encoding of `syscall` (Intel SDM volume 2).
 pub const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// The end of the code in which a C library makes the system calls that a thread may be cancelled in: musl's from `__cp_begin`
+/// to `__cp_end` (src/thread/x86_64/syscall_cp.s), and since 2.41 glibc's `__syscall_cancel_arch` (its syscall_cancel.S). A signal
+/// handler of theirs compares the place where it interrupted a thread with the bounds of this code.
+const CANCELLABLE: [u8; 35] = [
+    0x49, 0x89, 0xfb, // mov r11, rdi
+    0x48, 0x89, 0xf0, // mov rax, rsi
+    0x48, 0x89, 0xd7, // mov rdi, rdx
+    0x48, 0x89, 0xce, // mov rsi, rcx
+    0x4c, 0x89, 0xc2, // mov rdx, r8
+    0x4d, 0x89, 0xca, // mov r10, r9
+    0x4c, 0x8b, 0x44, 0x24, 0x08, // mov r8, [rsp + 8]
+    0x4c, 0x8b, 0x4c, 0x24, 0x10, // mov r9, [rsp + 16]
+    0x4c, 0x89, 0x5c, 0x24, 0x08, // mov [rsp + 8], r11
+    0x0f, 0x05, // syscall
+];
+/// As many bytes before it at most look whether the thread was cancelled already.
+const LOOK: u64 = 12;
+
+/// Whether some code is part of that in which a thread is cancelled, which works only where it stands.
+pub fn is_cancellable(code: CodeSection<'_>, range: Range<u64>) -> bool {
+    let section = code.range();
+    let length = CANCELLABLE.len() as u64;
+    let near = range.start.saturating_sub(length).max(section.start)
+        ..range.end.saturating_add(LOOK + length).min(section.end);
+    let Some(bytes) = code.slice(near.clone()) else {
+        return false;
+    };
+    memchr::memmem::find_iter(bytes, &CANCELLABLE).any(|offset| {
+        let start = near.start + offset as u64;
+        range.start < start + length && start.saturating_sub(LOOK) < range.end
+    })
+}
 
 /// How far back the number of a system call is looked for, in instructions.
 const HORIZON: usize = 16;
