@@ -278,3 +278,43 @@ int main(void) {
         "1249500\nfar_work 1000 999000\nnear_work 500 250500\n"
     );
 }
+
+/// Until it finds that something was mapped into it, an address in the middle of `work` stands on its stack, as of a place
+/// where a signal came.
+const IN_THE_WAY: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+__asm__(".text\n .globl work\n .type work, @function\n work:\n .cfi_startproc\n"
+  " nop\n nop\n nop\n nop\n nop\n nop\n nop\n nop\n ret\n .cfi_endproc\n .size work, .-work\n");
+void work(void);
+static char text[65536];
+static int mappings(void) {
+  int file = open("/proc/self/maps", O_RDONLY), lines = 0;
+  for (ssize_t n; (n = read(file, text, sizeof text)) > 0;)
+    for (ssize_t i = 0; i < n; i++) lines += text[i] == '\n';
+  close(file);
+  return lines;
+}
+int main(void) {
+  volatile unsigned long word = (unsigned long)work + 1;
+  int before = mappings();
+  printf("ready\n");
+  fflush(stdout);
+  for (;;) {
+    if (mappings() != before) word = 0;
+    work();
+  }
+}"#;
+
+#[test]
+fn a_thread_that_is_in_the_way_is_given_time_to_leave() {
+    let scratch = Scratch::new("way");
+    let program = scratch.compile("way.c", IN_THE_WAY, &["-O1"]);
+    let (target, mut output) = spawn(&mut Command::new(program));
+    assert_eq!(line(&mut output), "ready");
+    let script = "probe process.function(\"work\") { println(\"hit\") exit() }";
+    let pid = target.0.id().to_string();
+    let run = stap(&["-x", &pid, "-e", script]);
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("hit\n", ""));
+}

@@ -78,6 +78,31 @@ pub struct Refused {
     pub address: u64,
     /// The reason.
     pub reason: String,
+    /// A thread was in the way, which may be elsewhere the next moment.
+    pub momentary: bool,
+}
+
+/// Why a site was refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    /// As [`Refused::momentary`].
+    pub(crate) momentary: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Refusal {
+        Refusal {
+            reason,
+            momentary: false,
+        }
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Refusal {
+        reason.to_owned().into()
+    }
 }
 
 /// A snippet at its point, ours or another session's.
@@ -279,6 +304,7 @@ impl Process {
                     answers[index] = Some(Err(Refused {
                         address: insertion.address,
                         reason,
+                        momentary: false,
                     }));
                     continue;
                 }
@@ -317,7 +343,7 @@ impl Process {
                 return Err(error);
             }
         };
-        for (site, reason) in refusals {
+        for (site, refusal) in refusals {
             if let Some((plan, bias)) = reserved.get(&site) {
                 self.free_ranges(plan, *bias);
             }
@@ -325,7 +351,8 @@ impl Process {
                 let address = batch[index].address;
                 answers[index] = Some(Err(Refused {
                     address,
-                    reason: reason.clone(),
+                    reason: refusal.reason.clone(),
+                    momentary: refusal.momentary,
                 }));
             }
         }
@@ -340,6 +367,7 @@ impl Process {
             Err(Refused {
                 address: batch[index].address,
                 reason: "not attempted".to_owned(),
+                momentary: false,
             })
         };
         Ok(answers
@@ -431,7 +459,7 @@ impl Process {
     pub(crate) fn apply(
         &mut self,
         mut drafts: BTreeMap<u64, Draft>,
-    ) -> Result<Vec<(u64, String)>, InjectError> {
+    ) -> Result<Vec<(u64, Refusal)>, InjectError> {
         let mut refusals = Vec::new();
         let seen = self.refuse_changed(&mut drafts, &mut refusals);
         let mut built: Built = BTreeMap::new();
@@ -449,7 +477,7 @@ impl Process {
                 Ok((trampoline, writes)) => {
                     built.insert(site, (draft, trampoline, writes));
                 }
-                Err(reason) => refusals.push((site, reason)),
+                Err(reason) => refusals.push((site, reason.into())),
             }
         }
         let records = self.place_records(&mut built, &mut refusals)?;
@@ -576,7 +604,7 @@ impl Process {
     fn place_records(
         &mut self,
         built: &mut Built,
-        refusals: &mut Vec<(u64, String)>,
+        refusals: &mut Vec<(u64, Refusal)>,
     ) -> Result<Vec<(u64, Record)>, InjectError> {
         let mut records = Vec::with_capacity(built.len());
         let mut refused = Vec::new();
@@ -591,7 +619,7 @@ impl Process {
             match self.allocate_beside(draft, record.bytes(0).len() as u64) {
                 Ok(place) => records.push((place, record)),
                 Err(error @ InjectError::NoRoomNear { .. }) => {
-                    refused.push((site, error.to_string()));
+                    refused.push((site, error.to_string().into()));
                 }
                 Err(error) => return Err(error),
             }
@@ -642,7 +670,7 @@ impl Process {
     fn move_threads(
         &mut self,
         built: &mut Built,
-        refusals: &mut Vec<(u64, String)>,
+        refusals: &mut Vec<(u64, Refusal)>,
     ) -> Result<(), InjectError> {
         for tid in self.thread_ids() {
             let registers = ptrace::registers(tid);
@@ -665,10 +693,11 @@ impl Process {
                 continue;
             }
             let Some(copy) = trampoline.copy_of(next) else {
-                refusals.push((
-                    site,
-                    format!("thread {tid} is stopped in the middle of the patch"),
-                ));
+                let refusal = Refusal {
+                    reason: format!("thread {tid} is stopped in the middle of the patch"),
+                    momentary: true,
+                };
+                refusals.push((site, refusal));
                 built.remove(&site);
                 continue;
             };

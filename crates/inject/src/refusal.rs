@@ -8,7 +8,7 @@ use crate::code_page::CodePages;
 use crate::error::InjectError;
 use crate::image::Image;
 use crate::owner::Owners;
-use crate::patcher::{Built, Draft};
+use crate::patcher::{Built, Draft, Refusal};
 use crate::process::Process;
 use crate::ptrace;
 use crate::stack::Interior;
@@ -19,7 +19,7 @@ impl Process {
     pub(crate) fn refuse_changed(
         &self,
         drafts: &mut BTreeMap<u64, Draft>,
-        refusals: &mut Vec<(u64, String)>,
+        refusals: &mut Vec<(u64, Refusal)>,
     ) -> CodePages {
         let mut pages = CodePages::default();
         let mut owners = Owners::default();
@@ -39,7 +39,7 @@ impl Process {
             }
             let checked = owners.check(self, &mut pages, &draft.plan);
             let is_left = checked.is_ok();
-            refusals.extend(checked.err().map(|reason| (site, reason)));
+            refusals.extend(checked.err().map(|reason| (site, reason.into())));
             is_left
         });
         pages
@@ -51,7 +51,7 @@ impl Process {
         &self,
         seen: &CodePages,
         built: &mut Built,
-        refusals: &mut Vec<(u64, String)>,
+        refusals: &mut Vec<(u64, Refusal)>,
     ) -> Result<(), InjectError> {
         let mut sites = Vec::new();
         let mut ranges = Vec::new();
@@ -72,7 +72,7 @@ impl Process {
             (now, present) = present.split_at_checked(len).unwrap_or_default();
             if seen.seen(address, len).as_deref() != Some(now) && built.remove(&site).is_some() {
                 let reason = "the program has just rewritten its code there";
-                refusals.push((site, reason.to_owned()));
+                refusals.push((site, reason.into()));
             }
         }
         Ok(())
@@ -83,7 +83,7 @@ impl Process {
         &self,
         maps: &[Mapping],
         built: &mut Built,
-        refusals: &mut Vec<(u64, String)>,
+        refusals: &mut Vec<(u64, Refusal)>,
     ) {
         let is_mapped = |site: u64, image: &Image| {
             let at = maps.partition_point(|mapping| mapping.end <= site);
@@ -94,7 +94,7 @@ impl Process {
         built.retain(|&site, (draft, ..)| {
             let is_left = is_mapped(site, &draft.image);
             if !is_left {
-                refusals.push((site, "its module was unloaded meanwhile".to_owned()));
+                refusals.push((site, "its module was unloaded meanwhile".into()));
             }
             is_left
         });
@@ -105,7 +105,7 @@ impl Process {
         &mut self,
         maps: &[Mapping],
         built: &mut Built,
-        refusals: &mut Vec<(u64, String)>,
+        refusals: &mut Vec<(u64, Refusal)>,
     ) -> Result<(), InjectError> {
         let mut interior = Interior::default();
         for (&site, (draft, ..)) in built.iter().filter(|(_, (draft, ..))| draft.new) {
@@ -123,10 +123,11 @@ impl Process {
             let registers = self.or_death(registers)?;
             for site in interior.found_on_stack(self, maps, registers.rsp) {
                 if built.remove(&site).is_some() {
-                    refusals.push((
-                        site,
-                        "a thread may return into the middle of the patch".to_owned(),
-                    ));
+                    let refusal = Refusal {
+                        reason: "a thread may return into the middle of the patch".to_owned(),
+                        momentary: true,
+                    };
+                    refusals.push((site, refusal));
                 }
             }
         }

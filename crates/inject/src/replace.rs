@@ -104,5 +104,6 @@ fn refused(function: &Function, reason: &str) -> Refused {
     Refused {
         address: function.address(),
         reason: reason.to_owned(),
+        momentary: false,
     }
 }

@@ -14,7 +14,9 @@ use crate::stacks::{self, Stacks};
 use codegen::{Compiled, EntryForm, HandlerId, LinkError, Registers, ThreadPointer};
 use inject::arch::RegisterSet;
 use inject::snippet::{Snippet, SnippetCode};
-use inject::{Image, InjectError, Insertion, Process, Refused, StackModule, TableParts};
+use inject::{
+    Image, InjectError, InsertedId, Insertion, Process, Refused, StackModule, TableParts,
+};
 use return_sites::ReturnWork;
 use runtime::layout::{REMOVED, THREAD_TABLE_ENTRIES};
 use std::collections::{HashMap, HashSet};
@@ -510,7 +512,7 @@ impl Tracee {
             }
             shares.push(from..batch.len());
         }
-        let outcome = self.process.insert(&batch)?;
+        let outcome = self.insert(&batch)?;
         // Each system call is a place of its own.
         let around = |placement: &Placement| placement.site.around.is_some();
         let calls: Vec<(&Placement, Range<usize>)> = work
@@ -560,6 +562,31 @@ impl Tracee {
             }
         }
         Ok(placed)
+    }
+
+    /// Inserts a batch. Where a thread was in the way, the process runs on for a moment, some times.
+    fn insert(
+        &mut self,
+        batch: &[Insertion],
+    ) -> Result<Vec<Result<InsertedId, Refused>>, InjectError> {
+        let mut outcome = self.process.insert(batch)?;
+        for moment in MOMENTS {
+            let refused = outcome.iter().zip(batch).enumerate();
+            let (places, again): (Vec<usize>, Vec<Insertion>) = refused
+                .filter(|(_, (one, _))| matches!(one, Err(refused) if refused.momentary))
+                .map(|(place, (_, insertion))| (place, insertion.clone()))
+                .unzip();
+            if places.is_empty() {
+                break;
+            }
+            self.process.release()?;
+            std::thread::sleep(moment);
+            self.process.stop_again()?;
+            for (place, one) in places.into_iter().zip(self.process.insert(&again)?) {
+                outcome[place] = one;
+            }
+        }
+        Ok(outcome)
     }
 
     /// A process forked from this one, with copies of its probes, which are found in its memory when they are removed.
@@ -684,6 +711,14 @@ impl Tracee {
         Ok(true)
     }
 }
+
+/// How long threads are given to leave the places of patches.
+const MOMENTS: [Duration; 4] = [
+    Duration::from_millis(1),
+    Duration::from_millis(4),
+    Duration::from_millis(16),
+    Duration::from_millis(64),
+];
 
 /// How long a program's libraries are waited for, and how often it is looked.
 const START: Duration = Duration::from_secs(1);

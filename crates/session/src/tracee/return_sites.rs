@@ -79,7 +79,7 @@ impl Tracee {
             batch.extend(points.map(|point| Insertion::at(point, work.run.clone())));
             attempts.push(Ok(from..batch.len()));
         }
-        let outcome = self.process.insert(&batch)?;
+        let outcome = self.insert(&batch)?;
         let mut undone = Vec::new();
         let mut results = Vec::with_capacity(works.len());
         let mut others: Vec<(&ReturnWork<'_>, String)> = Vec::new();
@@ -134,12 +134,16 @@ impl Tracee {
             };
             attempts.push((work, attempt));
         }
-        let outcome = self.process.insert(&batch)?;
+        let outcome = self.insert(&batch)?;
         let mut undone = Vec::new();
         for (work, attempt) in attempts {
             let address = work.function;
             let result = attempt
-                .map_err(|reason| Refused { address, reason })
+                .map_err(|reason| Refused {
+                    address,
+                    reason,
+                    momentary: false,
+                })
                 .and_then(|share| {
                     let outcome = outcome.get(share).unwrap_or_default();
                     match outcome.iter().find_map(|one| one.as_ref().err()) {
