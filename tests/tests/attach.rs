@@ -395,3 +395,34 @@ fn a_setuid_program_is_refused_to_an_ordinary_user() {
     assert_eq!(outcome.status, Some(1), "{}", outcome.stdout);
     assert!(outcome.stderr.contains("set-user-ID"), "{}", outcome.stderr);
 }
+
+/// What is printed can't be written: nobody reads it until the probes are gone.
+#[test]
+fn probes_are_taken_out_although_nobody_reads_the_output() {
+    let scratch = Scratch::new("unread");
+    let source = "#include <stdio.h>\n#include <unistd.h>\n__attribute__((noinline)) void work(void) { __asm__ volatile(\"\"); }
+int main(void) { puts(\"ready\"); fflush(stdout); for (;;) { work(); usleep(1000); } }";
+    let program = scratch.compile("unread.c", source, &["-O1"]);
+    let (target, mut output) = spawn(&mut Command::new(program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id();
+    let text = "0123456789".repeat(10);
+    // Ten times as much as a pipe holds, once the probes are in.
+    let script = format!(
+        "global n probe process.function(\"work\") {{ n++ }}
+        probe timer.ms(1) {{ for (i = 0; i < 6500; i++) println(\"{text}\") }}
+        probe end {{ println(n >= 0) }}"
+    );
+    let mut command = Command::new(spile_path());
+    command.args(["stap", "-w", "-D", "MAXACTION=100000", "-x"]);
+    command.args([&pid.to_string(), "-e", &script]);
+    let (mut spile, mut output) = spawn(&mut command);
+    assert_eq!(line(&mut output), text);
+    signal(spile.0.id(), "-INT");
+    until("the probes are gone", || foreign_code(pid).is_empty());
+    assert!(spile.0.try_wait().expect("a status").is_none());
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("the rest");
+    assert!(rest.ends_with(&format!("\n{text}\n1\n")));
+    assert!(spile.0.wait().expect("an end").success());
+}

@@ -19,6 +19,7 @@ mod monitor;
 mod monitor_view;
 mod notices;
 mod options;
+mod outlet;
 mod output;
 mod perf;
 mod plan;

@@ -1,15 +1,17 @@
 //! Where a script's prints, warnings and errors go.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::options::Options;
+use crate::outlet::Outlet;
 use crate::zone;
 
 /// Standard output or `-o FILE`, and standard error.
 pub struct Output {
-    out: BufWriter<Box<dyn Write>>,
+    out: Outlet,
     rotation: Option<Rotation>,
     warnings: bool,
     /// The reader has gone (`| head`): nobody wants more.
@@ -40,16 +42,10 @@ impl Rotation {
     }
 }
 
-const BUFFER: usize = 1 << 16;
-
 /// Makes a file, or says which one can't be made.
 fn create(path: &Path) -> io::Result<File> {
     let named = |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
     File::create(path).map_err(named)
-}
-
-fn buffered(out: impl Write + 'static) -> BufWriter<Box<dyn Write>> {
-    BufWriter::with_capacity(BUFFER, Box::new(out))
 }
 
 impl Output {
@@ -58,8 +54,8 @@ impl Output {
         let path = options.output.as_deref().map(zone::dated);
         let mut rotation = None;
         let out = match (path, options.rotate) {
-            (None, _) => buffered(io::stdout()),
-            (Some(path), None) => buffered(create(&path)?),
+            (None, _) => Outlet::stdout()?,
+            (Some(path), None) => Outlet::new(create(&path)?),
             (Some(path), Some((size, keep))) => {
                 let rotation = rotation.insert(Rotation {
                     path,
@@ -68,7 +64,7 @@ impl Output {
                     number: 0,
                     written: 0,
                 });
-                buffered(create(&rotation.file(0))?)
+                Outlet::new(create(&rotation.file(0))?)
             }
         };
         Ok(Output {
@@ -80,6 +76,11 @@ impl Output {
             captures_prints: false,
             failed: None,
         })
+    }
+
+    /// From now on nobody is waited for any longer when the descriptor becomes readable.
+    pub fn heed(&mut self, signals: OwnedFd) {
+        self.out.heed(signals);
     }
 
     /// Keeps what is said, and with `prints` what is printed, to be taken by [`Output::take_captured`]; false ends it.
@@ -114,7 +115,7 @@ impl Output {
                 r.written += len;
             }
         }
-        let result = self.out.write_all(bytes);
+        let result = self.out.print(bytes);
         self.note(result);
     }
 
@@ -132,7 +133,7 @@ impl Output {
         }
         let next = File::create(r.file(r.number));
         match next {
-            Ok(file) => self.out = buffered(file),
+            Ok(file) => self.out = self.out.followed_by(file),
             Err(error) => self.note(Err(error)),
         }
     }
@@ -185,5 +186,11 @@ impl Output {
     /// What writing failed with, a closed pipe aside.
     pub fn failure(&mut self) -> Option<io::Error> {
         self.failed.take()
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.flush();
     }
 }

@@ -28,6 +28,7 @@ use script::ir;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::mem::offset_of;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -162,9 +163,11 @@ impl<'a> Run<'a> {
         options: &'a Options,
         plan: Plan<'a>,
         target: Option<Tracee>,
-        output: Output,
+        mut output: Output,
     ) -> Result<Run<'a>, SessionError> {
         let signals = Signals::new().map_err(SessionError::System)?;
+        let heeded = signals.as_fd().try_clone_to_owned();
+        output.heed(heeded.map_err(SessionError::System)?);
         let mut arena = Arena::new(plan.compiled.layout().size).map_err(SessionError::Arena)?;
         let target_pid = target.as_ref().map(Tracee::pid);
         plan.compiled
