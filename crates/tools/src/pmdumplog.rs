@@ -181,8 +181,9 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let names = loaded.as_ref().unwrap_or(&archive.meta.names);
     let mut pmids = Vec::new();
     // These are in every name space, and never in a record.
-    let events = |metric: &&String| !matches!(metric.as_str(), "event.flags" | "event.missed");
-    let metrics: Vec<&String> = metrics.iter().filter(events).collect();
+    let in_records = |metric: &&String| !matches!(metric.as_str(), "event.flags" | "event.missed");
+    let every_event = metrics.iter().any(|m| !in_records(&m));
+    let metrics: Vec<&String> = metrics.iter().filter(in_records).collect();
     for metric in &metrics {
         match names.leaves(metric.as_bytes()) {
             Ok(leaves) => {
@@ -195,7 +196,7 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             Err(code) => eprintln!("pmdumplog: pmLookupName({metric}): {code}"),
         }
     }
-    if !metrics.is_empty() && pmids.is_empty() {
+    if !metrics.is_empty() && pmids.is_empty() && !every_event {
         out.flush()?;
         eprintln!("No metric names can be translated, dump abandoned");
         return Ok(1);
@@ -323,9 +324,23 @@ impl<W: Write> Dump<'_, W> {
     }
 
     fn stamp(&self, time: Timestamp) -> String {
-        match self.wanted.dates {
-            0 => self.zone.clock(time, self.digits),
-            _ => self.zone.date(time, self.digits),
+        let mut stamp = self.stamp_digits(time, self.digits);
+        if self.wanted.dates >= 3 {
+            stamp += &format!(" {}", time.sec);
         }
+        stamp
+    }
+
+    /// A time with so many digits behind the second; with more than one `-x` the time since the archive's start behind it.
+    fn stamp_digits(&self, time: Timestamp, digits: usize) -> String {
+        if self.wanted.dates == 0 {
+            return self.zone.clock(time, digits);
+        }
+        let mut stamp = self.zone.date(time, digits);
+        if self.wanted.dates >= 2 {
+            let since = (time - self.archive.label.start).as_secs_f64();
+            stamp += &format!(" ({since:.digits$})");
+        }
+        stamp
     }
 }
