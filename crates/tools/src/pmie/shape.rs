@@ -1,7 +1,7 @@
 //! How many values an expression has by its form, and along which dimensions: what goes together is decided by that, before there
 //! is any value.
 
-use super::ast::{Dimension, Expr, Form, Operator};
+use super::ast::{Dimension, Form, Operator};
 use super::source::{Metric, Sources};
 
 /// How many hosts, instances and samples the values of an expression have; `None` where it has no such dimension.
