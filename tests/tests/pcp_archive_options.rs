@@ -44,6 +44,15 @@ fn times_in_words_are_the_library_s() {
         "@+12",
         "@ foo",
         "@Mon foo",
+        // The sign of what is refused is refused with it; years begin with 1900.
+        "@+55",
+        "@1566",
+        "@Jan 1899",
+        "@this hour",
+        "@- 5 sec",
+        "@2 hour -5min",
+        "@ -1 min",
+        "@5 min, 3 sec",
     ] {
         for option in ["-S", "-T"] {
             let args = [option, time, "-s", "1", "-t", "1", "-a"];
@@ -108,7 +117,26 @@ fn options_do_what_they_do_elsewhere() {
         ("pmdumplog", "-I -i archives/pcp-uptime"),
         ("pmdumplog", "-r -T 3 archives/pcp-uptime"),
         ("pmdumplog", "-i archives/pcp-uptime event.missed"),
+        // With each `-x` more is told of times, but of those in messages; column heads stand over their columns.
+        ("pmdumplog", "-xx -i -I -t archives/pmatop-log"),
+        ("pmdumplog", "-xxx -i -t archives/omnibus_v3"),
+        ("pmdumplog", "-xxx -m archives/eventrec"),
+        ("pmdumplog", "-xx -t badarchives/badti-2"),
+        ("pmdumplog", "-m -s archives/iopct disk.dm event.missed"),
+        ("pmdumplog", "-r -m -T @2015-06-02 archives/procpid-encode2"),
         ("pmlogcheck", "-v -S 3 archives/schizo-A"),
+        (
+            "pmevent",
+            "-a archives/omnibus_v3 sampledso.event.highres_records",
+        ),
+        (
+            "pmevent",
+            "-X -a archives/omnibus_v3 sampledso.event.highres_records",
+        ),
+        // Buffers have another name elsewhere; what is not there counts as no time of a processor.
+        ("pmstat", "-x -T -7 -t 1 -s 13 -a archives/all-irix-6.5.25"),
+        ("pmstat", "-x -t 3 -s 4 -a archives/ac15"),
+        ("pmstat", "-T @+1 -t 1 -s 2 -a archives/viewqa1"),
         ("pmstat", "-t 200min -s 4 -a archives/kenj-pc-1"),
         (
             "pmstat",

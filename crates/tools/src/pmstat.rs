@@ -197,6 +197,10 @@ impl Request {
         for source in sources {
             match Host::open(spec, &source) {
                 Ok(host) => hosts.push(host),
+                // The window is that of all sources.
+                Err(what) if what.starts_with("invalid time window") => {
+                    return Err(Refusal::Failed(format!("pmstat: {what}\n\n")));
+                }
                 Err(what) => eprintln!("pmstat: {what}"),
             }
         }

@@ -201,9 +201,7 @@ fn calendar(text: &str) -> Result<Fields, (usize, &'static str)> {
     }
     let mut bare = false;
     if (1..=2).contains(&scan.digits().len()) {
-        let (time, minutes) = scan
-            .time_of_day()
-            .map_err(|at| (place(at), UNEXPECTED))?;
+        let (time, minutes) = scan.time_of_day().map_err(|at| (place(at), UNEXPECTED))?;
         bare = !minutes && !scan.rest().starts_with(':') && !text.trim_end().ends_with(':');
         fields.time = Some(time);
         scan.spaces();

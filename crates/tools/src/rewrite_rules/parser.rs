@@ -397,4 +397,3 @@ pub(super) fn part(word: &str, old: u32) -> Option<u32> {
         word.parse().ok()
     }
 }
-

@@ -442,7 +442,7 @@ impl Parser<'_> {
                         return self.truth_in_parentheses();
                     }
                     self.has_dimension(dimension, &operand);
-        let form = Form::Reduce(what, dimension, Box::new(operand));
+                    let form = Form::Reduce(what, dimension, Box::new(operand));
                     return Ok(self.expr(Kind::Number, form));
                 }
                 Some(_) => return self.truth(),
