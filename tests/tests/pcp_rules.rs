@@ -180,6 +180,26 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
     }
 }
 
+/// A daemon that cannot be had is told of as Debian's pmie does, by what is wrong with it.
+#[test]
+fn hosts_that_cannot_be_had_are_told_apart() {
+    let scratch = Scratch::new("pcp-pmie-hosts");
+    let rules = scratch.write("rules", "kernel.all.load > 1;\n");
+    let rules = rules.to_str().expect("a path in UTF-8");
+    let missing = format!("unix:{}", scratch.path("no.socket").display());
+    // Nobody listens on the port of the discard service here.
+    for (host, how) in [
+        ("127.0.0.1:9", "does not respond"),
+        (&missing, "is unreachable"),
+    ] {
+        let args = ["-h", host, "-T", "1", "-c", rules];
+        for outcome in [ours("pmie", &args), debian("pmie", &args)] {
+            let line = format!("pmie: warning - pmcd via {host} {how}\n");
+            assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
+        }
+    }
+}
+
 /// What `l` lists in the dialogue of `pmie -d`.
 #[test]
 fn rules_are_listed_as_by_debian_s_pmie() {

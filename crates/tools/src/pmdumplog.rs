@@ -180,11 +180,17 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     };
     let names = loaded.as_ref().unwrap_or(&archive.meta.names);
     let mut pmids = Vec::new();
-    // These are in every name space, and never in a record.
-    let in_records = |metric: &&String| !matches!(metric.as_str(), "event.flags" | "event.missed");
-    let every_event = metrics.iter().any(|m| !in_records(&m));
-    let metrics: Vec<&String> = metrics.iter().filter(in_records).collect();
-    for metric in &metrics {
+    for metric in metrics {
+        // These are in every name space, and never in a record.
+        let event = match metric.as_str() {
+            "event.flags" => Some(1),
+            "event.missed" => Some(2),
+            _ => None,
+        };
+        if let Some(item) = event {
+            pmids.push(Pmid::new(Pmid::DYNAMIC_DOMAIN, 0, item));
+            continue;
+        }
         match names.leaves(metric.as_bytes()) {
             Ok(leaves) => {
                 for (_, pmid) in leaves {
@@ -196,7 +202,7 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
             Err(code) => eprintln!("pmdumplog: pmLookupName({metric}): {code}"),
         }
     }
-    if !metrics.is_empty() && pmids.is_empty() && !every_event {
+    if !metrics.is_empty() && pmids.is_empty() {
         out.flush()?;
         eprintln!("No metric names can be translated, dump abandoned");
         return Ok(1);

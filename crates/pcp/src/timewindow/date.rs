@@ -154,6 +154,9 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Earlier years are no years to PCP's library.
+const FIRST_YEAR: i64 = 1900;
+
 const MORE: &str = "more information expected";
 
 /// `[[Day] Month] [DD] [HH[:MM[:SS]]] [YYYY]`. Of two numbers without a month the first is a day; one alone is a day when it
@@ -207,7 +210,7 @@ fn calendar(text: &str) -> Result<Fields, (usize, &'static str)> {
         scan.spaces();
     }
     let year = scan.digits();
-    let year = year.parse().ok().filter(|y| (1900..=9999).contains(y));
+    let year = year.parse().ok().filter(|y| *y >= FIRST_YEAR);
     if scan.digits().len() == 4 && year.is_some() {
         fields.year = year;
         scan.at += 4;
@@ -448,7 +451,7 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
             },
         }
     }
-    if pending.is_some() {
+    if pending.is_some() || fields.year.is_some_and(|year| year < FIRST_YEAR) {
         return None;
     }
     if ago {

@@ -104,7 +104,7 @@ impl<W: Write> Dump<'_, W> {
         let mut cursor = Cursor::at_end(self.archive.clone())?;
         while let Some(record) = cursor.preceding()? {
             if record.time <= self.window.end {
-                return Ok(Some(record.time));
+                return Ok(Some(record.time).filter(|time| *time >= self.window.start));
             }
         }
         Ok(None)
