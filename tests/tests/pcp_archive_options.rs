@@ -2,8 +2,10 @@
 
 mod pcp_suite;
 
-use pcp_suite::{debian, ours, same, same_words};
-use spile_tests::Scratch;
+use std::process::Command;
+
+use pcp_suite::{debian, in_suite, ours, peer, same, same_words};
+use spile_tests::{Scratch, spile_path};
 
 /// Averages of archives with marks, wrong byte order, counters that go back, values of which the averages show each bit,
 /// and values that are no numbers.
@@ -59,6 +61,61 @@ fn times_in_words_are_the_library_s() {
             let metric = ["archives/conn20070309", "aconex.connections.inuse"];
             same_words("pmval", &[&args[..], &metric].concat());
         }
+    }
+}
+
+/// The environment says what options do not, to the tools that take their archive as a word, too: pcp(1) hands its own on so.
+#[test]
+fn the_environment_stands_in_for_options() {
+    for (name, value, tool, args) in [
+        ("PCP_ARCHIVE", "archives/pcpcmd", "pmdumplog", "-Lz"),
+        (
+            "PCP_ARCHIVE",
+            "archives/pcpcmd",
+            "pmdumplog",
+            "-m hinv.ncpu",
+        ),
+        (
+            "PCP_ARCHIVE",
+            "archives/pcpcmd",
+            "pmdumplog",
+            "archives/iopct",
+        ),
+        ("PCP_START_TIME", "+5", "pmdumplog", "archives/pcp-uptime"),
+        (
+            "PCP_TIMEZONE",
+            "Asia/Tokyo",
+            "pmdumplog",
+            "-L archives/pcp-uptime",
+        ),
+        (
+            "PCP_HOSTZONE",
+            "true",
+            "pmdumplog",
+            "-L archives/pcp-uptime",
+        ),
+        (
+            "PCP_ARCHIVE",
+            "archives/pcpcmd",
+            "pmlogsummary",
+            "hinv.ncpu",
+        ),
+        (
+            "PCP_FINISH_TIME",
+            "+5",
+            "pmlogsummary",
+            "archives/pcp-uptime",
+        ),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let mut own = Command::new(spile_path());
+        own.arg(tool).env(name, value);
+        let mut theirs = Command::new(peer().join("usr/bin").join(tool));
+        theirs.env(name, value);
+        let (own, theirs) = (in_suite(own, &args), in_suite(theirs, &args));
+        assert_eq!(own.stdout, theirs.stdout, "{name}={value} {tool} {args:?}");
+        assert_eq!(own.stderr, theirs.stderr, "{name}={value} {tool} {args:?}");
+        assert_eq!(own.status, theirs.status, "{name}={value} {tool} {args:?}");
     }
 }
 

@@ -136,8 +136,12 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     if !anything {
         wanted.values = true;
     }
-    let Some((name, metrics)) = words.split_first() else {
-        return Err(Refusal::Usage(String::new()));
+    let source = source.with_environment(spec)?;
+    // With an archive in the environment all words are metrics.
+    let (name, metrics) = match (&source.archives, words.split_first()) {
+        (Some(name), _) => (name, words.as_slice()),
+        (None, Some((name, metrics))) => (name, metrics),
+        (None, None) => return Err(Refusal::Usage(String::new())),
     };
     pcp::debug::looked_at(Path::new(name));
     let archive = Archive::open(Path::new(name)).map_err(|error| {
