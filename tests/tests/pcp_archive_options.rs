@@ -2,8 +2,10 @@
 
 mod pcp_suite;
 
-use pcp_suite::{debian, ours, same, same_words};
-use spile_tests::Scratch;
+use std::process::Command;
+
+use pcp_suite::{debian, in_suite, ours, peer, same, same_words};
+use spile_tests::{Scratch, spile_path};
 
 /// Averages of archives with marks, wrong byte order, counters that go back, values of which the averages show each bit,
 /// and values that are no numbers.
@@ -44,12 +46,76 @@ fn times_in_words_are_the_library_s() {
         "@+12",
         "@ foo",
         "@Mon foo",
+        // The sign of what is refused is refused with it; years begin with 1900.
+        "@+55",
+        "@1566",
+        "@Jan 1899",
+        "@this hour",
+        "@- 5 sec",
+        "@2 hour -5min",
+        "@ -1 min",
+        "@5 min, 3 sec",
     ] {
         for option in ["-S", "-T"] {
             let args = [option, time, "-s", "1", "-t", "1", "-a"];
             let metric = ["archives/conn20070309", "aconex.connections.inuse"];
             same_words("pmval", &[&args[..], &metric].concat());
         }
+    }
+}
+
+/// The environment says what options do not, to the tools that take their archive as a word, too: pcp(1) hands its own on so.
+#[test]
+fn the_environment_stands_in_for_options() {
+    for (name, value, tool, args) in [
+        ("PCP_ARCHIVE", "archives/pcpcmd", "pmdumplog", "-Lz"),
+        (
+            "PCP_ARCHIVE",
+            "archives/pcpcmd",
+            "pmdumplog",
+            "-m hinv.ncpu",
+        ),
+        (
+            "PCP_ARCHIVE",
+            "archives/pcpcmd",
+            "pmdumplog",
+            "archives/iopct",
+        ),
+        ("PCP_START_TIME", "+5", "pmdumplog", "archives/pcp-uptime"),
+        (
+            "PCP_TIMEZONE",
+            "Asia/Tokyo",
+            "pmdumplog",
+            "-L archives/pcp-uptime",
+        ),
+        (
+            "PCP_HOSTZONE",
+            "true",
+            "pmdumplog",
+            "-L archives/pcp-uptime",
+        ),
+        (
+            "PCP_ARCHIVE",
+            "archives/pcpcmd",
+            "pmlogsummary",
+            "hinv.ncpu",
+        ),
+        (
+            "PCP_FINISH_TIME",
+            "+5",
+            "pmlogsummary",
+            "archives/pcp-uptime",
+        ),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let mut own = Command::new(spile_path());
+        own.arg(tool).env(name, value);
+        let mut theirs = Command::new(peer().join("usr/bin").join(tool));
+        theirs.env(name, value);
+        let (own, theirs) = (in_suite(own, &args), in_suite(theirs, &args));
+        assert_eq!(own.stdout, theirs.stdout, "{name}={value} {tool} {args:?}");
+        assert_eq!(own.stderr, theirs.stderr, "{name}={value} {tool} {args:?}");
+        assert_eq!(own.status, theirs.status, "{name}={value} {tool} {args:?}");
     }
 }
 
@@ -108,7 +174,26 @@ fn options_do_what_they_do_elsewhere() {
         ("pmdumplog", "-I -i archives/pcp-uptime"),
         ("pmdumplog", "-r -T 3 archives/pcp-uptime"),
         ("pmdumplog", "-i archives/pcp-uptime event.missed"),
+        // With each `-x` more is told of times, but of those in messages; column heads stand over their columns.
+        ("pmdumplog", "-xx -i -I -t archives/pmatop-log"),
+        ("pmdumplog", "-xxx -i -t archives/omnibus_v3"),
+        ("pmdumplog", "-xxx -m archives/eventrec"),
+        ("pmdumplog", "-xx -t badarchives/badti-2"),
+        ("pmdumplog", "-m -s archives/iopct disk.dm event.missed"),
+        ("pmdumplog", "-r -m -T @2015-06-02 archives/procpid-encode2"),
         ("pmlogcheck", "-v -S 3 archives/schizo-A"),
+        (
+            "pmevent",
+            "-a archives/omnibus_v3 sampledso.event.highres_records",
+        ),
+        (
+            "pmevent",
+            "-X -a archives/omnibus_v3 sampledso.event.highres_records",
+        ),
+        // Buffers have another name elsewhere; what is not there counts as no time of a processor.
+        ("pmstat", "-x -T -7 -t 1 -s 13 -a archives/all-irix-6.5.25"),
+        ("pmstat", "-x -t 3 -s 4 -a archives/ac15"),
+        ("pmstat", "-T @+1 -t 1 -s 2 -a archives/viewqa1"),
         ("pmstat", "-t 200min -s 4 -a archives/kenj-pc-1"),
         (
             "pmstat",

@@ -122,7 +122,7 @@ fn extracts_are_debian_s_to_the_byte() {
 #[test]
 fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
     let scratch = Scratch::new("pcp-rewrite");
-    let cases: [(&str, &[&str], &str); 35] = [
+    let cases: [(&str, &[&str], &str); 54] = [
         // The index has entries where that of the input has some, behind marks, and where domains or texts change.
         ("ok-mv-foo", &[], "global { hostname -> foo }"),
         ("bug-1044", &[], "global { hostname -> foo }"),
@@ -235,6 +235,67 @@ fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
             &[],
             "indom 29.2 { indom -> 88.8 } indom 29.2 { indom -> duplicate 88.8 }",
         ),
+        // Whether or not what is said last would change anything.
+        (
+            "dupname-a",
+            &[],
+            "metric hinv.cpu.clock { sem -> instant } metric hinv.cpu.clock { sem -> discrete }",
+        ),
+        (
+            "dupname-a",
+            &[],
+            "metric hinv.cpu.clock { type -> double } metric hinv.cpu.clock { type if 32 -> U64 }",
+        ),
+        (
+            "dupname-a",
+            &[],
+            "metric hinv.cpu.clock { name -> a.b } metric hinv.cpu.clock { name -> hinv.cpu.clock }",
+        ),
+        (
+            "dupname-a",
+            &[],
+            "indom 60.0 { indom -> 60.9 } indom 60.0 { indom -> 60.0 }",
+        ),
+        (
+            "dupname-a",
+            &[],
+            "indom 60.0 { inst 0 -> delete iname \"cpu0\" -> delete }",
+        ),
+        (
+            "dupname-a",
+            &[],
+            "indom 60.0 { inst 0 -> 5 } indom 60.0 { inst 0 -> 0 }",
+        ),
+        (
+            "dupname-a",
+            &[],
+            "indom 60.0 { inst 0 -> 5 iname \"cpu0\" -> \"c\" }",
+        ),
+        // A host's name has no quotes, a time zone has.
+        ("ok-foo", &[], "global { hostname -> \"other.host\" }"),
+        ("ok-foo", &[], "global { hostname -> }"),
+        ("ok-foo", &[], "global { tz -> UTC }"),
+        // Times that clocks do not show are taken.
+        ("dupname-a", &["-C"], "global { time -> +746 }"),
+        ("dupname-a", &["-C"], "global { time -> -2:75:99 }"),
+        ("dupname-a", &["-C"], "global { time -> +1000.5 }"),
+        ("dupname-a", &["-C"], "global { time -> +59.5 }"),
+        ("dupname-a", &["-C"], "global { time -> +1:2:3:4 }"),
+        ("dupname-a", &[], "metric hinv.cpu.* { type -> double }"),
+        // A metric that loses all instances stays, its domain does not.
+        ("ac15", &[], "indom 2.1 { iname \"5416\" -> delete }"),
+        (
+            "ac15",
+            &[],
+            "indom 60.2 { inst 1 -> delete inst 5 -> delete inst 15 -> delete }
+             metric kernel.all.load { type -> double pmid -> 60.77.7 }",
+        ),
+        // Averages of whole numbers are rounded.
+        (
+            "instant-1",
+            &[],
+            "metric disk.dev.read { indom -> NULL output avg }",
+        ),
         // What can't be done.
         ("ok-foo", &[], "# nothing"),
         ("ok-foo", &[], ""),
@@ -330,10 +391,10 @@ fn reduced_archives_are_debian_s() {
         assert!(own == theirs, "pmlogreduce -t {interval} {archive} differs");
     }
     // A volume's first record has one entry in the index.
-    let entries = |whose: &str| {
-        let base = scratch.path(&format!("{whose}-volumes"));
+    let entries = |whose: &str, options: &[&str], archive: &str| {
+        let base = scratch.path(&format!("{whose}-volumes-{}", options.concat()));
         let base = base.to_str().expect("a path in UTF-8").to_owned();
-        let args = ["-v", "1", "-t", "3", "archives/ok-mv-bar", &base];
+        let args = [options, &[archive, &base][..]].concat();
         let said = match whose {
             "own" => ours("pmlogreduce", &args).ok(),
             _ => debian("pmlogreduce", &args).ok(),
@@ -341,7 +402,19 @@ fn reduced_archives_are_debian_s() {
         let index = debian("pmdumplog", &["-z", "-t", &base]).ok();
         (said.stderr, index.stdout.replace(&base, "BASE"))
     };
-    assert_eq!(entries("own"), entries("theirs"));
+    for (options, archive) in [
+        (["-v", "1", "-t", "3"], "archives/ok-mv-bar"),
+        // Marks are no records of a volume, and what is left out is no sample.
+        (["-v", "2", "-t", "3.774sec"], "archives/19970807.09.59"),
+        (["-s", "6", "-t", "3.774sec"], "archives/19970807.09.59"),
+        (["-s", "20", "-t", "0.1"], "archives/instant-1"),
+    ] {
+        let (own, theirs) = (
+            entries("own", &options, archive),
+            entries("theirs", &options, archive),
+        );
+        assert_eq!(own, theirs, "{options:?} {archive}");
+    }
 }
 
 /// Archives that contradict each other are refused with the same words, or what they contradict in is left out.

@@ -130,10 +130,38 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
         "disk.dev.total + min_sample(disk.dev.total @0..2);",
         "avg_inst(disk.dev.total @0..1) > disk.dev.total @0..1;",
         "avg_host(disk.dev.total @0..1) + disk.dev.total @0..1;",
+        // What does not go together is said once, and the statement read on.
+        "disk.dev.total > kernel.all.cpu.user @0..3 -> print \"x\";",
+        "kernel.all.cpu.user @0..3 > disk.dev.total -> print \"x\";",
+        "some_inst (disk.dev.total > kernel.all.cpu.user @0..3) -> print \"x\";",
+        "some_sample (disk.dev.total > kernel.all.cpu.user @0..3) -> print \"x\";",
+        "(disk.dev.total + kernel.all.cpu.user @0..3) > kernel.all.cpu.user -> print \"x\";",
+        "(disk.dev.total > kernel.all.cpu.user @0..3) && (kernel.all.cpu.user > 1) -> print \"x\";",
+        "(kernel.all.cpu.user > 1) && (disk.dev.total > kernel.all.cpu.user @0..3) -> print \"x\";",
+        // Of what has neither hosts nor samples none are reduced.
+        "sum_host (1000) > 3 -> print \"x\";",
+        "sum_sample (0.5);",
+        "some_sample (1 > 0);",
+        "avg_sample (1) + avg_sample (2) > 3 -> print \"x\";",
+        "sum_sample (sum_sample disk.dev.total) > 1;",
+        "sum_host (1) > disk.dev.total -> print \"x\";",
     ] {
         let wrong = scratch.write("sizes", text);
         let wrong = wrong.to_str().expect("a path in UTF-8");
         same_words("pmie", &[&archive[..], &["-C", "-c", wrong]].concat());
+    }
+    // The last style holds; an interval of nothing is none.
+    let style = scratch.write("style", "kernel.all.cpu.user > 0.01;\n");
+    let style = style.to_str().expect("a path in UTF-8");
+    for options in [
+        &["-v", "-V"][..],
+        &["-V", "-v"],
+        &["-W", "-v"],
+        &["-v", "-W"],
+        &["-v", "-t", "0"],
+    ] {
+        let archive = ["-z", "-q", "-a", file, "-T", "+20", "-c", style];
+        same("pmie", &[&archive[..], options].concat());
     }
     // What is wrong is said on standard error.
     for text in [
@@ -149,6 +177,26 @@ twice = kernel.all.cpu.user; twice = kernel.all.cpu.sys; kernel.all.cpu.user;
             debian("pmie", &args).stderr,
             "{text}"
         );
+    }
+}
+
+/// A daemon that cannot be had is told of as Debian's pmie does, by what is wrong with it.
+#[test]
+fn hosts_that_cannot_be_had_are_told_apart() {
+    let scratch = Scratch::new("pcp-pmie-hosts");
+    let rules = scratch.write("rules", "kernel.all.load > 1;\n");
+    let rules = rules.to_str().expect("a path in UTF-8");
+    let missing = format!("unix:{}", scratch.path("no.socket").display());
+    // Nobody listens on the port of the discard service here.
+    for (host, how) in [
+        ("127.0.0.1:9", "does not respond"),
+        (&missing, "is unreachable"),
+    ] {
+        let args = ["-h", host, "-T", "1", "-c", rules];
+        for outcome in [ours("pmie", &args), debian("pmie", &args)] {
+            let line = format!("pmie: warning - pmcd via {host} {how}\n");
+            assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
+        }
     }
 }
 

@@ -375,6 +375,33 @@ mod tests {
                 "Fri Jan 17 07:42:13 2014",
                 "",
             ),
+            (
+                "@2 hour -5min",
+                "",
+                "",
+                "",
+                "Wed Jan 15 15:06:12 2014",
+                "Fri Jan 17 07:42:13 2014",
+                "",
+            ),
+            (
+                "@- 5 min",
+                "",
+                "",
+                "",
+                "Fri Jan 17 07:47:13 2014",
+                "Fri Jan 17 07:42:13 2014",
+                "",
+            ),
+            (
+                "@this hour",
+                "",
+                "",
+                "",
+                "Wed Jan 15 14:11:12 2014",
+                "Fri Jan 17 07:42:13 2014",
+                "",
+            ),
         ] {
             let window = window(start, finish, align, origin);
             assert_eq!(date(window.start), first, "{start}");
@@ -382,6 +409,28 @@ mod tests {
             if !at.is_empty() {
                 assert_eq!(date(window.origin), at, "{origin}");
             }
+        }
+    }
+
+    /// A unit that is glued to its number counts from now, whatever the archive is; so say Debian's tools.
+    #[test]
+    fn glued_units_count_from_now() {
+        let zone = Zone::new("UTC");
+        for (text, seconds) in [("@+11sec", 11), ("@5sec ago", -5), ("@+2hours", 7200)] {
+            let spec = WindowSpec {
+                start: Some(text.to_owned()),
+                ..WindowSpec::default()
+            };
+            let before = Timestamp::now().sec + seconds;
+            let window = spec
+                .window(Timestamp::ZERO, Timestamp::MAX, &zone)
+                .expect("a window");
+            let after = Timestamp::now().sec + seconds;
+            assert!(
+                (before..=after).contains(&window.start.sec),
+                "{text}: {}",
+                window.start.sec
+            );
         }
     }
 
@@ -404,6 +453,15 @@ mod tests {
         assert_eq!(at("1foo"), caret("1foo", 1));
         assert_eq!(at("@foo bar"), caret("foo bar", 0));
         assert_eq!(at("@2016-02-10 25:39:14"), caret("2016-02-10 25:39:14", 4));
+        // The sign belongs to a number that is refused.
+        assert_eq!(at("@+55"), caret("+55", 0));
+        assert_eq!(at("@10:99"), caret("10:99", 3));
+        assert_eq!(at("@+9.9"), caret("+9.9", 2));
+        // Years begin with 1900.
+        assert_eq!(at("@5 min, 3 sec"), caret("5 min, 3 sec", 2));
+        assert_eq!(at("@1566"), caret("1566", 0));
+        assert_eq!(at("@Jan 1899"), caret("Jan 1899", 4));
+        assert_eq!(at("@Jan 1900"), None);
         assert_eq!(at("-1 s"), None);
     }
 }

@@ -136,8 +136,12 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     if !anything {
         wanted.values = true;
     }
-    let Some((name, metrics)) = words.split_first() else {
-        return Err(Refusal::Usage(String::new()));
+    let source = source.with_environment(spec)?;
+    // With an archive in the environment all words are metrics.
+    let (name, metrics) = match (&source.archives, words.split_first()) {
+        (Some(name), _) => (name, words.as_slice()),
+        (None, Some((name, metrics))) => (name, metrics),
+        (None, None) => return Err(Refusal::Usage(String::new())),
     };
     pcp::debug::looked_at(Path::new(name));
     let archive = Archive::open(Path::new(name)).map_err(|error| {
@@ -180,10 +184,17 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     };
     let names = loaded.as_ref().unwrap_or(&archive.meta.names);
     let mut pmids = Vec::new();
-    // These are in every name space, and never in a record.
-    let events = |metric: &&String| !matches!(metric.as_str(), "event.flags" | "event.missed");
-    let metrics: Vec<&String> = metrics.iter().filter(events).collect();
-    for metric in &metrics {
+    for metric in metrics {
+        // These are in every name space, and never in a record.
+        let event = match metric.as_str() {
+            "event.flags" => Some(1),
+            "event.missed" => Some(2),
+            _ => None,
+        };
+        if let Some(item) = event {
+            pmids.push(Pmid::new(Pmid::DYNAMIC_DOMAIN, 0, item));
+            continue;
+        }
         match names.leaves(metric.as_bytes()) {
             Ok(leaves) => {
                 for (_, pmid) in leaves {
@@ -323,9 +334,23 @@ impl<W: Write> Dump<'_, W> {
     }
 
     fn stamp(&self, time: Timestamp) -> String {
-        match self.wanted.dates {
-            0 => self.zone.clock(time, self.digits),
-            _ => self.zone.date(time, self.digits),
+        let mut stamp = self.stamp_digits(time, self.digits);
+        if self.wanted.dates >= 3 {
+            stamp += &format!(" {}", time.sec);
         }
+        stamp
+    }
+
+    /// A time with so many digits behind the second; with more than one `-x` the time since the archive's start behind it.
+    fn stamp_digits(&self, time: Timestamp, digits: usize) -> String {
+        if self.wanted.dates == 0 {
+            return self.zone.clock(time, digits);
+        }
+        let mut stamp = self.zone.date(time, digits);
+        if self.wanted.dates >= 2 {
+            let since = (time - self.archive.label.start).as_secs_f64();
+            stamp += &format!(" ({since:.digits$})");
+        }
+        stamp
     }
 }

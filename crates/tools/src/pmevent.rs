@@ -111,7 +111,15 @@ impl<W: Write> Report<W> {
                 break;
             }
             done += 1;
+            let zone = &self.opened.zone;
+            let time = match self.dates {
+                true => zone.date(fetched.time, 6),
+                false => zone.clock(fetched.time, 3),
+            };
             let Some(set) = fetched.sets.first() else {
+                if archive && !self.json {
+                    writeln!(self.out, "{time}  Archive logging suspended")?;
+                }
                 continue;
             };
             if self.json {
@@ -121,11 +129,6 @@ impl<W: Write> Report<W> {
                 continue;
             }
             if archive && !set.instances().is_empty() {
-                let zone = &self.opened.zone;
-                let time = match self.dates {
-                    true => zone.date(fetched.time, 6),
-                    false => zone.clock(fetched.time, 3),
-                };
                 write!(self.out, "{time}  ")?;
             }
             if set.instances().is_empty() {

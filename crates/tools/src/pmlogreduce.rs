@@ -258,7 +258,6 @@ impl Reducer {
             if fetched.time > window.end {
                 return Ok(());
             }
-            done += 1;
             progress.at(fetched.time);
             let logged = self.logged(fetched.time)?;
             let mut sets = self.promoted(fetched.sets, &logged);
@@ -266,7 +265,8 @@ impl Reducer {
                 self.in_order(set);
             }
             if !sets.is_empty() {
-                if every > 0 && self.records > 0 && self.records.is_multiple_of(every) {
+                // Marks count neither for volumes nor as samples.
+                if every > 0 && done > 0 && done % i128::from(every) == 0 {
                     self.out.next_volume().map_err(|e| failed(&e))?;
                     let at = self.out.offsets();
                     let time = fetched.time;
@@ -281,6 +281,7 @@ impl Reducer {
                     );
                 }
                 self.record(fetched.time, &sets)?;
+                done += 1;
             }
         }
         Ok(())

@@ -157,8 +157,14 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         }
         Ok(true)
     })?;
-    let Some((name, metrics)) = words.split_first() else {
-        return Err(Refusal::Usage("Error: no archive specified\n\n".to_owned()));
+    let source = source.with_environment(spec)?;
+    // With an archive in the environment all words are metrics.
+    let (name, metrics) = match (&source.archives, words.split_first()) {
+        (Some(name), _) => (name, words.as_slice()),
+        (None, Some((name, metrics))) => (name, metrics),
+        (None, None) => {
+            return Err(Refusal::Usage("Error: no archive specified\n\n".to_owned()));
+        }
     };
     let set = ArchiveSet::open(name).map_err(|error| {
         let code = error.code();

@@ -62,6 +62,7 @@ const METRICS: &[&str] = &[
     "swap.used",
     "mem.util.free",
     "mem.util.bufmem",
+    "mem.bufmem",
     "mem.util.cached",
     "swap.pagesin",
     "swap.pagesout",
@@ -196,6 +197,10 @@ impl Request {
         for source in sources {
             match Host::open(spec, &source) {
                 Ok(host) => hosts.push(host),
+                // The window is that of all sources.
+                Err(what) if what.starts_with("invalid time window") => {
+                    return Err(Refusal::Failed(format!("pmstat: {what}\n\n")));
+                }
                 Err(what) => eprintln!("pmstat: {what}"),
             }
         }
@@ -365,12 +370,6 @@ impl Request {
             // Under the heading of the buffers, as PCP's has it.
             memory.retain(|name| *name != "mem.util.bufmem");
         }
-        for name in memory {
-            line.push_str(&format!(
-                " {:>6}",
-                get(name).map_or_else(unknown, kilobytes)
-            ));
-        }
         // Where there is the first the second is not looked at, whether or not it has a value.
         let either = |first: &str, second: &str| {
             get(match host.metrics.contains_key(first) {
@@ -378,6 +377,13 @@ impl Request {
                 false => second,
             })
         };
+        for name in memory {
+            let value = match name {
+                "mem.util.bufmem" => either(name, "mem.bufmem"),
+                _ => get(name),
+            };
+            line.push_str(&format!(" {:>6}", value.map_or_else(unknown, kilobytes)));
+        }
         for rate in [
             either("swap.pagesin", "swap.in"),
             either("swap.pagesout", "swap.out"),
@@ -390,18 +396,21 @@ impl Request {
         }
         // Shares are reckoned of whole milliseconds in a second.
         let cpu = |name: &str| get(&format!("kernel.all.cpu.{name}")).map(f64::trunc);
-        let sum = |a: Option<f64>, b: Option<f64>| a.map(|a| a + b.unwrap_or(0.0));
-        let user = sum(cpu("user"), cpu("nice"));
-        let system = sum(cpu("sys"), cpu("intr"));
-        // Waiting for disks is being idle, where it has no column of its own.
-        let idle = if self.extended {
-            cpu("idle")
-        } else {
-            sum(cpu("idle"), cpu("wait.total"))
+        // Without one of these three there are no shares; the others count as nothing.
+        let main = (cpu("user"), cpu("sys"), cpu("idle"));
+        let other = |name: &str| cpu(name).unwrap_or(0.0);
+        let waiting = other("wait.total");
+        let parts = match main {
+            (Some(user), Some(system), Some(idle)) => [
+                Some(user + other("nice")),
+                Some(system + other("intr")),
+                // Waiting for disks is being idle, where it has no column of its own.
+                Some(if self.extended { idle } else { idle + waiting }),
+                Some(if self.extended { waiting } else { 0.0 }),
+                Some(other("steal")),
+            ],
+            _ => [None; 5],
         };
-        let wait = cpu("wait.total").filter(|_| self.extended);
-        let steal = cpu("steal").or(Some(0.0));
-        let parts = [user, system, idle, wait, steal];
         let total: f64 = parts.iter().flatten().sum();
         let shown = if self.extended { 5 } else { 3 };
         for part in parts.into_iter().take(shown) {

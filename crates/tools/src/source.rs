@@ -210,9 +210,13 @@ impl Source {
         from('a', "PCP_ARCHIVE", sourceless)?;
         let archive = std::env::var_os("PCP_ARCHIVE").is_some();
         from('h', "PCP_HOST", sourceless && !archive)?;
+        from('n', "PCP_NAMESPACE", self.pmns.is_none())?;
         from('S', "PCP_START_TIME", self.window.start.is_none())?;
         from('T', "PCP_FINISH_TIME", self.window.finish.is_none())?;
-        from('O', "PCP_ORIGIN_TIME", self.window.origin.is_none())?;
+        let origin = self.window.origin.is_none();
+        from('O', "PCP_ORIGIN", origin)?;
+        let said = std::env::var_os("PCP_ORIGIN").is_some();
+        from('O', "PCP_ORIGIN_TIME", origin && !said)?;
         from('A', "PCP_ALIGN_TIME", self.window.align.is_none())?;
         from('t', "PCP_INTERVAL", self.interval.is_none())?;
         let zoneless = self.zone.is_none() && !self.host_zone;

@@ -154,6 +154,9 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Earlier years are no years to PCP's library.
+const FIRST_YEAR: i64 = 1900;
+
 const MORE: &str = "more information expected";
 
 /// `[[Day] Month] [DD] [HH[:MM[:SS]]] [YYYY]`. Of two numbers without a month the first is a day; one alone is a day when it
@@ -176,7 +179,11 @@ fn calendar(text: &str) -> Result<Fields, (usize, &'static str)> {
     } else if weekday {
         return Err((scan.at, UNEXPECTED));
     }
+    let before_sign = scan.at;
     scan.plus();
+    let number_at = scan.at;
+    // A number that is out of range is refused together with its sign.
+    let place = |at| if at == number_at { before_sign } else { at };
     if scan.is_day() {
         let digits = scan.digits();
         let number: u8 = digits.parse().map_err(|_| (scan.at, UNEXPECTED))?;
@@ -188,7 +195,7 @@ fn calendar(text: &str) -> Result<Fields, (usize, &'static str)> {
         let hour_follows = (1..=2).contains(&ahead.digits().len());
         if fields.month.is_some() || hour_follows || number > 23 {
             if !(1..=31).contains(&number) {
-                return Err((scan.at, UNEXPECTED));
+                return Err((before_sign, UNEXPECTED));
             }
             fields.day = Some(number);
             scan.at += digits.len();
@@ -197,13 +204,15 @@ fn calendar(text: &str) -> Result<Fields, (usize, &'static str)> {
     }
     let mut bare = false;
     if (1..=2).contains(&scan.digits().len()) {
-        let (time, minutes) = scan.time_of_day().map_err(|at| (at, UNEXPECTED))?;
+        let (time, minutes) = scan.time_of_day().map_err(|at| (place(at), UNEXPECTED))?;
         bare = !minutes && !scan.rest().starts_with(':') && !text.trim_end().ends_with(':');
         fields.time = Some(time);
         scan.spaces();
     }
-    if scan.digits().len() == 4 {
-        fields.year = scan.digits().parse().ok();
+    let year = scan.digits();
+    let year = year.parse().ok().filter(|y| *y >= FIRST_YEAR);
+    if scan.digits().len() == 4 && year.is_some() {
+        fields.year = year;
         scan.at += 4;
         scan.spaces();
         if fields.time.is_none() {
@@ -213,7 +222,7 @@ fn calendar(text: &str) -> Result<Fields, (usize, &'static str)> {
     }
     let dated = fields.month.is_some() || fields.day.is_some() || fields.year.is_some();
     if !scan.rest().is_empty() || !dated && fields.time.is_none() {
-        return Err((scan.at, UNEXPECTED));
+        return Err((place(scan.at), UNEXPECTED));
     }
     if bare && !dated {
         return Err((scan.at, MORE));
@@ -263,20 +272,25 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
     let mut fields = Fields::default();
     let (mut weekday, mut offset) = (None, None);
     let (mut seconds, mut months, mut days) = (0i64, 0i64, 0i64);
-    let (mut relative, mut backward, mut ago) = (false, false, false);
+    let (mut relative, mut ago) = (false, false);
+    // A minus at the very beginning says that the end is meant.
+    let mut backward = text.trim_start().starts_with('-');
+    // Whether a unit stands apart from its number: without one distances are from now.
+    let mut unit_apart = false;
     let mut named_day = None;
     let mut pending: Option<i64> = None;
     loop {
-        scan.at += scan.rest().len()
-            - scan
-                .rest()
-                .trim_start_matches(|c: char| c.is_whitespace() || c == ',')
-                .len();
+        scan.spaces();
         if scan.rest().is_empty() {
             break;
         }
         if let Some(time) = scan.clock() {
             fields.time = Some(time);
+            continue;
+        }
+        // A sign that stands alone is passed over.
+        if scan.rest().starts_with("+ ") || scan.rest().starts_with("- ") {
+            scan.at += 1;
             continue;
         }
         let (sign, skip) = match scan.rest().chars().next()? {
@@ -299,7 +313,6 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
                     continue;
                 }
                 pending = Some(sign * number);
-                backward |= sign < 0;
                 scan.at = ahead.at;
                 continue;
             }
@@ -383,6 +396,7 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
         if word.is_empty() {
             return None;
         }
+        let apart = text.get(..scan.at).is_some_and(|t| t.ends_with(' '));
         scan.at += word.len();
         let lower = word.to_ascii_lowercase();
         let singular = lower.strip_suffix('s').unwrap_or(&lower);
@@ -393,6 +407,7 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
             months += count.saturating_mul(months_each);
             days += count.saturating_mul(days_each);
             relative = true;
+            unit_apart |= apart;
             pending = None;
         };
         match lower.as_str() {
@@ -401,7 +416,7 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
             "tomorrow" => named_day = Some(Some(1)),
             "yesterday" => named_day = Some(Some(-1)),
             "ago" => ago = true,
-            "this" => pending = Some(0),
+            "this" => pending = None,
             "last" => {
                 backward = true;
                 pending = Some(-1);
@@ -436,13 +451,13 @@ fn loose(text: &str, start: Timestamp, end: Timestamp, zone: &Zone) -> Option<Ti
             },
         }
     }
-    if pending.is_some() {
+    if pending.is_some() || fields.year.is_some_and(|year| year < FIRST_YEAR) {
         return None;
     }
     if ago {
         (seconds, months, days) = (-seconds, -months, -days);
     }
-    let base = match relative {
+    let base = match relative && unit_apart {
         true if ago || backward => end,
         true => start,
         false => now,

@@ -10,10 +10,10 @@ use super::Dump;
 impl<W: Write> Dump<'_, W> {
     pub(super) fn index(&mut self) -> io::Result<()> {
         writeln!(self.out, "\nTemporal Index")?;
-        let tabs = if self.wanted.dates > 0 {
-            "\t\t\t\t"
-        } else {
-            "\t\t"
+        let tabs = match self.wanted.dates {
+            0 => "\t\t",
+            1 => "\t\t\t\t",
+            _ => "\t\t\t\t\t\t",
         };
         // Times with nanoseconds are a column longer.
         let more = if self.archive.label.version == Version::V3 {
@@ -91,7 +91,8 @@ impl<W: Write> Dump<'_, W> {
         }
         if let Some(before) = before {
             if entry.time < before.time {
-                let (from, to) = (self.stamp(before.time), self.stamp(entry.time));
+                let clock = |time| self.zone.clock(time, self.digits);
+                let (from, to) = (clock(before.time), clock(entry.time));
                 said.push(format!(
                     "Error: timestamp went backwards in time {from} -> {to}"
                 ));

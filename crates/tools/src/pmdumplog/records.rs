@@ -43,7 +43,11 @@ impl<W: Write> Dump<'_, W> {
         };
         if reverse && self.window.end != Timestamp::MAX {
             let last = pcp::debug::quietly(|| self.last_record());
-            let last = last.unwrap_or(self.window.end);
+            let last = match last {
+                Ok(Some(last)) => last,
+                Ok(None) => return Ok(0),
+                Err(_) => self.window.end,
+            };
             let date = self.zone.civil(last.sec).ctime();
             writeln!(self.out, "\nLog finished at {date} - dump in reverse order")?;
         }
@@ -96,14 +100,14 @@ impl<W: Write> Dump<'_, W> {
     }
 
     /// The time of the last record in the window.
-    fn last_record(&self) -> Option<Timestamp> {
-        let mut cursor = Cursor::at_end(self.archive.clone()).ok()?;
-        while let Some(record) = cursor.preceding().ok()? {
+    fn last_record(&self) -> Result<Option<Timestamp>, pcp::Error> {
+        let mut cursor = Cursor::at_end(self.archive.clone())?;
+        while let Some(record) = cursor.preceding()? {
             if record.time <= self.window.end {
-                return Some(record.time);
+                return Ok(Some(record.time).filter(|time| *time >= self.window.start));
             }
         }
-        None
+        Ok(None)
     }
 
     fn record(&mut self, fetched: &Fetched, record: &DataRecord) -> io::Result<()> {
@@ -135,14 +139,7 @@ impl<W: Write> Dump<'_, W> {
         if self.wanted.sizes {
             writeln!(self.out, "[{size} bytes]")?;
         }
-        let mut stamp = self.stamp(record.time);
-        if self.wanted.dates >= 2 {
-            let since = record.time - self.archive.label.start;
-            stamp += &format!(" ({:.*})", self.digits, since.as_secs_f64());
-        }
-        if self.wanted.dates >= 3 {
-            stamp += &format!(" {}", record.time.sec);
-        }
+        let stamp = self.stamp(record.time);
         if record.is_mark() {
             return writeln!(self.out, "{stamp}  <mark>");
         }
@@ -301,10 +298,7 @@ impl<W: Write> Dump<'_, W> {
             let stamp = if desc.ty == Type::HighResEvent {
                 self.zone.clock(event.time, 9)
             } else {
-                match self.wanted.dates {
-                    0 => self.zone.clock(event.time, 6),
-                    _ => self.zone.date(event.time, 6),
-                }
+                self.stamp_digits(event.time, 6)
             };
             write!(
                 self.out,

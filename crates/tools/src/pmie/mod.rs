@@ -133,15 +133,11 @@ fn options(spec: &Spec, args: Vec<String>) -> Result<Options, Refusal> {
             'l' => options.log = Some(value.to_owned()),
             'q' => options.quiet = true,
             'v' | 'V' | 'W' => {
-                let verbosity = match option {
+                options.verbosity = match option {
                     'v' => Verbosity::Values,
                     'V' => Verbosity::Annotated,
                     _ => Verbosity::Satisfying,
                 };
-                if options.verbosity != Verbosity::Silent && options.verbosity != verbosity {
-                    return Err(spec.wrong("at most one of -v, -V and -W allowed"));
-                }
-                options.verbosity = verbosity;
             }
             'x' => options.embedded = Some(Embedded::Agent),
             'X' => options.embedded = Some(Embedded::Applet),
@@ -154,13 +150,8 @@ fn options(spec: &Spec, args: Vec<String>) -> Result<Options, Refusal> {
     if options.archives.is_empty() {
         options.archives.extend(source.archives);
     }
-    if source
-        .interval
-        .is_some_and(|delta| delta <= Timestamp::ZERO)
-    {
-        return Err(spec.wrong("illegal -t argument"));
-    }
-    options.delta = source.interval;
+    // None at all is as if it were not said.
+    options.delta = source.interval.filter(|delta| *delta > Timestamp::ZERO);
     options.host = source.host;
     options.window = source.window;
     options.namespace = source.pmns;

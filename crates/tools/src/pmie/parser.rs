@@ -43,6 +43,10 @@ pub struct Parser<'a> {
     dropped: bool,
     /// This statement makes no sense, which was said.
     senseless: bool,
+    /// All that makes no sense in it is operands that do not go together, or a dimension that is not there: it is read on.
+    misfits: bool,
+    /// That a dimension is not there was said.
+    dimensionless: bool,
     /// Whether a relation is read whose true values are counted.
     counted: bool,
     depth: usize,
@@ -74,6 +78,8 @@ impl<'a> Parser<'a> {
             count: 0,
             dropped: false,
             senseless: false,
+            misfits: false,
+            dimensionless: false,
             counted: false,
             depth: 0,
             early: false,
@@ -167,6 +173,8 @@ impl<'a> Parser<'a> {
             }
             self.dropped = false;
             self.senseless = false;
+            self.misfits = false;
+            self.dimensionless = false;
             self.counted = false;
             self.depth = 0;
             self.early = false;
@@ -187,8 +195,13 @@ impl<'a> Parser<'a> {
 
     /// Where an error is, for messages: what follows the word at which it was found decides.
     fn place(&mut self) -> String {
-        self.peek();
         let read = usize::from(!self.early);
+        self.place_behind(read)
+    }
+
+    /// The same when so many of the words ahead are taken for read.
+    fn place_behind(&mut self, read: usize) -> String {
+        self.peek();
         let more = self
             .ahead
             .iter()
@@ -202,7 +215,7 @@ impl<'a> Parser<'a> {
             } else {
                 "file "
             };
-            let line = match self.early {
+            let line = match read == 0 {
                 true => self.line,
                 false => self.lexer.line,
             };
@@ -347,8 +360,10 @@ impl<'a> Parser<'a> {
 
     /// What is known to be wrong with a condition when its action was read.
     fn single(&mut self, condition: &Expr) {
-        if !self.dropped && self.sources.is_set(condition) {
-            self.nonsense("rule condition must have a single boolean value");
+        let set = !self.dimensionless && condition.shape.is_set();
+        if set && !self.dropped && (!self.senseless || self.misfits) {
+            let place = self.place();
+            self.complain(&place, "rule condition must have a single boolean value");
         }
     }
 

@@ -1,7 +1,7 @@
 //! How many values an expression has by its form, and along which dimensions: what goes together is decided by that, before there
 //! is any value.
 
-use super::ast::{Dimension, Expr, Form};
+use super::ast::{Dimension, Form, Operator};
 use super::source::{Metric, Sources};
 
 /// How many hosts, instances and samples the values of an expression have; `None` where it has no such dimension.
@@ -25,6 +25,23 @@ impl Shape {
         samples: None,
         values: 1,
     };
+
+    /// Whether it has several hosts, instances or samples.
+    pub fn is_set(&self) -> bool {
+        [self.hosts, self.instances, self.samples]
+            .iter()
+            .any(|size| size.is_some_and(|size| size > 1))
+    }
+
+    /// What is known of both of two that are joined by an operator on truths.
+    fn joined(&self, other: &Shape) -> Shape {
+        Shape {
+            hosts: self.hosts.max(other.hosts),
+            instances: self.instances.max(other.instances),
+            samples: self.samples.max(other.samples),
+            values: 1,
+        }
+    }
 
     /// The dimension along which two sets of values do not go together, and the sizes there, -1 for none. A single
     /// value goes with all.
@@ -76,9 +93,18 @@ impl Sources {
             | Form::Rising(e)
             | Form::Falling(e)
             | Form::Match(_, _, e) => e.shape,
-            Form::Binary(_, left, right) => {
-                if left.shape.values > 1 || right.shape == Shape::SINGLE {
+            Form::Binary(operator, left, right) => {
+                let truths = matches!(operator, Operator::And | Operator::Or);
+                if left.shape.mismatch(&right.shape).is_some() {
+                    // That was said; what follows is judged by the first operand.
+                    Shape {
+                        values: 1,
+                        ..left.shape
+                    }
+                } else if left.shape.values > 1 || right.shape == Shape::SINGLE {
                     left.shape
+                } else if truths && right.shape.values <= 1 {
+                    left.shape.joined(&right.shape)
                 } else {
                     right.shape
                 }
@@ -97,49 +123,6 @@ impl Sources {
                     _ => 1,
                 } * shape.samples.unwrap_or(1);
                 shape
-            }
-        }
-    }
-
-    /// Whether an expression has more values than one by its form: of instances, hosts or samples.
-    pub fn is_set(&self, expr: &Expr) -> bool {
-        self.dimensions(expr) != [false; 3]
-    }
-
-    fn dimensions(&self, expr: &Expr) -> [bool; 3] {
-        match &expr.form {
-            Form::Number(_) | Form::Text(_) | Form::Truth(_) | Form::Delta(_) | Form::Clock(_) => {
-                [false; 3]
-            }
-            Form::Fetch {
-                metrics, samples, ..
-            } => {
-                let many = metrics.iter().any(|m| {
-                    let metric = self.metrics.get(*m);
-                    let count = metric.and_then(Metric::instance_count);
-                    count.is_some_and(|count| count > 1)
-                });
-                [metrics.len() > 1, many, samples.0 != samples.1]
-            }
-            Form::Negate(e)
-            | Form::Not(e)
-            | Form::Rate(e)
-            | Form::Rising(e)
-            | Form::Falling(e)
-            | Form::Match(_, _, e) => self.dimensions(e),
-            Form::Binary(_, left, right) => {
-                let (a, b) = (self.dimensions(left), self.dimensions(right));
-                [a[0] || b[0], a[1] || b[1], a[2] || b[2]]
-            }
-            Form::Reduce(_, dimension, e) => {
-                let mut found = self.dimensions(e);
-                match dimension {
-                    // What is said of hosts is taken for one value, whatever their instances.
-                    Dimension::Host => (found[0], found[1]) = (false, false),
-                    Dimension::Instance => found[1] = false,
-                    Dimension::Sample => found[2] = false,
-                }
-                found
             }
         }
     }

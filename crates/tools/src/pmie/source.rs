@@ -12,6 +12,10 @@ use pcp::{
 
 use super::ast::Kind;
 
+/// The errors of a connection that is refused, and of a network that can't be reached.
+const REFUSED: i32 = -(nix::errno::Errno::ECONNREFUSED as i32);
+const NO_WAY: i32 = -(nix::errno::Errno::ENETUNREACH as i32);
+
 /// Attempts to reach a host follow each other no sooner, however often it is asked.
 const ATTEMPTS_APART: Timestamp = Timestamp { sec: 1, nsec: 0 };
 
@@ -212,17 +216,22 @@ impl Sources {
             context: None,
             next_attempt: Timestamp::ZERO,
         };
-        if host.connect() {
+        let connected = host.connect();
+        if connected.is_ok() {
             if let Some(mut context) = host.context.take() {
                 self.derive(&mut context);
                 host.context = Some(context);
             }
         } else {
             (self.tool_log)("Info", &format!("Cannot connect to pmcd {}", host.spec));
-            self.said.push_str(&format!(
-                "pmie: warning - pmcd via {} is unreachable\n",
-                host.spec
-            ));
+            // A host that answers, or to which there is no way, is told apart from one that is not known.
+            let how = match connected {
+                Err(pcp::ErrorCode(REFUSED | NO_WAY)) => "does not respond",
+                _ => "is unreachable",
+            };
+            let spec = &host.spec;
+            self.said
+                .push_str(&format!("pmie: warning - pmcd via {spec} {how}\n"));
         }
         self.hosts.push(host);
         Some(self.hosts.len() - 1)
@@ -407,7 +416,7 @@ impl Sources {
             if mine.is_empty() {
                 continue;
             }
-            if host.context.is_none() && host.next_attempt <= time && host.connect() {
+            if host.context.is_none() && host.next_attempt <= time && host.connect().is_ok() {
                 (self.tool_log)(
                     "Info",
                     &format!("Re-established connection to pmcd {}", host.spec),
@@ -504,16 +513,14 @@ fn string(context: &mut Context, name: &str) -> Option<String> {
 }
 
 impl Host {
-    fn connect(&mut self) -> bool {
+    fn connect(&mut self) -> Result<(), pcp::ErrorCode> {
         self.next_attempt = Timestamp::now() + ATTEMPTS_APART;
-        let Ok(mut context) = Context::host(&self.spec) else {
-            return false;
-        };
+        let mut context = Context::host(&self.spec).map_err(|error| error.code())?;
         if let Some(name) = string(&mut context, "pmcd.hostname") {
             self.name = name;
         }
         self.context = Some(context);
-        true
+        Ok(())
     }
 
     fn fetch(

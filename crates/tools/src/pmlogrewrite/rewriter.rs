@@ -293,7 +293,10 @@ impl Rewriter {
                         }
                     }
                 }
-                let kept = targets(*indom, rule).filter(|(i, _)| !self.unused.contains(i));
+                // Of a domain that loses all its instances nothing is told.
+                let lost = changed.is_empty() && !instances.is_empty();
+                let kept = targets(*indom, rule)
+                    .filter(|(i, as_it_was)| !self.unused.contains(i) && (*as_it_was || !lost));
                 kept.map(|(indom, as_it_was)| MetaRecord::Indom {
                     time,
                     indom,

@@ -70,11 +70,8 @@ impl Rewriter {
             if let Some(change) = self.rules.indoms.get(&desc.indom)
                 && rule.is_none_or(|r| r.indom != Some(InDom::NULL))
             {
-                let had = !values.is_empty();
+                // A metric that loses all stays, without values.
                 values.retain(|v| change.instances.get(&v.inst).is_none_or(|r| !r.delete));
-                if had && values.is_empty() {
-                    return Ok(None);
-                }
                 for value in values.iter_mut() {
                     if let Some(number) = change.instances.get(&value.inst).and_then(|r| r.number) {
                         value.inst = number;
@@ -129,10 +126,12 @@ fn pick(values: &mut Vec<InstanceValue>, rule: &MetricRule, desc: Desc, indom: I
         Pick::Sum | Pick::Avg => {
             let all = numbers();
             let sum: f64 = all.iter().map(|(v, _)| v).sum();
-            let value = if how == Pick::Avg {
-                sum / all.len().max(1) as f64
-            } else {
-                sum
+            let whole = !matches!(desc.ty, Type::Float | Type::Double);
+            let value = match how {
+                // Averages of whole numbers are rounded.
+                Pick::Avg if whole => (sum / all.len().max(1) as f64 + 0.5).trunc(),
+                Pick::Avg => sum / all.len().max(1) as f64,
+                _ => sum,
             };
             let atom = Atom::Double(value).convert(desc.ty).ok();
             atom.map(|atom| InstanceValue {

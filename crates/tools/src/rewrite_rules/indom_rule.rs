@@ -65,16 +65,17 @@ impl Parser<'_> {
             let duplicate = self.keyword("duplicate");
             let new = self.new_indom(old)?;
             if let Some(indom) = indom {
+                let rule = self.rules.indoms.get(&indom);
+                if rule.is_some_and(|rule| rule.indom.is_some() || !rule.duplicates.is_empty()) {
+                    return Err(
+                        self.specification(&format!("Duplicate indom clause for indom {indom}"))
+                    );
+                }
                 if new == indom {
                     self.note(|| format!("Instance domain {indom}: indom: No change"));
                     return Ok(());
                 }
                 let rule = self.rules.indoms.entry(indom).or_default();
-                if rule.indom.is_some() || !rule.duplicates.is_empty() {
-                    return Err(
-                        self.specification(&format!("Duplicate indom clause for indom {indom}"))
-                    );
-                }
                 if duplicate {
                     rule.duplicates.push(new);
                 } else {
@@ -127,6 +128,29 @@ impl Parser<'_> {
                     format!("Unknown instance {which} in inst clause for indom {indom}")
                 }
             });
+        }
+        for number in &numbers {
+            let rule = self.rules.indoms.get(&indom);
+            let Some(rule) = rule.and_then(|rules| rules.instances.get(number)) else {
+                continue;
+            };
+            let given = match (delete, by_name) {
+                (true, _) => rule.name.is_some() || rule.number.is_some(),
+                (false, true) => rule.name.is_some(),
+                (false, false) => rule.number.is_some(),
+            };
+            if rule.delete || given {
+                let name = all
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|e| &e.instances)
+                    .find(|i| i.inst == *number)
+                    .map(|i| i.name.to_string())
+                    .unwrap_or_default();
+                return Err(self.specification(&format!(
+                    "Duplicate or conflicting clauses for instance [{number}] \"{name}\" of indom {indom}"
+                )));
+            }
         }
         if !delete && which == new {
             let shown = if by_name {

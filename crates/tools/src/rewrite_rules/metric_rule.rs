@@ -20,7 +20,7 @@ pub fn type_macro(ty: Type) -> String {
         Type::AggregateStatic => "AGGREGATE_STATIC",
         Type::Event => "EVENT",
         Type::HighResEvent => "HIGHRES_EVENT",
-        Type::NoSupport => "NOSUPPORT",
+        Type::NoSupport => "NO_SUPPORT",
         Type::Unknown | Type::Other(_) => "UNKNOWN",
     };
     format!("PM_TYPE_{name}")
@@ -57,6 +57,9 @@ impl Parser<'_> {
             return Err(self.syntax());
         }
         if !word.starts_with(|c: char| c.is_ascii_digit()) {
+            if word.contains('*') {
+                return Err(self.specification("Unexpected character '*'"));
+            }
             return Ok(match self.archive.meta.names.lookup(word.as_bytes()) {
                 Ok(pcp::pmns::Place::Leaf(pmid)) => {
                     self.rules.named_metrics.push(pmid);
@@ -145,6 +148,8 @@ impl Parser<'_> {
             _ => false,
         };
         let mut changed = true;
+        // Whether what the clause is for is not there.
+        let mut passed = false;
         let unchanged = |parser: &Self, what: String| {
             parser.note(|| format!("{title}: {what}: No change"));
             false
@@ -212,7 +217,7 @@ impl Parser<'_> {
                                 type_macro(new)
                             )
                         });
-                        changed = false;
+                        (changed, passed) = (false, true);
                     } else if new == desc.ty {
                         changed = unchanged(self, format!("type: {}", type_macro(desc.ty)));
                     } else if !desc.ty.is_numeric() {
@@ -289,7 +294,7 @@ impl Parser<'_> {
             }
             _ => return Err(self.syntax()),
         }
-        if changed && given {
+        if given && !passed {
             return Err(self.specification(&format!("Duplicate {clause} clause for metric {name}")));
         }
         if changed && desc.is_some() {

@@ -274,6 +274,42 @@ impl<'a> Parser<'a> {
         None
     }
 
+    /// `[+|-][[HH:]MM:]SS[.FRACTION]` in nanoseconds. More than an hour or a minute has is taken, with a warning.
+    fn delta(&self, word: &str) -> Option<i128> {
+        let (sign, rest) = match word.strip_prefix('-') {
+            Some(rest) => (-1, rest),
+            None => (1, word.strip_prefix('+').unwrap_or(word)),
+        };
+        let fields: Vec<&str> = rest.split(':').collect();
+        let (last, before) = fields.split_last()?;
+        if before.len() > 2 {
+            return None;
+        }
+        let (mut minutes, mut hours) = (0u32, 0u32);
+        if let Some(field) = before.last() {
+            minutes = field.parse().ok()?;
+        }
+        if before.len() == 2 {
+            hours = before.first()?.parse().ok()?;
+        }
+        let seconds: f64 = last.parse().ok()?;
+        if minutes > 59 {
+            self.warn(&format!("Minutes ({minutes}) in time clause more than 59"));
+        }
+        // What has a fraction is told with all its digits.
+        match last.contains('.') {
+            true if seconds > 59.0 => self.warn(&format!(
+                "Seconds ({seconds:.6}) in time clause more than 59"
+            )),
+            false if seconds > 59.0 => {
+                self.warn(&format!("Seconds ({seconds}) in time clause more than 59"));
+            }
+            _ => {}
+        }
+        let seconds = f64::from(hours) * 3600.0 + f64::from(minutes) * 60.0 + seconds;
+        Some(sign * Timestamp::from_secs_f64(seconds).as_nanos())
+    }
+
     pub(super) fn global(&mut self) -> Result<(), String> {
         self.expect(&Token::Mark('{'))?;
         while !self.take(&Token::Mark('}')) {
@@ -297,7 +333,9 @@ impl<'a> Parser<'a> {
             }
             match key.as_str() {
                 "hostname" => {
-                    let name = self.text()?;
+                    let Token::Word(name) = self.next() else {
+                        return Err(self.specification("Expecting hostname in hostname clause"));
+                    };
                     if self.archive.label.hostname.as_bytes() == name.as_bytes() {
                         self.note(|| format!("Global hostname ({name}): No change"));
                     } else {
@@ -305,7 +343,10 @@ impl<'a> Parser<'a> {
                     }
                 }
                 "tz" | "timezone" => {
-                    let zone = self.text()?;
+                    let Token::Quoted(zone) = self.next() else {
+                        let what = "Expecting timezone string in timezone clause";
+                        return Err(self.specification(what));
+                    };
                     if self.archive.label.timezone.as_bytes() == zone.as_bytes() {
                         self.note(|| format!("Global timezone ({zone}): No change"));
                     } else {
@@ -335,7 +376,7 @@ impl<'a> Parser<'a> {
                 }
                 "time" => {
                     let word = self.word()?;
-                    let delta = delta(&word).ok_or_else(|| self.syntax())?;
+                    let delta = self.delta(&word).ok_or_else(|| self.syntax())?;
                     if delta == 0 {
                         self.note(|| "Global time: No change".to_owned());
                     }
@@ -355,17 +396,4 @@ pub(super) fn part(word: &str, old: u32) -> Option<u32> {
     } else {
         word.parse().ok()
     }
-}
-
-/// `[+-][[HH:]MM:]SS[.FRACTION]` in nanoseconds.
-fn delta(word: &str) -> Option<i128> {
-    let (sign, rest) = match word.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, word.strip_prefix('+').unwrap_or(word)),
-    };
-    let mut seconds = 0f64;
-    for field in rest.split(':') {
-        seconds = seconds * 60.0 + field.parse::<f64>().ok()?;
-    }
-    Some(sign * Timestamp::from_secs_f64(seconds).as_nanos())
 }

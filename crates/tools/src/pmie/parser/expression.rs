@@ -195,6 +195,7 @@ impl Parser<'_> {
         if operand.kind != Kind::Truth && !self.dropped {
             return wrong(expected);
         }
+        self.has_dimension(dimension, &operand);
         let form = Form::Reduce(what, dimension, Box::new(operand));
         Ok(self.expr(Kind::Truth, form))
     }
@@ -275,13 +276,18 @@ impl Parser<'_> {
         Err(Syntax(None))
     }
 
-    /// Says that operands do not go together. The statement is read on, and left out.
+    /// Says that operands do not go together, once in a statement.
     pub(super) fn nonsense(&mut self, text: &str) {
         if self.dropped || self.senseless {
             return;
         }
-        self.complaints();
         let place = self.place();
+        self.complain(&place, text);
+    }
+
+    /// Says that of a place. The statement is read on, and left out.
+    pub(super) fn complain(&mut self, place: &str, text: &str) {
+        self.complaints();
         self.said
             .push_str(&format!("pmie: syntax error - {place}\n{text}\n"));
         self.senseless = true;
@@ -293,8 +299,24 @@ impl Parser<'_> {
         }
     }
 
+    /// Instances need not be there to be reduced, hosts and samples must.
+    fn has_dimension(&mut self, dimension: Dimension, operand: &Expr) {
+        let missing = match dimension {
+            Dimension::Host if operand.shape.hosts.is_none() => "no host domain",
+            Dimension::Sample if operand.shape.samples.is_none() => "no time domain",
+            _ => return,
+        };
+        if self.dropped || self.senseless && !self.misfits {
+            return;
+        }
+        (self.misfits, self.dimensionless) = (true, true);
+        let place = self.place_behind(0);
+        self.complain(&place, missing);
+    }
+
     fn same_size(&mut self, left: &Expr, right: &Expr) {
         if let Some((dimension, a, b)) = left.shape.mismatch(&right.shape) {
+            self.misfits |= !self.senseless;
             self.nonsense(&format!(
                 "{dimension} domains have different size ({a} and {b})"
             ));
@@ -403,6 +425,7 @@ impl Parser<'_> {
                     if operand.kind != Kind::Truth && !self.dropped {
                         return wrong("logical expression expected to follow aggregation operator");
                     }
+                    self.has_dimension(dimension, &operand);
                     let form = Form::Reduce(Reduction::Count, dimension, Box::new(operand));
                     return Ok(self.expr(Kind::Number, form));
                 }
@@ -418,6 +441,7 @@ impl Parser<'_> {
                     if operand.kind != Kind::Number && !self.dropped {
                         return self.truth_in_parentheses();
                     }
+                    self.has_dimension(dimension, &operand);
                     let form = Form::Reduce(what, dimension, Box::new(operand));
                     return Ok(self.expr(Kind::Number, form));
                 }
