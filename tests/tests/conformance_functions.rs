@@ -482,12 +482,12 @@ fn empty_arguments_of_the_program() {
         println(cmdline_args(1, -1, "|")) println(cmdline_args(1, 2, "|")) println(cmdline_args(2, 3, "|"))
         println(cmdline_args(3, 2, "|"), ".", cmdline_arg(2), ".", cmdline_arg(3), ".", cmdline_arg(4), ".", cmdline_arg(5))
         println(cmdline_args(9, -1, "|"), ".", substr(cmdline_str(), strlen(cmdline_arg(0)), 99))
-        println(user_string_n_quoted(user_long(pointer_arg(1) + 32), 0), user_string_n_quoted(1, 0))
+        println(user_string_n_quoted(user_long(pointer_arg(1) + 32), 0), user_string_n_quoted(1, 3))
     }"#;
     let command = format!("{program} a '' b ''");
     assert_eq!(
         stap(&["-w", "-e", script, "-c", &command]).ok().stdout,
-        "a|\"\"|b|\"\"\na|\"\"\n|b\n...b..\n. a \"\" b \"\"\n\"\"0x1\n"
+        "a|\"\"|b|\"\"\na|\"\"\n|b\n..b..\n. a \"\" b \"\"\n\"\"0x1\n"
     );
 }
 
