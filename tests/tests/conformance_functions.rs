@@ -144,6 +144,12 @@ fn clocks_and_time() {
             "11110",
         ),
         ("print(randint(1), randint(10) < 10)", "01"),
+        ("print(randint(1 << 20) < 1 << 20)", "1"),
+        (
+            "try { print(randint((1 << 20) + 1)) } catch (e) { print(e) }",
+            "range too wide",
+        ),
+        ("try { print(randint(-1)) } catch (e) { print(e) }", "range too wide"),
     ]);
     assert_eq!(
         begin(
@@ -463,6 +469,25 @@ fn command_line_and_warnings_of_the_program() {
             println(strlen(sprint_ustack(ubacktrace())) > 0)"#
         ),
         "1111\n4000000000 -1200-260000-34000000000-4-1\n1\n"
+    );
+}
+
+/// Arguments with empty ones among them, by what stap's library makes of them: `""`, but for the first.
+#[test]
+fn empty_arguments_of_the_program() {
+    let scratch = Scratch::new("empty-arguments");
+    let program = scratch.compile("memory.c", MEMORY, &["-O1"]);
+    let program = program.to_string_lossy();
+    let script = r#"probe process.function("f") {
+        println(cmdline_args(1, -1, "|")) println(cmdline_args(1, 2, "|")) println(cmdline_args(2, 3, "|"))
+        println(cmdline_args(3, 2, "|"), ".", cmdline_arg(2), ".", cmdline_arg(3), ".", cmdline_arg(4), ".", cmdline_arg(5))
+        println(cmdline_args(9, -1, "|"), ".", substr(cmdline_str(), strlen(cmdline_arg(0)), 99))
+        println(user_string_n_quoted(user_long(pointer_arg(1) + 32), 0), user_string_n_quoted(1, 3))
+    }"#;
+    let command = format!("{program} a '' b ''");
+    assert_eq!(
+        stap(&["-w", "-e", script, "-c", &command]).ok().stdout,
+        "a|\"\"|b|\"\"\na|\"\"\n|b\n..b..\n. a \"\" b \"\"\n\"\"0x1\n"
     );
 }
 

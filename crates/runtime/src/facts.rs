@@ -210,8 +210,8 @@ pub unsafe fn target_set_has(base: *mut u8, pid: i64) -> i64 {
     }
 }
 
-/// `cmdline_arg(n)`: the process's argument, 0 being the program; empty when there is none or it lies beyond the first
-/// 32 KiB.
+/// An argument of the process, 0 being the program; empty when there is none or it lies beyond the first 32 KiB. For n
+/// below 0 it is asked whether there is one of number -1-n: `1` or nothing.
 pub fn cmdline_arg(to: &mut Buffer, n: i64) -> u64 {
     let mut arguments = [core::mem::MaybeUninit::<u8>::uninit(); 32768];
     // SAFETY: only the bytes that were read are looked at.
@@ -225,11 +225,9 @@ pub fn cmdline_arg(to: &mut Buffer, n: i64) -> u64 {
         core::slice::from_raw_parts(start, n as usize)
     };
     let text = text.strip_suffix(b"\0").unwrap_or(text);
-    if let Some(argument) = usize::try_from(n)
-        .ok()
-        .and_then(|n| text.split(|&b| b == 0).nth(n))
-    {
-        to.put(argument);
+    let number = usize::try_from(if n < 0 { !n } else { n });
+    if let Some(argument) = number.ok().and_then(|n| text.split(|&b| b == 0).nth(n)) {
+        to.put(if n < 0 { b"1" } else { argument });
     }
     to.len()
 }

@@ -120,6 +120,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// Near matches; shown as `(similar: …)` behind the message.
     pub suggestion: Option<String>,
+    /// How much a mismatch of types is about; stap tells only of those of the highest rank.
+    pub rank: Option<u8>,
     /// Messages that led to this one or explain it, outermost last (aliases, tapset probes, earlier definitions).
     pub chain: Vec<Diagnostic>,
 }
@@ -137,6 +139,7 @@ impl Diagnostic {
             file_name: String::new(),
             notes: Vec::new(),
             suggestion: None,
+            rank: None,
             chain: Vec::new(),
         }
     }

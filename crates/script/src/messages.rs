@@ -37,8 +37,12 @@ pub fn render_pass(
     let mut seen = HashSet::new();
     let mut suppressed = [0u32; 2];
     let mut failed = false;
+    let highest = diagnostics.iter().filter_map(|d| d.rank).max();
     for d in diagnostics {
         failed |= d.is_error();
+        if !verbose && d.rank.is_some() && d.rank < highest {
+            continue;
+        }
         if !verbose && !seen.insert((d.is_error(), kinds(d))) {
             suppressed[usize::from(d.is_error())] += 1;
             continue;

@@ -247,6 +247,94 @@ fn initial_values_from_the_command_line_win() {
     assert_eq!(init, Some(script::ast::Literal::Number(7)));
 }
 
+fn messages(script: &str, last_pass: u8) -> Vec<String> {
+    let options = CompileOptions {
+        last_pass,
+        ..Default::default()
+    };
+    let diagnostics = run(script, &options).diagnostics;
+    diagnostics.into_iter().map(|d| d.message).collect()
+}
+
+/// As Debian's stap suggests: functions that have been called before, and variables that anything names.
+#[test]
+fn near_matches_are_names_in_use() {
+    for (script, expected) in [
+        (
+            "function ff1() { return 1 } probe begin { println(ff3()) }",
+            "unresolved function ff3 (similar: HZ, pn, pp, cpu, gid)",
+        ),
+        (
+            "function ff1() { return 1 } probe end { println(ff3(), ff1()) }",
+            "unresolved function ff3 (similar: HZ, pn, pp, cpu, gid)",
+        ),
+        (
+            "global b=1, c=2 probe begin { if (a) println(1) } probe end { println(b) }",
+            "never-assigned local variable 'a' (similar: b)",
+        ),
+        (
+            "global b, c probe begin { if (a) println(1) } function unused() { c = 1 }",
+            "never-assigned local variable 'a'",
+        ),
+    ] {
+        assert_eq!(
+            messages(script, 2).first().map(String::as_str),
+            Some(expected),
+            "{script}"
+        );
+    }
+    let called = "function ff1() { return 1 } probe end { println(ff1(), ff3()) }";
+    let told = messages(called, 2);
+    assert!(
+        told.iter()
+            .any(|m| m.starts_with("unresolved function ff3 (similar: ff1, ")),
+        "{told:?}"
+    );
+}
+
+/// `-p2` takes counters as stap does where the kernel has them; what would read them is not there.
+#[test]
+fn counters_end_with_the_second_pass() {
+    let counter = r#"probe perf.type(0).config(1).process("x").counter("c") { }"#;
+    let read = r#"probe process("x").function("f") { println(@perf("c")) }"#;
+    let both = format!("{counter} {read}");
+    for script in [counter, &both] {
+        assert!(messages(script, 2).is_empty(), "{script}");
+        let late = messages(script, 5);
+        assert!(
+            late.iter().any(|m| m.contains("is not supported: ")),
+            "{script}: {late:?}"
+        );
+    }
+    assert_eq!(messages(read, 2), ["perf counter 'c' not defined"]);
+    // One that is set up later is not known yet.
+    assert_eq!(
+        messages(&format!("{read} {counter}"), 2),
+        ["perf counter 'c' not defined"]
+    );
+    assert_eq!(
+        messages(&format!("{counter} {counter}"), 2),
+        ["while resolving probe point"]
+    );
+}
+
+#[test]
+fn values_of_the_entry_may_be_assigned_to() {
+    for statement in ["@entry($a) = 1", "@entry(1) = 1", "@entry($a) += 3"] {
+        let script =
+            format!(r#"probe process("x").function("f").return {{ {statement} println(2) }}"#);
+        let told = messages(&script, 2);
+        assert_eq!(
+            told.first().map(String::as_str),
+            Some("Eliding assignment to '__global_entry_tvar_entry_0_tmp'"),
+            "{script}"
+        );
+        assert!(told.iter().all(|m| m.starts_with("Eliding ")), "{told:?}");
+    }
+    let elsewhere = r#"probe process("x").function("f") { @entry($a) = 1 println(2) }"#;
+    assert!(!messages(elsewhere, 5).is_empty());
+}
+
 #[test]
 fn what_is_not_served_is_named() {
     for (script, what) in [

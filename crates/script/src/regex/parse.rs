@@ -230,7 +230,14 @@ impl Parser<'_> {
     /// `(?:…)`, the opening parenthesis consumed.
     fn unnumbered_group(&mut self) -> Result<Node, RegexError> {
         match self.text.get(self.at + 1) {
-            Some(b':') => self.at += 2,
+            Some(b':') => {
+                self.at += 2;
+                // To stap the colon is the group's first character. Where that alone gives the pattern a meaning, it is so
+                // here, too.
+                if matches!(self.peek(), Some(b'*' | b'+' | b'?' | b'{')) {
+                    self.at -= 1;
+                }
+            }
             Some(&c) => {
                 let message = format!("unexpected '(?{}'", c as char);
                 return Err(RegexError::at(self.at + 1, message));
@@ -312,7 +319,8 @@ impl Parser<'_> {
     fn class_name(&mut self, set: &mut Set) -> Result<(), RegexError> {
         let rest = &self.text[self.at + 1..];
         let Some(end) = rest.windows(2).position(|w| w == b":]") else {
-            let name = String::from_utf8_lossy(rest.strip_suffix(b":").unwrap_or(rest));
+            // stap leaves out the last character that there is.
+            let name = String::from_utf8_lossy(rest.split_last().map_or(rest, |(_, rest)| rest));
             return Err(RegexError::at(
                 self.text.len(),
                 format!("unclosed character class '[:{name}'"),

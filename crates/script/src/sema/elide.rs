@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::effects::{Effects, Functions};
 use super::fold;
 use super::hir::*;
+use super::probe_points;
 use super::report::Report;
 use super::suggest::similar;
 use super::types;
@@ -235,7 +236,9 @@ impl Elision<'_> {
     fn empty_probes(&mut self) {
         let probes = std::mem::take(&mut self.hir.probes);
         for p in probes {
-            if !p.body.stmt.is_null() {
+            // A counter is there to be read by others.
+            let counts = |point: &Point| probe_points::counter(&point.point).is_some();
+            if !p.body.stmt.is_null() || p.points.iter().any(counts) {
                 self.hir.probes.push(p);
                 continue;
             }

@@ -275,6 +275,19 @@ fn resolve_probe(
         // Whether a point in a process is there is only known when processes are looked at.
         let any = found.iter().any(|e| e.place == Place::Session);
         for e in found {
+            if let Some(name) = probe_points::counter(&e.point)
+                && !resolver.note_counter(name, &e.point)
+            {
+                let first = e
+                    .point
+                    .components
+                    .first()
+                    .map_or(e.point.span, |c| c.name.span);
+                resolver.report.error("while resolving probe point", first);
+                let second = Finding::error_nowhere("duplicate counter name");
+                resolver.report.push(second.following());
+                continue;
+            }
             let targets = match e.place {
                 Place::Process => Targets::Allowed,
                 Place::Session => Targets::of_session(&e.point),

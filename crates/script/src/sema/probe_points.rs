@@ -127,14 +127,14 @@ const OTHERS: &[(&str, bool)] = &[
     ("perf.type(number).config(number).hz(number)", true),
     ("perf.type(number).config(number).process", true),
     ("perf.type(number).config(number).process(string)", true),
-    ("perf.type(number).config(number).counter(string)", false),
+    ("perf.type(number).config(number).counter(string)", true),
     (
         "perf.type(number).config(number).process.counter(string)",
         false,
     ),
     (
         "perf.type(number).config(number).process(string).counter(string)",
-        false,
+        true,
     ),
     ("procfs.read", true),
     ("procfs.read.maxsize(number)", true),
@@ -495,16 +495,32 @@ fn unserved(point: &ProbePoint) -> Mismatch {
 }
 
 fn unsupported(point: &ProbePoint, span: Span) -> Mismatch {
-    let reason = kernel_only::point_reason(&point.components[0].name.text);
+    Mismatch {
+        message: unsupported_message(point),
+        span: Some(span),
+    }
+}
+
+/// That a known point is not served, and why.
+pub fn unsupported_message(point: &ProbePoint) -> String {
+    let reason = (point.components.first()).map_or("", |c| kernel_only::point_reason(&c.name.text));
     let point = point_to_string(&ProbePoint {
         optional: false,
         sufficient: false,
         condition: None,
         ..point.clone()
     });
-    Mismatch {
-        message: format!("probe point '{point}' is not supported: {reason}"),
-        span: Some(span),
+    format!("probe point '{point}' is not supported: {reason}")
+}
+
+/// The name of the counter that a point sets up, `perf.….counter("NAME")`.
+pub fn counter(point: &ProbePoint) -> Option<&[u8]> {
+    let (first, last) = (point.components.first()?, point.components.last()?);
+    match &last.arg {
+        Some(Literal::String(name)) if first.name.text == "perf" && last.name.text == "counter" => {
+            Some(name)
+        }
+        _ => None,
     }
 }
 
@@ -540,11 +556,13 @@ fn check_timer(point: &ProbePoint) -> Result<(), Mismatch> {
             };
         }
         "jiffies" => {
-            return if (1..=1_000_000).contains(&interval) {
-                Ok(())
-            } else {
-                Err(mismatch("invalid interval for jiffies timer", None))
+            let wrong = match number(2) {
+                _ if !(1..=1_000_000).contains(&interval) => "interval",
+                Some(r) if !(0..=interval).contains(&r) => "randomize",
+                _ => return Ok(()),
             };
+            let message = format!("invalid {wrong} for jiffies timer");
+            return Err(mismatch(&message, None));
         }
         "s" | "sec" => (1, 86_400),
         "ms" | "msec" => (1, 86_400_000),

@@ -15,6 +15,7 @@ pub struct Finding {
     also: Option<Span>,
     /// Belongs to the finding before it.
     follows: bool,
+    rank: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,7 @@ impl Finding {
             span: Some(span),
             also: None,
             follows: false,
+            rank: None,
         }
     }
 
@@ -43,12 +45,19 @@ impl Finding {
             span: None,
             also: None,
             follows: false,
+            rank: None,
         }
     }
 
     /// Names a second token.
     pub fn also(mut self, span: Span) -> Finding {
         self.also = Some(span);
+        self
+    }
+
+    /// A mismatch of types: [`Diagnostic::rank`].
+    pub fn ranked(mut self, rank: u8) -> Finding {
+        self.rank = Some(rank);
         self
     }
 
@@ -74,6 +83,7 @@ impl Finding {
             self.span.map(|s| mention(sources, s)),
         );
         d.secondary = self.also.map(|s| mention(sources, s));
+        d.rank = self.rank;
         d
     }
 }
@@ -170,6 +180,11 @@ impl Report {
         self.push(Finding::error(message, span));
     }
 
+    /// Adds a mismatch of types, of which only those of the highest rank are told ([`Diagnostic::rank`]).
+    pub fn disagreement(&mut self, rank: u8, message: impl Into<String>, span: Span) {
+        self.push(Finding::error(message, span).ranked(rank));
+    }
+
     /// Adds an error that stap finds when it translates: it counts only for a program that is to be translated.
     pub fn late(&mut self, message: impl Into<String>, span: Span) {
         self.late.push(Finding::error(message, span));
@@ -201,6 +216,7 @@ impl Report {
             span: Some(span),
             also: None,
             follows: false,
+            rank: None,
         });
     }
 

@@ -4,7 +4,7 @@
 const MOST: usize = 5;
 
 /// How far two names are from each other, as Debian's stap ranks them: an edit costs 2, what one of them has before the
-/// other begins 1.
+/// other begins and a letter in the other case 1.
 fn distance(a: &[u8], b: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, &x) in a.iter().enumerate() {
@@ -13,6 +13,8 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
         for (j, &y) in b.iter().enumerate() {
             let here = if x == y {
                 diagonal
+            } else if x.eq_ignore_ascii_case(&y) {
+                diagonal + 1
             } else {
                 2 + diagonal.min(row[j]).min(row[j + 1])
             };
@@ -49,6 +51,11 @@ mod tests {
         assert_eq!(
             similar("execnam", ["pexecname", "pid", "execname"]),
             " (similar: execname, pexecname, pid)"
+        );
+        // What stap says of `N()` where `f` is a function of the script.
+        assert_eq!(
+            similar("N", ["HZ", "cpu", "pn", "gid", "pp", "f"]),
+            " (similar: f, pn, HZ, pp, cpu)"
         );
         assert_eq!(similar("x", []), "");
     }

@@ -30,14 +30,8 @@ impl Tracee {
                 .unwrap_or(0)
         };
         let pid = self.pid();
-        let mut command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        while command.last() == Some(&0) {
-            command.pop();
-        }
-        command
-            .iter_mut()
-            .filter(|b| **b == 0)
-            .for_each(|b| *b = b' ');
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut command = command_line(&arguments);
         command.truncate(layout.process_text_size as usize);
         arena.write(layout.process_text(index), &command);
         let mut readable = [[0; 2]; 6];
@@ -150,4 +144,20 @@ fn record_bytes(record: &ProcessRecord) -> Vec<u8> {
     }
     bytes.extend(record.name);
     bytes
+}
+
+/// What `cmdline_str()` gives: the arguments with blanks between them, empty ones but the first as `""`.
+fn command_line(arguments: &[u8]) -> Vec<u8> {
+    let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
+    let mut all = arguments.split(|&b| b == 0);
+    let mut line = all.next().unwrap_or_default().to_vec();
+    for argument in all {
+        line.push(b' ');
+        line.extend(if argument.is_empty() {
+            b"\"\""
+        } else {
+            argument
+        });
+    }
+    line
 }

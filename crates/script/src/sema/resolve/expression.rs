@@ -11,6 +11,10 @@ const DWARF_REGISTERS: [&str; 17] = [
     "r14", "r15", "rip",
 ];
 
+/// What stands against reading a counter.
+const COUNTERS: &str =
+    "@perf is not supported: counters that handlers read are those of a kernel module";
+
 impl Resolver<'_> {
     pub(super) fn keys(
         &mut self,
@@ -234,6 +238,9 @@ impl Resolver<'_> {
             A::Assign(op, a, b) if scope.targets.is_file() && is_target(a) => {
                 self.assign_file_value(*op, a, b, scope)
             }
+            A::Assign(op, a, b) if scope.returns && matches!(a.kind, A::Entry(_)) => {
+                self.assign_entry(*op, a, b, scope)
+            }
             A::Assign(op, a, b) => {
                 let target = Box::new(self.lvalue(e.span, *op == ast::AssignOp::Set, a, scope));
                 ExprKind::Assign(*op, target, self.boxed(b, scope))
@@ -356,6 +363,9 @@ impl Resolver<'_> {
             A::Entry(a) => self.entry(a, scope),
             A::Perf(counter) => {
                 match scope.targets {
+                    Targets::Allowed if self.counters.contains(counter.as_slice()) => {
+                        self.report.late(COUNTERS, e.span);
+                    }
                     Targets::Allowed => {
                         let message = format!("perf counter '{}' not defined", text(counter));
                         self.report.push(Finding::error_nowhere(message));
@@ -471,6 +481,42 @@ impl Resolver<'_> {
             return ExprKind::Long(0);
         }
         ExprKind::Entry(inner)
+    }
+
+    /// What is assigned to `@entry(…)` goes to the variable that holds the entry's value for the handler: nobody else sees it.
+    fn assign_entry(
+        &mut self,
+        op: ast::AssignOp,
+        entry: &ast::Expr,
+        value: &ast::Expr,
+        scope: &mut Scope,
+    ) -> ExprKind {
+        let mut held = self.expr(entry, scope);
+        let span = match &held.kind {
+            ExprKind::Entry(inner) => inner.span,
+            _ => held.span,
+        };
+        held.span = span;
+        let mut value = self.expr(value, scope);
+        if let ast::AssignOp::Binary(op) = op {
+            let span = value.span;
+            let (a, b) = (Box::new(held), Box::new(value));
+            value = Expr {
+                kind: ExprKind::Binary(op, a, b),
+                ty: Ty::Unknown,
+                span,
+            };
+        }
+        let local = scope.add(&ast::Name {
+            text: "__global_entry_tvar_entry_0_tmp".into(),
+            span,
+        });
+        let target = Expr {
+            kind: ExprKind::Var(Var::Local(local)),
+            ty: Ty::Unknown,
+            span,
+        };
+        ExprKind::Assign(ast::AssignOp::Set, Box::new(target), Box::new(value))
     }
 
     pub(super) fn boxed(&mut self, e: &ast::Expr, scope: &mut Scope) -> Box<Expr> {

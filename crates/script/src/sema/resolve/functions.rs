@@ -11,7 +11,11 @@ const LIBRARY_PRIORITY: i64 = 1;
 impl Resolver<'_> {
     /// Names that a near match may be looked for among.
     pub(super) fn function_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.by_name.keys().cloned().collect();
+        let is_used = |at: &usize| self.functions[*at].id.is_some();
+        let mut names: Vec<String> = (self.by_name.iter())
+            .filter(|(_, all)| all.iter().any(is_used))
+            .map(|(name, _)| name.clone())
+            .collect();
         names.extend(self.library.function_names().map(str::to_string));
         names
     }

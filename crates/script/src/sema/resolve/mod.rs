@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use super::hir::*;
+use super::probe_points;
 use super::report::{Finding, Report};
 use super::unplaced::Named;
 use crate::ast::{self, AssignOp};
@@ -77,6 +78,8 @@ pub struct Resolver<'a> {
     is_dead: bool,
     /// Within a branch that a place's variables decide on: whether anything is written there is known later.
     is_conditional: bool,
+    /// Counters that points set up so far, by their names.
+    counters: HashSet<Vec<u8>>,
 }
 
 /// The scope of one body.
@@ -159,7 +162,19 @@ impl<'a> Resolver<'a> {
             definitions: Vec::new(),
             is_dead: false,
             is_conditional: false,
+            counters: HashSet::new(),
         }
+    }
+
+    /// Takes note of the counter that a point sets up. What reads it is a kernel module's, so that the program ends with
+    /// the second pass; false when there is one of that name.
+    pub fn note_counter(&mut self, name: &[u8], point: &ast::ProbePoint) -> bool {
+        if !self.counters.insert(name.to_vec()) {
+            return false;
+        }
+        self.report
+            .late(probe_points::unsupported_message(point), point.span);
+        true
     }
 
     /// Makes a file's declarations known.
@@ -294,11 +309,11 @@ impl<'a> Resolver<'a> {
         Some(id)
     }
 
-    /// All global names that the user declared.
+    /// The names of the user's globals that have been named.
     pub fn user_globals(&self) -> impl Iterator<Item = &str> {
         self.globals
             .iter()
-            .filter(|g| !g.tapset)
+            .filter(|g| !g.tapset && g.id.is_some())
             .map(|g| g.decl.name.text.as_str())
     }
 

@@ -155,8 +155,12 @@ impl Types<'_> {
             }
         };
         e.ty = ty;
-        if want != Ty::Unknown && want != ty {
-            Self::mismatch(self.report, want, ty, span);
+        if want == Ty::Unknown || want == ty {
+            return;
+        }
+        match e.kind {
+            ExprKind::Binary(BinaryOp::Concat, ..) => self.report.error("invalid operator", span),
+            _ => Self::mismatch(self.report, OF_VALUES, want, ty, span),
         }
     }
 
@@ -261,7 +265,8 @@ impl Types<'_> {
 
     pub(super) fn agree(&mut self, a: Ty, b: Ty, span: Span) {
         if a != Ty::Unknown && b != Ty::Unknown && a != b {
-            self.report.error(
+            self.report.disagreement(
+                OF_SIDES,
                 format!(
                     "type mismatch: left and right sides don't agree ({} vs {})",
                     a.name(),
@@ -373,7 +378,9 @@ impl Types<'_> {
     /// What is handed to a target expression: to stap an argument, in whose terms it speaks of a text.
     fn operand(&mut self, e: &mut Expr) {
         match e.kind {
-            ExprKind::Str(_) => Self::mismatch(self.report, Ty::String, Ty::Long, e.span),
+            ExprKind::Str(_) => {
+                Self::mismatch(self.report, OF_VALUES, Ty::String, Ty::Long, e.span)
+            }
             _ => self.expr(e, Ty::Long),
         }
     }

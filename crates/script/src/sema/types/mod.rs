@@ -10,6 +10,12 @@ use super::hir::*;
 use super::report::{Finding, Report};
 use crate::span::Span;
 
+/// Ranks of mismatches ([`Diagnostic::rank`](crate::diagnostic::Diagnostic::rank)): a value of another type than its place
+/// asks for, two sides of an operator, and what has been declared or inferred elsewhere.
+const OF_VALUES: u8 = 0;
+const OF_SIDES: u8 = 1;
+const OF_DECLARED: u8 = 2;
+
 /// One round over everything, as stap runs it before it folds constants: what disagrees is an error even where
 /// folding would drop one of the sides. Target expressions are passed over. False when there is such an error.
 pub fn first_round(hir: &mut Program, report: &mut Report) -> bool {
@@ -278,7 +284,11 @@ impl Types<'_> {
         if slot.ty != ty {
             match (slot.first, what) {
                 (Some(first), What::Value) => {
-                    report.error(format!("type mismatch ({})", ty.name()), span);
+                    report.disagreement(
+                        OF_DECLARED,
+                        format!("type mismatch ({})", ty.name()),
+                        span,
+                    );
                     report.cause(
                         format!("type was first inferred here ({})", slot.ty.name()),
                         first,
@@ -289,7 +299,8 @@ impl Types<'_> {
                         What::Key(_, value) => value,
                         _ => slot.ty,
                     };
-                    report.error(format!("index {i} type mismatch ({})", ty.name()), span);
+                    let message = format!("index {i} type mismatch ({})", ty.name());
+                    report.disagreement(OF_DECLARED, message, span);
                     report.cause(
                         format!(
                             "type of index {i} was first inferred here ({})",
@@ -298,14 +309,15 @@ impl Types<'_> {
                         first,
                     );
                 }
-                (None, _) => Self::mismatch(report, ty, slot.ty, span),
+                (None, _) => Self::mismatch(report, OF_DECLARED, ty, slot.ty, span),
             }
         }
         (slot.ty, false)
     }
 
-    fn mismatch(report: &mut Report, expected: Ty, found: Ty, span: Span) {
-        report.error(
+    fn mismatch(report: &mut Report, rank: u8, expected: Ty, found: Ty, span: Span) {
+        report.disagreement(
+            rank,
             format!(
                 "type mismatch: expected {} but found {}",
                 expected.name(),

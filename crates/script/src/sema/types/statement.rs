@@ -97,7 +97,7 @@ impl Types<'_> {
                         slot.ty.name()
                     ),
                 };
-                self.report.error(message, span);
+                self.report.disagreement(OF_DECLARED, message, span);
                 if let Some(first) = slot.first {
                     self.report.cause(
                         format!("type was first inferred here ({})", slot.ty.name()),
