@@ -360,6 +360,7 @@ impl Module {
         sections
             .filter(|section| section.name.starts_with(".plt") || section.name == ".iplt")
             .map(|s| s.address.0..s.address.0.saturating_add(s.size))
+            .filter(|table| !table.is_empty())
     }
 
     /// Whether it has code that mono compiled ahead of time: its run time takes the destinations of calls from the bytes of the

@@ -90,10 +90,10 @@ pub(crate) fn plan_insertion(
         }
         Ok(planned)
     };
-    if image.module.reads_its_jumps()
-        && code
-            .from(relative)
-            .is_some_and(|bytes| bytes.starts_with(&JUMP_BY_POINTER))
+    if code
+        .from(relative)
+        .is_some_and(|bytes| bytes.starts_with(&JUMP_BY_POINTER))
+        && image.module.reads_its_jumps()
     {
         return Err("mono reads its jumps by their bytes".to_owned());
     }

@@ -52,7 +52,7 @@ impl Run<'_> {
             let report = crate::timing::report(&self.arena, &self.plan, self.program);
             self.output.print(report.as_bytes());
         }
-        self.output.flush();
+        self.output.end();
         self.commands.wait(&self.signals);
         self.report_losses();
         self.withdraw_late();

@@ -82,9 +82,9 @@ impl Outlet {
             if rest.is_empty() || !self.is_ready() {
                 break Ok(());
             }
-            let piece = match self.is_regular {
-                true => rest.len(),
-                false => rest.len().min(PIECE),
+            let piece = match self.heeded() {
+                Some(_) => rest.len().min(PIECE),
+                None => rest.len(),
             };
             match (&self.file).write(rest.get(..piece).unwrap_or(rest)) {
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
@@ -101,9 +101,19 @@ impl Outlet {
         result
     }
 
+    /// Forgets what is still to be written; how many bytes that was.
+    pub(crate) fn give_up(&mut self) -> usize {
+        std::mem::take(&mut self.pending).len()
+    }
+
+    /// The descriptor that ends waiting, where there may be waiting.
+    fn heeded(&self) -> Option<&OwnedFd> {
+        self.signals.as_ref().filter(|_| !self.is_regular)
+    }
+
     /// Waits until the file can be written to; false when a signal came first.
     fn is_ready(&self) -> bool {
-        let Some(signals) = self.signals.as_ref().filter(|_| !self.is_regular) else {
+        let Some(signals) = self.heeded() else {
             return true;
         };
         loop {
@@ -148,6 +158,21 @@ mod tests {
         }
         drop(outlet);
         assert!(thread.join().unwrap() == text);
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (signals, mut sender) = UnixStream::pair().unwrap();
+        let mut outlet = Outlet::new(OwnedFd::from(writer).into());
+        outlet.heed(signals.into());
+        sender.write_all(b"x").unwrap();
+        outlet.print(&[b'x'; 300_000]).unwrap();
+        let left = outlet.give_up();
+        drop(outlet);
+        let mut read = Vec::new();
+        { reader }.read_to_end(&mut read).unwrap();
+        assert_eq!((left > 0, read.len() + left), (true, 300_000));
     }
 
     #[test]

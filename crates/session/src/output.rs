@@ -144,6 +144,17 @@ impl Output {
         self.note(result);
     }
 
+    /// Sends what is buffered on its way for the last time, and warns when a signal came before anybody had read it.
+    pub fn end(&mut self) {
+        self.flush();
+        let left = self.out.give_up();
+        if left > 0 {
+            self.warn(&format!(
+                "{left} bytes of output were not written, as nobody had read what came before."
+            ));
+        }
+    }
+
     fn note(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             if error.kind() == io::ErrorKind::BrokenPipe {
