@@ -6,13 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use memmap2::Mmap;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{CompressionHeader, Dyn, FileHeader, ProgramHeader, SectionHeader};
 use object::{CompressedData, CompressionFormat, LittleEndian};
 
 use crate::address::{FileOffset, ImageAddr};
 use crate::binary::{Section, Segment, SymbolsError};
+use crate::file_mapping::FileMapping;
 
 type Header = FileHeader64<LittleEndian>;
 
@@ -23,7 +23,7 @@ const COMPRESSION_RATIO_LIMIT: u64 = 2000;
 
 enum Bytes {
     /// With the file, for reading without mapping.
-    Mapped(Mmap, File),
+    Mapped(FileMapping, File),
     Owned(Vec<u8>),
 }
 
@@ -101,9 +101,7 @@ impl Image {
                 path: path.to_owned(),
             });
         }
-        // SAFETY: the mapping is private and only read. A file that is truncated meanwhile would raise SIGBUS; program
-        // files in use are replaced by renaming, not rewritten in place, and every tool that maps binaries relies on it.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = FileMapping::new(&file).map_err(io)?;
         Image::parse(path.to_owned(), Bytes::Mapped(map, file), loadable)
     }
 

@@ -28,6 +28,7 @@ pub mod call_frame;
 pub mod code_pointers;
 pub mod debug_files;
 pub mod dwarf;
+mod file_mapping;
 pub mod frame_rules;
 pub mod functions;
 pub mod glob;
