@@ -144,6 +144,9 @@ pub struct MatchState {
     pub subject: StrBuf,
 }
 
+/// Ranges in [`ProcessRecord::readable`].
+pub const READABLE: usize = 16;
+
 /// What handlers must know of the process they run in and cannot ask cheaply.
 #[repr(C)]
 #[derive(Debug)]
@@ -152,8 +155,9 @@ pub struct ProcessRecord {
     pub clock_gettime: u64,
     /// Address in that process of the vDSO's `__vdso_getcpu`; 0 without one.
     pub getcpu: u64,
-    /// Ranges `[start, end)` of memory that stays mapped readable while handlers run (data of loaded modules).
-    pub readable: [[u64; 2]; 6],
+    /// Ranges `[start, end)` of memory that stays mapped readable while handlers run (the modules that are never unloaded), up
+    /// to an empty one.
+    pub readable: [[u64; 2]; READABLE],
     /// `pexecname()` and `cmdline_str()` as read at attach.
     pub cmdline: StrRef,
     /// 1 when the kernel and CPU let user code read FS base with `rdfsbase`.

@@ -31,8 +31,9 @@ pub(crate) unsafe fn process(arena: &Arena, slot: *mut Slot) -> Option<*const Pr
     }
 }
 
-/// True when `[address, address + len)` stays mapped and readable while the handler runs: the used part of the stack's
-/// page and the data of loaded modules. Never in the tracer, to which the program's addresses mean nothing.
+/// True when `[address, address + len)` stays mapped and readable while the handler runs: the used part of the thread's
+/// stack, as far as [`crate::signal_stack`] knows it and else that of its last page, and modules that are never unloaded.
+/// Never in the tracer, to which the program's addresses mean nothing.
 #[inline]
 unsafe fn is_mapped(arena: &Arena, slot: *mut Slot, address: u64, len: u64) -> bool {
     if cfg!(not(spile_blob)) {
@@ -44,16 +45,23 @@ unsafe fn is_mapped(arena: &Arena, slot: *mut Slot, address: u64, len: u64) -> b
     // SAFETY: the slot is mapped, the record checked.
     unsafe {
         let sp = (*slot).saved_sp;
-        if sp != 0 && address >= sp && end <= (sp & !(PAGE - 1)) + PAGE {
-            return true;
+        if sp != 0 && address >= sp {
+            let (low, size) = ((*slot).room_low, (*slot).room_size);
+            let stack_end = match sp.wrapping_sub(low) < size {
+                true => low + size,
+                false => (sp & !(PAGE - 1)) + PAGE,
+            };
+            if end <= stack_end {
+                return true;
+            }
         }
-        match process(arena, slot) {
-            Some(p) => (*p)
-                .readable
-                .iter()
-                .any(|&[from, to]| address >= from && end <= to),
-            None => false,
-        }
+        let Some(record) = process(arena, slot) else {
+            return false;
+        };
+        let readable = (*record).readable.iter();
+        readable
+            .take_while(|[from, to]| from < to)
+            .any(|&[from, to]| address >= from && end <= to)
     }
 }
 

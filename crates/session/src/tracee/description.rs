@@ -5,7 +5,8 @@ use crate::arena::Arena;
 use crate::stacks;
 use codegen::ArenaLayout;
 use inject::{Image, InjectError, SeccompVerdict};
-use runtime::layout::{ProcessRecord, StrRef};
+use runtime::layout::{ProcessRecord, READABLE, StrRef};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use symbols::{Binary, Mapping};
 
@@ -34,13 +35,12 @@ impl Tracee {
         let mut command = command_line(&arguments);
         command.truncate(layout.process_text_size as usize);
         arena.write(layout.process_text(index), &command);
-        let mut readable = [[0; 2]; 6];
+        let mut readable = [[0; 2]; READABLE];
         let maps = self.process.maps()?;
-        let data = self
-            .lasting_images()
-            .filter_map(|image| image_data(image, &maps));
-        for (range, data) in readable.iter_mut().zip(data) {
-            *range = data;
+        let lasting = self.lasting_images();
+        let memory = lasting.iter().flat_map(|image| image_memory(image, &maps));
+        for (range, memory) in readable.iter_mut().zip(memory) {
+            *range = memory;
         }
         let record = ProcessRecord {
             clock_gettime: function("__vdso_clock_gettime"),
@@ -59,20 +59,24 @@ impl Tracee {
         Ok(())
     }
 
-    /// The program and the libraries it is linked with: those are never unmapped, as what dlopen(3) brought may be.
-    fn lasting_images(&self) -> impl Iterator<Item = &Image> {
-        let needed = self
-            .images
-            .first()
-            .map_or(&[][..], |program| program.binary().needed());
-        self.images
-            .iter()
-            .enumerate()
-            .filter_map(move |(i, image)| {
-                let soname = image.binary().soname();
-                (i == 0 || soname.is_some_and(|name| needed.iter().any(|n| n == name)))
-                    .then_some(image)
-            })
+    /// The program and the libraries that it and they are linked with: those are never unmapped, as what dlopen(3) brought may be.
+    fn lasting_images(&self) -> Vec<&Image> {
+        let Some(program) = self.images.first() else {
+            return Vec::new();
+        };
+        let mut lasting = vec![program];
+        let mut seen = HashSet::new();
+        let mut next = 0;
+        while let Some(image) = lasting.get(next) {
+            for name in image.binary().needed() {
+                if seen.insert(name) {
+                    let mut images = self.images.iter().skip(1);
+                    lasting.extend(images.find(|i| i.binary().soname() == Some(name)));
+                }
+            }
+            next += 1;
+        }
+        lasting
     }
 
     fn name(&self) -> [u8; 16] {
@@ -106,22 +110,27 @@ impl Tracee {
     }
 }
 
-/// The data of a module as far as it is mapped readable without holes, whatever its headers claim.
-fn image_data(image: &Image, maps: &[Mapping]) -> Option<[u64; 2]> {
-    let segments = image.binary().load_segments();
-    let data = segments
-        .iter()
-        .filter(|s| s.writable)
-        .max_by_key(|s| s.mem_size)?;
-    let start = image.absolute(data.vaddr);
-    let wanted = start.saturating_add(data.file_size);
-    let mut end = start;
-    for map in maps.iter().filter(|m| m.perms.read && m.is_file()) {
-        if (map.start..map.end).contains(&end) {
-            end = map.end;
+/// The memory of a module's segments as far as it is mapped readable, whatever its headers claim: ranges without holes.
+fn image_memory(image: &Image, maps: &[Mapping]) -> Vec<[u64; 2]> {
+    const PAGE: u64 = 4096;
+    let mut ranges: Vec<[u64; 2]> = Vec::new();
+    for segment in image.binary().load_segments() {
+        let start = image.absolute(segment.vaddr);
+        let end = start.saturating_add(segment.mem_size);
+        let (start, end) = (
+            start & !(PAGE - 1),
+            end.saturating_add(PAGE - 1) & !(PAGE - 1),
+        );
+        for map in maps.iter().filter(|m| m.perms.read) {
+            let part = [map.start.max(start), map.end.min(end)];
+            match ranges.last_mut() {
+                _ if part[0] >= part[1] => {}
+                Some(last) if last[1] >= part[0] => last[1] = last[1].max(part[1]),
+                _ => ranges.push(part),
+            }
         }
     }
-    (end > start).then_some([start, end.min(wanted)])
+    ranges
 }
 
 fn record_bytes(record: &ProcessRecord) -> Vec<u8> {
