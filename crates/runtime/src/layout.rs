@@ -166,6 +166,8 @@ pub struct ProcessRecord {
     pub may_map: u32,
     /// Addresses in which nothing but the main thread's stack can be.
     pub stack: [u64; 2],
+    /// Address of a byte of the C library that is not zero while the process has one thread; 0 where none is known.
+    pub single_threaded: u64,
     /// Its name (`/proc/PID/comm`), NUL-padded: for handlers that the tracer runs on its behalf.
     pub name: [u8; 16],
 }

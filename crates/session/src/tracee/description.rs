@@ -53,6 +53,7 @@ impl Tracee {
             has_fsgsbase: u32::from(has_fsgsbase()),
             may_map: u32::from(may_map),
             stack: stacks::main_stack(&self.process),
+            single_threaded: single_threaded(&lasting),
             name: self.name(),
         };
         arena.write(layout.process(index), &record_bytes(&record));
@@ -151,8 +152,22 @@ fn record_bytes(record: &ProcessRecord) -> Vec<u8> {
     for word in record.stack {
         bytes.extend(word.to_ne_bytes());
     }
+    bytes.extend(record.single_threaded.to_ne_bytes());
     bytes.extend(record.name);
     bytes
+}
+
+/// Where glibc (2.32 and newer) says whether there is one thread. A program may have a copy of the variable; the library's own is
+/// what it goes by itself, or stays zero.
+fn single_threaded(lasting: &[&Image]) -> u64 {
+    let libc = lasting
+        .iter()
+        .find(|image| image.binary().soname() == Some("libc.so.6"));
+    let flag = libc.and_then(|image| {
+        let address = image.binary().symbol("__libc_single_threaded")?;
+        Some(image.absolute(address))
+    });
+    flag.unwrap_or(0)
 }
 
 /// What `cmdline_str()` gives: the arguments with blanks between them, empty ones but the first as `""`.
