@@ -108,6 +108,58 @@ fn registers_memory_and_bit_fields_are_assigned_to() {
     }
 }
 
+/// Members of a structure on the heap are those of the hit, and what the script assigns to one is read back, with and without
+/// another thread.
+#[test]
+fn members_on_the_heap_are_those_of_the_hit() {
+    let scratch = Scratch::new("values-heap");
+    let source = r#"
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+struct entry { long a, b; char between[300]; long c; unsigned char d; struct entry *next; };
+__attribute__((noinline, noclone)) long check(struct entry *e) {
+  __asm__ volatile("" : : "r"(e) : "memory");
+  return e->a * 5 + e->c * 3 + e->d;
+}
+static void *asleep(void *end) { char byte; return read(*(int *)end, &byte, 1) == 1 ? end : 0; }
+static void round_of(long n) {
+  struct entry *e = malloc(sizeof *e), *next = malloc(sizeof *next);
+  e->next = next;
+  for (long i = 0; i < n; i++) {
+    *e = (struct entry){.a = i, .b = 2 * i, .c = 3 * i, .d = i, .next = next};
+    *next = (struct entry){.a = -i};
+    check(e);
+    if (e->b != i + 7) { puts("wrong"); exit(1); }
+  }
+}
+int main(void) {
+  int ends[2]; pthread_t t;
+  round_of(500);
+  if (pipe(ends) || pthread_create(&t, 0, asleep, ends)) return 1;
+  round_of(500);
+  if (write(ends[1], "x", 1) != 1) return 1;
+  pthread_join(t, 0);
+  puts("right");
+}"#;
+    let program = scratch.compile("heap.c", source, &["-O1", "-g", "-pthread"]);
+    let program = program.to_string_lossy();
+    let script = r#"global hits, sum, wrong
+        probe process.function("check") {
+            sum += $e->a + $e->b + $e->c + $e->d + $e->next->a
+            $e->b = $e->a + 7
+            if ($e->b != $e->a + 7 || $e->c != 3 * $e->a || $e->next->a != -$e->a) wrong++
+            hits++
+        }
+        probe end { printf("%d %d %d\n", hits, wrong, sum) }"#;
+    let outcome = stap(&["-g", "-e", script, "-c", &program]).ok();
+    // Twice the sum of 0..500 five times over, and of 0..=255 and 0..244.
+    let sum = 2 * (5 * 499 * 500 / 2 + 255 * 256 / 2 + 243 * 244 / 2);
+    let expected = format!("right\n1000 0 {sum}\n");
+    assert_eq!(outcome.stdout, expected, "{}", outcome.stderr);
+}
+
 #[test]
 fn types_of_headers_and_other_modules() {
     let scratch = Scratch::new("values-modules");

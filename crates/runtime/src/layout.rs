@@ -192,6 +192,9 @@ pub struct Site {
     pub kind: StrRef,
 }
 
+/// Bytes of [`Slot::copied`].
+pub const COPIED: usize = 256;
+
 /// One thread's (or, for slot 0, the tracer's) state. Followed by its stacks, ring and shards.
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -258,6 +261,12 @@ pub struct Slot {
     pub generation: AtomicU32,
     /// Of a slot that was given back: the one given back before it, 0 for none.
     pub next_free: AtomicU32,
+    /// Bytes of `copied` in use. A handler that calls anything sets it to 0 when it begins.
+    pub copied_len: u32,
+    /// Where in the program they were copied from by the running handler.
+    pub copied_at: u64,
+    /// What is around the number that was last read where reading takes a system call: others of the same structure, as a rule.
+    pub copied: [u8; COPIED],
 }
 
 /// `stack_t` of sigaltstack(2).

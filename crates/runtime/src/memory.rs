@@ -4,7 +4,7 @@
 //! eight bytes in ([`sys::is_readable`]), which costs a fraction, and then copied directly.
 
 use crate::arena::Arena;
-use crate::layout::{Header, ProcessRecord, Slot};
+use crate::layout::{COPIED, Header, ProcessRecord, Slot};
 use crate::raise;
 use crate::string::{Buffer, bytes, copy_bytes, until_nul};
 use crate::sys::{self, EFAULT, IoVec};
@@ -137,6 +137,11 @@ pub unsafe fn read(base: *mut u8, slot: *mut Slot, dst: *mut u8, address: u64, l
             let to = dst.add(done as usize);
             match access(&arena, slot, from, piece) {
                 Access::Load => copy_bytes(to, from as *const u8, piece as usize),
+                access if piece <= NUMBER && (*slot).index != 0 => {
+                    if !copy_number(slot, to, from, piece, access) {
+                        return -EFAULT;
+                    }
+                }
                 Access::Ask if sys::is_readable(from) == Some(true) => {
                     copy_bytes(to, from as *const u8, piece as usize);
                 }
@@ -146,6 +151,40 @@ pub unsafe fn read(base: *mut u8, slot: *mut Slot, dst: *mut u8, address: u64, l
             done += piece;
         }
         0
+    }
+}
+
+/// Largest piece that is taken for a number, with which others are read.
+const NUMBER: u64 = 16;
+
+/// Copies a piece of a page, of at most [`NUMBER`] bytes, out of what was copied around the last one where it lies in that, and
+/// else with what is around it; false when it is not readable.
+unsafe fn copy_number(slot: *mut Slot, dst: *mut u8, address: u64, len: u64, how: Access) -> bool {
+    const AHEAD: u64 = COPIED as u64;
+    // SAFETY: the slot is the caller's; copies stay inside `copied`, and of the program's memory inside the page.
+    unsafe {
+        let copied = (&raw mut (*slot).copied).cast::<u8>();
+        // The program may write over the arena.
+        let known = u64::from((*slot).copied_len).min(AHEAD);
+        let at = address.wrapping_sub((*slot).copied_at);
+        if at < known && len <= known - at {
+            copy_bytes(dst, copied.add(at as usize), len as usize);
+            return true;
+        }
+        let start = address & !63;
+        let around = AHEAD.min(PAGE - start % PAGE);
+        (*slot).copied_len = 0;
+        match how {
+            Access::Ask if sys::is_readable(start) == Some(true) => {
+                copy_bytes(copied, start as *const u8, around as usize);
+            }
+            Access::Ask | Access::Kernel if copy_by_kernel(slot, copied, start, around) => {}
+            _ => return false,
+        }
+        (*slot).copied_at = start;
+        (*slot).copied_len = around as u32;
+        copy_bytes(dst, copied.add((address - start) as usize), len as usize);
+        true
     }
 }
 
@@ -243,6 +282,7 @@ pub unsafe fn store(_base: *mut u8, slot: *mut Slot, address: u64, size: u64, va
     unsafe {
         let tracer = (*slot).index == 0;
         let pid = (*slot).pid.load(core::sync::atomic::Ordering::Relaxed);
+        (*slot).copied_len = 0;
         let local = [IoVec {
             base: &raw const word as u64,
             len: size,
@@ -472,6 +512,7 @@ pub unsafe fn store_string(_base: *mut u8, slot: *mut Slot, address: u64, s: &[u
     unsafe {
         let tracer = (*slot).index == 0;
         let pid = (*slot).pid.load(core::sync::atomic::Ordering::Relaxed);
+        (*slot).copied_len = 0;
         let mut done = 0;
         let mut put = |from: *const u8, len: u64| {
             let local = [IoVec {

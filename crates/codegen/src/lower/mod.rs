@@ -406,6 +406,9 @@ impl<'p> Lower<'_, 'p> {
                 .ins()
                 .store(flags(), top, slot, offset_of!(Slot, string_top) as i32);
             let zero = self.number32(0);
+            self.b
+                .ins()
+                .store(flags(), zero, slot, offset_of!(Slot, copied_len) as i32);
             if self.unit.calls_functions {
                 self.b
                     .ins()
