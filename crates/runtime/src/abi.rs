@@ -22,7 +22,7 @@ use crate::stack::{backtrace, table::Directory};
 use crate::string::{Buffer, bytes};
 use crate::{
     facts, float, format, frames, indent, lock, map, memory, proc_files, raise, regex, registers,
-    ring, shard, signal_stack, site, slots, stat, string, text, time, timing, wide,
+    ring, shard, signal_stack, site, slots, stat, string, text, time, timing, user_string, wide,
 };
 
 /// A string result in two registers.
@@ -435,7 +435,7 @@ abi! {
     fn store_user(arena: *mut u8, slot: *mut Slot, address: u64, size: u64, value: i64) { memory::store(arena, slot, address, size, value) }
     /// `set_user_string(a, s)`: the bytes and a NUL, at most `n` bytes in all. *May raise.*
     fn store_user_string(arena: *mut u8, slot: *mut Slot, address: u64, s: *const u8, len: u64, n: i64) {
-        memory::store_string(arena, slot, address, bytes(&s, len), n)
+        user_string::store_string(arena, slot, address, bytes(&s, len), n)
     }
     /// `user_string_utf16(a)` (`unit` 2) and `user_string_utf32(a)` (4). *May raise.*
     fn user_wide(arena: *mut u8, slot: *mut Slot, address: u64, unit: u64, dst: *mut u8, cap: u64) -> u64 {
@@ -451,35 +451,35 @@ abi! {
     }
     /// `user_buffer_quoted(a, inlen, outlen)`: the address in hexadecimal on a fault.
     fn user_buffer_quoted(arena: *mut u8, slot: *mut Slot, address: u64, inlen: i64, outlen: i64, dst: *mut u8, cap: u64) -> u64 {
-        memory::buffer_quoted(arena, slot, address, inlen, outlen, false, &mut Buffer::new(dst, cap))
+        user_string::buffer_quoted(arena, slot, address, inlen, outlen, false, &mut Buffer::new(dst, cap))
     }
     /// `user_buffer_quoted_error(a, inlen, outlen)`. *May raise.*
     fn user_buffer_quoted_error(arena: *mut u8, slot: *mut Slot, address: u64, inlen: i64, outlen: i64, dst: *mut u8, cap: u64) -> u64 {
-        memory::buffer_quoted(arena, slot, address, inlen, outlen, true, &mut Buffer::new(dst, cap))
+        user_string::buffer_quoted(arena, slot, address, inlen, outlen, true, &mut Buffer::new(dst, cap))
     }
     /// `user_string(a)`. *May raise.*
     fn user_string(arena: *mut u8, slot: *mut Slot, address: u64, dst: *mut u8, cap: u64) -> u64 {
-        memory::string(arena, slot, address, cap, &mut Buffer::new(dst, cap))
+        user_string::string(arena, slot, address, cap, &mut Buffer::new(dst, cap))
     }
     /// `user_string(a, text)`: the text on a fault.
     fn user_string2(arena: *mut u8, slot: *mut Slot, address: u64, dst: *mut u8, cap: u64, text: *const u8, len: u64) -> u64 {
-        memory::string_or(arena, slot, address, cap, &mut Buffer::new(dst, cap), bytes(&text, len))
+        user_string::string_or(arena, slot, address, cap, &mut Buffer::new(dst, cap), bytes(&text, len))
     }
     /// `user_string_n(a, n)`. *May raise.*
     fn user_string_n(arena: *mut u8, slot: *mut Slot, address: u64, n: i64, dst: *mut u8, cap: u64) -> u64 {
-        memory::string(arena, slot, address, n.max(0) as u64, &mut Buffer::new(dst, cap))
+        user_string::string(arena, slot, address, n.max(0) as u64, &mut Buffer::new(dst, cap))
     }
     /// `user_string_n(a, n, text)`: the text on a fault.
     fn user_string_n2(arena: *mut u8, slot: *mut Slot, address: u64, n: i64, dst: *mut u8, cap: u64, text: *const u8, len: u64) -> u64 {
-        memory::string_or(arena, slot, address, n.max(0) as u64, &mut Buffer::new(dst, cap), bytes(&text, len))
+        user_string::string_or(arena, slot, address, n.max(0) as u64, &mut Buffer::new(dst, cap), bytes(&text, len))
     }
     /// `user_string_quoted(a)`: in double quotes with escapes; "NULL" for 0; the address in hexadecimal on a fault.
     fn user_string_quoted(arena: *mut u8, slot: *mut Slot, address: u64, dst: *mut u8, cap: u64) -> u64 {
-        memory::quoted(arena, slot, address, cap, &mut Buffer::new(dst, cap))
+        user_string::quoted(arena, slot, address, cap, &mut Buffer::new(dst, cap))
     }
     /// `user_string_n_quoted(a, inlen, outlen)`.
     fn user_string_n_quoted(arena: *mut u8, slot: *mut Slot, address: u64, inlen: i64, outlen: i64, dst: *mut u8, cap: u64) -> u64 {
-        memory::quoted_n(arena, slot, address, inlen, outlen, &mut Buffer::new(dst, cap))
+        user_string::quoted_n(arena, slot, address, inlen, outlen, &mut Buffer::new(dst, cap))
     }
 
     // ---- process, thread, place ----

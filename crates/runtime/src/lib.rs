@@ -48,4 +48,5 @@ pub mod sys;
 pub mod text;
 pub mod time;
 pub mod timing;
+pub mod user_string;
 pub mod wide;
