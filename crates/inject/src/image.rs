@@ -200,6 +200,11 @@ impl Image {
             .any(|plan| plan.boundaries.contains(&relative))
     }
 
+    /// Whether an absolute address is in a table through which functions of other modules are called (`.plt`).
+    pub fn is_linkage(&self, address: u64) -> bool {
+        self.module.is_linkage(address.wrapping_sub(self.bias))
+    }
+
     /// The control flow of the function whose first instruction is at an absolute address, in absolute addresses.
     pub fn control_flow(&self, entry: u64) -> ControlFlow {
         let flow = self.module.control_flow(entry.wrapping_sub(self.bias));

@@ -363,6 +363,11 @@ impl Module {
             .filter(|table| !table.is_empty())
     }
 
+    /// Whether an address is in one of these.
+    pub(crate) fn is_linkage(&self, address: u64) -> bool {
+        self.linkage_tables().any(|table| table.contains(&address))
+    }
+
     /// Whether it has code that mono compiled ahead of time: its run time takes the destinations of calls from the bytes of the
     /// jumps that they lead to (mono/mini/tramp-amd64.c).
     pub(crate) fn reads_its_jumps(&self) -> bool {

@@ -6,6 +6,7 @@ use codegen::EntryForm;
 use inject::arch::{ControlFlow, ExitKind, RegisterSet, ReturnTrampoline};
 use inject::snippet::{Snippet, SnippetCode};
 use inject::{Image, Insertion, Point, Process};
+use rayon::prelude::*;
 use runtime::frames::{self, FrameTable, ReturnSite};
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
@@ -25,7 +26,7 @@ pub struct Exits {
 ///
 /// # Errors
 /// Why they are not.
-pub fn exits(flow: &ControlFlow) -> Result<Exits, String> {
+fn exits(flow: &ControlFlow) -> Result<Exits, String> {
     let known = flow.exits.as_ref().map_err(ToString::to_string)?;
     let mut exits = Exits::default();
     for exit in known {
@@ -38,10 +39,10 @@ pub fn exits(flow: &ControlFlow) -> Result<Exits, String> {
 }
 
 /// Finds out which functions of a process get along with another return address on their stack.
-pub struct Bearing<'a> {
+struct Bearing<'a> {
     images: &'a [Image],
     /// What matters of the functions that others jump to.
-    known: HashMap<u64, Bearer>,
+    known: HashMap<u64, Option<Bearer>>,
 }
 
 #[derive(Clone, Debug)]
@@ -145,19 +146,71 @@ impl<'a> Bearing<'a> {
 
     fn bearer(&mut self, process: &Process, target: u64) -> Option<Bearer> {
         if let Some(known) = self.known.get(&target) {
-            return Some(known.clone());
+            return known.clone();
         }
         let at = through_linkage(process, self.images, target);
-        let image = self.images.iter().find(|i| i.range().contains(&at))?;
-        let flow = image.control_flow(at);
-        let bearer = Bearer {
-            entered_by_call: flow.entered_by_call,
-            use_at: flow.return_address_use,
-            jumps_to: flow.jumps_to,
-        };
+        let image = self.images.iter().find(|i| i.range().contains(&at));
+        // What is not bound yet leads back to the table, which has the size of many functions and is none.
+        let bearer = image.filter(|image| !image.is_linkage(at)).map(|image| {
+            let flow = image.control_flow(at);
+            Bearer {
+                entered_by_call: flow.entered_by_call,
+                use_at: flow.return_address_use,
+                jumps_to: flow.jumps_to,
+            }
+        });
         self.known.insert(target, bearer.clone());
-        Some(bearer)
+        bearer
     }
+}
+
+/// What is known of how a function returns before it is probed.
+pub struct Facts {
+    /// Its exits, or why they are not all known or not to be patched.
+    pub exits: Result<Exits, String>,
+    /// Whether its return address may be replaced, or why not.
+    pub bears: Result<(), String>,
+    /// The same where it jumps to another function.
+    pub jumps_bear: Result<(), String>,
+}
+
+/// A function that is probed where it returns: image, absolute address and, for an entry of a procedure linkage table, its name.
+pub type ProbedReturn<'a> = (&'a Image, u64, Option<&'a str>);
+
+/// Looks at the code of functions that are probed where they return. `replaces` says that exits are to be left alone.
+pub fn facts(
+    process: &Process,
+    images: &[Image],
+    functions: &[Option<ProbedReturn<'_>>],
+    replaces: bool,
+) -> Vec<Option<Facts>> {
+    let flow_of = |function: &Option<ProbedReturn<'_>>| match function {
+        Some((image, function, None)) => Some(image.control_flow(*function)),
+        _ => None,
+    };
+    let flows: Vec<Option<ControlFlow>> = functions.par_iter().map(flow_of).collect();
+    let mut bearing = Bearing::new(images);
+    let both = functions.iter().zip(flows);
+    both.map(|(function, flow)| {
+        let &(_, at, linkage) = function.as_ref()?;
+        let Some(flow) = flow else {
+            let bears = bearing.of_linkage(process, at, linkage.unwrap_or_default());
+            return Some(Facts {
+                exits: Err("it leaves for a library at once".to_owned()),
+                bears: bears.clone(),
+                jumps_bear: bears,
+            });
+        };
+        Some(Facts {
+            exits: match replaces {
+                true => Err("they are to be left alone".to_owned()),
+                false => exits(&flow),
+            },
+            bears: bearing.of(process, &flow),
+            jumps_bear: bearing.of_jumps(process, &flow),
+        })
+    })
+    .collect()
 }
 
 /// Where the procedure linkage table's entry at an address leads, or the address itself. One that is not bound yet leads

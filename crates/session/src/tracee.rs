@@ -9,7 +9,7 @@ mod system_call_sites;
 use crate::arena::Arena;
 use crate::plan::{Owner, Plan};
 use crate::resolve::{Candidate, Scope, Site};
-use crate::returns::{self, Bearing, Interception};
+use crate::returns::{self, Interception};
 use crate::stacks::{self, Stacks};
 use codegen::{Compiled, EntryForm, HandlerId, LinkError, Registers, ThreadPointer};
 use inject::arch::RegisterSet;
@@ -335,10 +335,11 @@ impl Tracee {
             Some(parts) if !self.process.is_held() => Some(self.process.stack_modules(parts)?),
             _ => None,
         };
+        let facts = self.return_facts(compiled, work);
         if !self.process.is_held() {
             self.hold_again(work)?;
         }
-        let placed = self.place_held(compiled, arena, work);
+        let placed = self.place_held(compiled, arena, work, facts);
         if is_first && placed.as_ref().is_err_and(|error| !error.is_exit()) {
             self.installed = None;
             self.lower_semaphores();
@@ -354,6 +355,21 @@ impl Tracee {
             }
             placed => placed,
         }
+    }
+
+    /// For each placement of the work what is known of the function, if it is probed where it returns.
+    fn return_facts(&self, compiled: &Compiled, work: &[Work]) -> Vec<Option<returns::Facts>> {
+        let functions: Vec<Option<returns::ProbedReturn<'_>>> = work
+            .iter()
+            .flat_map(|(image, placements)| placements.iter().map(move |p| (image, &p.site)))
+            .map(|(image, site)| {
+                let function = site.returns.filter(|_| site.around.is_none())?;
+                let linkage = site.is_linkage().then_some(site.text.mark.as_str());
+                Some((image, image.absolute(function), linkage))
+            })
+            .collect();
+        let replaces = compiled.limits().replace_returns;
+        returns::facts(&self.process, &self.images, &functions, replaces)
     }
 
     /// Stops a thread of the process, having looked at the code that is to be patched, which takes longer than all the
@@ -411,6 +427,7 @@ impl Tracee {
         compiled: &Compiled,
         arena: &mut Arena,
         work: &[Work],
+        facts: Vec<Option<returns::Facts>>,
     ) -> Result<Placed, TraceeError> {
         if !self.is_described {
             self.describe(compiled.layout(), arena, self.record)?;
@@ -425,7 +442,7 @@ impl Tracee {
             self.install_stacks(compiled)?;
             Placed::default()
         } else {
-            self.patch(compiled, arena, &work)?
+            self.patch(compiled, arena, &work, facts)?
         };
         self.done.extend(done);
         Ok(placed)
@@ -436,6 +453,7 @@ impl Tracee {
         compiled: &Compiled,
         arena: &mut Arena,
         work: &[(&Image, &Placement)],
+        facts: Vec<Option<returns::Facts>>,
     ) -> Result<Placed, TraceeError> {
         if self.installed.is_none() {
             self.installed = Some(self.install(arena)?);
@@ -454,8 +472,7 @@ impl Tracee {
         // The range in the batch of each placement's insertions.
         let mut shares: Vec<Range<usize>> = Vec::with_capacity(work.len());
         let mut returning: Vec<ReturnWork<'_>> = Vec::new();
-        let mut bearing = Bearing::new(&self.images);
-        for (index, &(image, placement)) in work.iter().enumerate() {
+        for (index, (&(image, placement), facts)) in work.iter().zip(facts).enumerate() {
             if let Some(around) = placement.site.around {
                 let from = batch.len();
                 let (process, installed) = (&mut self.process, self.installed.as_ref());
@@ -476,39 +493,23 @@ impl Tracee {
                 after: false,
                 snippet,
             };
-            match placement.site.returns {
-                None => batch.push(entry(run)),
-                Some(function) => {
+            match (placement.site.returns, facts) {
+                (Some(function), Some(facts)) => {
                     let save = match compiled.companion(placement.handler) {
                         Some(one) => Some(entry(snippet_of(entries, one, placement.number)?)),
                         None => None,
                     };
                     let function = image.absolute(function);
-                    let (exits, bears, jumps_bear) = if placement.site.is_linkage() {
-                        let name = &placement.site.text.mark;
-                        let bears = bearing.of_linkage(&self.process, function, name);
-                        let exits = Err("it leaves for a library at once".to_owned());
-                        (exits, bears.clone(), bears)
-                    } else {
-                        let flow = image.control_flow(function);
-                        let exits = match compiled.limits().replace_returns {
-                            true => Err("they are to be left alone".to_owned()),
-                            false => returns::exits(&flow),
-                        };
-                        let bears = bearing.of(&self.process, &flow);
-                        (exits, bears, bearing.of_jumps(&self.process, &flow))
-                    };
                     returning.push(ReturnWork {
                         index,
                         placement,
                         function,
                         save,
                         run,
-                        exits,
-                        bears,
-                        jumps_bear,
+                        facts,
                     });
                 }
+                _ => batch.push(entry(run)),
             }
             shares.push(from..batch.len());
         }

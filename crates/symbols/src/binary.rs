@@ -590,7 +590,7 @@ impl Binary {
 
     /// The variable that the symbol table has by a name: its address and its size in bytes. Looked for anew at each call.
     pub fn data_object(&self, name: &str) -> Option<(ImageAddr, u64)> {
-        symbol_table::object(&self.image, self.debug_image(), name)
+        symbol_table::object(&self.image, || self.debug_image(), name)
     }
 
     /// The source lines of all code; empty without debugging information. Read anew at each call.

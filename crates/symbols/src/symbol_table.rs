@@ -83,28 +83,30 @@ pub(crate) fn read(image: &Image, debug: Option<&Image>) -> SymbolTable {
     }
 }
 
-/// The variable of a name in `.symtab` of the file or of its debug file, else in `.dynsym`: a global one before a local one.
-pub(crate) fn object(image: &Image, debug: Option<&Image>, name: &str) -> Option<(ImageAddr, u64)> {
-    let tables = [
-        (Some(image), elf::SHT_SYMTAB),
-        (debug, elf::SHT_SYMTAB),
-        (Some(image), elf::SHT_DYNSYM),
-    ];
+/// The variable of a name in `.dynsym`, else in `.symtab` of the file or of its debug file: a global one before a local one.
+pub(crate) fn object<'a>(
+    image: &Image,
+    debug: impl FnOnce() -> Option<&'a Image>,
+    name: &str,
+) -> Option<(ImageAddr, u64)> {
+    object_in(image, elf::SHT_DYNSYM, name)
+        .or_else(|| object_in(image, elf::SHT_SYMTAB, name))
+        .or_else(|| object_in(debug()?, elf::SHT_SYMTAB, name))
+}
+
+fn object_in(image: &Image, kind: elf::SectionType, name: &str) -> Option<(ImageAddr, u64)> {
     let e = LittleEndian;
-    tables.into_iter().find_map(|(image, kind)| {
-        let image = image?;
-        let sections = image.header()?.sections(e, image.bytes()).ok()?;
-        let table = sections.symbols(e, image.bytes(), kind).ok()?;
-        let found = table.iter().filter(|symbol| {
-            symbol.st_type() == elf::STT_OBJECT
-                && !matches!(symbol.st_shndx(e), elf::SHN_UNDEF | elf::SHN_ABS)
-                && symbol
-                    .name(e, table.strings())
-                    .is_ok_and(|bytes| bytes == name.as_bytes())
-        });
-        let found = found.min_by_key(|symbol| symbol.st_bind() == elf::STB_LOCAL)?;
-        Some((ImageAddr(found.st_value(e)), found.st_size(e)))
-    })
+    let sections = image.header()?.sections(e, image.bytes()).ok()?;
+    let table = sections.symbols(e, image.bytes(), kind).ok()?;
+    let found = table.iter().filter(|symbol| {
+        symbol.st_type() == elf::STT_OBJECT
+            && !matches!(symbol.st_shndx(e), elf::SHN_UNDEF | elf::SHN_ABS)
+            && symbol
+                .name(e, table.strings())
+                .is_ok_and(|bytes| bytes == name.as_bytes())
+    });
+    let found = found.min_by_key(|symbol| symbol.st_bind() == elf::STB_LOCAL)?;
+    Some((ImageAddr(found.st_value(e)), found.st_size(e)))
 }
 
 fn symbols(image: &Image, kind: elf::SectionType) -> Vec<(ImageAddr, String)> {

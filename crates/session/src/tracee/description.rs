@@ -164,7 +164,7 @@ fn single_threaded(lasting: &[&Image]) -> u64 {
         .iter()
         .find(|image| image.binary().soname() == Some("libc.so.6"));
     let flag = libc.and_then(|image| {
-        let address = image.binary().symbol("__libc_single_threaded")?;
+        let (address, _) = image.binary().data_object("__libc_single_threaded")?;
         Some(image.absolute(address))
     });
     flag.unwrap_or(0)

@@ -21,11 +21,7 @@ pub(super) struct ReturnWork<'a> {
     pub(super) save: Option<Insertion>,
     /// The handler.
     pub(super) run: Snippet,
-    pub(super) exits: Result<returns::Exits, String>,
-    /// Whether its return address may be replaced.
-    pub(super) bears: Result<(), String>,
-    /// Whether it may be replaced where the function jumps to another one.
-    pub(super) jumps_bear: Result<(), String>,
+    pub(super) facts: returns::Facts,
 }
 
 /// What came of a return probe, with its place among all that is to be placed.
@@ -40,14 +36,15 @@ impl Tracee {
         placed: &mut Placed,
     ) -> Result<Vec<Outcome>, TraceeError> {
         let jumps = |work: &&ReturnWork<'_>| {
-            work.jumps_bear.is_ok() && matches!(&work.exits, Ok(e) if !e.jumps.is_empty())
+            work.facts.jumps_bear.is_ok()
+                && matches!(&work.facts.exits, Ok(e) if !e.jumps.is_empty())
         };
         let jumping: Vec<&ReturnWork<'_>> = works.iter().filter(jumps).collect();
         let mut at_jumps = self.interceptions(&jumping)?.into_iter();
         let mut batch = Vec::new();
         let mut attempts: Vec<Result<Range<usize>, String>> = Vec::with_capacity(works.len());
         for work in works {
-            let exits = match &work.exits {
+            let exits = match &work.facts.exits {
                 Ok(exits) => exits,
                 Err(reason) => {
                     attempts.push(Err(format!("its returns are not known: {reason}")));
@@ -56,7 +53,7 @@ impl Tracee {
             };
             let from = batch.len();
             if !exits.jumps.is_empty() {
-                if let Err(why) = &work.jumps_bear {
+                if let Err(why) = &work.facts.jumps_bear {
                     attempts.push(Err(format!(
                         "it ends in a jump to another function, but {why}"
                     )));
@@ -110,14 +107,14 @@ impl Tracee {
         }
         let replaced: Vec<&ReturnWork<'_>> = others
             .iter()
-            .filter(|(work, _)| work.bears.is_ok())
+            .filter(|(work, _)| work.facts.bears.is_ok())
             .map(|(work, _)| *work)
             .collect();
         let mut at_entries = self.interceptions(&replaced)?.into_iter();
         let mut batch = Vec::new();
         let mut attempts: Vec<(&ReturnWork<'_>, Result<Range<usize>, String>)> = Vec::new();
         for (work, reason) in others {
-            let snippet = match &work.bears {
+            let snippet = match &work.facts.bears {
                 Ok(()) => at_entries.next().unwrap_or_else(|| Err(String::new())),
                 Err(why) => Err(why.clone()),
             };

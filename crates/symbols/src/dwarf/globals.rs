@@ -69,7 +69,7 @@ impl<'b> DebugInfo<'b> {
         if !may_be {
             return None;
         }
-        let object = symbol_table::object(file.loaded, Some(file.debug), symbol);
+        let object = symbol_table::object(file.loaded, || Some(file.debug), symbol);
         let address = match object {
             Some((address, _)) => Term::Image(address),
             None => Term::Load {
