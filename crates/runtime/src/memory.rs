@@ -48,8 +48,8 @@ unsafe fn is_mapped(arena: &Arena, slot: *mut Slot, address: u64, len: u64) -> b
         if sp != 0 && address >= sp {
             let (low, size) = ((*slot).room_low, (*slot).room_size);
             let stack_end = match sp.wrapping_sub(low) < size {
-                true => low + size,
-                false => (sp & !(PAGE - 1)) + PAGE,
+                true => low.saturating_add(size),
+                false => (sp | (PAGE - 1)).saturating_add(1),
             };
             if end <= stack_end {
                 return true;
