@@ -76,13 +76,21 @@ fn ancestors(process: u32) -> Vec<String> {
 
 #[test]
 fn ancestry_goes_back_to_the_idle_task() {
+    let scratch = Scratch::new("ancestry");
+    let program = scratch.compile(
+        "kin.c",
+        "volatile int hits;
+         __attribute__((noinline)) void here(void) { hits += 1000; }
+         int main(void) { here(); return 0; }",
+        &["-O1"],
+    );
     let out = printed(
-        r#"probe process("/bin/true").begin {
+        r#"probe process.function("here") {
             println(pexecname(), "=>", execname())
             println(task_ancestry(task_current(), 0))
             println(task_ancestry(task_current(), 1))
         }"#,
-        &["-c", "/bin/true"],
+        &["-c", &program.to_string_lossy()],
     );
     let [last, names, times] = out.lines().collect::<Vec<_>>()[..] else {
         panic!("{out}");
