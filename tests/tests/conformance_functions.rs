@@ -136,6 +136,16 @@ fn clocks_and_time() {
             "1111",
         ),
         (r#"print(ctime(0), "|", ctime(86399))"#, "Thu Jan  1 00:00:00 1970|Thu Jan  1 23:59:59 1970"),
+        // gmtime_r(3) and asctime_r(3) of glibc, which stap's calls.
+        (
+            r#"print(ctime(253402300799), "|", ctime(-30641760000), "|", ctime(-93692592000))"#,
+            "Fri Dec 31 23:59:59 9999|Tue Jan  1 00:00:00 999|Thu Jan  1 00:00:00 -999",
+        ),
+        (
+            "try { print(ctime(253402300800)) } catch (e) { print(e) }
+             try { print(ctime(-93692592001)) } catch { print(\", too\") }",
+            "Time cannot be converted, too",
+        ),
         (
             "start_stopwatch(\"w\") stop_stopwatch(\"w\") n = read_stopwatch_ns(\"w\")
              print(n >= 0, read_stopwatch_us(\"w\") == n / 1000, read_stopwatch_ms(\"w\") == n / 1000000,

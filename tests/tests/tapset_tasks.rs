@@ -57,6 +57,61 @@ fn a_task_is_what_proc_says_of_it() {
     );
 }
 
+/// Names of a process and of those that it descends from, the eldest first, as proc(5) has them.
+fn ancestors(process: u32) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut at = process;
+    while at != 0 {
+        let status = std::fs::read_to_string(format!("/proc/{at}/status")).expect("an ancestor");
+        let field = |name: &str| {
+            let value = status.lines().find_map(|l| l.strip_prefix(name));
+            value.expect("a field of proc(5)").trim().to_string()
+        };
+        names.push(field("Name:"));
+        at = field("PPid:").parse().expect("a process");
+    }
+    names.reverse();
+    names
+}
+
+#[test]
+fn ancestry_goes_back_to_the_idle_task() {
+    let scratch = Scratch::new("ancestry");
+    let program = scratch.compile(
+        "kin.c",
+        "volatile int hits;
+         __attribute__((noinline)) void here(void) { hits += 1000; }
+         int main(void) { here(); return 0; }",
+        &["-O1"],
+    );
+    let out = printed(
+        r#"probe process.function("here") {
+            println(pexecname(), "=>", execname())
+            println(task_ancestry(task_current(), 0))
+            println(task_ancestry(task_current(), 1))
+        }"#,
+        &["-c", &program.to_string_lossy()],
+    );
+    let [last, names, times] = out.lines().collect::<Vec<_>>()[..] else {
+        panic!("{out}");
+    };
+    let chain = ancestors(std::process::id()).join("=>");
+    assert_eq!(names, format!("swapper/0=>{chain}=>{last}"));
+    // With times, each name is followed by one: "(0m1.000000000s)".
+    let untimed: Vec<&str> = (times.split("=>"))
+        .map(|task| {
+            let (name, time) = task.rsplit_once('(').expect("a time");
+            let time = time.strip_suffix("s)").expect("seconds");
+            let (minutes, seconds) = time.split_once('m').expect("minutes");
+            assert!(minutes.parse::<u64>().is_ok(), "{times}");
+            assert!(seconds.parse::<f64>().is_ok_and(|s| s < 60.0), "{times}");
+            name
+        })
+        .collect();
+    assert_eq!(untimed.join("=>"), names);
+    assert!(times.starts_with("swapper/0(0m0.000000000s)=>"), "{times}");
+}
+
 #[test]
 fn names_of_signals_sockets_limits_and_addresses() {
     let out = printed(
@@ -69,7 +124,7 @@ fn names_of_signals_sockets_limits_and_addresses() {
             println(sock_prot_num2str(17), " ", sock_prot_str2num("TCP"), " ", sock_state_num2str(3), " ", sock_state_str2num("FREE"))
             println(rlimit_from_str("RLIMIT_CPU"), " ", rlimit_from_str("RLIMIT_NOFILE"), " ", rlimit_from_str("NOFILE"))
             println(ip_ntop(0x0100007f), " ", format_ipaddr(0x0100007f, 2), " ", format_ipaddr(1, 99))
-            try { get_loadavg_index(3) } catch (m) { println(m) }
+            try { println(get_loadavg_index(3)) } catch (m) { println(m) }
             println(sprint_loadavg() =~ "^[0-9]+[.][0-9][0-9] [0-9]+[.][0-9][0-9] [0-9]+[.][0-9][0-9]\n$")
             println(HZ(), " ", cpu_clock_ns(0) > 0, " ", jiffies() > 0)
         }"#,

@@ -348,7 +348,7 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         "file_entries" => Call("file_entries", &[Str(0)], Gives::Long, false),
 
         "errno_str" => text("errno_str", &[Buffer, Long(0)]),
-        "ctime" => text("ctime", &[Buffer, Long(0)]),
+        "ctime" => Call("ctime", &[Slot, Buffer, Long(0)], Gives::Buffer, true),
         _ => return None,
     })
 }

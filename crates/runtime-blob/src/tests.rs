@@ -72,9 +72,10 @@ fn computes_what_the_library_computes() {
         let mut text = [0u8; 32];
         let len = errno(text.as_mut_ptr(), 32, 110);
         assert_eq!(&text[..len as usize], b"ETIMEDOUT");
-        let ctime: extern "C" fn(*mut u8, u64, i64) -> u64 =
+        // The slot is for the error of a time that has no text.
+        let ctime: extern "C" fn(*mut u8, *mut u8, u64, i64) -> u64 =
             std::mem::transmute(mapped.address("ctime"));
-        let len = ctime(text.as_mut_ptr(), 32, 0);
+        let len = ctime(std::ptr::null_mut(), text.as_mut_ptr(), 32, 0);
         assert_eq!(&text[..len as usize], b"Thu Jan  1 00:00:00 1970");
     }
 }

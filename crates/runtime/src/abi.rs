@@ -273,8 +273,13 @@ abi! {
     fn isdigit(s: *const u8, len: u64) -> i64 { bytes(&s, len).first().is_some_and(u8::is_ascii_digit) as i64 }
     /// `errno_str(n)`: the constant's name, as "ENOENT".
     fn errno_str(dst: *mut u8, cap: u64, n: i64) -> u64 { text::errno_name(&mut Buffer::new(dst, cap), n) }
-    /// `ctime(seconds)`: as "Thu Jan  1 00:00:00 1970".
-    fn ctime(dst: *mut u8, cap: u64, seconds: i64) -> u64 { time::ctime(&mut Buffer::new(dst, cap), seconds) }
+    /// `ctime(seconds)`: as "Thu Jan  1 00:00:00 1970". *May raise.*
+    fn ctime(slot: *mut Slot, dst: *mut u8, cap: u64, seconds: i64) -> u64 {
+        time::ctime(&mut Buffer::new(dst, cap), seconds).unwrap_or_else(|| {
+            raise::message(slot, b"Time cannot be converted");
+            0
+        })
+    }
 
     // ---- regular expressions ----
 

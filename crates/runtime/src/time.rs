@@ -78,14 +78,14 @@ pub unsafe fn delay(arena: *mut u8, slot: *mut Slot, us: i64) {
     }
 }
 
-/// `ctime(seconds)`: as ctime(3) in UTC, without the line end: "Thu Jan  1 00:00:00 1970".
-pub fn ctime(to: &mut Buffer, seconds: i64) -> u64 {
+/// `ctime(seconds)`: as ctime(3) in UTC, without the line end: "Thu Jan  1 00:00:00 1970". Nothing where glibc's fails,
+/// for years of five characters and more.
+pub fn ctime(to: &mut Buffer, seconds: i64) -> Option<u64> {
     const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
     const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
-    // Years of five digits and more, or before 1, are out of what asctime(3) can tell.
-    if !(-62_135_596_800..=253_402_300_799).contains(&seconds) {
-        to.put(b"<out of range>");
-        return to.len();
+    // From -999 to 9999.
+    if !(-93_692_592_000..=253_402_300_799).contains(&seconds) {
+        return None;
     }
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days since 0000-03-01, in eras of 400 years (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
@@ -118,7 +118,7 @@ pub fn ctime(to: &mut Buffer, seconds: i64) -> u64 {
             .push(b'0' + (value % 10) as u8)
             .push(separator);
     }
-    to.decimal(year, 0).len()
+    Some(to.decimal(year, 0).len())
 }
 
 #[cfg(test)]
@@ -129,15 +129,43 @@ mod tests {
     fn dates() {
         let text = |s| {
             let mut room = [0u8; 40];
-            let len = unsafe { ctime(&mut Buffer::new(room.as_mut_ptr(), 40), s) };
-            String::from_utf8(room[..len as usize].to_vec()).expect("text")
+            let len = unsafe { ctime(&mut Buffer::new(room.as_mut_ptr(), 40), s) }?;
+            Some(String::from_utf8(room[..len as usize].to_vec()).expect("text"))
         };
         // date -u -d @N '+%a %b %e %T %Y'
-        assert_eq!(text(0), "Thu Jan  1 00:00:00 1970");
-        assert_eq!(text(1_000_000_000), "Sun Sep  9 01:46:40 2001");
-        assert_eq!(text(951_782_399), "Mon Feb 28 23:59:59 2000");
-        assert_eq!(text(951_782_400), "Tue Feb 29 00:00:00 2000");
-        assert_eq!(text(-1), "Wed Dec 31 23:59:59 1969");
-        assert_eq!(text(i64::MAX), "<out of range>");
+        assert_eq!(text(0).as_deref(), Some("Thu Jan  1 00:00:00 1970"));
+        assert_eq!(
+            text(1_000_000_000).as_deref(),
+            Some("Sun Sep  9 01:46:40 2001")
+        );
+        assert_eq!(
+            text(951_782_399).as_deref(),
+            Some("Mon Feb 28 23:59:59 2000")
+        );
+        assert_eq!(
+            text(951_782_400).as_deref(),
+            Some("Tue Feb 29 00:00:00 2000")
+        );
+        assert_eq!(text(-1).as_deref(), Some("Wed Dec 31 23:59:59 1969"));
+        // gmtime_r and asctime_r of glibc.
+        assert_eq!(
+            text(253_402_300_799).as_deref(),
+            Some("Fri Dec 31 23:59:59 9999")
+        );
+        assert_eq!(text(253_402_300_800), None);
+        assert_eq!(
+            text(-30_641_760_000).as_deref(),
+            Some("Tue Jan  1 00:00:00 999")
+        );
+        assert_eq!(
+            text(-62_167_219_201).as_deref(),
+            Some("Fri Dec 31 23:59:59 -1")
+        );
+        assert_eq!(
+            text(-93_692_592_000).as_deref(),
+            Some("Thu Jan  1 00:00:00 -999")
+        );
+        assert_eq!(text(-93_692_592_001), None);
+        assert_eq!(text(i64::MAX), None);
     }
 }

@@ -12,8 +12,52 @@ pub struct Intrinsic {
     pub params: &'static [Type],
     /// Result type.
     pub result: Type,
-    /// No effect besides its result: an unused call may be dropped.
+    /// An unused call is dropped, as stap does: its library says so of these. Reads of memory that might fail are among
+    /// them, and arithmetic that can't is not.
     pub pure: bool,
+}
+
+/// Functions of the library that stap drops (true) or keeps when nobody uses their result, whatever is in their bodies
+/// here: in stap's library they are of other make.
+static DECLARED: &[(&str, bool)] = &[
+    ("get_loadavg_index", true),
+    ("regparm", false),
+    ("returnstr", true),
+    ("returnval", true),
+    ("signal_str", true),
+    ("sock_fam_num2str", true),
+    ("sock_fam_str2num", true),
+    ("sock_prot_num2str", true),
+    ("sock_prot_str2num", true),
+    ("sock_state_num2str", true),
+    ("sock_state_str2num", true),
+    ("sprint_ustack", false),
+    ("uarch_bytes", false),
+    ("user_char_error", true),
+    ("user_int16_error", true),
+    ("user_int32_error", true),
+    ("user_int64_error", true),
+    ("user_int8_error", true),
+    ("user_int_error", true),
+    ("user_long_error", true),
+    ("user_short_error", true),
+    ("user_string2_n_warn", true),
+    ("user_string2_warn", true),
+    ("user_string_n_warn", true),
+    ("user_string_warn", true),
+    ("user_uint16_error", true),
+    ("user_uint32_error", true),
+    ("user_uint64_error", true),
+    ("user_uint8_error", true),
+    ("user_uint_error", true),
+    ("user_ulong_error", true),
+    ("user_ushort_error", true),
+];
+
+/// Whether an unused call of this function of the library is dropped, where that does not follow from its body.
+pub fn declared_pure(name: &str) -> Option<bool> {
+    let at = DECLARED.binary_search_by_key(&name, |(n, _)| n).ok()?;
+    DECLARED.get(at).map(|(_, pure)| *pure)
 }
 
 macro_rules! table {
@@ -35,19 +79,19 @@ table! {
     // Place of the hit.
     pp() -> String pure; probefunc() -> String pure; probe_type() -> String pure; pn() -> String pure; modname() -> String pure;
     uaddr() -> Long pure; is_return() -> Long pure; registers_valid() -> Long pure;
-    print_regs() -> Unit; u_register(String) -> Long pure; s_register(String) -> Long pure; register(String) -> Long pure;
+    print_regs() -> Unit; u_register(String) -> Long; s_register(String) -> Long; register(String) -> Long;
     arg_long(Long) -> Long pure;
     set_arg_long(Long, Long) -> Unit; set_arg_int(Long, Long) -> Unit; set_arg_uint(Long, Long) -> Unit;
     // Time.
     gettimeofday_ns() -> Long pure; monotonic_ns() -> Long pure; boottime_ns() -> Long pure; get_cycles() -> Long pure;
     // Target memory. `err` forms raise stap's fault error; the others give the last argument instead.
-    user_string(Long) -> String; user_string2(Long, String) -> String;
-    user_string_n(Long, Long) -> String; user_string_n2(Long, Long, String) -> String;
-    user_string_quoted(Long) -> String; user_string_n_quoted(Long, Long, Long) -> String;
-    user_long(Long) -> Long; user_int(Long) -> Long; user_short(Long) -> Long; user_char(Long) -> Long;
-    user_int8(Long) -> Long; user_int16(Long) -> Long; user_int32(Long) -> Long; user_int64(Long) -> Long;
-    user_uint8(Long) -> Long; user_uint16(Long) -> Long; user_uint32(Long) -> Long; user_uint64(Long) -> Long;
-    user_ulong(Long) -> Long; user_ushort(Long) -> Long;
+    user_string(Long) -> String pure; user_string2(Long, String) -> String pure;
+    user_string_n(Long, Long) -> String pure; user_string_n2(Long, Long, String) -> String pure;
+    user_string_quoted(Long) -> String pure; user_string_n_quoted(Long, Long, Long) -> String pure;
+    user_long(Long) -> Long pure; user_int(Long) -> Long pure; user_short(Long) -> Long pure; user_char(Long) -> Long pure;
+    user_int8(Long) -> Long pure; user_int16(Long) -> Long pure; user_int32(Long) -> Long pure; user_int64(Long) -> Long pure;
+    user_uint8(Long) -> Long pure; user_uint16(Long) -> Long pure; user_uint32(Long) -> Long pure; user_uint64(Long) -> Long pure;
+    user_ulong(Long) -> Long pure; user_ushort(Long) -> Long pure;
     // Strings.
     strlen(String) -> Long pure; substr(String, Long, Long) -> String pure; stringat(String, Long) -> Long pure;
     strtol(String, Long) -> Long pure; isinstr(String, String) -> Long pure; strpos(String, String) -> Long pure;
@@ -62,22 +106,22 @@ table! {
     print_ubacktrace() -> Unit; print_ubacktrace_brief() -> Unit; print_ubacktrace_fileline() -> Unit;
     print_ubacktrace_at(Long, Long, Long) -> Unit; print_ubacktrace_fileline_at(Long, Long, Long) -> Unit;
     ubacktrace() -> String pure; sprint_ubacktrace() -> String pure; ucallers(Long) -> String; ustack(Long) -> Long;
-    print_usyms(String) -> Unit; sprint_usyms(String) -> String pure;
-    usymname(Long) -> String pure; usymdata(Long) -> String pure; umodname(Long) -> String;
+    print_usyms(String) -> Unit; sprint_usyms(String) -> String;
+    usymname(Long) -> String pure; usymdata(Long) -> String pure; umodname(Long) -> String pure;
     umodaddr(Long) -> Long; umodbuildid(Long) -> String;
     usymline(Long) -> String pure; usymfile(Long) -> String pure; usymfileline(Long) -> String pure;
     // Regular expressions.
     matched(Long) -> String pure; ngroups() -> Long pure;
     // Floating point: numbers hold the bits of binary64.
-    fp_add(Long, Long) -> Long pure; fp_sub(Long, Long) -> Long pure; fp_mul(Long, Long) -> Long pure;
-    fp_div(Long, Long) -> Long pure; fp_rem(Long, Long) -> Long pure; fp_sqrt(Long) -> Long pure;
-    fp_eq(Long, Long) -> Long pure; fp_le(Long, Long) -> Long pure; fp_lt(Long, Long) -> Long pure;
-    long_to_fp(Long) -> Long pure; fp32_to_fp64(Long) -> Long pure; fp_to_long(Long, Long, Long) -> Long pure;
-    fp_to_string(Long, Long) -> String pure; string_to_fp(String) -> Long pure;
+    fp_add(Long, Long) -> Long; fp_sub(Long, Long) -> Long; fp_mul(Long, Long) -> Long;
+    fp_div(Long, Long) -> Long; fp_rem(Long, Long) -> Long; fp_sqrt(Long) -> Long;
+    fp_eq(Long, Long) -> Long; fp_le(Long, Long) -> Long; fp_lt(Long, Long) -> Long;
+    long_to_fp(Long) -> Long; fp32_to_fp64(Long) -> Long; fp_to_long(Long, Long, Long) -> Long;
+    fp_to_string(Long, Long) -> String; string_to_fp(String) -> Long;
     // Wide texts and buffers of the target; writing to it.
-    user_string_utf16(Long) -> String; user_string_utf32(Long) -> String;
-    user_string2_utf16(Long, String) -> String; user_string2_utf32(Long, String) -> String;
-    user_string_quoted_utf16(Long) -> String; user_string_quoted_utf32(Long) -> String;
+    user_string_utf16(Long) -> String pure; user_string_utf32(Long) -> String pure;
+    user_string2_utf16(Long, String) -> String pure; user_string2_utf32(Long, String) -> String pure;
+    user_string_quoted_utf16(Long) -> String pure; user_string_quoted_utf32(Long) -> String pure;
     user_buffer_quoted(Long, Long, Long) -> String; user_buffer_quoted_error(Long, Long, Long) -> String;
     set_user_char(Long, Long) -> Unit; set_user_short(Long, Long) -> Unit; set_user_int(Long, Long) -> Unit;
     set_user_long(Long, Long) -> Unit; set_user_string(Long, String) -> Unit;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::diagnostic::ParseError;
-use crate::span::{FileId, Span};
+use crate::preprocess::{Environment, version_order};
+use crate::span::{FileId, SourceFile, Span};
 use crate::token::{KEYWORDS, Token, TokenKind};
 
 /// Operators of more than one character, longest first.
@@ -11,6 +12,44 @@ const OPERATORS: &[&str] = &[
     "<<<", ">>>", "<<=", ">>=", "==", "!=", "<=", ">=", "=~", "!~", "+=", "-=", "*=", "/=", "%=",
     "&=", "^=", "|=", ".=", "&&", "||", "++", "--", "->", "<<", ">>", "%(", "%?", "%:", "%)",
 ];
+
+/// What older versions of the language (`--compatible`) read otherwise.
+#[derive(Clone, Copy)]
+pub(crate) struct Dialect {
+    /// `private` is a keyword: since 3.0.
+    private: bool,
+    /// `\xHH` in strings: since 2.3.
+    hexadecimal: bool,
+    /// What follows the `:` of a choice binds tighter than assignments: since 4.0.
+    pub(crate) tight_choice: bool,
+}
+
+impl Dialect {
+    /// The newest.
+    const CURRENT: Dialect = Dialect {
+        private: true,
+        hexadecimal: true,
+        tight_choice: true,
+    };
+
+    /// That of a script.
+    pub(crate) fn of_version(version: &str) -> Dialect {
+        let since = |first| version_order(version, first).is_ge();
+        Dialect {
+            private: since("3.0"),
+            hexadecimal: since("2.3"),
+            tight_choice: since("4.0"),
+        }
+    }
+
+    /// That of a text: the library is written in the newest.
+    pub(crate) fn of(source: &SourceFile, environment: &Environment) -> Dialect {
+        match source.is_tapset {
+            true => Dialect::CURRENT,
+            false => Dialect::of_version(&environment.systemtap_version),
+        }
+    }
+}
 
 /// A command-line argument being read as text.
 struct Paste {
@@ -27,6 +66,7 @@ pub(crate) struct Lexer<'a> {
     args: &'a [String],
     used: Vec<bool>,
     paste: Option<Paste>,
+    dialect: Dialect,
 }
 
 impl<'a> Lexer<'a> {
@@ -39,7 +79,13 @@ impl<'a> Lexer<'a> {
             args,
             used: vec![false; args.len()],
             paste: None,
+            dialect: Dialect::CURRENT,
         }
+    }
+
+    /// The same, of another version of the language.
+    pub(crate) fn speaking(self, dialect: Dialect) -> Self {
+        Lexer { dialect, ..self }
     }
 
     /// Which arguments the text has used so far.
@@ -199,7 +245,8 @@ impl<'a> Lexer<'a> {
                 b'A'..=b'Z' | b'a'..=b'z' | b'_' | b'$' => {
                     let word =
                         self.take_while(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'$');
-                    let kind = match KEYWORDS.contains(&word.as_str()) {
+                    let known = word != "private" || self.dialect.private;
+                    let kind = match known && KEYWORDS.contains(&word.as_str()) {
                         true => TokenKind::Keyword,
                         false => TokenKind::Identifier,
                     };
@@ -258,6 +305,7 @@ impl<'a> Lexer<'a> {
                 None | Some(b'\n') => return Err(self.junk(UNCLOSED, mark)),
                 Some(b'"') => break,
                 Some(b'\\') => match self.bump() {
+                    Some(b'x') if !self.dialect.hexadecimal => text.push(b'x'),
                     None => return Err(self.junk(UNCLOSED, mark)),
                     Some(
                         byte @ (b'a'

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Mention, ParseError};
-use crate::lexer::Lexer;
+use crate::lexer::{Dialect, Lexer};
 use crate::parser::ParseOptions;
 use crate::preprocess::Preprocessor;
 use crate::span::{FileId, SourceMap};
@@ -45,7 +45,8 @@ impl MacroLibrary {
     ) -> Vec<Diagnostic> {
         let source = sources.file(file);
         let mut diagnostics = Vec::new();
-        let lexer = Lexer::new(file, source.text.clone(), &[]);
+        let dialect = Dialect::of(source, &options.environment);
+        let lexer = Lexer::new(file, source.text.clone(), &[]).speaking(dialect);
         let expander = Expander::new(lexer, &options.macros);
         let mut tokens = Preprocessor::new(expander, &options.environment);
         loop {

@@ -102,6 +102,7 @@ subjects!(
     points,
     printing,
     probe_points,
+    purity,
     regex,
     statements,
     statistics,

@@ -10,7 +10,7 @@ use script::span::{SourceFile, SourceMap};
 use script::unparse::print_pass1;
 
 /// What `stap -p1` prints for a script: messages, then the tree if there were no errors.
-fn pass1(text: &str, args: &[String], guru: bool) -> String {
+fn pass1(text: &str, args: &[String], guru: bool, version: &str) -> String {
     let mut sources = SourceMap::default();
     let file = sources.add(SourceFile {
         name: "<input>".to_string(),
@@ -21,7 +21,7 @@ fn pass1(text: &str, args: &[String], guru: bool) -> String {
         args: args.to_vec(),
         guru,
         environment: Environment {
-            systemtap_version: "4.8".to_string(),
+            systemtap_version: version.to_string(),
             runtime: "kernel".to_string(),
             privilege: "stapdev".to_string(),
             guru_mode: guru,
@@ -78,7 +78,12 @@ fn check(table: &str) {
         if guru {
             args.remove(0);
         }
-        let found = pass1(script, &args, guru);
+        let compatible = args.first().and_then(|a| a.strip_prefix("--compatible="));
+        let version = compatible.unwrap_or("4.8").to_string();
+        if compatible.is_some() {
+            args.remove(0);
+        }
+        let found = pass1(script, &args, guru, &version);
         if found.trim_end() != expected.trim_end() {
             failures.push(format!(
                 "case {index} [{options}]:\n{script}\nexpected:\n{expected}\nfound:\n{found}"
@@ -102,6 +107,12 @@ fn check(table: &str) {
 #[test]
 fn scripts_parse_and_fail_as_in_stap() {
     check(include_str!("parse/pass1.txt"));
+}
+
+/// What is read otherwise with `--compatible`.
+#[test]
+fn older_versions_are_read_as_by_stap() {
+    check(include_str!("parse/versions.txt"));
 }
 
 /// Every form of the language, in the form that `-p1` gives it.

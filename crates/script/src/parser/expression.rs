@@ -107,7 +107,10 @@ impl Parser<'_> {
         let yes = self.expression()?;
         height = height.max(self.height);
         self.expect(":")?;
-        let no = self.nested(|p| p.ternary())?;
+        let no = self.nested(|p| match p.tight_choice {
+            true => p.ternary(),
+            false => p.expression(),
+        })?;
         self.grow(height.max(self.height))?;
         Ok(Expr {
             kind: ExprKind::Ternary(Box::new(condition), Box::new(yes), Box::new(no)),

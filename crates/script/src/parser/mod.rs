@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use crate::ast::{EmbeddedCode, File, Literal, Name};
 use crate::diagnostic::{Diagnostic, ParseError};
-use crate::lexer::Lexer;
+use crate::lexer::{Dialect, Lexer};
 use crate::macros::{Expander, MacroLibrary};
 use crate::preprocess::{Environment, Preprocessor};
 use crate::span::{Expansions, FileId, SourceMap, Span};
@@ -57,7 +57,8 @@ pub struct Parsed {
 /// Parses a text.
 pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parsed {
     let source = sources.file(file);
-    let lexer = Lexer::new(file, source.text.clone(), &options.args);
+    let dialect = Dialect::of(source, &options.environment);
+    let lexer = Lexer::new(file, source.text.clone(), &options.args).speaking(dialect);
     let expander = Expander::new(lexer, &options.macros);
     let mut parser = Parser {
         tokens: Preprocessor::new(expander, &options.environment),
@@ -73,6 +74,7 @@ pub fn parse(sources: &SourceMap, file: FileId, options: &ParseOptions) -> Parse
         },
         global_names: HashSet::new(),
         in_function: false,
+        tight_choice: dialect.tight_choice,
         depth: 0,
         height: 0,
         diagnostics: Vec::new(),
@@ -94,6 +96,8 @@ type Parse<T> = Result<T, ParseError>;
 
 struct Parser<'a> {
     tokens: Preprocessor<'a>,
+    /// `a ? b : c = d` is `(a ? b : c) = d`.
+    tight_choice: bool,
     next: Option<Token>,
     /// Whether `next`, or the end of the text, is what was looked at last.
     looked: bool,

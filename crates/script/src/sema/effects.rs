@@ -28,6 +28,16 @@ impl Effects {
     }
 }
 
+/// Makes the effects of a function those that it is declared to have.
+fn declare(effects: &mut Effects, pure: Option<bool>) {
+    if let Some(pure) = pure {
+        effects.visible = !pure;
+        if pure {
+            effects.written.clear();
+        }
+    }
+}
+
 /// Summaries of all functions, calls included.
 pub struct Functions(Vec<Effects>);
 
@@ -48,6 +58,7 @@ impl Functions {
                 e.jumps = false;
                 e.read.retain(|v| matches!(v, Var::Global(_)));
                 e.written.retain(|v| matches!(v, Var::Global(_)));
+                declare(&mut e, f.pure);
                 e
             })
             .collect();
@@ -63,6 +74,7 @@ impl Functions {
                 for id in called {
                     table.call(*id, &mut e);
                 }
+                declare(&mut e, hir.functions.get(i).and_then(|f| f.pure));
                 if table.0[i] != e {
                     table.0[i] = e;
                     changed = true;

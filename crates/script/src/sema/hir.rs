@@ -98,6 +98,8 @@ pub struct Function {
     pub next: Option<FunctionId>,
     /// Reached from a probe.
     pub live: bool,
+    /// Whether an unused call is dropped, where that is known without its body.
+    pub pure: Option<bool>,
 }
 
 /// A function's code.

@@ -29,7 +29,8 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
 pub fn similar<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let mut scored: Vec<(usize, &str)> = names
         .into_iter()
-        .filter(|n| !n.is_empty() && !n.starts_with("__"))
+        // The same name is that of something that this version of the language has not.
+        .filter(|n| !n.is_empty() && !n.starts_with("__") && *n != wanted)
         .map(|n| (distance(wanted.as_bytes(), n.as_bytes()), n))
         .collect();
     scored.sort_unstable();

@@ -199,6 +199,7 @@ impl Resolver<'_> {
             ),
             next: None,
             live: false,
+            pure: None,
         });
         ExprKind::Call(id, Vec::new())
     }
@@ -249,6 +250,10 @@ impl Resolver<'_> {
             }),
             next: None,
             live: false,
+            pure: match f.tapset {
+                true => crate::intrinsics::declared_pure(&f.decl.name.text),
+                false => None,
+            },
         });
         self.queue.push_back((at, id));
         id
