@@ -191,6 +191,38 @@ fn archives_are_asked_and_checked_in_the_same_words() {
         ][..],
         &["-iI", "-a", "archives/rep", "hinv.ncpu", "kernel.all.load"],
         &["-i", "-v", "-a", "archives/rep"],
+        // Names that are not looked up first are looked for among the records, unless there is but one.
+        &["-F", "-a", "archives/rep", "no.such", "hinv.ncpu", "hinv"],
+        &[
+            "-F",
+            "-f",
+            "-i",
+            "-a",
+            "archives/rep",
+            "no.such",
+            "hinv.ncpu",
+        ],
+        &[
+            "-F",
+            "-v",
+            "-O",
+            "-0",
+            "-a",
+            "archives/rep",
+            "no.such",
+            "hinv.ncpu",
+        ],
+        &["-F", "-f", "-I", "-a", "archives/rep", "no.such"],
+        // What needs no metrics needs a record.
+        &["-v", "-a", "archives/rep", "event"],
+        &["-v", "-O", "-0", "-a", "archives/rep", "event"],
+        &[
+            "-f",
+            "-I",
+            "-a",
+            "archives/nfsclient_64",
+            "nfsclient.ops.readdirplus.bytes_recv",
+        ],
     ] {
         same_words("pmprobe", args);
     }

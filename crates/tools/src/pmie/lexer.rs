@@ -24,6 +24,8 @@ pub enum Token {
     Host(String),
     /// `#` and an instance.
     Instance(String),
+    /// A macro that was never defined, with what was left of the statement.
+    Undefined,
     /// `%_inst` and its siblings: the dimension.
     Percent(String),
     /// A macro that changes with time, or the interval.
@@ -202,9 +204,9 @@ impl Lexer {
     fn qualifier(&mut self, of: impl Fn(char) -> bool) -> Option<String> {
         self.skip_space();
         match self.peek()? {
-            quote @ ('\'' | '"') => {
+            '\'' => {
                 self.bump();
-                Some(self.quoted(quote))
+                Some(self.quoted('\''))
             }
             '$' => {
                 self.bump();
@@ -218,7 +220,7 @@ impl Lexer {
                     }
                 }
             }
-            c if of(c) => Some(self.word(of)),
+            c if c.is_ascii_alphabetic() => Some(self.word(of)),
             _ => None,
         }
     }
@@ -320,13 +322,15 @@ impl Lexer {
                     None => {
                         self.complaints
                             .push(format!("undefined macro name ${name}\n"));
-                        Token::Mark("$")
+                        // The statement is at its end there.
+                        self.recover();
+                        Token::Undefined
                     }
                 };
             }
             '#' => {
                 self.bump();
-                let of = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let of = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
                 return match self.qualifier(of) {
                     Some(name) => Token::Instance(name),
                     None => Token::Mark("#"),

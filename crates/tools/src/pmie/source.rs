@@ -47,6 +47,8 @@ pub struct Metric {
     live: bool,
     /// Whether an archive has not told its instances yet.
     unsaid: bool,
+    /// Whether a fetch brought values of it.
+    had_values: bool,
     ring: VecDeque<(Timestamp, Vec<(i32, Value)>)>,
 }
 
@@ -246,6 +248,9 @@ impl Sources {
         instances: &[String],
         oldest: usize,
     ) -> Option<(Vec<usize>, Kind)> {
+        if self.fatal.is_some() {
+            return None;
+        }
         let mut found = Vec::new();
         let mut kind = Kind::Number;
         let hosts: Vec<Option<&str>> = if hosts.is_empty() {
@@ -289,6 +294,7 @@ impl Sources {
             failed: false,
             live: !host.is_archive,
             unsaid: false,
+            had_values: false,
             ring: VecDeque::new(),
         };
         let Some(context) = &mut host.context else {
@@ -474,6 +480,7 @@ impl Sources {
                 if let (Some(desc), Some(context)) = (metric.desc, host.context.as_ref()) {
                     metric.unsaid = !desc.indom.is_null() && is_unsaid(context, desc.indom, when);
                 }
+                metric.had_values |= !values.is_empty();
                 metric.ring.push_front((when, values));
                 metric.ring.truncate(metric.depth);
             }
@@ -607,8 +614,12 @@ impl Metric {
         // Of a domain that never had a value the number is not known, unless an archive has it.
         let empty = self.ring.iter().all(|(_, values)| values.is_empty());
         let silent = (self.live || self.unsaid) && !self.ring.is_empty() && empty;
+        let newest = self.ring.front().map_or(0, |(_, values)| values.len());
         match (&self.chosen, self.failed) {
             (None, true) => return 1,
+            // As many as there were this time, once there were any.
+            (None, false) if newest > 0 => return newest,
+            (None, false) if self.had_values => return 1,
             (None, false) if silent && self.instance_count().is_some() => return 0,
             _ => {}
         }

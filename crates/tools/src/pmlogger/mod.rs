@@ -212,7 +212,7 @@ impl Options {
             ));
         }
         match words.as_slice() {
-            [archive] => options.archive = expand_date(archive),
+            [archive] if !options.check => options.archive = expand_date(archive),
             [] if options.check => {}
             [] => return Err(spec.wrong("insufficient arguments")),
             _ => return Err(spec.wrong("too many arguments")),

@@ -246,7 +246,18 @@ fn metric(desc: &Desc, rule: &MetricRule, indom: Option<&IndomRule>) {
     }
     if let Some(new) = rule.indom.or(indom.and_then(IndomRule::moved_to)) {
         println!("InDom:\t\t{} -> {new}", desc.indom);
+        // Where there were no instances there is one value, and an instance for it; where there are none now, a value
+        // is picked.
+        let (gains, loses) = (desc.indom.is_null() && !new.is_null(), new.is_null());
         let output = match &rule.pick {
+            None | Some(Pick::First) if gains => {
+                Some("first and only value (output instance 0)".to_owned())
+            }
+            Some(Pick::Last) if gains => Some("last and only value (output instance 0)".to_owned()),
+            Some(Pick::Inst(inst)) if gains => {
+                Some(format!("first and only value (output instance {inst})"))
+            }
+            None if loses => Some("first value".to_owned()),
             None => None,
             Some(Pick::First) => Some("first value".to_owned()),
             Some(Pick::Last) => Some("last value".to_owned()),
@@ -267,7 +278,8 @@ fn metric(desc: &Desc, rule: &MetricRule, indom: Option<&IndomRule>) {
         println!("Semantics:\t{} -> {sem}", desc.sem);
     }
     if let Some(units) = rule.units {
-        println!("Units:\t\t{} -> {units}", desc.units);
+        let how = if rule.rescale { " (rescale)" } else { "" };
+        println!("Units:\t\t{} -> {units}{how}", desc.units);
     }
     if rule.delete {
         println!("DELETE");

@@ -6,16 +6,28 @@ use super::LabelRule;
 use super::parser::{Parser, part};
 use super::tokens::Token;
 
+/// What is said of a label that is new and told from others.
+const NEW_OF_ONE: &str = "The target label name and value must both not be specified for a NEW label and will be ignored";
+
 impl Parser<'_> {
     pub(super) fn label(&mut self) -> Result<(), String> {
         let kind = self.word()?.to_ascii_lowercase();
         let (level, idents): (LabelLevel, Vec<u32>) = match kind.as_str() {
             "context" => (LabelLevel::Context, vec![u32::MAX]),
-            "domain" => (LabelLevel::Domain, vec![self.number()?]),
+            "domain" => {
+                let domain = self.number()?;
+                self.pmid_of(domain, 0, 0)?;
+                (LabelLevel::Domain, vec![domain])
+            }
             "cluster" => {
                 let word = self.word()?;
                 let (domain, cluster) = word.split_once('.').ok_or_else(|| self.syntax())?;
                 let domain: u32 = domain.parse().map_err(|_| self.syntax())?;
+                let number = match cluster {
+                    "*" => 0,
+                    cluster => cluster.parse().map_err(|_| self.syntax())?,
+                };
+                self.pmid_of(domain, number, 0)?;
                 let of_level = self.archive.meta.labels.keys();
                 let all = of_level.filter(|(l, _)| *l == LabelLevel::Cluster as u32);
                 let same = |p: &Pmid| {
@@ -95,12 +107,15 @@ impl Parser<'_> {
             match clause.as_str() {
                 "delete" => rule.delete = true,
                 "new" => {
-                    let pair = (self.text()?, self.text()?);
+                    let pair = (self.quoted()?, self.text()?);
+                    if rule.name.is_some() || rule.value.is_some() {
+                        self.note(|| NEW_OF_ONE.to_owned());
+                    }
                     added.push(pair);
                 }
                 "label" => {
                     self.expect(&Token::Arrow)?;
-                    rule.new_name = Some(self.text()?);
+                    rule.new_name = Some(self.quoted()?);
                 }
                 "value" => {
                     self.expect(&Token::Arrow)?;
