@@ -122,7 +122,7 @@ fn extracts_are_debian_s_to_the_byte() {
 #[test]
 fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
     let scratch = Scratch::new("pcp-rewrite");
-    let cases: [(&str, &[&str], &str); 54] = [
+    let cases: [(&str, &[&str], &str); 60] = [
         // The index has entries where that of the input has some, behind marks, and where domains or texts change.
         ("ok-mv-foo", &[], "global { hostname -> foo }"),
         ("bug-1044", &[], "global { hostname -> foo }"),
@@ -155,6 +155,38 @@ fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
             "ok-bigbin",
             &["-v"],
             "indom 29.2 { indom -> duplicate 99.2 inst 100 -> 7 iname \"bin-200\" -> DELETE }",
+        ),
+        // What is wanted of some labels is done to each in a set of its own, by the rules that came last first; those that come
+        // for the same stand in one set.
+        (
+            "sample-labels",
+            &["-v"],
+            "label domain 29 \"agent\" { label -> \"zz\" } label domain 29 \"role\" { delete }",
+        ),
+        (
+            "sample-labels",
+            &["-v"],
+            "label domain 29 \"agent\" { domain -> 31 } label domain 29 \"role\" { label -> \"r\" }",
+        ),
+        (
+            "sample-labels",
+            &["-v"],
+            "label domain 29 { domain -> 31 } label domain 29 \"role\" { label -> \"r\" }",
+        ),
+        (
+            "sample-labels",
+            &["-v"],
+            "label context { value -> 1 } label context \"hostname\" { label -> \"a\" }",
+        ),
+        (
+            "sample-labels",
+            &["-v"],
+            "label context \"hostname\" { label -> \"hn\" } label context * 1000 { value -> 7 }",
+        ),
+        (
+            "sample-labels",
+            &["-v"],
+            "label context { new \"x\" 5 } label domain 29 { new \"b\" 1 } label context { new \"a\" true } label domain 29 { new \"a\" 2 } label context { new \"x\" 6 }",
         ),
         // Labels that come stand in sets of their own, ahead of all else, the last rule's first.
         (
@@ -662,6 +694,10 @@ fn rules_are_refused_and_summed_up_as_by_debian_s_pmlogrewrite() {
         (
             "archives/sample-labels",
             &[
+                "label domain 77 { new \"x\" 5 }",
+                "label indom 29.77 { new \"x\" 5 }",
+                "label instances 29.77 { new \"x\" 5 }",
+                "label item no.such { new \"x\" 5 }",
                 "text metric hinv.ndisk { }",
                 "text metric hinv.ndisk",
                 "text { }",

@@ -425,3 +425,24 @@ fn mistakes_are_told_as_by_debian_s_pmie() {
         assert_eq!(own.stdout, theirs.stdout, "{text}");
     }
 }
+
+/// `instant` leaves the counters of a whole expression what they are; values that are not known are as many as there were.
+#[test]
+fn counters_and_unknown_values_are_those_of_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie-counters");
+    let rules = scratch.write(
+        "rules",
+        "instant sum_inst disk.dev.total;\nsum_inst instant disk.dev.total;\n\
+         rate instant disk.dev.total;\ninstant rate disk.dev.total;\n\
+         instant (disk.dev.total + 1);\ninstant disk.dev.total == 3;\n",
+    );
+    let rules = rules.to_str().expect("a path in UTF-8");
+    let source = ["-z", "-q", "-v", "-a", "archives/babylon.pmview_v2"];
+    let times = ["-t", "3", "-T", "+10", "-c", rules];
+    same("pmie", &[&source[..], &times].concat());
+    let marked = scratch.write("marked", "filesys.full;\nnetwork.interface.in.packets;\n");
+    let marked = marked.to_str().expect("a path in UTF-8");
+    let source = ["-z", "-q", "-v", "-a", "archives/pmiostat_mark"];
+    let times = ["-S", "@17:30", "-t", "15m", "-A", "15m", "-c", marked];
+    same("pmie", &[&source[..], &times].concat());
+}

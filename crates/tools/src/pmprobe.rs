@@ -142,6 +142,10 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     for names in std::iter::once(first).chain(rest.chunks(batch)) {
         match opened.context.lookup_names(names) {
             Ok(found) => pmids.extend(found),
+            // The error is the one name's, as an agent that is gone.
+            Err(Error::Code(code)) if names.len() == 1 && code != ErrorCode::IPC => {
+                pmids.push(Err(code));
+            }
             Err(error) => {
                 out.flush()?;
                 eprintln!("pmprobe: pmLookupName: {}", error.code());

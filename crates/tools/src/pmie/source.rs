@@ -674,6 +674,11 @@ impl Metric {
         Some((*time, number * self.factor))
     }
 
+    /// When its newest sample was taken.
+    pub fn taken(&self) -> Option<Timestamp> {
+        self.ring.front().map(|(time, _)| *time)
+    }
+
     /// A sample of an instance that is a text.
     pub fn text(&self, sample: usize, inst: i32) -> Option<String> {
         let (_, values) = self.ring.get(sample)?;

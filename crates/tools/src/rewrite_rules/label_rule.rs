@@ -66,7 +66,7 @@ impl Parser<'_> {
             delete: false,
             new_name: None,
             new_value: None,
-            added: None,
+            added: Vec::new(),
             ident: None,
         };
         let mut added = Vec::new();
@@ -75,10 +75,17 @@ impl Parser<'_> {
             selectors.push(match self.next() {
                 Token::Quoted(text) => Some(text),
                 Token::Word(word) if word == "*" => None,
-                Token::Word(word) => {
+                Token::Word(word) if word.parse::<f64>().is_err() => return Err(self.syntax()),
+                // An instance comes first, values later.
+                Token::Word(word)
+                    if level == LabelLevel::Instances
+                        && selectors.is_empty()
+                        && rule.inst.is_none() =>
+                {
                     rule.inst = Some(word.parse().map_err(|_| self.syntax())?);
                     continue;
                 }
+                Token::Word(word) => Some(word),
                 _ => return Err(self.syntax()),
             });
         }
@@ -145,7 +152,7 @@ impl Parser<'_> {
                     })();
                     rule.ident = Some(new.ok_or_else(|| self.syntax())?.0);
                 }
-                "indom" => {
+                "indom" | "instances" => {
                     self.expect(&Token::Arrow)?;
                     let old = InDom(idents.first().copied().unwrap_or(0));
                     rule.ident = Some(self.new_indom(old)?.0);
@@ -198,12 +205,27 @@ impl Parser<'_> {
             let what = match level {
                 LabelLevel::Domain => "domain",
                 LabelLevel::Cluster => "cluster",
+                LabelLevel::Item => "metric",
+                LabelLevel::InDom => "indom",
+                LabelLevel::Instances => "indom instance",
                 _ => return,
             };
             let value = crate::labelset::quoted(value);
-            self.note(|| format!("No matching {what} for new label {{\"{name}\":{value}}}"));
+            self.warn(&format!(
+                "No matching {what} for new label {{\"{name}\":{value}}}"
+            ));
         }
         for (ident, inst) in targets {
+            let labels = [(level as u32, ident)];
+            let mut rules = self.rules.labels.iter_mut();
+            // What else comes for the same stands in the same set.
+            let same =
+                |r: &&mut LabelRule| !r.added.is_empty() && r.labels == labels && r.inst == inst;
+            if let Some(rule) = rules.find(same) {
+                rule.added.retain(|(other, _)| other != name);
+                rule.added.push((name.to_owned(), value.to_owned()));
+                continue;
+            }
             self.rules.labels.push(LabelRule {
                 labels: vec![(level as u32, ident)],
                 inst,
@@ -212,7 +234,7 @@ impl Parser<'_> {
                 delete: false,
                 new_name: None,
                 new_value: None,
-                added: Some((name.to_owned(), value.to_owned())),
+                added: vec![(name.to_owned(), value.to_owned())],
                 ident: None,
             });
         }

@@ -378,7 +378,9 @@ impl<'a> Parser<'a> {
                 "time" => rules.delta.is_some_and(|delta| delta != 0),
                 _ => false,
             };
-            if given && !(title == "hostname" && !matches!(self.peek(), Token::Word(_))) {
+            // Of a host's name it is said first that there is none.
+            let there = title != "hostname" || matches!(self.peek(), Token::Word(_));
+            if given && there {
                 // The end of a time is known by what follows it, unless it has hours.
                 let hours = matches!(self.peek(), Token::Word(w) if w.matches(':').count() > 1);
                 self.at += if title == "time" && !hours { 2 } else { 1 };

@@ -409,9 +409,7 @@ impl Parser<'_> {
             if word == "instant" {
                 self.next();
                 let mut operand = self.operand("instant", "arithmetic", Parser::unary)?;
-                if let Form::Fetch { instant, .. } = &mut operand.form {
-                    *instant = true;
-                }
+                operand.keep_counters();
                 return Ok(operand);
             }
             match reduction(&word) {
