@@ -558,3 +558,19 @@ fn json_lines_have_the_same_values() {
     assert_eq!(summary[0]["minimum"], 119.0);
     assert_eq!(summary[0]["samples"], 8);
 }
+
+/// A file that has a name as a volume, but no label, is none.
+#[test]
+fn files_that_are_no_volumes_are_left_alone() {
+    let scratch = Scratch::new("pcp-no-volume");
+    for suffix in ["0", "index", "meta"] {
+        let from = pcp_suite::suite().join(format!("archives/sample-labels.{suffix}"));
+        std::fs::copy(from, scratch.path(&format!("logged.{suffix}"))).expect("a copy");
+    }
+    scratch.write("logged.1368", "{\"QA\":1368}\n");
+    let base = scratch.path("logged").display().to_string();
+    for args in [&["-L", &base][..], &[&base], &["-e", "-t", &base]] {
+        same_words("pmdumplog", args);
+    }
+    same_words("pmval", &["-a", &base, "-t", "50msec", "sample.colour"]);
+}

@@ -445,4 +445,13 @@ fn counters_and_unknown_values_are_those_of_debian_s_pmie() {
     let source = ["-z", "-q", "-v", "-a", "archives/pmiostat_mark"];
     let times = ["-S", "@17:30", "-t", "15m", "-A", "15m", "-c", marked];
     same("pmie", &[&source[..], &times].concat());
+    // What goes together is judged by all instances that the archive tells of.
+    for text in [
+        "irix.kernel.all.load - pmcd.pmlogger.port;",
+        "2 > ((-irix.kernel.all.load * hinv.ncpu) - (irix.kernel.all.cpu.sxbrk * pmcd.pmlogger.port));",
+    ] {
+        let sizes = scratch.write("sizes", text);
+        let sizes = sizes.to_str().expect("a path in UTF-8");
+        same_words("pmie", &["-C", "-a", "archives/mark-bug", "-c", sizes]);
+    }
 }

@@ -39,6 +39,8 @@ pub struct Metric {
     /// The instances that were named, with the names as they were written.
     pub(super) chosen: Option<Vec<(i32, Text)>>,
     known: Vec<Instance>,
+    /// How many an archive has of them altogether.
+    all: usize,
     factor: f64,
     depth: usize,
     /// Whether the last fetch had an error in the place of values.
@@ -289,6 +291,7 @@ impl Sources {
             desc: None,
             chosen: None,
             known: Vec::new(),
+            all: 0,
             factor: 1.0,
             depth: oldest + 2,
             failed: false,
@@ -348,15 +351,20 @@ impl Sources {
             }
             return Some(metric);
         }
-        if let Context::Archive(archive) = &*context
-            && let Err(error) = archive.all_instances(desc.indom)
-        {
-            self.said.push_str(&format!(
-                "Metric {name} from {place} - instance domain not available in archive\n\
-                 pmGetInDomArchive failed: {}\n",
-                error.code()
-            ));
-            return None;
+        let all = match &*context {
+            Context::Archive(archive) => archive.all_instances(desc.indom).map(|all| all.len()),
+            Context::Host(_) => Ok(0),
+        };
+        match all {
+            Ok(all) => metric.all = all,
+            Err(error) => {
+                self.said.push_str(&format!(
+                    "Metric {name} from {place} - instance domain not available in archive\n\
+                     pmGetInDomArchive failed: {}\n",
+                    error.code()
+                ));
+                return None;
+            }
         }
         metric.known = context.instances(desc.indom).unwrap_or_default();
         if instances.is_empty() {
@@ -596,7 +604,12 @@ impl Metric {
         if desc.indom.is_null() {
             return None;
         }
-        Some(self.chosen.as_ref().map_or(self.known.len(), Vec::len))
+        // Before there are values all that an archive ever tells of are reckoned with.
+        let known = match self.had_values {
+            false => self.known.len().max(self.all),
+            true => self.known.len(),
+        };
+        Some(self.chosen.as_ref().map_or(known, Vec::len))
     }
 
     /// Whether the last fetch had an error in the place of values.

@@ -195,7 +195,6 @@ impl Parser<'_> {
                     let mut all: Vec<i32> =
                         all.unwrap_or_default().iter().map(|i| i.inst).collect();
                     all.retain(|i| inst.is_none_or(|inst| inst == *i));
-                    all.sort_unstable();
                     targets.extend(all.into_iter().map(|i| (ident, Some(i))));
                 }
                 _ => targets.push((ident, None)),
