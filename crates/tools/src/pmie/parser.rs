@@ -306,7 +306,10 @@ impl<'a> Parser<'a> {
             let condition = self.or()?;
             if self.take("->") {
                 let condition = self.condition(condition)?;
-                let action = self.action()?;
+                let action = self.action();
+                // A rule counts by its condition.
+                self.count += usize::from(action.is_err());
+                let action = action?;
                 self.single(&condition);
                 Body::Rule(condition, action)
             } else {

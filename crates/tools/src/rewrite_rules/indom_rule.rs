@@ -19,9 +19,11 @@ impl Parser<'_> {
         };
         let indom = self.indom_of(domain, serial)?;
         if self.archive.meta.indoms.get(indom.0).is_none() {
-            if !self.plain {
-                self.note(|| format!("Instance domain {indom}: {}", pcp::ErrorCode::INDOM_LOG));
+            // There are labels and texts of domains that are not there.
+            if self.plain {
+                return Ok(vec![indom]);
             }
+            self.note(|| format!("Instance domain {indom}: {}", pcp::ErrorCode::INDOM_LOG));
             return Ok(Vec::new());
         }
         self.rules.named_indoms.push(indom);

@@ -95,13 +95,14 @@ impl Parser<'_> {
             if let (Some(name), Some(indom)) = (name, idents.first()) {
                 let indom = InDom(*indom);
                 let all = self.archive.meta.all_instances(indom);
+                let there = all.is_some();
                 rule.inst = all
                     .unwrap_or_default()
                     .iter()
                     .find(|i| pcp::instance_name_matches(&i.name, name.as_bytes()))
                     .map(|i| i.inst);
                 unknown = rule.inst.is_none();
-                if unknown {
+                if unknown && there {
                     self.note(|| format!("Instance domain {indom}: no instance \"{name}\" found"));
                 }
             }
@@ -190,6 +191,7 @@ impl Parser<'_> {
             match level {
                 LabelLevel::Domain if pmids().all(|p| p.domain() != ident) => {}
                 LabelLevel::Cluster if pmids().all(|p| p.without_item().0 != ident) => {}
+                LabelLevel::InDom if self.archive.meta.indoms.get(ident).is_none() => {}
                 LabelLevel::Instances => {
                     let all = self.archive.meta.all_instances(InDom(ident));
                     let mut all: Vec<i32> =
