@@ -122,7 +122,7 @@ fn extracts_are_debian_s_to_the_byte() {
 #[test]
 fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
     let scratch = Scratch::new("pcp-rewrite");
-    let cases: [(&str, &[&str], &str); 60] = [
+    let cases: [(&str, &[&str], &str); 62] = [
         // The index has entries where that of the input has some, behind marks, and where domains or texts change.
         ("ok-mv-foo", &[], "global { hostname -> foo }"),
         ("bug-1044", &[], "global { hostname -> foo }"),
@@ -187,6 +187,17 @@ fn rules_rewrite_archives_as_debian_s_pmlogrewrite_does() {
             "sample-labels",
             &["-v"],
             "label context { new \"x\" 5 } label domain 29 { new \"b\" 1 } label context { new \"a\" true } label domain 29 { new \"a\" 2 } label context { new \"x\" 6 }",
+        ),
+        // A star stands for what each has.
+        (
+            "sample-labels",
+            &["-v"],
+            "label item 29.0.* { item -> 29.1.* }",
+        ),
+        (
+            "sample-labels",
+            &["-v"],
+            "label cluster 29.* { cluster -> 30.* }",
         ),
         // Labels that come stand in sets of their own, ahead of all else, the last rule's first.
         (

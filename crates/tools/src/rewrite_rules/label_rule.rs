@@ -1,5 +1,7 @@
 //! `label`: labels that change.
 
+use std::collections::HashMap;
+
 use pcp::{InDom, LabelLevel, Pmid};
 
 use super::LabelRule;
@@ -70,6 +72,7 @@ impl Parser<'_> {
             ident: None,
         };
         let mut added = Vec::new();
+        let mut moved: HashMap<u32, u32> = HashMap::new();
         let mut selectors = Vec::new();
         while !self.take(&Token::Mark('{')) {
             selectors.push(match self.next() {
@@ -135,10 +138,10 @@ impl Parser<'_> {
                 }
                 "cluster" | "item" => {
                     self.expect(&Token::Arrow)?;
-                    let old = Pmid(idents.first().copied().unwrap_or(0));
                     let word = self.word()?;
-                    let mut parts = word.split('.');
-                    let new = (|| {
+                    let number = |old: u32| {
+                        let old = Pmid(old);
+                        let mut parts = word.split('.');
                         let domain = parts.next()?.parse().ok()?;
                         let cluster = part(parts.next()?, old.cluster())?;
                         let item = match (clause.as_str(), parts.next()) {
@@ -149,9 +152,15 @@ impl Parser<'_> {
                         parts
                             .next()
                             .is_none()
-                            .then(|| Pmid::new(domain, cluster, item))
-                    })();
-                    rule.ident = Some(new.ok_or_else(|| self.syntax())?.0);
+                            .then(|| Pmid::new(domain, cluster, item).0)
+                    };
+                    let first = idents.first().copied().unwrap_or(0);
+                    rule.ident = Some(number(first).ok_or_else(|| self.syntax())?);
+                    // A star stands for what each has.
+                    let each = idents
+                        .iter()
+                        .filter_map(|ident| Some((*ident, number(*ident)?)));
+                    moved.extend(each);
                 }
                 "indom" | "instances" => {
                     self.expect(&Token::Arrow)?;
@@ -169,8 +178,22 @@ impl Parser<'_> {
         rule.labels
             .retain(|key| known.contains_key(key) && !unknown);
         let changes = rule.delete || rule.new_name.is_some() || rule.new_value.is_some();
-        if (changes || rule.ident.is_some()) && !rule.labels.is_empty() {
+        if !(changes || rule.ident.is_some()) || rule.labels.is_empty() {
+            return Ok(());
+        }
+        if rule
+            .labels
+            .iter()
+            .all(|(_, ident)| !moved.contains_key(ident))
+        {
             self.rules.labels.push(rule);
+            return Ok(());
+        }
+        for key in &rule.labels {
+            let mut one = rule.clone();
+            one.labels = vec![*key];
+            one.ident = moved.get(&key.1).copied();
+            self.rules.labels.push(one);
         }
         Ok(())
     }
