@@ -191,6 +191,38 @@ fn archives_are_asked_and_checked_in_the_same_words() {
         ][..],
         &["-iI", "-a", "archives/rep", "hinv.ncpu", "kernel.all.load"],
         &["-i", "-v", "-a", "archives/rep"],
+        // Names that are not looked up first are looked for among the records, unless there is but one.
+        &["-F", "-a", "archives/rep", "no.such", "hinv.ncpu", "hinv"],
+        &[
+            "-F",
+            "-f",
+            "-i",
+            "-a",
+            "archives/rep",
+            "no.such",
+            "hinv.ncpu",
+        ],
+        &[
+            "-F",
+            "-v",
+            "-O",
+            "-0",
+            "-a",
+            "archives/rep",
+            "no.such",
+            "hinv.ncpu",
+        ],
+        &["-F", "-f", "-I", "-a", "archives/rep", "no.such"],
+        // What needs no metrics needs a record.
+        &["-v", "-a", "archives/rep", "event"],
+        &["-v", "-O", "-0", "-a", "archives/rep", "event"],
+        &[
+            "-f",
+            "-I",
+            "-a",
+            "archives/nfsclient_64",
+            "nfsclient.ops.readdirplus.bytes_recv",
+        ],
     ] {
         same_words("pmprobe", args);
     }
@@ -525,4 +557,20 @@ fn json_lines_have_the_same_values() {
     );
     assert_eq!(summary[0]["minimum"], 119.0);
     assert_eq!(summary[0]["samples"], 8);
+}
+
+/// A file that has a name as a volume, but no label, is none.
+#[test]
+fn files_that_are_no_volumes_are_left_alone() {
+    let scratch = Scratch::new("pcp-no-volume");
+    for suffix in ["0", "index", "meta"] {
+        let from = pcp_suite::suite().join(format!("archives/sample-labels.{suffix}"));
+        std::fs::copy(from, scratch.path(&format!("logged.{suffix}"))).expect("a copy");
+    }
+    scratch.write("logged.1368", "{\"QA\":1368}\n");
+    let base = scratch.path("logged").display().to_string();
+    for args in [&["-L", &base][..], &[&base], &["-e", "-t", &base]] {
+        same_words("pmdumplog", args);
+    }
+    same_words("pmval", &["-a", &base, "-t", "50msec", "sample.colour"]);
 }

@@ -377,7 +377,7 @@ log advisory on 5 sec { simple.numfetch }
     let said = said.stderr + &said.stdout;
     let said: Vec<&str> = said
         .lines()
-        .filter(|l| !l.ends_with("Info: Start"))
+        .filter(|l| !l.ends_with("Info: Start") && !l.starts_with("preprocessor cmd:"))
         .collect();
     assert_eq!(
         said,
@@ -691,5 +691,42 @@ fn derived_metrics_are_traced_as_by_debian_s() {
             .env("TZ", "UTC");
         let (theirs, own) = (said(theirs), said(host.command("pminfo")));
         assert_eq!(own, theirs, "{flags}");
+    }
+}
+
+/// What is fetched together, and sizes that are none, in the words of Debian's.
+#[test]
+fn what_is_fetched_is_told_as_by_debian_s_pmlogger() {
+    let host = Host::new("pcp-fetches");
+    let config = host.scratch.write(
+        "fetches",
+        "log mandatory on 1 sec { simple.color\n simple.time }\nlog mandatory on once { trivial.time }\n\
+         log advisory on 500 msec { simple.now }\n",
+    );
+    let config = config.to_str().expect("a path in UTF-8");
+    let server = format!("127.0.0.1:{}", host.port);
+    for options in [
+        &["-C", "-Doptfetch"][..],
+        &["-C", "-v", "4kibibytes", "-s", "10Mebibytes"],
+        &["-C", "-v", "0"],
+        &["-C", "-s", "1 mb"],
+        &["-C", "archive"],
+    ] {
+        let args = [&["-h", &server, "-c", config][..], options].concat();
+        let said = |outcome: Outcome| -> Vec<String> {
+            let lines = outcome.stderr.lines();
+            // All but what bears the time, and the command of another preprocessor.
+            let lines =
+                lines.filter(|l| !l.contains(" pmlogger(") && !l.starts_with("preprocessor"));
+            lines.map(str::to_owned).collect()
+        };
+        let (own, theirs) = (host.own("pmlogger", &args), host.debian("pmlogger", &args));
+        assert_eq!(own.status, theirs.status, "{options:?}");
+        let first = |lines: Vec<String>| match options {
+            // Usage names our own options as well.
+            ["-C", "-Doptfetch"] => lines,
+            _ => lines.into_iter().take(1).collect(),
+        };
+        assert_eq!(first(said(own)), first(said(theirs)), "{options:?}");
     }
 }

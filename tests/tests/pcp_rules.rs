@@ -283,3 +283,180 @@ fn programs_are_told_values_as_by_debian_s_pmie() {
     assert_eq!((result[16], result[19]), (0x0500_000c, 0x0500_000c));
     assert_eq!((value(17), value(20)), (kbytes * 512.0, 0.0));
 }
+
+/// What is not there, and what is not right, in the words and at the places of Debian's.
+#[test]
+fn mistakes_are_told_as_by_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie-mistakes");
+    for text in [
+        "(kernel.all.load + \"abc\") > 0 && no.such > 1;",
+        "kernel.all.load > 0 + no.such && -> print \"x\";",
+        "(kernel.all.load > 1) + 2 > 0 && no.such > 1;",
+        "kernel.all.load + disk.dev.read > 0 && no.such > 1;",
+        "kernel.all.load #\"nope\" > 1; no.such;",
+        "kernel.all.load #nope > 1; no.such;",
+        "kernel.all.load #nope #'1 minute' > 1; no.such;",
+        "no.a + no.b -> print \"x\"; hinv.ncpu",
+        "no.a > no.b -> print 3; hinv.ncpu",
+        "no.a -> print \"x\"; no.a;",
+        "no.a + 1;",
+        "no.a + 1 > 2 -> print \"x\";",
+        "no.a + kernel.all.load -> print \"x\";",
+        "hinv.ncpu + 1 -> print \"x\";",
+        "hinv.ncpu :nohost > 1;",
+        "hinv.ncpu :nohost :other > 1; no.such;",
+        "hinv.ncpu > 0 && hinv.ncpu :nohost > 1 && no.such > 2; no.b;",
+        "kernel.all.load @0..2 > no.b;",
+        "kernel.all.load @ > 1;",
+        "kernel.all.load @x > 1;",
+        "kernel.all.load @1.5 > 1;",
+        "kernel.all.load #'1 minute' @1..0 > 1;",
+        "avg_inst(no.a) > no.b && no.c > avg_host(no.d);",
+        "a = no.a > 1 -> print \"x\"; b = $a;",
+        "ruleset no.a + 1 -> print \"x\" else no.b > 1 -> print \"y\";",
+        "no.a && 1 > 2;",
+        "1 > 2 && no.a;",
+        "1 > 2 && no.a && no.b;",
+        "no.a || 1 > 2 -> print \"x\";",
+        "! no.a;",
+        "rising no.a;",
+        "some_inst no.a;",
+        "some_inst (no.a);",
+        "some_inst (no.a) -> print \"x\";",
+        "some_inst (no.a) && 1 > 2;",
+        "avg_inst (no.a > 1);",
+        "avg_inst (no.a > 1) > 2;",
+        "no.a > \"x\";",
+        "\"x\" == no.a;",
+        "no.a + 1 == \"x\";",
+        "match_inst \"x\" no.a;",
+        "match_inst \"x\" no.a > 1;",
+        "match_inst \"x\" (no.a > 1) -> print \"y\";",
+        "- no.a > 1;",
+        "-(no.a > 1);",
+        "rate no.a;",
+        "rate (no.a > 1);",
+        "count_inst (no.a);",
+        "count_inst (no.a > 1);",
+        "count_inst (no.a) > 1;",
+        "50%_inst (no.a);",
+        "50%_inst no.a > 1;",
+        "(no.a);",
+        "(no.a > 1) + 2;",
+        "2 + (no.a > 1);",
+        "no.a > 1 > 2;",
+        "(no.a > 1) == (no.b > 2);",
+        "no.a == no.b == no.c;",
+        "no.a > 1 -> print;",
+        "no.a > 1 -> print 3;",
+        "no.a > 1 -> ;",
+        "no.a > 1 -> shell \"x\" 3 blah;",
+        "ruleset no.a -> print \"x\" else no.b > 1 -> print \"y\";",
+        "ruleset no.a > 1 -> print \"x\" else no.b -> print \"y\";",
+        "ruleset no.a > 1 -> print \"x\" else no.b > 2 -> print \"y\" unknown -> print \"z\" otherwise -> print \"u\";",
+        "ruleset kernel.all.load > 1 -> print \"x\" else no.b > 2 -> print \"y\";",
+        "ruleset some_inst kernel.all.load > 1 -> print \"x\" else no.b > 2 -> print \"y\";",
+        "a = no.a; b = no.b > $a;",
+        "a = no.a > 1; $a -> print \"x\";",
+        "a = 1 + kernel.all.load + disk.dev.read; b = $a + no.a;",
+        "kernel.all.load > 0 && -> print \"x\";",
+        "hinv.ncpu > 2 -> print \"a$ b\"; hinv.ncpu > 2;",
+        "hinv.ncpu > 2 -> shell \"echo $HOME\"; hinv.ncpu > 2;",
+        "hinv.ncpu > 2 -> shell \"echo $HOME; x\"; hinv.ncpu > 2;",
+        "hinv.ncpu > 2 -> shell \"echo \\\\$x\"; hinv.ncpu > 2;",
+        "kernel.all.load #'1$x minute' > 1; hinv.ncpu > 2;",
+        "kernel.all.load > 0 + -> print \"x\";",
+        "some_inst kernel.all.load -> print \"x\";",
+        "some_inst (kernel.all.load) -> print \"x\"; hinv.ncpu;",
+        "hinv.ncpu + 1 && 2 > 1 -> print \"x\"; hinv.ncpu;",
+        "hinv.ncpu > 1 && 2  -> print \"x\"; hinv.ncpu > 2;",
+        "ruleset hinv.ncpu > 1 && 2  -> print \"x\" else hinv.ncpu > 3 -> print \"y\";",
+        "hinv.ncpu > 1 -> blah \"x\"; hinv.ncpu > 2;",
+        "hinv.ncpu > 1 -> ; hinv.ncpu > 2;",
+        "count_inst (kernel.all.load) > 1;",
+        "count_inst (kernel.all.load > 1) > 1;",
+        "count_inst kernel.all.load > 1;",
+        "count_inst (kernel.all.load > 1);",
+        "$nomacro > 2;",
+        "hinv.ncpu + $nomacro > 2;",
+        "hinv.ncpu + $nomacro;",
+        "hinv.ncpu > 1 -> print \"x\"; $nomacro -> print \"y\";",
+        "$nomacro; hinv.ncpu",
+        "x = $nomacro; hinv.ncpu",
+        "hinv.ncpu + * 3;",
+        "hinv.ncpu > > 3;",
+        "hinv.ncpu > 1 && > 3;",
+        "hinv.ncpu > 1 && && 3 > 2;",
+        "hinv.ncpu > 1 && || 3 > 2;",
+        "hinv.ncpu > && 3 > 2;",
+        "hinv.ncpu > 3 && 4 || 5;",
+        "hinv.ncpu > 3 || 4 && 5 -> print \"x\";",
+        "! hinv.ncpu && 3 > 2;",
+        "rising hinv.ncpu || 3 > 2;",
+        "some_inst hinv.ncpu && 3 > 2;",
+        "match_inst \"x\" hinv.ncpu && 3 > 2;",
+        "kernel.all.load @ -> print \"x\";",
+        "kernel.all.load @ + 1;",
+        "kernel.all.load @ && 1 > 2;",
+        "kernel.all.load @0.. > 1;",
+        "kernel.all.load @2.0 > 1;",
+        "kernel.all.load @1.5..2.7 > 1;",
+        "kernel.all.load @-1 > 1;",
+        "kernel.all.load # > 1;",
+        "kernel.all.load #3 > 1;",
+        "kernel.all.load : > 1;",
+        "kernel.all.load #\"1 minute\" #'5 minute' > 1;",
+        "hinv.ncpu :\"omen\" > 1;",
+        "hinv.ncpu :'omen' > 1;",
+        "hinv.ncpu :omen > 1;",
+        "hinv.ncpu :127.0.0.1 > 1;",
+        "hinv.ncpu :3x > 1;",
+        "kernel.all.load #3x > 1;",
+        "kernel.all.load #_x > 1;",
+        "hinv.ncpu + $nomacro > 2; hinv.ncpu > 2;",
+        "hinv.ncpu > 2 $nomacro; hinv.ncpu > 2;",
+        "hinv.ncpu > $nomacro\n&& 1 > 2;\nhinv.ncpu > 2 > 3;",
+    ] {
+        let rules = scratch.write("rules", &format!("{text}\n"));
+        let rules = rules.to_str().expect("a path in UTF-8");
+        let archive = ["-C", "-a", "archives/omen.client", "-T", "5", "-c", rules];
+        let (own, theirs) = (ours("pmie", &archive), debian("pmie", &archive));
+        // All but what bears the time and the number of the process.
+        let said = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| !line.contains(" pmie("));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(said(&own.stderr), said(&theirs.stderr), "{text}");
+        assert_eq!(own.stdout, theirs.stdout, "{text}");
+    }
+}
+
+/// `instant` leaves the counters of a whole expression what they are; values that are not known are as many as there were.
+#[test]
+fn counters_and_unknown_values_are_those_of_debian_s_pmie() {
+    let scratch = Scratch::new("pcp-pmie-counters");
+    let rules = scratch.write(
+        "rules",
+        "instant sum_inst disk.dev.total;\nsum_inst instant disk.dev.total;\n\
+         rate instant disk.dev.total;\ninstant rate disk.dev.total;\n\
+         instant (disk.dev.total + 1);\ninstant disk.dev.total == 3;\n",
+    );
+    let rules = rules.to_str().expect("a path in UTF-8");
+    let source = ["-z", "-q", "-v", "-a", "archives/babylon.pmview_v2"];
+    let times = ["-t", "3", "-T", "+10", "-c", rules];
+    same("pmie", &[&source[..], &times].concat());
+    let marked = scratch.write("marked", "filesys.full;\nnetwork.interface.in.packets;\n");
+    let marked = marked.to_str().expect("a path in UTF-8");
+    let source = ["-z", "-q", "-v", "-a", "archives/pmiostat_mark"];
+    let times = ["-S", "@17:30", "-t", "15m", "-A", "15m", "-c", marked];
+    same("pmie", &[&source[..], &times].concat());
+    // What goes together is judged by all instances that the archive tells of.
+    for text in [
+        "irix.kernel.all.load - pmcd.pmlogger.port;",
+        "2 > ((-irix.kernel.all.load * hinv.ncpu) - (irix.kernel.all.cpu.sxbrk * pmcd.pmlogger.port));",
+    ] {
+        let sizes = scratch.write("sizes", text);
+        let sizes = sizes.to_str().expect("a path in UTF-8");
+        same_words("pmie", &["-C", "-a", "archives/mark-bug", "-c", sizes]);
+    }
+}

@@ -91,6 +91,8 @@ pub enum Flag {
     Appl1 = 12,
     /// The application's own, third.
     Appl2 = 13,
+    /// What is fetched together.
+    OptFetch = 9,
     /// Derived metrics.
     Derive = 18,
     /// Where settings come from.

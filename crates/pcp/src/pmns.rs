@@ -290,7 +290,8 @@ impl Pmns {
         parse::parse(text, file, include)
     }
 
-    /// Loads a name space file; includes are looked for beside the file that asks for them.
+    /// Loads a name space file; includes are looked for beside the file that asks for them, in the current folder and in that
+    /// of PCP's own name space.
     ///
     /// # Errors
     /// `PM_ERR_NOPMNS` when the file cannot be read, `PM_ERR_PMNS` with the place of a mistake.
@@ -300,8 +301,11 @@ impl Pmns {
             .parent()
             .unwrap_or(std::path::Path::new("."))
             .to_owned();
+        let var = crate::config("PCP_VAR_DIR").unwrap_or("/var/lib/pcp".to_owned());
+        let folders = [folder, ".".into(), std::path::Path::new(&var).join("pmns")];
         let mut include = |name: &str| {
-            let text = std::fs::read(folder.join(name)).ok()?;
+            let mut found = folders.iter().map(|f| std::fs::read(f.join(name)));
+            let text = found.find_map(std::result::Result::ok)?;
             Some(String::from_utf8_lossy(&text).into_owned())
         };
         let file = path.display().to_string();

@@ -16,9 +16,11 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// Applies a rule.
-pub fn change(set: &mut LabelSet, rule: &LabelRule) {
-    let mut members: Vec<(Vec<u8>, Vec<u8>, Label)> = Vec::new();
+/// Takes the labels that a rule is about out of a set, and applies it to them. A rule for all labels takes all in one set; one
+/// for some leaves each in a set of its own.
+pub fn change(set: &mut LabelSet, level: u32, rule: &LabelRule) -> Vec<LabelSet> {
+    let some = rule.name.is_some() || rule.value.is_some();
+    let (mut rest, mut changed) = (Vec::new(), Vec::new());
     for label in &set.labels {
         let name = set.name(label).to_vec();
         let value = set.value(label).to_vec();
@@ -27,25 +29,41 @@ pub fn change(set: &mut LabelSet, rule: &LabelRule) {
             .value
             .as_ref()
             .is_none_or(|v| quoted(v).as_bytes() == value || v.as_bytes() == value);
-        if same_name && same_value && rule.delete {
+        let mut member = (name, value, *label);
+        if !(same_name && same_value) {
+            rest.push(member);
             continue;
         }
-        let mut member = (name, value, *label);
-        if same_name && same_value {
-            if let Some(new) = &rule.new_name {
-                member.0 = new.clone().into_bytes();
-            }
-            if let Some(new) = &rule.new_value {
-                member.1 = quoted(new).into_bytes();
-            }
+        if some {
+            member.2.flags = pcp::LabelFlags(u8::try_from(level).unwrap_or(0));
         }
-        members.push(member);
+        if let Some(new) = &rule.new_name {
+            member.0 = new.clone().into_bytes();
+        }
+        if let Some(new) = &rule.new_value {
+            member.1 = quoted(new).into_bytes();
+        }
+        changed.push(member);
     }
-    rebuild(set, members);
+    if changed.is_empty() {
+        return Vec::new();
+    }
+    let groups: Vec<Vec<_>> = match some {
+        true => changed.into_iter().map(|member| vec![member]).collect(),
+        false => vec![changed],
+    };
+    let taken = groups.into_iter().map(|members| {
+        let mut taken = set.clone();
+        rebuild(&mut taken, members);
+        taken
+    });
+    let taken: Vec<LabelSet> = taken.collect();
+    rebuild(set, rest);
+    if rule.delete { Vec::new() } else { taken }
 }
 
-/// A set of one label.
-pub fn single(level: u32, inst: i32, name: &str, value: &str) -> LabelSet {
+/// A set of labels of these names and values.
+pub fn fresh(level: u32, inst: i32, pairs: &[(String, String)]) -> LabelSet {
     let mut set = LabelSet {
         inst,
         json: Default::default(),
@@ -58,8 +76,11 @@ pub fn single(level: u32, inst: i32, name: &str, value: &str) -> LabelSet {
         value: 0,
         value_len: 0,
     };
-    let member = (name.as_bytes().to_vec(), quoted(value).into_bytes(), label);
-    rebuild(&mut set, vec![member]);
+    let member = |(name, value): &(String, String)| {
+        let (name, value) = (name.as_bytes().to_vec(), quoted(value).into_bytes());
+        (name, value, label)
+    };
+    rebuild(&mut set, pairs.iter().map(member).collect());
     set
 }
 

@@ -272,7 +272,13 @@ impl<W: Write> Report<'_, W> {
             }
             return Ok(());
         }
-        let pmids = self.context.lookup_names(names)?;
+        let pmids = match self.context.lookup_names(names) {
+            // The error is the one name's, as an agent that is gone.
+            Err(pcp::Error::Code(code)) if names.len() == 1 && code != ErrorCode::IPC => {
+                vec![Err(code)]
+            }
+            pmids => pmids?,
+        };
         let known: Vec<Pmid> = pmids.iter().filter_map(|p| p.ok()).collect();
         self.context.prefetch_descs(&known)?;
         let mut sets = Vec::new().into_iter();

@@ -135,12 +135,17 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         }
     }
     let origin = opened.window.origin;
+    let alone = names.len() == 1;
     let mut pmids = Vec::new();
     // The first of PCP's requests for identifiers is for one name more.
     let (first, rest) = names.split_at(names.len().min(batch.saturating_add(1)));
     for names in std::iter::once(first).chain(rest.chunks(batch)) {
         match opened.context.lookup_names(names) {
             Ok(found) => pmids.extend(found),
+            // The error is the one name's, as an agent that is gone.
+            Err(Error::Code(code)) if names.len() == 1 && code != ErrorCode::IPC => {
+                pmids.push(Err(code));
+            }
             Err(error) => {
                 out.flush()?;
                 eprintln!("pmprobe: pmLookupName: {}", error.code());
@@ -170,7 +175,20 @@ fn probe(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
                 json_lines(&mut out, &mut opened.context, name, found)?;
                 continue;
             }
-            let set = pmid.map(|pmid| (pmid, sets.next().map(|(_, set)| set)));
+            let set = match (pmid, &opened.context) {
+                (Err(code), _) if alone => Err(code),
+                // In an archive PCP looks for what has no identifier as well, unless nothing has one.
+                (Err(_), Context::Archive(_)) if wanted.force && listed => {
+                    let code = ErrorCode::PMID_LOG;
+                    writeln!(out, "{name} {} {code} (pmLookupDesc)", code.0)?;
+                    continue;
+                }
+                (Err(_), Context::Archive(_)) => {
+                    let none = ValueSet::error(Pmid::NULL, ErrorCode::EOL);
+                    Ok((Pmid::NULL, Some(none)))
+                }
+                (pmid, _) => pmid.map(|pmid| (pmid, sets.next().map(|(_, set)| set))),
+            };
             match set {
                 Err(code) => writeln!(out, "{name} {} {code}", code.0)?,
                 Ok((pmid, set)) => {
@@ -299,12 +317,11 @@ fn derived_value(
     }
 }
 
-fn instances(context: &mut Context, indom: InDom) -> Vec<pcp::Instance> {
-    let all = match context {
+fn instances(context: &mut Context, indom: InDom) -> pcp::Result<Vec<pcp::Instance>> {
+    match context {
         Context::Archive(archive) => archive.all_instances(indom),
         host => host.instances(indom),
-    };
-    all.unwrap_or_default()
+    }
 }
 
 fn report(
@@ -315,6 +332,9 @@ fn report(
     set: &ValueSet,
 ) -> io::Result<()> {
     out.write_all(name)?;
+    if let Err(code @ ErrorCode::EOL) = &set.values {
+        return writeln!(out, " {} {code} (pmFetch)", code.0);
+    }
     let listed = wanted.internal || wanted.external;
     let desc = match listed || wanted.values {
         true => context.desc(set.pmid).map(Some),
@@ -328,7 +348,6 @@ fn report(
         }
     };
     let values = match &set.values {
-        Err(code @ ErrorCode::EOL) => return writeln!(out, " {} {code} (pmFetch)", code.0),
         Err(code) => return writeln!(out, " {} {code}", code.0),
         Ok(values) => values,
     };
@@ -336,7 +355,13 @@ fn report(
         return writeln!(out, " {}", values.len());
     };
     let known = if listed && !desc.indom.is_null() {
-        instances(context, desc.indom)
+        match instances(context, desc.indom) {
+            Err(error) if wanted.force => {
+                let code = error.code();
+                return writeln!(out, " {} {code} (pmGetInDom)", code.0);
+            }
+            known => known.unwrap_or_default(),
+        }
     } else {
         Vec::new()
     };

@@ -79,6 +79,15 @@ impl Archive {
             return Err(ErrorCode::LABEL.into());
         }
         let meta = Metadata::read(&content, &own, start)?;
+        let mut files = files;
+        // A file that only has a name like that of a last volume is none.
+        let known = index.iter().map(|entry| entry.volume).max().unwrap_or(0);
+        while let Some((number, path)) = files.volumes.iter().next_back()
+            && *number > known.max(first_volume)
+            && is_foreign(path, *number, &label)
+        {
+            files.volumes.pop_last();
+        }
         Ok(Arc::new(Archive {
             files,
             label,
@@ -150,6 +159,14 @@ impl Archive {
             Err(error) => Err(error),
             Ok(_) => Ok(self.label.start),
         }
+    }
+}
+
+/// Whether a file has no label of an archive.
+fn is_foreign(path: &Path, number: i32, label: &Label) -> bool {
+    match crate::debug::quietly(|| Volume::open(path, number)) {
+        Ok((_, own)) => !own.same_archive(label),
+        Err(error) => error.code() == ErrorCode::LABEL,
     }
 }
 

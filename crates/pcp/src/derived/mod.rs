@@ -316,14 +316,17 @@ impl DerivedSet {
             }
         }
         let between = matches!(context, Context::Archive(archive) if archive.interpolates());
-        let fetched = if wanted.is_empty() && !between {
-            // Constants need no values, but a time.
-            Fetched {
+        let fetched = match &mut *context {
+            // Constants need no values, but a time: that of the next record, whatever is in it.
+            Context::Archive(archive) if wanted.is_empty() && !between => Fetched {
+                time: archive.fetch_record()?.time,
+                sets: Vec::new(),
+            },
+            Context::Host(_) if wanted.is_empty() => Fetched {
                 time: crate::Timestamp::now(),
                 sets: Vec::new(),
-            }
-        } else {
-            context.fetch_untraced(&wanted)?
+            },
+            context => context.fetch_untraced(&wanted)?,
         };
         let time = fetched.time;
         let sets: HashMap<Pmid, ValueSet> = fetched

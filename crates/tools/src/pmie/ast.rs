@@ -150,6 +150,55 @@ pub struct Expr {
 }
 
 impl Expr {
+    /// The first metric in it.
+    pub fn metric(&self) -> Option<usize> {
+        let mut left = vec![self];
+        while let Some(expr) = left.pop() {
+            match &expr.form {
+                Form::Fetch { metrics, .. } => return metrics.first().copied(),
+                Form::Negate(operand)
+                | Form::Not(operand)
+                | Form::Rate(operand)
+                | Form::Rising(operand)
+                | Form::Falling(operand)
+                | Form::Reduce(_, _, operand)
+                | Form::Match(_, _, operand) => left.push(operand),
+                Form::Binary(_, one, other) => left.extend([&**other, &**one]),
+                Form::Number(_)
+                | Form::Text(_)
+                | Form::Truth(_)
+                | Form::Delta(_)
+                | Form::Clock(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Leaves the counters that it is of what they are.
+    pub fn keep_counters(&mut self) {
+        let mut left = vec![self];
+        while let Some(expr) = left.pop() {
+            match &mut expr.form {
+                Form::Fetch { instant, .. } => *instant = true,
+                Form::Negate(operand)
+                | Form::Not(operand)
+                | Form::Rate(operand)
+                | Form::Rising(operand)
+                | Form::Falling(operand)
+                | Form::Reduce(_, _, operand)
+                | Form::Match(_, _, operand) => left.push(operand),
+                Form::Binary(_, one, other) => left.extend([&mut **one, &mut **other]),
+                Form::Number(_)
+                | Form::Text(_)
+                | Form::Truth(_)
+                | Form::Delta(_)
+                | Form::Clock(_) => {}
+            }
+        }
+    }
+}
+
+impl Expr {
     /// The value of an expression that does not change.
     pub fn constant(&self) -> Option<f64> {
         match &self.form {

@@ -94,6 +94,12 @@ impl Evaluator {
             }
             Form::Rate(operand) => {
                 let now = self.evaluate(operand, sources, time);
+                // The values are of the moment at which they were fetched.
+                let due = time;
+                let time = operand
+                    .metric()
+                    .and_then(|m| sources.metrics.get(m)?.taken());
+                let time = time.unwrap_or(due);
                 self.against_before(expr.id, now, time, |now, before, seconds| {
                     match (now, before) {
                         (Val::Number(a), Val::Number(b)) if seconds > 0.0 => {

@@ -24,6 +24,8 @@ pub enum Token {
     Host(String),
     /// `#` and an instance.
     Instance(String),
+    /// A macro that was never defined, with what was left of the statement.
+    Undefined,
     /// `%_inst` and its siblings: the dimension.
     Percent(String),
     /// A macro that changes with time, or the interval.
@@ -157,8 +159,8 @@ impl Lexer {
         }
     }
 
-    /// A text up to its closing quote, macros in it replaced.
-    fn quoted(&mut self, quote: char) -> String {
+    /// A text up to its closing quote, macros in it replaced; `None` ahead of what is no macro, which is said.
+    fn quoted(&mut self, quote: char) -> Option<String> {
         let mut text = String::new();
         while let Some(c) = self.bump() {
             if c == quote {
@@ -179,6 +181,11 @@ impl Lexer {
                         let name = self.word(|c| c != '\'' && c != '"');
                         self.take("'");
                         name
+                    } else if let Some(other) = self.peek().filter(|c| !c.is_ascii_alphabetic()) {
+                        self.complaints.push(format!(
+                            "macro name must begin with an alphabetic (not '{other}')\n"
+                        ));
+                        return None;
                     } else {
                         self.word(|c| c.is_ascii_alphanumeric() || c == '_')
                     };
@@ -188,23 +195,36 @@ impl Lexer {
                             text.push_str(&super::show::number(*value));
                         }
                         None => {
-                            text.push('$');
-                            text.push_str(&name);
+                            self.complaints
+                                .push(format!("undefined macro name ${name}\n"));
+                            return None;
                         }
                     }
                 }
                 c => text.push(c),
             }
         }
-        text
+        Some(text)
+    }
+
+    /// A text as a token; one that is broken off takes the rest of its statement with it.
+    fn quoted_as(&mut self, quote: char, token: fn(String) -> Token) -> Token {
+        self.bump();
+        match self.quoted(quote) {
+            Some(text) => token(text),
+            None => {
+                self.recover();
+                Token::Undefined
+            }
+        }
     }
 
     fn qualifier(&mut self, of: impl Fn(char) -> bool) -> Option<String> {
         self.skip_space();
         match self.peek()? {
-            quote @ ('\'' | '"') => {
+            '\'' => {
                 self.bump();
-                Some(self.quoted(quote))
+                self.quoted('\'')
             }
             '$' => {
                 self.bump();
@@ -218,7 +238,7 @@ impl Lexer {
                     }
                 }
             }
-            c if of(c) => Some(self.word(of)),
+            c if c.is_ascii_alphabetic() => Some(self.word(of)),
             _ => None,
         }
     }
@@ -286,15 +306,9 @@ impl Lexer {
             return Token::Number(self.number());
         }
         match c {
-            '"' => {
-                self.bump();
-                return Token::Text(self.quoted('"'));
-            }
+            '"' => return self.quoted_as('"', Token::Text),
             // A name with other characters stands in quotes.
-            '\'' => {
-                self.bump();
-                return Token::Name(self.quoted('\''));
-            }
+            '\'' => return self.quoted_as('\'', Token::Name),
             '$' => {
                 self.bump();
                 let name = if self.take("'") {
@@ -320,13 +334,15 @@ impl Lexer {
                     None => {
                         self.complaints
                             .push(format!("undefined macro name ${name}\n"));
-                        Token::Mark("$")
+                        // The statement is at its end there.
+                        self.recover();
+                        Token::Undefined
                     }
                 };
             }
             '#' => {
                 self.bump();
-                let of = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let of = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
                 return match self.qualifier(of) {
                     Some(name) => Token::Instance(name),
                     None => Token::Mark("#"),

@@ -171,6 +171,11 @@ impl<'a> Parser<'a> {
             if self.take(";") {
                 continue;
             }
+            if *self.peek() == Token::Undefined {
+                self.next();
+                self.complaints();
+                continue;
+            }
             self.dropped = false;
             self.senseless = false;
             self.misfits = false;
@@ -186,10 +191,45 @@ impl<'a> Parser<'a> {
                 self.said
                     .push_str(&format!("pmie: syntax error - {place}\n"));
                 if let Some(detail) = detail {
+                    let detail = self.amended(detail);
                     self.said.push_str(&format!("{detail}\n"));
                 }
                 self.recover();
             }
+        }
+    }
+
+    /// What is wrong by the word at which it was found. PCP's parser takes that for an operator whose left side is missing,
+    /// or goes on behind it to where nothing follows.
+    fn amended(&mut self, detail: String) -> String {
+        const ARITHMETIC: [&str; 4] = ["+", "-", "*", "/"];
+        const RELATIONS: [&str; 6] = [">", "<", ">=", "<=", "==", "!="];
+        let Token::Mark(mark) = *self.peek() else {
+            return detail;
+        };
+        let Some((what, operator)) = detail.split_once(" expected to follow ") else {
+            return detail;
+        };
+        let truths = mark == "&&" || mark == "||";
+        match what {
+            "logical expression" if truths => format!("{what} expected to precede {mark}"),
+            "arithmetic expression"
+                if ARITHMETIC.contains(&mark) && ARITHMETIC.contains(&operator) =>
+            {
+                format!("{what} expected to precede {mark}")
+            }
+            "arithmetic expression" if truths && RELATIONS.contains(&operator) => {
+                format!("{detail}\nlogical expression expected to follow {mark}")
+            }
+            "logical expression" | "arithmetic expression" if mark == "->" => {
+                format!("{detail}\naction expected to follow ->")
+            }
+            "sample number(s)" | "instance name" | "host name"
+                if ARITHMETIC.contains(&mark) || RELATIONS.contains(&mark) =>
+            {
+                format!("{detail}\narithmetic expression expected to follow {mark}")
+            }
+            _ => detail,
         }
     }
 
@@ -207,7 +247,8 @@ impl<'a> Parser<'a> {
             .iter()
             .skip(read)
             .any(|(token, _)| *token != Token::End);
-        if !more && self.lexer.is_at_end() {
+        let undefined = *self.peek() == Token::Undefined;
+        if !more && self.lexer.is_at_end() && !undefined {
             "at end of file".to_owned()
         } else {
             let kind = if self.file == "standard input" {
@@ -225,6 +266,10 @@ impl<'a> Parser<'a> {
 
     /// Goes on behind the next semicolon; one at which an error was found does not count.
     fn recover(&mut self) {
+        if *self.peek() == Token::Undefined {
+            self.next();
+            return;
+        }
         if !self.early {
             self.next();
         }
@@ -261,14 +306,17 @@ impl<'a> Parser<'a> {
             let condition = self.or()?;
             if self.take("->") {
                 let condition = self.condition(condition)?;
-                let action = self.action()?;
+                let action = self.action();
+                // A rule counts by its condition.
+                self.count += usize::from(action.is_err());
+                let action = action?;
                 self.single(&condition);
                 Body::Rule(condition, action)
             } else {
                 Body::Expr(condition)
             }
         };
-        let trailing = !self.at_mark(";") && *self.peek() != Token::End;
+        let trailing = !self.at_mark(";") && !matches!(self.peek(), Token::End | Token::Undefined);
         if trailing && self.at_mark("->") {
             return wrong("logical expression expected to precede ->");
         }
@@ -276,7 +324,9 @@ impl<'a> Parser<'a> {
         if trailing && matches!(&body, Body::Expr(expr) if expr.kind != Kind::Truth) {
             return Err(Syntax(None));
         }
-        self.take(";");
+        if !self.take(";") && !trailing {
+            self.next();
+        }
         self.complaints();
         self.enter(name, body);
         match trailing {
@@ -347,7 +397,7 @@ impl<'a> Parser<'a> {
     }
 
     fn condition(&mut self, condition: Expr) -> Parsed<Expr> {
-        if condition.kind != Kind::Truth && !self.dropped {
+        if condition.kind != Kind::Truth {
             return wrong("logical expression expected to precede ->");
         }
         Ok(condition)

@@ -39,6 +39,8 @@ pub struct Metric {
     /// The instances that were named, with the names as they were written.
     pub(super) chosen: Option<Vec<(i32, Text)>>,
     known: Vec<Instance>,
+    /// How many an archive has of them altogether.
+    all: usize,
     factor: f64,
     depth: usize,
     /// Whether the last fetch had an error in the place of values.
@@ -47,6 +49,8 @@ pub struct Metric {
     live: bool,
     /// Whether an archive has not told its instances yet.
     unsaid: bool,
+    /// Whether a fetch brought values of it.
+    had_values: bool,
     ring: VecDeque<(Timestamp, Vec<(i32, Value)>)>,
 }
 
@@ -246,6 +250,9 @@ impl Sources {
         instances: &[String],
         oldest: usize,
     ) -> Option<(Vec<usize>, Kind)> {
+        if self.fatal.is_some() {
+            return None;
+        }
         let mut found = Vec::new();
         let mut kind = Kind::Number;
         let hosts: Vec<Option<&str>> = if hosts.is_empty() {
@@ -284,11 +291,13 @@ impl Sources {
             desc: None,
             chosen: None,
             known: Vec::new(),
+            all: 0,
             factor: 1.0,
             depth: oldest + 2,
             failed: false,
             live: !host.is_archive,
             unsaid: false,
+            had_values: false,
             ring: VecDeque::new(),
         };
         let Some(context) = &mut host.context else {
@@ -342,15 +351,20 @@ impl Sources {
             }
             return Some(metric);
         }
-        if let Context::Archive(archive) = &*context
-            && let Err(error) = archive.all_instances(desc.indom)
-        {
-            self.said.push_str(&format!(
-                "Metric {name} from {place} - instance domain not available in archive\n\
-                 pmGetInDomArchive failed: {}\n",
-                error.code()
-            ));
-            return None;
+        let all = match &*context {
+            Context::Archive(archive) => archive.all_instances(desc.indom).map(|all| all.len()),
+            Context::Host(_) => Ok(0),
+        };
+        match all {
+            Ok(all) => metric.all = all,
+            Err(error) => {
+                self.said.push_str(&format!(
+                    "Metric {name} from {place} - instance domain not available in archive\n\
+                     pmGetInDomArchive failed: {}\n",
+                    error.code()
+                ));
+                return None;
+            }
         }
         metric.known = context.instances(desc.indom).unwrap_or_default();
         if instances.is_empty() {
@@ -474,6 +488,7 @@ impl Sources {
                 if let (Some(desc), Some(context)) = (metric.desc, host.context.as_ref()) {
                     metric.unsaid = !desc.indom.is_null() && is_unsaid(context, desc.indom, when);
                 }
+                metric.had_values |= !values.is_empty();
                 metric.ring.push_front((when, values));
                 metric.ring.truncate(metric.depth);
             }
@@ -589,7 +604,12 @@ impl Metric {
         if desc.indom.is_null() {
             return None;
         }
-        Some(self.chosen.as_ref().map_or(self.known.len(), Vec::len))
+        // Before there are values all that an archive ever tells of are reckoned with.
+        let known = match self.had_values {
+            false => self.known.len().max(self.all),
+            true => self.known.len(),
+        };
+        Some(self.chosen.as_ref().map_or(known, Vec::len))
     }
 
     /// Whether the last fetch had an error in the place of values.
@@ -607,8 +627,12 @@ impl Metric {
         // Of a domain that never had a value the number is not known, unless an archive has it.
         let empty = self.ring.iter().all(|(_, values)| values.is_empty());
         let silent = (self.live || self.unsaid) && !self.ring.is_empty() && empty;
+        let newest = self.ring.front().map_or(0, |(_, values)| values.len());
         match (&self.chosen, self.failed) {
             (None, true) => return 1,
+            // As many as there were this time, once there were any.
+            (None, false) if newest > 0 => return newest,
+            (None, false) if self.had_values => return 1,
             (None, false) if silent && self.instance_count().is_some() => return 0,
             _ => {}
         }
@@ -661,6 +685,11 @@ impl Metric {
         let value = &values.iter().find(|(i, _)| *i == inst)?.1;
         let number = Atom::extract(value, self.desc?.ty).ok()?.as_f64()?;
         Some((*time, number * self.factor))
+    }
+
+    /// When its newest sample was taken.
+    pub fn taken(&self) -> Option<Timestamp> {
+        self.ring.front().map(|(time, _)| *time)
     }
 
     /// A sample of an instance that is a text.

@@ -212,7 +212,7 @@ impl Options {
             ));
         }
         match words.as_slice() {
-            [archive] => options.archive = expand_date(archive),
+            [archive] if !options.check => options.archive = expand_date(archive),
             [] if options.check => {}
             [] => return Err(spec.wrong("insufficient arguments")),
             _ => return Err(spec.wrong("too many arguments")),
@@ -346,6 +346,8 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
         config_folder(),
         control::folder("PCP_VAR_DIR", "/var/lib/pcp").join("pmns"),
     ];
+    // There is no such program here; what reads the log finds the line all the same.
+    log.say("preprocessor cmd: built in\n");
     let lines = preprocess(&file, &text, &folders);
     if let Some(error) = &lines.error {
         log.say(error);
@@ -380,6 +382,9 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
         log.notify("Error", what);
     }
     log.say("Config parsed\n");
+    if pcp::debug::on(pcp::debug::Flag::OptFetch) {
+        log.say(&resolver.states.fetches());
+    }
     if options.check {
         return Ok(0);
     }

@@ -272,6 +272,25 @@ impl States {
             .collect()
     }
 
+    /// What is fetched together, in words (`-Doptfetch`).
+    pub fn fetches(&self) -> String {
+        let mut said = String::new();
+        for (number, (level, groups)) in self.due().iter().enumerate() {
+            let delta = u64::from(level.on.unwrap_or(0)) * 1000;
+            let count: usize = groups.iter().map(|group| group.pmids.len()).sum();
+            said.push_str(&format!(
+                "Fetch task[{number}] delta: {delta} usec numpmid: {count}\n"
+            ));
+            for (at, group) in groups.iter().enumerate() {
+                said.push_str(&format!(
+                    "  Fetch group[{number}][{at}] {} metrics\n",
+                    group.pmids.len()
+                ));
+            }
+        }
+        said
+    }
+
     /// Brings the tasks up to date after states changed. Those that are new are due at `now`. What is logged once only
     /// comes in when `once` says so: it was logged before otherwise.
     pub fn schedule(&self, tasks: &mut Vec<Task>, now: Timestamp, once: bool) {

@@ -391,13 +391,13 @@ impl Rewriter {
         let time = moved(&self.rules, self.archive.label.start);
         let rules = self.rules.labels.iter().rev();
         let record = |rule: &LabelRule| {
-            let ((name, value), (level, ident)) = (rule.added.as_ref()?, *rule.labels.first()?);
+            let (level, ident) = *rule.labels.first().filter(|_| !rule.added.is_empty())?;
             let inst = rule.inst.unwrap_or(pcp::INST_NULL);
             Some(MetaRecord::Labels {
                 time,
                 level,
                 ident,
-                sets: vec![crate::labelset::single(level, inst, name, value)],
+                sets: vec![crate::labelset::fresh(level, inst, &rule.added)],
             })
         };
         rules.filter_map(record).collect()
@@ -456,30 +456,46 @@ impl Rewriter {
             }
             _ => {}
         }
+        let mut records = Vec::new();
+        // The rules that came last come first; what one is about is taken out of its set, into a record of its own.
         for rule in rules
             .labels
             .iter()
-            .filter(|r| r.added.is_none() && r.labels.contains(&(level, old)))
+            .rev()
+            .filter(|r| r.added.is_empty() && r.labels.contains(&(level, old)))
         {
-            ident = rule.ident.unwrap_or(ident);
-            // What a rule leaves without labels goes; what had none to begin with stays.
+            let mut taken = Vec::new();
             sets.retain_mut(|set| {
                 let had = !set.labels.is_empty();
                 if rule.inst.is_none_or(|i| i == set.inst) {
-                    crate::labelset::change(set, rule);
+                    taken.extend(crate::labelset::change(set, level, rule));
                 }
+                // What a rule leaves without labels goes; what had none to begin with stays.
                 !(had && set.labels.is_empty())
             });
+            let some = rule.name.is_some() || rule.value.is_some();
+            let taken: Vec<Vec<pcp::LabelSet>> = match some {
+                true => taken.into_iter().map(|set| vec![set]).collect(),
+                false => vec![taken],
+            };
+            for sets in taken.into_iter().filter(|sets| !sets.is_empty()) {
+                records.push(MetaRecord::Labels {
+                    time,
+                    level,
+                    ident: rule.ident.unwrap_or(ident),
+                    sets,
+                });
+            }
         }
-        if sets.is_empty() {
-            return Vec::new();
+        if !sets.is_empty() {
+            records.push(MetaRecord::Labels {
+                time,
+                level,
+                ident,
+                sets,
+            });
         }
-        vec![MetaRecord::Labels {
-            time,
-            level,
-            ident,
-            sets,
-        }]
+        records
     }
 }
 

@@ -115,8 +115,8 @@ fn labels(rules: &Rules) {
         for (level, ident) in rule.labels.iter().rev() {
             let same = |(l, i, other): &&mut (u32, u32, LabelRule)| {
                 (*l, *i) == (*level, *ident)
-                    && rule.added.is_none()
-                    && other.added.is_none()
+                    && rule.added.is_empty()
+                    && other.added.is_empty()
                     && (other.inst, &other.name, &other.value)
                         == (rule.inst, &rule.name, &rule.value)
             };
@@ -156,11 +156,11 @@ fn label(level: u32, ident: u32, rule: &LabelRule) {
         print!(", Label: \"{name}\"");
     }
     if let Some(value) = &rule.value {
-        print!(", Value: \"{value}\"");
+        print!(", Value: {}", crate::labelset::quoted(value));
     }
     println!();
-    if let Some((name, value)) = &rule.added {
-        let set = crate::labelset::single(level as u32, pcp::INST_NULL, name, value);
+    if !rule.added.is_empty() {
+        let set = crate::labelset::fresh(level as u32, pcp::INST_NULL, &rule.added);
         let json = String::from_utf8_lossy(&set.json);
         let inst = rule.inst.map_or(String::new(), |inst| format!("[{inst}]"));
         println!(
@@ -207,7 +207,7 @@ fn label(level: u32, ident: u32, rule: &LabelRule) {
         let old = rule
             .value
             .as_ref()
-            .map_or("ALL".to_owned(), |old| format!("\"{old}\""));
+            .map_or("ALL".to_owned(), |old| crate::labelset::quoted(old));
         println!("Value:\t\t{old} -> {}", crate::labelset::quoted(new));
     }
 }
@@ -246,7 +246,18 @@ fn metric(desc: &Desc, rule: &MetricRule, indom: Option<&IndomRule>) {
     }
     if let Some(new) = rule.indom.or(indom.and_then(IndomRule::moved_to)) {
         println!("InDom:\t\t{} -> {new}", desc.indom);
+        // Where there were no instances there is one value, and an instance for it; where there are none now, a value
+        // is picked.
+        let (gains, loses) = (desc.indom.is_null() && !new.is_null(), new.is_null());
         let output = match &rule.pick {
+            None | Some(Pick::First) if gains => {
+                Some("first and only value (output instance 0)".to_owned())
+            }
+            Some(Pick::Last) if gains => Some("last and only value (output instance 0)".to_owned()),
+            Some(Pick::Inst(inst)) if gains => {
+                Some(format!("first and only value (output instance {inst})"))
+            }
+            None if loses => Some("first value".to_owned()),
             None => None,
             Some(Pick::First) => Some("first value".to_owned()),
             Some(Pick::Last) => Some("last value".to_owned()),
@@ -267,7 +278,8 @@ fn metric(desc: &Desc, rule: &MetricRule, indom: Option<&IndomRule>) {
         println!("Semantics:\t{} -> {sem}", desc.sem);
     }
     if let Some(units) = rule.units {
-        println!("Units:\t\t{} -> {units}", desc.units);
+        let how = if rule.rescale { " (rescale)" } else { "" };
+        println!("Units:\t\t{} -> {units}{how}", desc.units);
     }
     if rule.delete {
         println!("DELETE");

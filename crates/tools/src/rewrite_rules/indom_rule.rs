@@ -2,26 +2,27 @@
 
 use pcp::InDom;
 
-use super::parser::{Parser, part};
+use super::parser::Parser;
 use super::tokens::Token;
 
 impl Parser<'_> {
     /// `domain.serial`, in which a star stands for all that the archive has.
     pub(super) fn indoms(&mut self) -> Result<Vec<InDom>, String> {
-        let word = self.word()?;
-        let Some((domain, serial)) = word.split_once('.') else {
-            return Err(self.syntax());
-        };
-        let domain: u32 = domain.parse().map_err(|_| self.syntax())?;
-        let known = self.archive.meta.indoms.iter().map(|(i, _)| InDom(i));
-        if serial == "*" {
+        let expected = "Expecting <domain>.<serial> or <domain>.* in indom rule";
+        let (domain, serial) = self.domain_and_serial(expected)?;
+        let Some(serial) = serial else {
+            self.indom_of(domain, 0)?;
+            let known = self.archive.meta.indoms.iter().map(|(i, _)| InDom(i));
             let found: Vec<InDom> = known.filter(|i| i.domain() == domain).collect();
             self.rules.named_indoms.extend(&found);
             return Ok(found);
-        }
-        let serial = serial.parse().map_err(|_| self.syntax())?;
-        let indom = InDom::new(domain, serial);
+        };
+        let indom = self.indom_of(domain, serial)?;
         if self.archive.meta.indoms.get(indom.0).is_none() {
+            // There are labels and texts of domains that are not there.
+            if self.plain {
+                return Ok(vec![indom]);
+            }
             self.note(|| format!("Instance domain {indom}: {}", pcp::ErrorCode::INDOM_LOG));
             return Ok(Vec::new());
         }
@@ -29,15 +30,45 @@ impl Parser<'_> {
         Ok(vec![indom])
     }
 
+    /// The numbers of `domain.serial`; no serial number for a star.
+    fn domain_and_serial(&mut self, expected: &str) -> Result<(u32, Option<u32>), String> {
+        let Token::Word(word) = self.next() else {
+            return Err(self.specification(expected));
+        };
+        let read = || {
+            let (domain, serial) = word.split_once('.')?;
+            let serial = match serial {
+                "*" => None,
+                serial => Some(serial.parse().ok()?),
+            };
+            Some((domain.parse().ok()?, serial))
+        };
+        read().ok_or_else(|| self.specification(expected))
+    }
+
+    /// The number that a domain gets, for which a star leaves the old serial number.
+    fn new_number(&mut self, old: InDom, expected: &str) -> Result<InDom, String> {
+        let (domain, serial) = self.domain_and_serial(expected)?;
+        self.indom_of(domain, serial.unwrap_or(old.serial()))
+    }
+
+    /// The domain that a metric gets, if any.
     pub(super) fn new_indom(&mut self, old: InDom) -> Result<InDom, String> {
-        let word = self.word()?;
-        if word.eq_ignore_ascii_case("null") {
+        if self.keyword("null") {
             return Ok(InDom::NULL);
         }
-        let (domain, serial) = word.split_once('.').ok_or_else(|| self.syntax())?;
-        let domain = domain.parse().map_err(|_| self.syntax())?;
-        let serial = part(serial, old.serial()).ok_or_else(|| self.syntax())?;
-        Ok(InDom::new(domain, serial))
+        self.new_number(old, "Expecting <domain>.<serial> or NULL in indom clause")
+    }
+
+    /// An instance by its name, which stands in quotes, or its number.
+    fn instance(&mut self, by_name: bool) -> Option<String> {
+        match self.next() {
+            Token::Quoted(name) if by_name => Some(name),
+            Token::Word(number) if !by_name && number.bytes().all(|b| b.is_ascii_digit()) => {
+                Some(number)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn indom(&mut self) -> Result<(), String> {
@@ -61,9 +92,14 @@ impl Parser<'_> {
     pub(super) fn indom_clause(&mut self, indom: Option<InDom>) -> Result<(), String> {
         let old = indom.unwrap_or(InDom::NULL);
         if self.keyword("indom") {
-            self.expect(&Token::Arrow)?;
+            self.arrow("indom")?;
             let duplicate = self.keyword("duplicate");
-            let new = self.new_indom(old)?;
+            let new = if duplicate {
+                self.new_number(old, "syntax error")?
+            } else {
+                let expected = "Expecting <domain>.<serial> or <domain>.* in indom clause";
+                self.new_number(old, expected)?
+            };
             if let Some(indom) = indom {
                 let rule = self.rules.indoms.get(&indom);
                 if rule.is_some_and(|rule| rule.indom.is_some() || !rule.duplicates.is_empty()) {
@@ -92,20 +128,36 @@ impl Parser<'_> {
             self.at += 1;
             return Err(self.syntax());
         };
-        let which = self.text()?;
-        self.expect(&Token::Arrow)?;
+        let (clause, what) = match by_name {
+            true => ("iname", "external instance name string"),
+            false => ("inst", "internal instance identifier"),
+        };
+        let Some(which) = self.instance(by_name) else {
+            return Err(self.specification(&format!("Expecting old {what} in {clause} clause")));
+        };
+        self.arrow(clause)?;
         let delete = self.keyword("delete");
-        let new = if delete { String::new() } else { self.text()? };
+        let new = match delete {
+            true => Some(String::new()),
+            false => self.instance(by_name),
+        };
+        let Some(new) = new else {
+            return Err(self.specification(&format!(
+                "Expecting new {what} or DELETE in {clause} clause"
+            )));
+        };
         let Some(indom) = indom else {
             return Ok(());
         };
         let all = self.archive.meta.indoms.get(indom.0);
+        // Names are told apart by what stands before a space.
+        let word = |name: &[u8]| name.split(|b| *b == b' ').next().map(<[u8]>::to_vec);
         let numbers: Vec<i32> = if by_name {
             let mut found: Vec<i32> = all
                 .into_iter()
                 .flatten()
                 .flat_map(|e| &e.instances)
-                .filter(|i| pcp::instance_name_matches(&i.name, which.as_bytes()))
+                .filter(|i| *i.name == *which.as_bytes() || word(&i.name) == word(which.as_bytes()))
                 .map(|i| i.inst)
                 .collect();
             found.sort_unstable();
@@ -152,9 +204,19 @@ impl Parser<'_> {
                 )));
             }
         }
-        if !delete && which == new {
+        // A name is compared with the whole of the old one.
+        let named = all
+            .into_iter()
+            .flatten()
+            .flat_map(|e| &e.instances)
+            .find(|i| Some(&i.inst) == numbers.first());
+        let unchanged = match by_name {
+            true => named.is_some_and(|i| *i.name == *new.as_bytes()),
+            false => which == new,
+        };
+        if !delete && unchanged {
             let shown = if by_name {
-                format!("\"{which}\"")
+                format!("\"{new}\"")
             } else {
                 which.clone()
             };

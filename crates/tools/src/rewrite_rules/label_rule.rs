@@ -1,21 +1,35 @@
 //! `label`: labels that change.
 
+use std::collections::HashMap;
+
 use pcp::{InDom, LabelLevel, Pmid};
 
 use super::LabelRule;
 use super::parser::{Parser, part};
 use super::tokens::Token;
 
+/// What is said of a label that is new and told from others.
+const NEW_OF_ONE: &str = "The target label name and value must both not be specified for a NEW label and will be ignored";
+
 impl Parser<'_> {
     pub(super) fn label(&mut self) -> Result<(), String> {
         let kind = self.word()?.to_ascii_lowercase();
         let (level, idents): (LabelLevel, Vec<u32>) = match kind.as_str() {
             "context" => (LabelLevel::Context, vec![u32::MAX]),
-            "domain" => (LabelLevel::Domain, vec![self.number()?]),
+            "domain" => {
+                let domain = self.number()?;
+                self.pmid_of(domain, 0, 0)?;
+                (LabelLevel::Domain, vec![domain])
+            }
             "cluster" => {
                 let word = self.word()?;
                 let (domain, cluster) = word.split_once('.').ok_or_else(|| self.syntax())?;
                 let domain: u32 = domain.parse().map_err(|_| self.syntax())?;
+                let number = match cluster {
+                    "*" => 0,
+                    cluster => cluster.parse().map_err(|_| self.syntax())?,
+                };
+                self.pmid_of(domain, number, 0)?;
                 let of_level = self.archive.meta.labels.keys();
                 let all = of_level.filter(|(l, _)| *l == LabelLevel::Cluster as u32);
                 let same = |p: &Pmid| {
@@ -54,19 +68,27 @@ impl Parser<'_> {
             delete: false,
             new_name: None,
             new_value: None,
-            added: None,
+            added: Vec::new(),
             ident: None,
         };
         let mut added = Vec::new();
+        let mut moved: HashMap<u32, u32> = HashMap::new();
         let mut selectors = Vec::new();
         while !self.take(&Token::Mark('{')) {
             selectors.push(match self.next() {
                 Token::Quoted(text) => Some(text),
                 Token::Word(word) if word == "*" => None,
-                Token::Word(word) => {
+                Token::Word(word) if word.parse::<f64>().is_err() => return Err(self.syntax()),
+                // An instance comes first, values later.
+                Token::Word(word)
+                    if level == LabelLevel::Instances
+                        && selectors.is_empty()
+                        && rule.inst.is_none() =>
+                {
                     rule.inst = Some(word.parse().map_err(|_| self.syntax())?);
                     continue;
                 }
+                Token::Word(word) => Some(word),
                 _ => return Err(self.syntax()),
             });
         }
@@ -76,13 +98,14 @@ impl Parser<'_> {
             if let (Some(name), Some(indom)) = (name, idents.first()) {
                 let indom = InDom(*indom);
                 let all = self.archive.meta.all_instances(indom);
+                let there = all.is_some();
                 rule.inst = all
                     .unwrap_or_default()
                     .iter()
                     .find(|i| pcp::instance_name_matches(&i.name, name.as_bytes()))
                     .map(|i| i.inst);
                 unknown = rule.inst.is_none();
-                if unknown {
+                if unknown && there {
                     self.note(|| format!("Instance domain {indom}: no instance \"{name}\" found"));
                 }
             }
@@ -95,12 +118,15 @@ impl Parser<'_> {
             match clause.as_str() {
                 "delete" => rule.delete = true,
                 "new" => {
-                    let pair = (self.text()?, self.text()?);
+                    let pair = (self.quoted()?, self.text()?);
+                    if rule.name.is_some() || rule.value.is_some() {
+                        self.note(|| NEW_OF_ONE.to_owned());
+                    }
                     added.push(pair);
                 }
                 "label" => {
                     self.expect(&Token::Arrow)?;
-                    rule.new_name = Some(self.text()?);
+                    rule.new_name = Some(self.quoted()?);
                 }
                 "value" => {
                     self.expect(&Token::Arrow)?;
@@ -112,10 +138,10 @@ impl Parser<'_> {
                 }
                 "cluster" | "item" => {
                     self.expect(&Token::Arrow)?;
-                    let old = Pmid(idents.first().copied().unwrap_or(0));
                     let word = self.word()?;
-                    let mut parts = word.split('.');
-                    let new = (|| {
+                    let number = |old: u32| {
+                        let old = Pmid(old);
+                        let mut parts = word.split('.');
                         let domain = parts.next()?.parse().ok()?;
                         let cluster = part(parts.next()?, old.cluster())?;
                         let item = match (clause.as_str(), parts.next()) {
@@ -126,11 +152,17 @@ impl Parser<'_> {
                         parts
                             .next()
                             .is_none()
-                            .then(|| Pmid::new(domain, cluster, item))
-                    })();
-                    rule.ident = Some(new.ok_or_else(|| self.syntax())?.0);
+                            .then(|| Pmid::new(domain, cluster, item).0)
+                    };
+                    let first = idents.first().copied().unwrap_or(0);
+                    rule.ident = Some(number(first).ok_or_else(|| self.syntax())?);
+                    // A star stands for what each has.
+                    let each = idents
+                        .iter()
+                        .filter_map(|ident| Some((*ident, number(*ident)?)));
+                    moved.extend(each);
                 }
-                "indom" => {
+                "indom" | "instances" => {
                     self.expect(&Token::Arrow)?;
                     let old = InDom(idents.first().copied().unwrap_or(0));
                     rule.ident = Some(self.new_indom(old)?.0);
@@ -146,8 +178,22 @@ impl Parser<'_> {
         rule.labels
             .retain(|key| known.contains_key(key) && !unknown);
         let changes = rule.delete || rule.new_name.is_some() || rule.new_value.is_some();
-        if (changes || rule.ident.is_some()) && !rule.labels.is_empty() {
+        if !(changes || rule.ident.is_some()) || rule.labels.is_empty() {
+            return Ok(());
+        }
+        if rule
+            .labels
+            .iter()
+            .all(|(_, ident)| !moved.contains_key(ident))
+        {
             self.rules.labels.push(rule);
+            return Ok(());
+        }
+        for key in &rule.labels {
+            let mut one = rule.clone();
+            one.labels = vec![*key];
+            one.ident = moved.get(&key.1).copied();
+            self.rules.labels.push(one);
         }
         Ok(())
     }
@@ -168,12 +214,12 @@ impl Parser<'_> {
             match level {
                 LabelLevel::Domain if pmids().all(|p| p.domain() != ident) => {}
                 LabelLevel::Cluster if pmids().all(|p| p.without_item().0 != ident) => {}
+                LabelLevel::InDom if self.archive.meta.indoms.get(ident).is_none() => {}
                 LabelLevel::Instances => {
                     let all = self.archive.meta.all_instances(InDom(ident));
                     let mut all: Vec<i32> =
                         all.unwrap_or_default().iter().map(|i| i.inst).collect();
                     all.retain(|i| inst.is_none_or(|inst| inst == *i));
-                    all.sort_unstable();
                     targets.extend(all.into_iter().map(|i| (ident, Some(i))));
                 }
                 _ => targets.push((ident, None)),
@@ -183,12 +229,27 @@ impl Parser<'_> {
             let what = match level {
                 LabelLevel::Domain => "domain",
                 LabelLevel::Cluster => "cluster",
+                LabelLevel::Item => "metric",
+                LabelLevel::InDom => "indom",
+                LabelLevel::Instances => "indom instance",
                 _ => return,
             };
             let value = crate::labelset::quoted(value);
-            self.note(|| format!("No matching {what} for new label {{\"{name}\":{value}}}"));
+            self.warn(&format!(
+                "No matching {what} for new label {{\"{name}\":{value}}}"
+            ));
         }
         for (ident, inst) in targets {
+            let labels = [(level as u32, ident)];
+            let mut rules = self.rules.labels.iter_mut();
+            // What else comes for the same stands in the same set.
+            let same =
+                |r: &&mut LabelRule| !r.added.is_empty() && r.labels == labels && r.inst == inst;
+            if let Some(rule) = rules.find(same) {
+                rule.added.retain(|(other, _)| other != name);
+                rule.added.push((name.to_owned(), value.to_owned()));
+                continue;
+            }
             self.rules.labels.push(LabelRule {
                 labels: vec![(level as u32, ident)],
                 inst,
@@ -197,7 +258,7 @@ impl Parser<'_> {
                 delete: false,
                 new_name: None,
                 new_value: None,
-                added: Some((name.to_owned(), value.to_owned())),
+                added: vec![(name.to_owned(), value.to_owned())],
                 ident: None,
             });
         }

@@ -1,8 +1,9 @@
 //! `metric`: names, numbers, types and units that change.
 
+use pcp::pmns::Place;
 use pcp::{InDom, Pmid, Semantics, Text, Type, Units};
 
-use super::parser::{Parser, part};
+use super::parser::Parser;
 use super::tokens::Token;
 use super::{MetricRule, Pick};
 
@@ -38,6 +39,33 @@ fn type_of(word: &str) -> Option<Type> {
     })
 }
 
+fn sem_of(word: &str) -> Option<Semantics> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "counter" => Semantics::Counter,
+        "instant" => Semantics::Instant,
+        "discrete" => Semantics::Discrete,
+        _ => return None,
+    })
+}
+
+/// Whether a word can be a metric's name: those that begin clauses are none.
+fn is_name(word: &str) -> bool {
+    const RESERVED: [&str; 9] = [
+        "name", "pmid", "type", "sem", "units", "delete", "output", "null", "rescale",
+    ];
+    word.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !RESERVED
+            .iter()
+            .any(|other| word.eq_ignore_ascii_case(other))
+}
+
+/// What a rule for metrics begins with.
+const METRIC: &str = "Expecting metric name or <domain>.<cluster>.<item> or <domain>.<cluster>.* or <domain>.*.* in metric rule";
+
+/// What the number of a metric looks like.
+const PMID: &str =
+    "Expecting <domain>.<cluster>.<item> or <domain>.<cluster>.* or <domain>.*.* in pmid clause";
+
 /// What a clause may change, beside deleting all.
 const CLAUSES: [&str; 6] = ["name", "pmid", "type", "sem", "units", "indom"];
 
@@ -52,7 +80,9 @@ impl MetricRule {
 impl Parser<'_> {
     /// Metrics by name, or by number with stars.
     pub(super) fn metrics(&mut self) -> Result<Vec<(Pmid, Option<Text>)>, String> {
-        let word = self.text()?;
+        let Token::Word(word) = self.next() else {
+            return Err(self.specification(METRIC));
+        };
         if word == "*" {
             return Err(self.syntax());
         }
@@ -61,7 +91,7 @@ impl Parser<'_> {
                 return Err(self.specification("Unexpected character '*'"));
             }
             return Ok(match self.archive.meta.names.lookup(word.as_bytes()) {
-                Ok(pcp::pmns::Place::Leaf(pmid)) => {
+                Ok(Place::Leaf(pmid)) => {
                     self.rules.named_metrics.push(pmid);
                     vec![(pmid, Some(word.as_str().into()))]
                 }
@@ -71,15 +101,9 @@ impl Parser<'_> {
                 }
             });
         }
-        let parts: Vec<&str> = word.split('.').collect();
-        let [domain, cluster, item] = parts.as_slice() else {
-            return Err(self.syntax());
-        };
-        let domain: u32 = domain.parse().map_err(|_| self.syntax())?;
-        if domain == Pmid::DYNAMIC_DOMAIN {
-            self.warn(&format!("Dynamic metric domain field ({domain}) for pmid"));
-        }
-        let same = |word: &str, number: u32| word == "*" || word.parse() == Ok(number);
+        let (domain, cluster, item) = self.pmid_parts(&word, METRIC)?;
+        self.pmid_of(domain, cluster.unwrap_or(0), item.unwrap_or(0))?;
+        let same = |part: Option<u32>, number: u32| part.is_none_or(|part| part == number);
         let mut found: Vec<_> = self
             .archive
             .meta
@@ -92,10 +116,36 @@ impl Parser<'_> {
         let pmids = found.iter().map(|(pmid, _)| *pmid);
         self.rules.named_metrics.extend(pmids);
         found.reverse();
-        if found.is_empty() {
-            self.note(|| format!("Metric: {word}: {}", pcp::ErrorCode::PMID_LOG));
+        // Stars may stand for nothing.
+        if found.is_empty() && item.is_some() && !self.plain {
+            self.note(|| format!("Metric {word} pmNameID: {}", pcp::ErrorCode::PMID));
         }
         Ok(found)
+    }
+
+    /// The parts of a metric's number, of which the last may be stars.
+    fn pmid_parts(
+        &self,
+        word: &str,
+        expected: &str,
+    ) -> Result<(u32, Option<u32>, Option<u32>), String> {
+        let parts: Vec<&str> = word.split('.').collect();
+        if parts.len() > 3 {
+            return Err(self.specification("Unexpected character '.'"));
+        }
+        let star = |part: &str| match part {
+            "*" => Some(None),
+            part => part.parse().ok().map(Some),
+        };
+        let read = || {
+            let [domain, cluster, item] = parts.as_slice() else {
+                return None;
+            };
+            let (cluster, item) = (star(cluster)?, star(item)?);
+            let sound = cluster.is_some() || item.is_none();
+            Some((domain.parse().ok()?, cluster, item)).filter(|_| sound)
+        };
+        read().ok_or_else(|| self.specification(expected))
     }
 
     pub(super) fn metric(&mut self) -> Result<(), String> {
@@ -151,7 +201,9 @@ impl Parser<'_> {
         // Whether what the clause is for is not there.
         let mut passed = false;
         let unchanged = |parser: &Self, what: String| {
-            parser.note(|| format!("{title}: {what}: No change"));
+            if !given {
+                parser.note(|| format!("{title}: {what}: No change"));
+            }
             false
         };
         match clause.as_str() {
@@ -163,12 +215,21 @@ impl Parser<'_> {
             "delete" => rule.delete = true,
             "name" => {
                 self.expect(&Token::Arrow)?;
-                let new: Text = self.text()?.as_str().into();
+                let named = "Expecting metric name in iname clause";
+                let new: Text = match self.next() {
+                    Token::Word(word) if word.contains('*') => {
+                        return Err(self.specification("Unexpected character '*'"));
+                    }
+                    Token::Word(word) if is_name(&word) => word.as_str().into(),
+                    _ => return Err(self.specification(named)),
+                };
                 if new == name {
                     changed = unchanged(self, "name".to_owned());
-                } else if desc.is_some() && meta.names.lookup(&new).is_ok() {
-                    return Err(self.semantic(&format!(
-                        "Metric name {new} already assigned for metric {name}"
+                } else if desc.is_some()
+                    && let Ok(Place::Leaf(other)) = meta.names.lookup(&new)
+                {
+                    return Err(self.specification(&format!(
+                        "Metric name {new} already assigned for PMID {other}"
                     )));
                 }
                 if changed {
@@ -177,19 +238,15 @@ impl Parser<'_> {
             }
             "pmid" => {
                 self.expect(&Token::Arrow)?;
-                let word = self.word()?;
-                let parts: Vec<&str> = word.split('.').collect();
-                let [domain, cluster, item] = parts.as_slice() else {
-                    return Err(self.syntax());
+                let Token::Word(word) = self.next() else {
+                    return Err(self.specification(PMID));
                 };
-                let new = (|| {
-                    Some(Pmid::new(
-                        domain.parse().ok()?,
-                        part(cluster, pmid.cluster())?,
-                        part(item, pmid.item())?,
-                    ))
-                })();
-                let new = new.ok_or_else(|| self.syntax())?;
+                if word.starts_with('*') {
+                    return Err(self.specification("Unexpected character '*'"));
+                }
+                let (domain, cluster, item) = self.pmid_parts(&word, PMID)?;
+                let cluster = cluster.unwrap_or(pmid.cluster());
+                let new = self.pmid_of(domain, cluster, item.unwrap_or(pmid.item()))?;
                 if new == pmid {
                     changed = unchanged(self, "pmid".to_owned());
                 } else {
@@ -198,16 +255,14 @@ impl Parser<'_> {
             }
             "type" => {
                 let only = if self.keyword("if") {
-                    let word = self.word()?;
-                    Some(type_of(&word).ok_or_else(|| self.syntax())?)
+                    let what = "Expecting XXX (from PM_TYPE_XXX) after if in type clause";
+                    Some(self.one_of(type_of, what)?)
                 } else {
                     None
                 };
                 self.expect(&Token::Arrow)?;
-                let word = self.word()?;
-                let new = type_of(&word).ok_or_else(|| {
-                    self.specification("Expecting XXX (from PM_TYPE_XXX) in type clause")
-                })?;
+                let new =
+                    self.one_of(type_of, "Expecting XXX (from PM_TYPE_XXX) in type clause")?;
                 if let Some(desc) = desc {
                     if only.is_some_and(|t| t != desc.ty) {
                         self.note(|| {
@@ -232,15 +287,9 @@ impl Parser<'_> {
             }
             "sem" => {
                 self.expect(&Token::Arrow)?;
-                let word = self.word()?.to_ascii_lowercase();
-                let new = match word.as_str() {
-                    "counter" => Semantics::Counter,
-                    "instant" => Semantics::Instant,
-                    "discrete" => Semantics::Discrete,
-                    _ => return Err(self.syntax()),
-                };
+                let new = self.one_of(sem_of, "Expecting XXX (from PM_SEM_XXX) in sem clause")?;
                 if desc.is_some_and(|d| d.sem == new) {
-                    changed = unchanged(self, format!("sem: {word}"));
+                    changed = unchanged(self, format!("sem: {new}"));
                 } else {
                     rule.sem = Some(new);
                 }
@@ -303,9 +352,21 @@ impl Parser<'_> {
         Ok(())
     }
 
+    /// A word that stands for something; what is to be said of another.
+    fn one_of<T>(&mut self, what: fn(&str) -> Option<T>, expected: &str) -> Result<T, String> {
+        let found = match self.next() {
+            Token::Word(word) => what(&word),
+            _ => None,
+        };
+        found.ok_or_else(|| self.specification(expected))
+    }
+
     /// The value that an OUTPUT clause picks of those in the old domain, or the instance that it gets in the new one.
     fn pick(&mut self, old: InDom, new: InDom) -> Result<Pick, String> {
-        let word = self.word()?.to_ascii_lowercase();
+        let word = match self.next() {
+            Token::Word(word) => word.to_ascii_lowercase(),
+            _ => String::new(),
+        };
         Ok(match word.as_str() {
             "first" => Pick::First,
             "last" => Pick::Last,
@@ -319,7 +380,9 @@ impl Parser<'_> {
                 Pick::Inst(inst)
             }
             "iname" => {
-                let name = self.text()?;
+                let Token::Quoted(name) = self.next() else {
+                    return Err(self.syntax());
+                };
                 let from = if old.is_null() { new } else { old };
                 let all = self.archive.meta.all_instances(from).unwrap_or_default();
                 let first = |name: &[u8]| name.split(|b| *b == b' ').next().map(<[u8]>::to_vec);
@@ -330,7 +393,11 @@ impl Parser<'_> {
                 self.unknown_output(&[old], new, &format!("\"{name}\""), found);
                 Pick::Inst(found.unwrap_or(if old.is_null() { 0 } else { -1 }))
             }
-            _ => return Err(self.syntax()),
+            _ => {
+                return Err(self.specification(
+                    "Expecting FIRST or LAST or INST or INAME or MIN or MAX or AVG for OUTPUT instance option",
+                ));
+            }
         })
     }
 
@@ -351,51 +418,65 @@ impl Parser<'_> {
     }
 
     pub(super) fn units(&mut self) -> Result<Units, String> {
-        let mut words = Vec::new();
-        for number in 0..6 {
+        let mut dimensions = [0; 3];
+        for (number, dimension) in dimensions.iter_mut().enumerate() {
+            let what = "Expecting 3 numeric values for dim* fields of units";
             if number > 0 {
                 self.expect(&Token::Mark(','))?;
             }
-            words.push(self.word()?.to_ascii_uppercase());
+            // Four bits are kept of each.
+            let four_bits = |word: &str| word.parse().ok().map(|n: i32| ((n << 4) as i8) >> 4);
+            *dimension = self.one_of(four_bits, what)?;
         }
-        let wrong = self.syntax();
-        let read = || {
-            let [space, time, count, space_scale, time_scale, count_scale] = words.as_slice()
-            else {
-                return None;
-            };
-            let space_scale = match space_scale.as_str() {
-                "BYTE" => 0,
-                "KBYTE" => 1,
-                "MBYTE" => 2,
-                "GBYTE" => 3,
-                "TBYTE" => 4,
-                "PBYTE" => 5,
-                "EBYTE" => 6,
-                number => number.parse().ok()?,
-            };
-            let time_scale = match time_scale.as_str() {
-                "NSEC" => 0,
-                "USEC" => 1,
-                "MSEC" => 2,
-                "SEC" => 3,
-                "MIN" => 4,
-                "HOUR" => 5,
-                number => number.parse().ok()?,
-            };
-            let count_scale = match count_scale.as_str() {
-                "ONE" => 0,
-                number => number.parse().ok()?,
-            };
-            Some(Units::new(
-                space.parse().ok()?,
-                time.parse().ok()?,
-                count.parse().ok()?,
-                space_scale,
-                time_scale,
-                count_scale,
-            ))
-        };
-        read().ok_or(wrong)
+        let [space, time, count] = dimensions;
+        self.expect(&Token::Mark(','))?;
+        let what = "Expecting 0 or XXX (from PM_SPACE_XXX) for scaleSpace field of units";
+        let space_scale = self.one_of(space_scale, what)?;
+        self.expect(&Token::Mark(','))?;
+        let what = "Expecting 0 or XXX (from PM_TIME_XXX) for scaleTime field of units";
+        let time_scale = self.one_of(time_scale, what)?;
+        self.expect(&Token::Mark(','))?;
+        let what = "Expecting 0 or ONE for scaleCount field of units";
+        let count_scale = self.one_of(count_scale, what)?;
+        Ok(Units::new(
+            space,
+            time,
+            count,
+            space_scale,
+            time_scale,
+            count_scale,
+        ))
+    }
+}
+
+fn space_scale(word: &str) -> Option<u8> {
+    Some(match word.to_ascii_uppercase().as_str() {
+        "0" | "BYTE" => 0,
+        "KBYTE" => 1,
+        "MBYTE" => 2,
+        "GBYTE" => 3,
+        "TBYTE" => 4,
+        "PBYTE" => 5,
+        "EBYTE" => 6,
+        _ => return None,
+    })
+}
+
+fn time_scale(word: &str) -> Option<u8> {
+    Some(match word.to_ascii_uppercase().as_str() {
+        "0" | "NSEC" => 0,
+        "USEC" => 1,
+        "MSEC" => 2,
+        "SEC" => 3,
+        "MIN" => 4,
+        "HOUR" => 5,
+        _ => return None,
+    })
+}
+
+fn count_scale(word: &str) -> Option<i8> {
+    match word.to_ascii_uppercase().as_str() {
+        "ONE" => Some(0),
+        number => number.parse().ok(),
     }
 }

@@ -117,8 +117,8 @@ pub struct LabelRule {
     pub new_name: Option<String>,
     /// Their new value.
     pub new_value: Option<String>,
-    /// A label that comes, in a set of its own: name and value.
-    pub added: Option<(String, String)>,
+    /// Labels that come, in a set of their own: names and values.
+    pub added: Vec<(String, String)>,
     /// What they are of now.
     pub ident: Option<u32>,
 }

@@ -6,6 +6,12 @@ use pcp::{InDom, Pmid, Text, Timestamp};
 use super::tokens::{Token, tokens};
 use super::{IndomRule, Rules};
 
+/// What a time to be added looks like.
+const DELTA: &str = "Expecting delta of the form [+-][HH:[MM:]]SS[.d...] in time clause";
+
+/// Serial numbers of instance domains are less.
+const INDOM_SERIALS: u32 = 1 << 22;
+
 /// A configuration file on the way to rules.
 pub struct Parser<'a> {
     pub(super) archive: &'a Archive,
@@ -15,6 +21,8 @@ pub struct Parser<'a> {
     file: String,
     tokens: Vec<(Token, usize)>,
     pub(super) at: usize,
+    /// Whether this is a rule for texts or labels, of which less is said when it is wrong.
+    pub(super) plain: bool,
     /// Warnings for the end of the rule.
     pub(super) held: Vec<String>,
     /// What was understood.
@@ -37,6 +45,7 @@ impl<'a> Parser<'a> {
             file: String::new(),
             tokens: Vec::new(),
             at: 0,
+            plain: false,
             held: Vec::new(),
             rules: Rules::default(),
         }
@@ -57,6 +66,9 @@ impl<'a> Parser<'a> {
 
     /// A mistake in the grammar that has words of its own.
     pub(super) fn specification(&self, what: &str) -> String {
+        if self.plain && what.starts_with("Expecting") {
+            return self.syntax();
+        }
         format!(
             "Specification error in configuration file ({})\n[line {}] {what}\n",
             self.file,
@@ -113,14 +125,6 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    pub(super) fn semantic(&self, what: &str) -> String {
-        format!(
-            "Semantic error in configuration file ({})\n[line {}] {what}\n",
-            self.file,
-            self.line()
-        )
-    }
-
     pub(super) fn warn(&self, what: &str) {
         eprintln!("Warning [{}, line {}]\n{what}", self.file, self.line());
     }
@@ -164,6 +168,40 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The arrow of a clause.
+    pub(super) fn arrow(&mut self, clause: &str) -> Result<(), String> {
+        match self.next() {
+            Token::Arrow => Ok(()),
+            _ => Err(self.specification(&format!("Expecting -> in {clause} clause"))),
+        }
+    }
+
+    /// A number of instances' domains from the text of its two parts.
+    pub(super) fn indom_of(&self, domain: u32, serial: u32) -> Result<InDom, String> {
+        let what = match (domain, serial) {
+            (Pmid::DYNAMIC_DOMAIN.., _) => format!("Illegal domain field ({domain}) for indom"),
+            (_, INDOM_SERIALS..) => format!("Illegal serial field ({serial}) for indom"),
+            _ => return Ok(InDom::new(domain, serial)),
+        };
+        Err(self.specification(&what))
+    }
+
+    /// A metric's number from that of its three parts.
+    pub(super) fn pmid_of(&self, domain: u32, cluster: u32, item: u32) -> Result<Pmid, String> {
+        let what = match (domain, cluster, item) {
+            (512.., _, _) => format!("Illegal domain field ({domain}) for pmid"),
+            (_, 4096.., _) => format!("Illegal cluster field ({cluster}) for pmid"),
+            (_, _, 1024..) => format!("Illegal item field ({item}) for pmid"),
+            _ => {
+                if domain == Pmid::DYNAMIC_DOMAIN {
+                    self.warn(&format!("Dynamic metric domain field ({domain}) for pmid"));
+                }
+                return Ok(Pmid::new(domain, cluster, item));
+            }
+        };
+        Err(self.specification(&what))
+    }
+
     pub(super) fn keyword(&mut self, word: &str) -> bool {
         let found = matches!(self.peek(), Token::Word(w) if w.eq_ignore_ascii_case(word));
         self.at += usize::from(found);
@@ -195,6 +233,14 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// A text that has to stand in quotes.
+    pub(super) fn quoted(&mut self) -> Result<String, String> {
+        match self.next() {
+            Token::Quoted(text) => Ok(text),
+            _ => Err(self.syntax()),
+        }
+    }
+
     pub(super) fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
         let word = self.word()?;
         word.parse().map_err(|_| self.syntax())
@@ -215,6 +261,7 @@ impl<'a> Parser<'a> {
         }
         while *self.peek() != Token::End {
             let kind = self.word()?.to_ascii_lowercase();
+            self.plain = matches!(kind.as_str(), "text" | "label");
             match kind.as_str() {
                 "global" => self.global()?,
                 "indom" => self.indom()?,
@@ -314,7 +361,11 @@ impl<'a> Parser<'a> {
         self.expect(&Token::Mark('{'))?;
         while !self.take(&Token::Mark('}')) {
             let key = self.word()?.to_ascii_lowercase();
-            self.expect(&Token::Arrow)?;
+            match key.as_str() {
+                "hostname" | "time" => self.arrow(&key)?,
+                "tz" | "timezone" => self.arrow("timezone")?,
+                _ => self.expect(&Token::Arrow)?,
+            }
             let (rules, mut title) = (&self.rules, key.as_str());
             let given = match title {
                 "hostname" => rules.hostname.is_some(),
@@ -327,8 +378,12 @@ impl<'a> Parser<'a> {
                 "time" => rules.delta.is_some_and(|delta| delta != 0),
                 _ => false,
             };
-            if given {
-                self.at += 1;
+            // Of a host's name it is said first that there is none.
+            let there = title != "hostname" || matches!(self.peek(), Token::Word(_));
+            if given && there {
+                // The end of a time is known by what follows it, unless it has hours.
+                let hours = matches!(self.peek(), Token::Word(w) if w.matches(':').count() > 1);
+                self.at += if title == "time" && !hours { 2 } else { 1 };
                 return Err(self.specification(&format!("Duplicate global {title} clause")));
             }
             match key.as_str() {
@@ -375,8 +430,16 @@ impl<'a> Parser<'a> {
                     });
                 }
                 "time" => {
-                    let word = self.word()?;
-                    let delta = self.delta(&word).ok_or_else(|| self.syntax())?;
+                    let Token::Word(word) = self.next() else {
+                        return Err(self.specification(DELTA));
+                    };
+                    let delta = self.delta(&word);
+                    let delta = delta.ok_or_else(|| {
+                        match word.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                            true => self.specification(DELTA),
+                            false => self.syntax(),
+                        }
+                    })?;
                     if delta == 0 {
                         self.note(|| "Global time: No change".to_owned());
                     }

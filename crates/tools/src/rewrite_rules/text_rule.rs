@@ -58,11 +58,15 @@ impl Parser<'_> {
                 "delete" => rule.delete = true,
                 "text" => {
                     self.expect(&Token::Arrow)?;
-                    rule.text = Some(self.text()?);
+                    rule.text = Some(self.quoted()?);
                 }
-                "indom" | "metric" => {
+                "indom" if !of_metric => {
                     self.expect(&Token::Arrow)?;
-                    moved = Some(self.text()?);
+                    moved = Some(self.number_of_parts(2)?);
+                }
+                "metric" if of_metric => {
+                    self.expect(&Token::Arrow)?;
+                    moved = Some(self.number_of_parts(3)?);
                 }
                 _ => return Err(self.syntax()),
             }
@@ -96,5 +100,15 @@ impl Parser<'_> {
             self.rules.texts.push(one);
         }
         Ok(())
+    }
+
+    /// A number of so many parts, of which some may be stars.
+    fn number_of_parts(&mut self, count: usize) -> Result<String, String> {
+        let word = self.word()?;
+        let sound = |part: &str| part == "*" || part.parse::<u32>().is_ok();
+        match word.split('.').count() == count && word.split('.').all(sound) {
+            true => Ok(word),
+            false => Err(self.syntax()),
+        }
     }
 }

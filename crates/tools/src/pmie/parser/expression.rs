@@ -99,13 +99,13 @@ impl Parser<'_> {
         operator: Operator,
         operand: fn(&mut Self) -> Parsed<Expr>,
     ) -> Parsed<Expr> {
-        if left.kind != Kind::Truth && !self.dropped {
+        if left.kind != Kind::Truth {
             return wrong(format!("logical expression expected to precede {mark}"));
         }
         not_too_long(&left)?;
         self.next();
         let right = self.operand(mark, "logical", operand)?;
-        if right.kind != Kind::Truth && !self.dropped {
+        if right.kind != Kind::Truth {
             return wrong(format!("logical expression expected to follow {mark}"));
         }
         self.same_size(&left, &right);
@@ -141,7 +141,7 @@ impl Parser<'_> {
     fn truth_inner(&mut self) -> Parsed<Expr> {
         if self.take("!") {
             let operand = self.operand("!", "logical", Parser::truth)?;
-            if operand.kind != Kind::Truth && !self.dropped {
+            if operand.kind != Kind::Truth {
                 return wrong("logical expression expected to follow !");
             }
             return Ok(self.expr(Kind::Truth, Form::Not(Box::new(operand))));
@@ -151,7 +151,7 @@ impl Parser<'_> {
                 if matches!(word.as_str(), "rising" | "falling") {
                     self.next();
                     let operand = self.operand(&word, "logical", Parser::truth)?;
-                    if operand.kind != Kind::Truth && !self.dropped {
+                    if operand.kind != Kind::Truth {
                         return wrong(format!("logical expression expected to follow {word}"));
                     }
                     let operand = Box::new(operand);
@@ -192,7 +192,7 @@ impl Parser<'_> {
         let operand = self.truth().map_err(|Syntax(detail)| {
             Syntax(Some(detail.unwrap_or_else(|| expected.to_owned())))
         })?;
-        if operand.kind != Kind::Truth && !self.dropped {
+        if operand.kind != Kind::Truth {
             return wrong(expected);
         }
         self.has_dimension(dimension, &operand);
@@ -206,7 +206,7 @@ impl Parser<'_> {
             return Err(Syntax(None));
         };
         let operand = self.truth()?;
-        if operand.kind != Kind::Truth && !self.dropped {
+        if operand.kind != Kind::Truth {
             return wrong("logical expression expected to follow regular expression");
         }
         match Regex::new(&pattern) {
@@ -231,6 +231,11 @@ impl Parser<'_> {
             return wrong(format!("arithmetic expression expected to precede {mark}"));
         }
         let left = self.sum()?;
+        self.compared(left)
+    }
+
+    /// A relation whose left side was read, or that side alone.
+    fn compared(&mut self, left: Expr) -> Parsed<Expr> {
         let Token::Mark(mark) = *self.peek() else {
             return Ok(left);
         };
@@ -246,11 +251,11 @@ impl Parser<'_> {
             return wrong(format!("arithmetic expression expected to follow {mark}"));
         }
         let right = self.operand(mark, "arithmetic", Parser::sum)?;
-        if right.kind == Kind::Truth && !self.dropped {
+        if right.kind == Kind::Truth {
             return self.truth_in_parentheses();
         }
         // Texts are equal or not; they have no order.
-        if ordered && !self.dropped {
+        if ordered {
             if left.kind == Kind::Text {
                 return wrong(format!("arithmetic expression expected to precede {mark}"));
             }
@@ -329,7 +334,7 @@ impl Parser<'_> {
         (mark, operator): (&str, Operator),
         operand: fn(&mut Self) -> Parsed<Expr>,
     ) -> Parsed<Expr> {
-        if left.kind == Kind::Truth && !self.dropped {
+        if left.kind == Kind::Truth {
             return wrong(format!("arithmetic expression expected to precede {mark}"));
         }
         not_too_long(&left)?;
@@ -338,7 +343,7 @@ impl Parser<'_> {
             return wrong(format!("arithmetic expression expected to follow {mark}"));
         }
         let right = self.operand(mark, "arithmetic", operand)?;
-        if right.kind == Kind::Truth && !self.dropped {
+        if right.kind == Kind::Truth {
             return self.truth_in_parentheses();
         }
         if left.kind == Kind::Text || right.kind == Kind::Text {
@@ -387,7 +392,7 @@ impl Parser<'_> {
     fn unary_inner(&mut self) -> Parsed<Expr> {
         if self.take("-") {
             let operand = self.operand("-", "arithmetic", Parser::unary)?;
-            if operand.kind == Kind::Truth && !self.dropped {
+            if operand.kind == Kind::Truth {
                 return self.truth_in_parentheses();
             }
             return Ok(self.expr(Kind::Number, Form::Negate(Box::new(operand))));
@@ -396,7 +401,7 @@ impl Parser<'_> {
             if word == "rate" {
                 self.next();
                 let operand = self.operand("rate", "arithmetic", Parser::unary)?;
-                if operand.kind == Kind::Truth && !self.dropped {
+                if operand.kind == Kind::Truth {
                     return self.truth_in_parentheses();
                 }
                 return Ok(self.expr(Kind::Number, Form::Rate(Box::new(operand))));
@@ -404,17 +409,20 @@ impl Parser<'_> {
             if word == "instant" {
                 self.next();
                 let mut operand = self.operand("instant", "arithmetic", Parser::unary)?;
-                if let Form::Fetch { instant, .. } = &mut operand.form {
-                    *instant = true;
-                }
+                operand.keep_counters();
                 return Ok(operand);
             }
             match reduction(&word) {
                 Some((Reduction::Count, dimension)) => {
                     self.next();
-                    // In parentheses stands all that is counted; a relation behind them is about the count.
+                    // In parentheses stands all that is counted, and a relation behind them is about the count, unless they hold
+                    // a number.
                     let operand = if self.at_mark("(") {
-                        self.primary()?
+                        let operand = self.primary()?;
+                        match operand.kind {
+                            Kind::Truth => operand,
+                            _ => self.compared(operand)?,
+                        }
                     } else {
                         // The relation that is counted; one that follows is about the count.
                         let outer = std::mem::replace(&mut self.counted, true);
@@ -422,7 +430,7 @@ impl Parser<'_> {
                         self.counted = outer;
                         operand?
                     };
-                    if operand.kind != Kind::Truth && !self.dropped {
+                    if operand.kind != Kind::Truth {
                         return wrong("logical expression expected to follow aggregation operator");
                     }
                     self.has_dimension(dimension, &operand);
@@ -432,13 +440,13 @@ impl Parser<'_> {
                 Some((what, dimension)) if !matches!(what, Reduction::Some | Reduction::All) => {
                     self.next();
                     let operand = self.operand(&word, "arithmetic", Parser::unary)?;
-                    if operand.kind == Kind::Text && !self.dropped {
+                    if operand.kind == Kind::Text {
                         self.early = true;
                         return wrong(
                             "arithmetic (not STRING) operand required for aggregate operator",
                         );
                     }
-                    if operand.kind != Kind::Number && !self.dropped {
+                    if operand.kind != Kind::Number {
                         return self.truth_in_parentheses();
                     }
                     self.has_dimension(dimension, &operand);
@@ -547,12 +555,24 @@ impl Parser<'_> {
                     samples = self.samples()?;
                     continue;
                 }
+                Token::Mark(mark @ ("#" | ":")) => {
+                    self.next();
+                    let what = if mark == "#" { "instance" } else { "host" };
+                    return wrong(format!("{what} name expected to follow {mark}"));
+                }
                 _ => break,
             }
             self.next();
         }
         self.complaints();
-        let found = self.sources.fetch(name, &hosts, &instances, samples.1);
+        // Nothing more is looked up for a statement that is left out, and nothing said of what makes no sense.
+        let found = match self.dropped {
+            true => None,
+            false => self.sources.fetch(name, &hosts, &instances, samples.1),
+        };
+        if self.senseless {
+            self.sources.take_said();
+        }
         self.complaints();
         match found {
             Some((metrics, kind)) => {
@@ -573,7 +593,7 @@ impl Parser<'_> {
     fn samples(&mut self) -> Parsed<(usize, usize)> {
         let expected = || Syntax(Some("sample number(s) expected to follow @".to_owned()));
         let whole = |token: &Token| match token {
-            Token::Number(n) if *n >= 0.0 && n.fract() == 0.0 && *n < 1e6 => Some(*n as usize),
+            Token::Number(n) if *n >= 0.0 && *n < 1e6 => Some(*n as usize),
             _ => None,
         };
         let first = whole(self.peek()).ok_or_else(expected)?;
