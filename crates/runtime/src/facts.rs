@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::arena::Arena;
 use crate::layout::{Header, Slot};
 use crate::memory::process;
+use crate::proc_files;
 use crate::string::{Buffer, until_nul};
 use crate::sys;
 
@@ -22,14 +23,49 @@ pub unsafe fn pid(_arena: *mut u8, slot: *mut Slot) -> i64 {
     }
 }
 
+/// The process on whose behalf a handler runs in the tracer.
+unsafe fn acted_for(slot: *mut Slot) -> Option<u32> {
+    // SAFETY: the slot is the caller's own.
+    let (index, pid) = unsafe { ((*slot).index, (*slot).pid.load(Relaxed)) };
+    (index == 0 && pid != 0).then_some(pid)
+}
+
+/// A number that a file of proc(5) tells of another process: the `n`th word after the last occurrence of a key.
+fn told(pid: u32, file: &[u8], key: &[u8], n: i64) -> i64 {
+    let (mut path, mut word) = ([0u8; 32], [0u8; 24]);
+    // SAFETY: both are locals of those sizes.
+    let len = unsafe {
+        let mut text = Buffer::new(path.as_mut_ptr(), 32);
+        text.put(b"/proc/")
+            .decimal(i64::from(pid), 0)
+            .put(file)
+            .len()
+    };
+    let path = path.get(..len as usize).unwrap_or_default();
+    // SAFETY: the same.
+    let len = unsafe {
+        let mut text = Buffer::new(word.as_mut_ptr(), 24);
+        proc_files::word(&mut text, path, key, n)
+    };
+    let digits = word.iter().take(len as usize);
+    digits.fold(0, |number: i64, digit| {
+        let digit = i64::from(digit.wrapping_sub(b'0'));
+        number.wrapping_mul(10).wrapping_add(digit)
+    })
+}
+
 macro_rules! by_call {
-    ($($(#[$doc:meta])* $name:ident = $call:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $call:expr, $file:literal $key:literal $n:literal;)*) => {
         $($(#[$doc])*
         ///
         /// # Safety
         /// As the functions of [`crate::abi`].
-        pub unsafe fn $name(_arena: *mut u8, _slot: *mut Slot) -> i64 {
-            $call
+        pub unsafe fn $name(_arena: *mut u8, slot: *mut Slot) -> i64 {
+            // SAFETY: the slot is the caller's own.
+            match unsafe { acted_for(slot) } {
+                Some(pid) => told(pid, $file, $key, $n),
+                None => $call,
+            }
         })*
     };
 }
@@ -51,19 +87,19 @@ pub unsafe fn tid(_arena: *mut u8, slot: *mut Slot) -> i64 {
 
 by_call! {
     /// `ppid()`.
-    ppid = sys::plain(sys::GETPPID, 0);
+    ppid = sys::plain(sys::GETPPID, 0), b"/stat" b") " 2;
     /// `pgrp()`.
-    pgrp = sys::plain(sys::GETPGID, 0);
+    pgrp = sys::plain(sys::GETPGID, 0), b"/stat" b") " 3;
     /// `sid()`.
-    sid = sys::plain(sys::GETSID, 0);
+    sid = sys::plain(sys::GETSID, 0), b"/stat" b") " 4;
     /// `uid()`.
-    uid = sys::plain(sys::GETUID, 0);
+    uid = sys::plain(sys::GETUID, 0), b"/status" b"\nUid:" 1;
     /// `euid()`.
-    euid = sys::plain(sys::GETEUID, 0);
+    euid = sys::plain(sys::GETEUID, 0), b"/status" b"\nUid:" 2;
     /// `gid()`.
-    gid = sys::plain(sys::GETGID, 0);
+    gid = sys::plain(sys::GETGID, 0), b"/status" b"\nGid:" 1;
     /// `egid()`.
-    egid = sys::plain(sys::GETEGID, 0);
+    egid = sys::plain(sys::GETEGID, 0), b"/status" b"\nGid:" 2;
 }
 
 /// `cpu()`: by the vDSO in a target.
@@ -113,14 +149,14 @@ pub unsafe fn execname(arena: *mut u8, slot: *mut Slot, to: &mut Buffer) -> u64 
 ///
 /// # Safety
 /// As the functions of [`crate::abi`].
-pub unsafe fn pexecname(_arena: *mut u8, _slot: *mut Slot, to: &mut Buffer) -> u64 {
+pub unsafe fn pexecname(arena: *mut u8, slot: *mut Slot, to: &mut Buffer) -> u64 {
     let mut path = [0u8; 32];
     let mut name = [0u8; 32];
-    // SAFETY: both are locals of that size, and the last byte of the path stays NUL.
+    // SAFETY: both are locals of that size, and the last byte of the path stays NUL; the slot is the caller's own.
     let n = unsafe {
         let mut text = Buffer::new(path.as_mut_ptr(), 31);
         text.put(b"/proc/")
-            .decimal(sys::plain(sys::GETPPID, 0), 0)
+            .decimal(ppid(arena, slot), 0)
             .put(b"/comm");
         sys::read_file(&path, &mut name)
     };
