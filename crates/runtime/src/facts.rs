@@ -30,8 +30,9 @@ unsafe fn acted_for(slot: *mut Slot) -> Option<u32> {
     (index == 0 && pid != 0).then_some(pid)
 }
 
-/// A number that a file of proc(5) tells of another process: the `n`th word after the last occurrence of a key.
-fn told(pid: u32, file: &[u8], key: &[u8], n: i64) -> i64 {
+/// A number that a file of proc(5) tells of another process: the `n`th word after the last occurrence of a key. `None` when
+/// the process is gone.
+fn told(pid: u32, file: &[u8], key: &[u8], n: i64) -> Option<i64> {
     let (mut path, mut word) = ([0u8; 32], [0u8; 24]);
     // SAFETY: both are locals of those sizes.
     let len = unsafe {
@@ -48,10 +49,11 @@ fn told(pid: u32, file: &[u8], key: &[u8], n: i64) -> i64 {
         proc_files::word(&mut text, path, key, n)
     };
     let digits = word.iter().take(len as usize);
-    digits.fold(0, |number: i64, digit| {
+    let number = digits.fold(0, |number: i64, digit| {
         let digit = i64::from(digit.wrapping_sub(b'0'));
         number.wrapping_mul(10).wrapping_add(digit)
-    })
+    });
+    (len > 0).then_some(number)
 }
 
 macro_rules! by_call {
@@ -62,8 +64,9 @@ macro_rules! by_call {
         /// As the functions of [`crate::abi`].
         pub unsafe fn $name(_arena: *mut u8, slot: *mut Slot) -> i64 {
             // SAFETY: the slot is the caller's own.
-            match unsafe { acted_for(slot) } {
-                Some(pid) => told(pid, $file, $key, $n),
+            let other = unsafe { acted_for(slot) };
+            match other.and_then(|pid| told(pid, $file, $key, $n)) {
+                Some(number) => number,
                 None => $call,
             }
         })*
