@@ -84,6 +84,21 @@ fn probes_of_library_files_come_with_them() {
     );
 }
 
+/// What has an effect is run, whatever the built-in library has by its name for other numbers of arguments (`stap -p2` keeps the
+/// call).
+#[test]
+fn functions_of_other_libraries_are_what_they_say() {
+    let scratch = Scratch::new("library-names");
+    scratch.write(
+        "mine.stp",
+        r#"function returnstr:string (n:long, m:long) { println("said ", n + m) return "x" }"#,
+    );
+    let library = scratch.path("").to_string_lossy().into_owned();
+    let script = "probe begin { returnstr(1, 2) exit() }";
+    let outcome = stap(&["-I", &library, "-e", script]).ok();
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("said 3\n", ""));
+}
+
 /// NEWS of SystemTap 0.7 and 2.5.
 #[test]
 fn arguments_are_globals_of_the_library() {

@@ -172,6 +172,12 @@ pub fn embedded() -> impl Iterator<Item = (&'static str, &'static str)> {
     EMBEDDED.iter().copied()
 }
 
+/// Whether a text is one of the built-in library's, and not of a user's directory.
+pub(crate) fn is_embedded(file: &SourceFile) -> bool {
+    let mut texts = EMBEDDED.iter();
+    file.is_tapset && texts.any(|(name, text)| *name == file.name && **text == *file.text)
+}
+
 fn built_in(table: &'static [(&str, &[usize])], name: &str) -> &'static [usize] {
     match table.binary_search_by(|(key, _)| (*key).cmp(name)) {
         Ok(at) => table[at].1,

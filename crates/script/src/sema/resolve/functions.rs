@@ -250,10 +250,11 @@ impl Resolver<'_> {
             }),
             next: None,
             live: false,
-            pure: match f.tapset {
-                true => crate::intrinsics::declared_pure(&f.decl.name.text),
-                false => None,
-            },
+            // A function of that name in a user's library is another.
+            pure: crate::intrinsics::declared_pure(&f.decl.name.text).filter(|_| {
+                let file = self.sources.file(f.decl.name.span.file);
+                crate::tapset::is_embedded(file)
+            }),
         });
         self.queue.push_back((at, id));
         id
