@@ -184,9 +184,17 @@ pub fn facts(
     functions: &[Option<ProbedReturn<'_>>],
     replaces: bool,
 ) -> Vec<Option<Facts>> {
-    let flow_of = |function: &Option<ProbedReturn<'_>>| match function {
-        Some((image, function, None)) => Some(image.control_flow(*function)),
-        _ => None,
+    let flow_of = |function: &Option<ProbedReturn<'_>>| {
+        let Some((image, function, None)) = function else {
+            return None;
+        };
+        // All are kept at once: without what is of no use here.
+        Some(ControlFlow {
+            call_sites: Vec::new(),
+            blocks: Vec::new(),
+            loops: Vec::new(),
+            ..image.control_flow(*function)
+        })
     };
     let flows: Vec<Option<ControlFlow>> = functions.par_iter().map(flow_of).collect();
     let mut bearing = Bearing::new(images);
