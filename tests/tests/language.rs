@@ -733,3 +733,46 @@ fn warnings_exits_and_errors() {
         outcome.stderr
     );
 }
+
+/// Programs that write scripts nest deeply: nine hundred levels of each construct are read, elaborated and compiled.
+#[test]
+fn deep_nesting_runs() {
+    const LEVELS: usize = 900;
+    let choices: String = (0..LEVELS)
+        .map(|i| format!("if (x == {i}) print({i} * 2) else "))
+        .collect();
+    let wrapped = |open: &str, inner: &str, close: &str| {
+        format!("{}{inner}{}", open.repeat(LEVELS), close.repeat(LEVELS))
+    };
+    bodies(&[
+        (
+            &format!("x = strtol(\"877\", 10) {choices} print(-1)"),
+            "1754",
+        ),
+        (&wrapped("{", "print(7)", "}"), "7"),
+        (&format!("print({})", wrapped("(", "7", ")")), "7"),
+        (
+            &format!("x = strtol(\"7\", 10) print({})", wrapped("- ", "x", "")),
+            "7",
+        ),
+        (
+            &format!("x = strtol(\"1\", 10) print(x{})", wrapped(" + x", "", "")),
+            "901",
+        ),
+        (
+            &format!(
+                "x = strtol(\"1\", 10) {}",
+                wrapped("if (x) ", "print(7)", "")
+            ),
+            "7",
+        ),
+        (
+            &wrapped(
+                "try {",
+                "print(1 / strtol(\"0\", 10))",
+                "} catch { print(7) }",
+            ),
+            "7",
+        ),
+    ]);
+}

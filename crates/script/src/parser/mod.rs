@@ -18,7 +18,11 @@ use crate::span::{Expansions, FileId, SourceMap, Span};
 use crate::token::{Token, TokenKind, decode_escapes, number_value};
 
 /// Statements, expressions and brace groups within each other.
-const MAX_DEPTH: usize = 200;
+const MAX_DEPTH: usize = 1000;
+/// Stack left below which a part of the grammar that contains itself gets a new piece of it, and that piece's size, in
+/// bytes: a level of the grammar goes through a dozen functions, and threads have as little as 2 MiB.
+const STACK_LOW: usize = 256 << 10;
+const STACK_PIECE: usize = 4 << 20;
 /// Levels of an expression's tree; those who walk it do so recursively.
 const MAX_HEIGHT: usize = 1000;
 
@@ -391,7 +395,7 @@ impl Parser<'_> {
             return Err(ParseError::saw("nesting too deep"));
         }
         self.depth += 1;
-        let result = part(self);
+        let result = stacker::maybe_grow(STACK_LOW, STACK_PIECE, || part(self));
         self.depth -= 1;
         result
     }
