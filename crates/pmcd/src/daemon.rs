@@ -27,6 +27,7 @@ use crate::listen::{Sockets, groups_of};
 use crate::options::Options;
 use crate::own_metrics::OwnMetrics;
 use crate::startup::{StartError, acceptor, become_user, load_config, read_config};
+use crate::startup_pages;
 use crate::statistics::Statistics;
 
 /// The domain of the daemon's own metrics.
@@ -598,6 +599,7 @@ impl Daemon {
             sockets.serve(&self);
             self.look_after(hangup, child);
             ready();
+            startup_pages::give_back();
             let _ = ended.await;
         }
         let agents = self.agents();

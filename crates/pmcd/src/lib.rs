@@ -20,6 +20,7 @@ mod requests;
 mod rule_engines;
 mod socket;
 mod startup;
+mod startup_pages;
 mod statistics;
 
 use std::fs::OpenOptions;
