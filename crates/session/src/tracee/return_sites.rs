@@ -125,6 +125,8 @@ impl Tracee {
                     batch.push(Insertion::at(&Point::entry(work.function), snippet));
                     Ok(from..batch.len())
                 }
+                // Both ways may fail for one reason.
+                Err(why) if reason.ends_with(&why) => Err(reason),
                 Err(why) => Err(format!(
                     "{reason}; its return address can't be replaced: {why}"
                 )),
