@@ -6,9 +6,11 @@ use crate::error::CodegenError;
 use crate::resolve;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
+use runtime::layout::Slot;
 use script::ast::{Direction, SortKey};
 use script::ir::{Expr, Foreach, LocalId, StatRef, Stmt, StmtKind, Type};
 use script::span::Span;
+use std::mem::offset_of;
 
 impl<'p> Lower<'_, 'p> {
     pub(super) fn stmts(&mut self, stmts: &'p [Stmt]) -> Result<(), CodegenError> {
@@ -399,6 +401,18 @@ impl<'p> Lower<'_, 'p> {
         self.error = outer;
         self.b.switch_to_block(caught);
         let slot = self.slot;
+        if self.counting {
+            // That the actions are used up is no error to be caught.
+            let offset = offset_of!(Slot, actions) as i32;
+            let left = self.b.ins().load(types::I64, flags(), slot, offset);
+            let over = self
+                .b
+                .ins()
+                .icmp_imm_s(IntCC::SignedLessThanOrEqual, left, 0);
+            let go_on = self.b.create_block();
+            self.b.ins().brif(over, outer, &[], go_on, &[]);
+            self.b.switch_to_block(go_on);
+        }
         let (dst, cap) = match message {
             Some(_) => (self.temporary(), self.capacity()),
             None => (self.number(0), self.number(0)),
