@@ -64,6 +64,10 @@ impl<'p> Lower<'_, 'p> {
         self.inlining.push(id);
         self.inlined += 1;
         let value = self.expr(body);
+        // The function's statement. What the library does in C has none.
+        if !matches!(body.kind, ExprKind::Intrinsic(..)) {
+            self.pending_actions += 1;
+        }
         self.inlining.pop();
         self.scopes.pop();
         value
