@@ -118,7 +118,7 @@ fn identity_of_the_session() {
         ),
         (
             "print(probe_type(), arch_bytes(), uarch_bytes(), probing_32bit_app())",
-            "begin880",
+            "begin_end880",
         ),
         (
             "target_set_report() print(target_set_pid(pid()))",
