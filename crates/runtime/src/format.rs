@@ -542,7 +542,7 @@ fn render_string(arena: &Arena, encoded: &[u8], block: &[u8], to: &mut Buffer) {
         match directive {
             Directive::Literal(bytes) => Sink::put(to, bytes),
             Directive::Conversion(c) => {
-                let most = to.room() as usize + 1;
+                let most = to.room() + 1;
                 if convert(arena, &c, &mut args, most, to).is_none() {
                     return;
                 }
