@@ -97,6 +97,24 @@ fn texts() {
     ]);
 }
 
+/// Timers are high-resolution ones, but for those that count jiffies (the C of `stap -p3`).
+#[test]
+fn types_of_probes_in_the_tracer() {
+    for (point, name) in [
+        ("timer.ms(1)", "hrtimer"),
+        ("timer.jiffies(1)", "timer"),
+        ("end", "begin_end"),
+    ] {
+        let script = format!(
+            "probe begin {{ if (\"{point}\" == \"end\") exit() }} probe {point} {{ println(probe_type()); exit() }}"
+        );
+        assert_eq!(
+            stap(&["-w", "-e", &script]).ok().stdout,
+            format!("{name}\n")
+        );
+    }
+}
+
 #[test]
 fn identity_of_the_session() {
     table(&[
@@ -118,7 +136,7 @@ fn identity_of_the_session() {
         ),
         (
             "print(probe_type(), arch_bytes(), uarch_bytes(), probing_32bit_app())",
-            "begin880",
+            "begin_end880",
         ),
         (
             "target_set_report() print(target_set_pid(pid()))",

@@ -97,8 +97,22 @@ fn printf_directives() {
             r#"printf("[%*d][%-*d][%.*s][%*.*s]", 6, 42, 6, 42, 2, "hello", 8, 3, "hello")"#,
             "[    42][42    ][he][     hel]",
         ),
-        // A negative `*` counts as 0, unlike in C.
+        // A negative `*` counts as 0, unlike in C; of a large one the lower 32 bits do.
         (r#"w = -6; printf("[%*d]", w, 42)"#, "[42]"),
+        (
+            r#"w = 4294967296 + 3; printf("[%*d][%.*d]", w, 5, w, 5)"#,
+            "[  5][005]",
+        ),
+        // A point without a number is no precision, unlike in C.
+        (
+            r#"printf("[%.s][%5.s][%.0s][%.d]", "abc", "abc", "abc", 5)"#,
+            "[abc][  abc][][5]",
+        ),
+        // Widths are cut to what is left of MAXSTRINGLEN, the end of the text included.
+        (
+            r#"s = sprintf("ab%600d", 42); print(strlen(s), substr(s, 505, 9))"#,
+            "511     4",
+        ),
         // Precision: least digits; a 0 stays; the flag 0 is obeyed beside it.
         (
             r#"printf("[%.5d][%8.5d][%.0d][%08.3d]", 42, 42, 0, 7)"#,
@@ -257,7 +271,7 @@ fn arithmetic_wraps_and_truncates() {
         (
             &[],
             "global z=0 probe begin { x = 4 x /= z println(x) z = 1 }",
-            "division by 0 near operator '/=' at <input>:1:34",
+            "division by 0 near identifier 'z' at <input>:1:37",
         ),
     ]);
 }
@@ -304,6 +318,38 @@ fn foreach_orders_limits_and_binds() {
     ] {
         table(&[(&format!("{fill} {rest}; exit() }}"), expected)]);
     }
+}
+
+/// What the C that `stap -p3` makes of these, compiled with stap's maps, prints: sorting an array leaves it sorted.
+#[test]
+fn arrays_stay_as_they_were_sorted() {
+    table(&[
+        (
+            r#"global a probe begin { a["x"] = 3; a["y"] = 1; a["z"] = 2; foreach (k in a+) print(k)
+                foreach (k in a) print(k); foreach (k- in a) print(k); a["w"] = 9; foreach (k in a) print(k); exit() }"#,
+            "yzxyzxzyxzyxw",
+        ),
+        // The first of the order makes room.
+        (
+            "global w%[3] probe begin { w[1] = 10; w[2] = 30; w[3] = 20; foreach (k in w-) print(k); w[4] = 0
+             foreach (k in w) print(k); exit() }",
+            "231314",
+        ),
+        // A limit up to 30 leaves the rest as stap's search leaves it.
+        (
+            r#"global a probe begin { for (i = 0; i < 8; i++) a[i] = (i * 5) % 8; foreach (k in a- limit 3) print(k)
+                print(" "); foreach (k in a) print(k); exit() }"#,
+            "361 36142057",
+        ),
+        // All is sorted for a slice, and a limit counts what does not match, too.
+        (
+            r#"global m probe begin { for (i = 0; i < 3; i++) for (j = 0; j < 3; j++) m[i,j] = i * 10 + j
+                foreach ([a,b] in m[*,1] limit 5) print(a, b, " "); print("| ")
+                foreach ([a-,b] in m[*,1] limit 5) print(a, b, " "); print("| ")
+                foreach ([a,b] in m) print(a, b, " "); exit() }"#,
+            "01 11 | 21 11 | 20 21 22 10 11 12 00 01 02 ",
+        ),
+    ]);
 }
 
 #[test]
@@ -403,6 +449,24 @@ fn statistics() {
              println(1 in @hist_linear(s, 0, 10, 5)); exit() }",
             "0=0 1=4 2=5 3=1 4=0 0=0 1=4 4\n",
         ),
+        // Of one value it is 0; that of an element is not measured against the mean again (stap's C).
+        (
+            r#"global s, t, a probe begin { s <<< 7; a["x"] <<< 7; t <<< 1; t <<< 2; t <<< 9
+                a["y"] <<< 1; a["y"] <<< 2; a["y"] <<< 9
+                println(@variance(s), " ", @variance(a["x"]), " ", @variance(t), " ", @variance(a["y"])); exit() }"#,
+            "0 0 25 24\n",
+        ),
+        // A histogram's empty line serves println, too.
+        (
+            "global s probe begin { s <<< 3; println(@hist_linear(s, 0, 4, 2)); println(\"end\"); exit() }",
+            "value |-------------------------------------------------- count
+    0 |                                                   0
+    2 |@                                                  1
+    4 |                                                   0
+
+end
+",
+        ),
     ]);
     failures(&[
         (
@@ -463,7 +527,6 @@ value |-------------------------------------------------- count
  524288 |@                                                  1
 1048576 |                                                   0
 2097152 |                                                   0
-
 
 ",
         ),
@@ -603,7 +666,59 @@ fn limits() {
             "function f(n) { if (n == 0) return 0; return f(n - 1) } probe begin { println(f(9)) }",
             "MAXNESTING exceeded near identifier 'f' at <input>:1:10",
         ),
+        // That actions are used up is not caught.
+        (
+            &[],
+            r#"probe begin { try { while (1) i++ } catch (e) { println("caught ", e) } }"#,
+            "MAXACTION exceeded near identifier 'i' at <input>:1:31",
+        ),
+        (
+            &[],
+            "global z = 5 probe begin { z /= 0 }",
+            "division by 0 near number '0' at <input>:1:33",
+        ),
+        (
+            &[],
+            "global z = 5, y probe begin { if (z < 0) y++; z %= y }",
+            "division by 0 near identifier 'y' at <input>:1:52",
+        ),
     ]);
+    // The last action of the limit is not to be had: 2 of 10000 are spent before the first round.
+    let rounds = |n| format!("probe begin {{ for (i = 0; i < {n}; i++) ; print(i) }}");
+    assert!(
+        stap(&["-w", "-e", &rounds(9997)])
+            .stdout
+            .starts_with("9997")
+    );
+    assert_eq!(stap(&["-w", "-e", &rounds(9998)]).stdout, "");
+    // Two calls within one another and ten more: 0 to 11.
+    let deep = "function f(n) { return n == 0 ? 0 : f(n - 1) + 1 } probe begin { println(f(11)); println(f(12)) }";
+    for (options, script, printed) in [
+        (&[][..], deep.to_string(), "11\n"),
+        (
+            &["-DMAXNESTING=4"],
+            deep.replace("11", "3").replace("12", "4"),
+            "3\n",
+        ),
+    ] {
+        let outcome = stap(&[options, &["-w", "-e", &script]].concat());
+        assert_eq!(
+            (outcome.status, outcome.stdout.as_str()),
+            (Some(1), printed)
+        );
+        assert!(
+            outcome
+                .stderr
+                .contains("ERROR: MAXNESTING exceeded near identifier 'f' at <input>:1:10")
+        );
+    }
+    // An error's own end of line is enough.
+    let outcome = stap(&["-w", "-e", r#"probe begin { error("two\nlines\n") }"#]);
+    assert!(
+        outcome.stderr.starts_with("ERROR: two\nlines\nPass 5"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

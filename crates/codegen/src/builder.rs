@@ -6,6 +6,7 @@ use crate::isa::isa;
 use crate::layout::{self, Needs};
 use crate::limits::Limits;
 use crate::lower::{Filter, Subject};
+use crate::nesting::Nesting;
 use crate::resolve::{self, Answers};
 use crate::saved::{self, SavedExpr, SavedLayout, SavedPlace};
 use crate::site::SiteText;
@@ -87,6 +88,11 @@ impl<'p> Builder<'p> {
     /// A compiler for `program`; `contexts` says for each probe where its points run (both, for a probe whose points
     /// are of both kinds; empty for one that nothing matched).
     pub fn new(program: &'p Program, limits: &Limits, contexts: &[Vec<Context>]) -> Self {
+        let nesting = Nesting::new(program);
+        let limits = &Limits {
+            max_nesting: limits.max_nesting.or(Some(nesting.limit)),
+            ..limits.clone()
+        };
         let fixed = layout::fixed(limits);
         let mut constants = Constants::new(fixed.constants, fixed.constants_size);
         let shapes: Vec<u64> = program
@@ -112,6 +118,7 @@ impl<'p> Builder<'p> {
             state: State::new(
                 program,
                 limits.clone(),
+                nesting,
                 layout,
                 storages,
                 constants,
@@ -532,7 +539,7 @@ fn needs(program: &Program, limits: &Limits) -> Needs {
     let (handler, own) = count(&mut program.probes.iter().map(|p| &p.body));
     let (function, called) = count(&mut program.functions.iter().map(|f| &f.body));
     Needs {
-        buffers: handler + function * u64::from(limits.max_nesting),
+        buffers: handler + function * u64::from(limits.max_nesting.unwrap_or_default()),
         iteration: (own + 2 * called).min(64 << 20),
     }
 }

@@ -143,7 +143,7 @@ impl Compiled {
         );
         half(
             offset_of!(Header, max_nesting),
-            u64::from(self.limits.max_nesting),
+            u64::from(self.limits.max_nesting.unwrap_or_default()),
         );
         half(
             offset_of!(Header, max_action),

@@ -12,6 +12,7 @@ mod layout;
 mod limits;
 mod link;
 mod lower;
+mod nesting;
 mod resolve;
 mod saved;
 mod site;

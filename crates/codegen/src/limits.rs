@@ -7,8 +7,8 @@ pub struct Limits {
     pub max_action: u32,
     /// `MAXACTION_INTERRUPTIBLE`: statements in one run of a begin, end, error or timer probe.
     pub max_action_interruptible: u32,
-    /// `MAXNESTING`: depth of function calls.
-    pub max_nesting: u32,
+    /// `MAXNESTING`: depth of function calls; by default what the program needs, and ten more where it is recursive.
+    pub max_nesting: Option<u32>,
     /// `MAXSTRINGLEN`: bytes of a string, the terminating NUL included.
     pub max_string: u32,
     /// `MAXMAPENTRIES`: elements of an array declared without a size.
@@ -46,7 +46,7 @@ impl Default for Limits {
         Limits {
             max_action: 1000,
             max_action_interruptible: 10_000,
-            max_nesting: 10,
+            max_nesting: None,
             max_string: 512,
             max_map_entries: 2048,
             max_backtrace: 20,
@@ -102,7 +102,7 @@ impl Limits {
             match name {
                 "MAXACTION" => limits.max_action = value,
                 "MAXACTION_INTERRUPTIBLE" => interruptible = Some(value),
-                "MAXNESTING" => limits.max_nesting = value,
+                "MAXNESTING" => limits.max_nesting = Some(value),
                 "MAXSTRINGLEN" => limits.max_string = value,
                 "MAXMAPENTRIES" => limits.max_map_entries = value,
                 "MAXBACKTRACE" => limits.max_backtrace = value,

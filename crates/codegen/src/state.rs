@@ -5,6 +5,7 @@ use crate::error::{CodegenError, LinkError};
 use crate::layout::{self, ArenaLayout};
 use crate::limits::Limits;
 use crate::lower::{self, Subject};
+use crate::nesting::Nesting;
 use crate::resolve::{self, Answers};
 use crate::saved::SavedLayout;
 use crate::storage::{self, Class, Shape, Storage};
@@ -154,6 +155,7 @@ pub(crate) struct EntryFields {
 pub(crate) struct State<'p> {
     pub program: &'p Program,
     pub limits: Limits,
+    pub nesting: Nesting,
     pub layout: ArenaLayout,
     pub storages: Vec<Storage>,
     pub isa: OwnedTargetIsa,
@@ -235,6 +237,7 @@ impl<'p> State<'p> {
     pub fn new(
         program: &'p Program,
         limits: Limits,
+        nesting: Nesting,
         layout: ArenaLayout,
         storages: Vec<Storage>,
         constants: Constants,
@@ -243,6 +246,7 @@ impl<'p> State<'p> {
         State {
             program,
             limits,
+            nesting,
             layout,
             storages,
             isa,

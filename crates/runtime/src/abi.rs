@@ -203,7 +203,7 @@ abi! {
 
     /// `<<<`. `shape` is the offset of the [`crate::layout::StatShape`]; 0: no histogram and no variance.
     fn stat_add(arena: *mut u8, cell: *mut StatCell, shape: u64, value: i64) { stat::add(arena, cell, shape, value) }
-    /// `@count` 0, `@sum` 1, `@min` 2, `@max` 3, `@avg` 4, `@variance` 5. Null `cell` is an empty statistic. *May raise*
+    /// `@count` 0, `@sum` 1, `@min` 2, `@max` 3, `@avg` 4, `@variance` 5 (of an array's element 6). Null `cell` is an empty statistic. *May raise*
     /// "empty aggregate" (all but count and sum).
     fn stat_read(arena: *mut u8, slot: *mut Slot, cell: *const StatCell, shape: u64, op: u64) -> i64 {
         stat::read(arena, slot, cell, shape, op)

@@ -113,8 +113,22 @@ impl Sink for Buffer {
 const HEAD: usize = 8;
 /// Head of an encoded directive.
 const ITEM: usize = 16;
-/// Longest width and precision that is obeyed.
-const MAX_EXTENT: u64 = 1 << 16;
+/// Bytes that one `printf` prints at most: stap's buffer (`STP_BUFFER_SIZE`). Histograms are not counted.
+const MOST_PRINTED: usize = 8192;
+
+/// What a `printf` still prints. Widths and precisions are cut to it, as is what is written.
+struct Bounded<'a, S: ?Sized> {
+    sink: &'a mut S,
+    left: usize,
+}
+
+impl<S: Sink + ?Sized> Sink for Bounded<'_, S> {
+    fn put(&mut self, bytes: &[u8]) {
+        let part = bytes.get(..self.left).unwrap_or(bytes);
+        self.left -= part.len();
+        self.sink.put(part);
+    }
+}
 
 /// Bytes of the encoded format.
 pub fn encoded_len(directives: &[Directive<'_>]) -> usize {
@@ -274,8 +288,12 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Formats a block. It stops where arguments are missing or the format is damaged.
+/// Formats a block to be printed, 8192 bytes of it at most. It stops where arguments are missing or the format is damaged.
 pub fn render<S: Sink + ?Sized>(arena: &Arena, encoded: &[u8], block: &[u8], sink: &mut S) {
+    let mut sink = Bounded {
+        sink,
+        left: MOST_PRINTED,
+    };
     let mut args = Args::new(block);
     for directive in Directives::new(encoded) {
         let done = match directive {
@@ -283,7 +301,13 @@ pub fn render<S: Sink + ?Sized>(arena: &Arena, encoded: &[u8], block: &[u8], sin
                 sink.put(bytes);
                 Some(())
             }
-            Directive::Conversion(c) => convert(arena, &c, &mut args, sink),
+            Directive::Conversion(c) if c.kind == Kind::Histogram => {
+                convert(arena, &c, &mut args, usize::MAX, sink.sink)
+            }
+            Directive::Conversion(c) => {
+                let most = sink.left;
+                convert(arena, &c, &mut args, most, &mut sink)
+            }
         };
         if done.is_none() {
             return;
@@ -295,15 +319,16 @@ fn convert<S: Sink + ?Sized>(
     arena: &Arena,
     c: &Conversion,
     args: &mut Args<'_>,
+    most: usize,
     sink: &mut S,
 ) -> Option<()> {
     let flags = c.flags;
-    // Unlike printf(3), stap takes a negative width or precision among the arguments for 0.
+    // Unlike printf(3), stap takes a negative width or precision among the arguments for 0; of others the lower 32 bits.
     let mut extent = |e| {
         Some(match e {
             Extent::None => None,
-            Extent::Fixed(n) => Some(u64::from(n).min(MAX_EXTENT) as usize),
-            Extent::Argument => Some(args.long()?.clamp(0, MAX_EXTENT as i64) as usize),
+            Extent::Fixed(n) => Some((n as usize).min(most)),
+            Extent::Argument => Some((args.long()? as i32).max(0) as usize).map(|n| n.min(most)),
         })
     };
     let width = extent(c.width)?;
@@ -509,6 +534,23 @@ pub unsafe fn at(arena: &Arena, offset: u64) -> &[u8] {
     }
 }
 
+/// Formats a block into a string. What does not fit is dropped; widths and precisions are cut to what is left of
+/// MAXSTRINGLEN, the NUL included.
+fn render_string(arena: &Arena, encoded: &[u8], block: &[u8], to: &mut Buffer) {
+    let mut args = Args::new(block);
+    for directive in Directives::new(encoded) {
+        match directive {
+            Directive::Literal(bytes) => Sink::put(to, bytes),
+            Directive::Conversion(c) => {
+                let most = to.room() + 1;
+                if convert(arena, &c, &mut args, most, to).is_none() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 /// See [`crate::abi::sprint`]. A NUL that a conversion made (`%c` of 0, `%b`) ends the string.
 ///
 /// # Safety
@@ -520,7 +562,7 @@ pub unsafe fn sprint(base: *mut u8, offset: u64, block: &[u8], to: &mut Buffer) 
         if to.start().is_null() {
             return 0;
         }
-        render(&arena, at(&arena, offset), block, to);
+        render_string(&arena, at(&arena, offset), block, to);
         let text = core::slice::from_raw_parts(to.start(), to.len() as usize);
         let len = until_nul(text).len() as u64;
         to.set_len(len);

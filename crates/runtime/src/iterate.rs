@@ -1,9 +1,12 @@
 //! `foreach` over maps and histograms. What it iterates over is decided when it begins: an array of links, sorted when
 //! asked for, in the slot's iteration area, which is used as a stack.
+//!
+//! As in stap, sorting an array of numbers or texts leaves it sorted: later loops without an order see that one, and
+//! the first of it makes room in an array that wraps. Statistics are put together anew for each loop and have no order.
 
 use crate::arena::Arena;
 use crate::layout::{Slot, StatCell, Value};
-use crate::map::Map;
+use crate::map::{Map, ValueKind};
 use crate::raise::{self, Canned};
 use crate::{stat, string};
 
@@ -164,12 +167,10 @@ pub unsafe fn iter_begin(
             (*iter).len = map.capacity;
             return iter.cast();
         }
+        let sorted = sort.key != SortKey::Insertion;
         let mut len = 0u32;
         let mut fits = true;
-        map.each(|link, entry| {
-            if mask != 0 && !map.keys.matches(map.stored_keys(entry), keys, mask) {
-                return true;
-            }
+        map.each(|link, _| {
             fits = len < room;
             if fits {
                 array.add(len as usize).write(link);
@@ -177,20 +178,54 @@ pub unsafe fn iter_begin(
             }
             fits
         });
-        if sort.key != SortKey::Insertion {
-            fits = fits && room - len >= len;
-            if fits {
-                sort_links(array, len, |a, b| order(&arena, &map, sort, a, b));
-            }
-        }
+        // As many words more are scratch space.
+        fits = fits && (!sorted || room - len >= len);
         if !fits {
             (*slot).iteration_top = (*iter).previous_top;
             return full(base, slot);
+        }
+        if sorted {
+            let order = |a, b| order(&arena, &map, sort, a, b);
+            match u32::try_from(limit) {
+                Ok(n @ 1..=MOST_OF_TOP) if n < len => top_links(array, len, n, order),
+                _ => sort_links(array, array.add(len as usize), len, order),
+            }
+            if map.kind != ValueKind::Stat as u32 {
+                map.relink(core::slice::from_raw_parts(array, len as usize));
+            }
+        }
+        if mask != 0 {
+            len = select(&map, array, len.min(limit_of(left)), keys, mask);
         }
         (*iter).len = len;
         (*slot).iteration_top += (len * 4 + 7) & !7;
         iter.cast()
     }
+}
+
+/// Up to this limit, stap looks for the first elements of the order only and leaves the others as they fall.
+const MOST_OF_TOP: u32 = 30;
+
+fn limit_of(left: u64) -> u32 {
+    u32::try_from(left).unwrap_or(u32::MAX)
+}
+
+/// Keeps the links of `len` whose keys match; how many they are. The limit has been applied: as in stap it counts the
+/// elements that do not match, too.
+unsafe fn select(map: &Map, array: *mut u32, len: u32, keys: *const Value, mask: u64) -> u32 {
+    let mut kept = 0;
+    for at in 0..len {
+        // SAFETY: both indices are below `len`; the entry is inside the arena.
+        unsafe {
+            let link = array.add(at as usize).read();
+            let entry = map.entry(link);
+            if !entry.is_null() && map.keys.matches(map.stored_keys(entry), keys, mask) {
+                array.add(kept as usize).write(link);
+                kept += 1;
+            }
+        }
+    }
+    kept
 }
 
 unsafe fn full(base: *mut u8, slot: *mut Slot) -> *mut u8 {
@@ -266,12 +301,53 @@ fn compare(a: i64, b: i64) -> i64 {
     i64::from(a > b) - i64::from(a < b)
 }
 
-/// Stable merge sort of `len` words; as many more after them are scratch space.
-unsafe fn sort_links(array: *mut u32, len: u32, order: impl Fn(u32, u32) -> i64) {
+/// Brings the first `n` of `len` words in front, in order; as many more words after all are scratch space. What the
+/// others' order is afterwards is stap's: an element that has been pushed out stands before those that were passed over.
+unsafe fn top_links(array: *mut u32, len: u32, n: u32, order: impl Fn(u32, u32) -> i64) {
+    let (len, n) = (len as usize, n as usize);
+    // SAFETY: `n < len`; `passed` and `at` stay below `len`, `out` counts what was pushed out, at most `len - n`.
+    unsafe {
+        let scratch = array.add(len);
+        sort_links(array, scratch, n as u32, &order);
+        let (mut passed, mut out) = (n, 0);
+        for at in n..len {
+            let link = array.add(at).read();
+            let mut place = n;
+            while place > 0 && order(array.add(place - 1).read(), link) > 0 {
+                place -= 1;
+            }
+            if place == n {
+                array.add(passed).write(link);
+                passed += 1;
+                continue;
+            }
+            scratch.add(out).write(array.add(n - 1).read());
+            out += 1;
+            for moved in (place + 1..n).rev() {
+                array.add(moved).write(array.add(moved - 1).read());
+            }
+            array.add(place).write(link);
+        }
+        for at in (n..passed).rev() {
+            array.add(at + out).write(array.add(at).read());
+        }
+        for i in 0..out {
+            array.add(n + i).write(scratch.add(out - 1 - i).read());
+        }
+    }
+}
+
+/// Stable merge sort of `len` words, with as many words of scratch space.
+unsafe fn sort_links(
+    array: *mut u32,
+    scratch: *mut u32,
+    len: u32,
+    order: impl Fn(u32, u32) -> i64,
+) {
     let n = len as usize;
     // SAFETY: every index is below `n` in either half.
     unsafe {
-        let (mut from, mut to) = (array, array.add(n));
+        let (mut from, mut to) = (array, scratch);
         let mut width = 1;
         while width < n {
             let mut start = 0;
@@ -422,12 +498,18 @@ pub unsafe fn hist_iter_begin(
         let count = |i: u32| stat::bucket_count(&arena, cell, &shape, i.wrapping_sub(1));
         match sort.key {
             SortKey::Key(_) if sort.descending => {
-                sort_links(array, len, |a, b| compare(i64::from(b), i64::from(a)))
+                sort_links(array, array.add(len as usize), len, |a, b| {
+                    compare(i64::from(b), i64::from(a))
+                })
             }
             SortKey::Value if sort.descending => {
-                sort_links(array, len, |a, b| compare(count(b), count(a)))
+                sort_links(array, array.add(len as usize), len, |a, b| {
+                    compare(count(b), count(a))
+                })
             }
-            SortKey::Value => sort_links(array, len, |a, b| compare(count(a), count(b))),
+            SortKey::Value => sort_links(array, array.add(len as usize), len, |a, b| {
+                compare(count(a), count(b))
+            }),
             _ => {}
         }
         (*iter).len = len;

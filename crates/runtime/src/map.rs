@@ -492,6 +492,30 @@ impl Map {
         }
     }
 
+    /// Puts the list of elements into another order: that of these links, which are all of it.
+    pub(crate) unsafe fn relink(&self, links: &[u32]) {
+        let mut last = 0;
+        for &link in links {
+            let entry = self.entry(link).cast::<Entry>();
+            if entry.is_null() {
+                continue;
+            }
+            let before = self.entry(last).cast::<Entry>();
+            // SAFETY: what `entry` gives is inside the arena.
+            unsafe {
+                (&raw mut (*entry).prev).write_volatile(last);
+                (&raw mut (*entry).next).write_volatile(0);
+                if before.is_null() {
+                    self.set_head(link);
+                } else {
+                    (&raw mut (*before).next).write_volatile(link);
+                }
+            }
+            last = link;
+        }
+        self.set_tail(last);
+    }
+
     #[cold]
     #[inline(never)]
     unsafe fn overflow(&self, slot: *mut Slot) -> *mut u8 {

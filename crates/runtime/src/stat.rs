@@ -276,17 +276,25 @@ pub fn aggregate(cell: &StatCell, op: u32, shift: u32) -> Option<i64> {
         2 => cell.min,
         3 => cell.max,
         4 => cell.sum.wrapping_div(cell.count),
-        5 => variance(cell, shift),
+        5 => {
+            let mean = scaled_mean(cell.count, cell.sum, shift);
+            variance(cell, between(cell.count, cell.mean, mean), shift)
+        }
+        ELEMENT_VARIANCE => variance(cell, 0, shift),
         _ => 0,
     })
 }
 
-fn variance(cell: &StatCell, shift: u32) -> i64 {
+/// `@variance` of an array's element: stap takes the only part of one as it is, and measures that of a statistic of its
+/// own against the mean.
+pub const ELEMENT_VARIANCE: u32 = 6;
+
+/// The variance, `beyond` the deviations within the parts. Of one value it is 0.
+fn variance(cell: &StatCell, beyond: i64, shift: u32) -> i64 {
     if cell.count < 2 {
-        return -1;
+        return 0;
     }
-    let mean = scaled_mean(cell.count, cell.sum, shift);
-    let total = between(cell.count, cell.mean, mean).wrapping_add(within(cell));
+    let total = beyond.wrapping_add(within(cell));
     // 64 bits and more take everything away.
     total
         .wrapping_div(cell.count.wrapping_sub(1))

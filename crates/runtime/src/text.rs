@@ -5,9 +5,10 @@ use crate::layout::{Header, Slot, StrBuf};
 use crate::raise;
 use crate::string::{Buffer, copy_bytes, max_string};
 
-/// `substr(s, start, length)`: empty when the start is outside or the length not positive.
+/// `substr(s, start, length)`: empty when the start is outside or the length not positive. So it is for the greatest
+/// length of all: stap adds one to it for the NUL.
 pub fn substr(to: &mut Buffer, s: &[u8], start: i64, length: i64) -> u64 {
-    if start >= 0 && length > 0 {
+    if start >= 0 && length.wrapping_add(1) > 1 {
         let start = usize::try_from(start).unwrap_or(usize::MAX);
         let rest = s.get(start..).unwrap_or(&[]);
         let n = usize::try_from(length)
@@ -38,6 +39,7 @@ pub unsafe fn stringat(slot: *mut Slot, s: &[u8], pos: i64) -> i64 {
 }
 
 /// `strtol(s, base)` as strtol(3): blanks, a sign, a prefix by base, digits up to the first that is none. Saturates.
+/// The base is a C `int`: of a greater number its lower 32 bits.
 pub fn strtol(s: &[u8], base: i64) -> i64 {
     let mut rest = s;
     while let [b' ' | b'\t'..=b'\r', tail @ ..] = rest {
@@ -54,7 +56,7 @@ pub fn strtol(s: &[u8], base: i64) -> i64 {
         }
         _ => false,
     };
-    let mut base = base;
+    let mut base = base as i32;
     if let [b'0', b'x' | b'X', digit, ..] = rest
         && (base == 0 || base == 16)
         && digit.is_ascii_hexdigit()
@@ -76,7 +78,7 @@ pub fn strtol(s: &[u8], base: i64) -> i64 {
             b'A'..=b'Z' => byte - b'A' + 10,
             _ => break,
         };
-        if i64::from(digit) >= base {
+        if i32::from(digit) >= base {
             break;
         }
         match value
@@ -148,6 +150,8 @@ pub fn escape(to: &mut Buffer, s: &[u8], limit: i64, quoted: bool, whole: bool) 
     let mut last = 0;
     // The first escape that dots may cut through: where, and how long it is.
     let mut cut = None;
+    // Nothing follows the last character that was looked at, and it was put.
+    let mut ended = false;
     while !rest.is_empty() {
         let (c, taken) = character(rest);
         last = c;
@@ -195,15 +199,18 @@ pub fn escape(to: &mut Buffer, s: &[u8], limit: i64, quoted: bool, whole: bool) 
             cut = Some((to.len() as i64, n as i64));
         }
         if left < n as i64 {
+            // stap knows where memory of a given length ends, and of a text only when it meets the NUL.
+            ended = rest.is_empty() && whole;
             break;
         }
         left -= n as i64;
         to.put(piece.get(..n).unwrap_or(&[]));
+        ended = rest.is_empty();
     }
     if !quoted {
         return to.len();
     }
-    if last == 0 || rest.is_empty() {
+    if last == 0 || ended {
         return to.push(b'"').len();
     }
     let place = to.len() as i64 - 3 + left;
@@ -332,8 +339,10 @@ mod tests {
 
     #[test]
     fn numbers_as_strtol() {
-        let cases: [(&str, i64, i64); 16] = [
+        let cases: [(&str, i64, i64); 18] = [
             ("42", 10, 42),
+            ("12", 0x1_0000_000a, 12),
+            ("0x10", 0x1_0000_0000, 16),
             ("  -17x", 10, -17),
             ("+5", 10, 5),
             ("0x1f", 0, 31),
@@ -362,6 +371,8 @@ mod tests {
         assert_eq!(with(20, |b| substr(b, b"abcdef", 6, 1)), "");
         assert_eq!(with(20, |b| substr(b, b"abcdef", -1, 2)), "");
         assert_eq!(with(20, |b| substr(b, b"abcdef", 1, 0)), "");
+        assert_eq!(with(20, |b| substr(b, b"abcdef", 1, i64::MAX - 1)), "bcdef");
+        assert_eq!(with(20, |b| substr(b, b"abcdef", 1, i64::MAX)), "");
         assert_eq!(
             (
                 strpos(b"hello", b"l"),
@@ -404,6 +415,12 @@ mod tests {
         assert_eq!(quoted(b"abcdefghij", 3), "\"\"...");
         assert_eq!(quoted(b"abcdefghij", 12), "\"abcdefghij\"");
         assert_eq!(quoted(b"abc\n\n\n\n", 11), "\"abc\\n\"...");
+        // The last character does not fit.
+        assert_eq!(quoted("\u{e9}\u{20ac}".as_bytes(), 9), "\"\"...");
+        assert_eq!(
+            quoted("\u{e9}\u{20ac}".as_bytes(), 14),
+            "\"\\u00E9\\u20AC\""
+        );
         let plain = |s: &[u8], limit| with(64, |b| escape(b, s, limit, false, false));
         assert_eq!(plain(b"abc", 2), "ab");
         assert_eq!(

@@ -170,11 +170,8 @@ fn conversion(bytes: &[u8], at: &mut usize) -> Option<Conversion> {
     let mut precision = Extent::None;
     if bytes.get(*at) == Some(&b'.') {
         *at += 1;
-        precision = match extent(bytes, at) {
-            // A point without a number is a precision of zero, as in C.
-            Extent::None => Extent::Fixed(0),
-            given => given,
-        };
+        // Unlike in C, a point without a number is no precision.
+        precision = extent(bytes, at);
     }
     if bytes.get(*at) == Some(&b'l') {
         *at += 1;
@@ -241,7 +238,7 @@ impl Format {
     }
 
     /// The format of `print(a)`, or of `println(a, b)` and `printd(",", a, b)`: plain conversions with `delimiter`
-    /// between them and a newline at the end if wanted.
+    /// between them and a newline at the end if wanted. A histogram ends with an empty line of its own and gets no other.
     pub fn plain(arguments: &[ArgumentType], delimiter: &[u8], newline: bool) -> Format {
         let mut format = Format::default();
         for (index, argument) in arguments.iter().enumerate() {
@@ -256,7 +253,7 @@ impl Format {
                     ArgumentType::Histogram => ConversionKind::Histogram,
                 })));
         }
-        if newline {
+        if newline && !arguments.contains(&ArgumentType::Histogram) {
             format.push_literal(b"\n");
         }
         format

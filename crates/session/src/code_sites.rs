@@ -458,6 +458,7 @@ impl Module<'_> {
             _ => site.address,
         };
         site.text.pp.push_str(".return");
+        site.text.kind = "uretprobe".into();
         site.returns = Some(entry);
         let variables = Arc::clone(&site.variables);
         site.variables = Arc::new(SiteVariables::Return {

@@ -172,8 +172,9 @@ impl Output {
         }
     }
 
-    /// `ERROR: text` on standard error.
+    /// `ERROR: text` on standard error. A newline that ends it is not doubled.
     pub fn error(&mut self, text: &str) {
+        let text = text.strip_suffix('\n').unwrap_or(text);
         self.say(&format!("ERROR: {text}"));
     }
 

@@ -414,7 +414,7 @@ impl<'p> Plan<'p> {
         }
         let pp = spell(&point.point.point);
         let pn = point.point.via.first().map_or_else(|| pp.clone(), spell);
-        let kind = pp.split(['.', '(']).next().unwrap_or_default().to_string();
+        let kind = probe_type(&pp).to_string();
         let context = if point.kind.is_sampled() {
             Context::Sample
         } else {
@@ -600,5 +600,19 @@ impl<'p> Plan<'p> {
         }
         let compiled = self.builder.finish();
         Some(std::mem::replace(&mut self.compiled, compiled))
+    }
+}
+
+/// What `probe_type()` calls a point whose handlers run in the tracer.
+fn probe_type(pp: &str) -> &'static str {
+    let mut parts = pp.split(['.', '(']);
+    match (parts.next(), parts.next()) {
+        (Some("timer"), Some("jiffies")) => "timer",
+        (Some("timer"), Some("profile")) => "profile_timer",
+        (Some("timer"), _) => "hrtimer",
+        (Some("perf"), _) => "perf_event",
+        (Some("procfs" | "input"), _) => "procfs",
+        (Some("process"), _) => "utrace",
+        _ => "begin_end",
     }
 }

@@ -299,7 +299,7 @@ impl Scope {
                     pp: pp.clone(),
                     pn: pn.clone(),
                     module: module.path.display().to_string(),
-                    kind: "utrace".into(),
+                    kind: "utrace_syscall".into(),
                     ..SiteText::default()
                 },
                 variables: Arc::new(SiteVariables::SystemCall {
@@ -597,7 +597,7 @@ fn plt(index: usize, candidate: &Candidate, prefix: &str, name: &str, returns: b
                 function: entry.name.clone(),
                 module: candidate.path.display().to_string(),
                 mark: entry.name.clone(),
-                kind: "uprobe".into(),
+                kind: if returns { "uretprobe" } else { "uprobe" }.into(),
                 ..SiteText::default()
             },
             variables: variables(entry.address),

@@ -43,9 +43,10 @@ impl<'p> Lower<'_, 'p> {
         }
     }
 
-    /// A recursive function is called, so that its depth is counted, and code does not grow without end.
+    /// What leads to recursion is called, so that depths are counted, and code does not grow without end.
     fn may_inline(&self, id: FunctionId, function: &Function) -> bool {
-        self.inlining.len() < MAX_INLINING
+        !self.state.nesting.is_recursive(id)
+            && self.inlining.len() < MAX_INLINING
             && self.inlined < MAX_INLINED
             && !self.inlining.contains(&id)
             && !self.function.is_some_and(|f| std::ptr::eq(f, function))
@@ -63,6 +64,10 @@ impl<'p> Lower<'_, 'p> {
         self.inlining.push(id);
         self.inlined += 1;
         let value = self.expr(body);
+        // The function's statement. What the library does in C has none.
+        if !matches!(body.kind, ExprKind::Intrinsic(..)) {
+            self.pending_actions += 1;
+        }
         self.inlining.pop();
         self.scopes.pop();
         value

@@ -451,8 +451,9 @@ impl<'p> Lower<'_, 'p> {
             _ => None,
         };
         let right = self.long(e)?;
+        // A division by 0 is told where the divisor stands.
         let (_, new) = self.update(target, keys, span, |l, old| {
-            l.arithmetic(op, old, right, constant, span)
+            l.arithmetic(op, old, right, constant, e.span)
         })?;
         Ok(Val::Long(new))
     }

@@ -496,7 +496,7 @@ impl<'p> Lower<'_, 'p> {
         let too_deep = self.b.ins().icmp_imm_s(
             IntCC::UnsignedGreaterThanOrEqual,
             depth_value,
-            i64::from(self.state.limits.max_nesting),
+            i64::from(self.state.limits.max_nesting.unwrap_or_default()),
         );
         let span = self.function.map(|f| f.span).unwrap_or_default();
         self.raise_early(too_deep, "nesting", span);
@@ -748,7 +748,11 @@ impl<'p> Lower<'_, 'p> {
         let old = self.b.ins().load(types::I64, flags(), slot, offset);
         let new = self.b.ins().iadd_imm_s(old, -i64::from(count));
         self.b.ins().store(flags(), new, slot, offset);
-        let over = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, new, 0);
+        // The last of them is not to be had, as in stap.
+        let over = self
+            .b
+            .ins()
+            .icmp_imm_s(IntCC::SignedLessThanOrEqual, new, 0);
         let span = self.state.current;
         self.raise_if(over, "max_action", span);
     }

@@ -105,7 +105,11 @@ impl<'p> Lower<'_, 'p> {
     ) -> Result<Value, CodegenError> {
         let cell = self.cell_to_read(stat, span)?;
         let shape = self.stat_shape(stat);
-        let op = self.number(stat_op(op) as i64);
+        let op = match op {
+            StatOp::Variance if !stat.keys.is_empty() => u64::from(runtime::stat::ELEMENT_VARIANCE),
+            op => stat_op(op),
+        };
+        let op = self.number(op as i64);
         let (arena, slot) = (self.arena, self.slot);
         let value = self.call("stat_read", &[arena, slot, cell, shape, op])[0];
         self.check(span);

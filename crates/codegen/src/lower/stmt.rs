@@ -6,9 +6,11 @@ use crate::error::CodegenError;
 use crate::resolve;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
+use runtime::layout::Slot;
 use script::ast::{Direction, SortKey};
 use script::ir::{Expr, Foreach, LocalId, StatRef, Stmt, StmtKind, Type};
 use script::span::Span;
+use std::mem::offset_of;
 
 impl<'p> Lower<'_, 'p> {
     pub(super) fn stmts(&mut self, stmts: &'p [Stmt]) -> Result<(), CodegenError> {
@@ -28,12 +30,21 @@ impl<'p> Lower<'_, 'p> {
 
     fn stmt(&mut self, stmt: &'p Stmt) -> Result<(), CodegenError> {
         self.state.current = stmt.span;
-        if !matches!(stmt.kind, StmtKind::Block(_)) {
+        // Where an action is counted is stap's choice: that of an expression after it, that of a round before it.
+        if !matches!(stmt.kind, StmtKind::Block(_) | StmtKind::Expr(_)) {
             self.pending_actions += 1;
         }
         match &stmt.kind {
-            StmtKind::Expr(e) => self.effect(e)?,
-            StmtKind::Block(stmts) => self.stmts(stmts)?,
+            StmtKind::Expr(e) => {
+                self.effect(e)?;
+                self.pending_actions += 1;
+            }
+            StmtKind::Block(stmts) => {
+                self.stmts(stmts)?;
+                if stmts.len() > 1 {
+                    self.state.current = stmt.span;
+                }
+            }
             StmtKind::If(cond, yes, no) => match self.answers.constant(cond) {
                 Some(true) => self.stmts(yes)?,
                 Some(false) => self.stmts(no)?,
@@ -200,10 +211,10 @@ impl<'p> Lower<'_, 'p> {
             next,
             iterations: self.iterations.len(),
         });
-        self.stmts(body)?;
-        self.loops.pop();
         // A round counts even when its body is empty, or the loop would never end.
         self.pending_actions += 1;
+        self.stmts(body)?;
+        self.loops.pop();
         self.flush_actions();
         self.b.ins().jump(next, &[]);
         self.b.switch_to_block(next);
@@ -213,6 +224,8 @@ impl<'p> Lower<'_, 'p> {
         self.flush_actions();
         self.b.ins().jump(header, &[]);
         self.b.switch_to_block(exit);
+        // All steps together count once, after the loop.
+        self.pending_actions += u32::from(step.is_some());
         Ok(())
     }
 
@@ -248,10 +261,10 @@ impl<'p> Lower<'_, 'p> {
             iterations: iterations + 1,
         });
         self.iterations.push(handle);
+        self.pending_actions += 1;
         self.stmts(body)?;
         self.iterations.pop();
         self.loops.pop();
-        self.pending_actions += 1;
         self.flush_actions();
         self.b.ins().jump(header, &[]);
 
@@ -399,6 +412,19 @@ impl<'p> Lower<'_, 'p> {
         self.error = outer;
         self.b.switch_to_block(caught);
         let slot = self.slot;
+        if self.counting {
+            // That the actions are used up is no error to be caught.
+            let offset = offset_of!(Slot, actions) as i32;
+            let left = self.b.ins().load(types::I64, flags(), slot, offset);
+            let over = self
+                .b
+                .ins()
+                .icmp_imm_s(IntCC::SignedLessThanOrEqual, left, 0);
+            let go_on = self.b.create_block();
+            self.b.ins().brif(over, outer, &[], go_on, &[]);
+            self.b.switch_to_block(go_on);
+            self.pending_actions += 1;
+        }
         let (dst, cap) = match message {
             Some(_) => (self.temporary(), self.capacity()),
             None => (self.number(0), self.number(0)),

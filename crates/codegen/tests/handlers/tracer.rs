@@ -127,11 +127,13 @@ fn foreach() {
             b["x", 1] = "p"; b["y", 2] = "q"; b["x", 3] = "r"
             foreach ([s, i] in b) printf("%s%d%s ", s, i, b[s, i])
             foreach ([s, i] in b["x", *]) printf("%s%d ", s, i)
+            foreach (k in a-) print("")
             foreach (k in a) foreach (j in a) { if (j == 1) break; printf("%d%d ", k, j) }
         }"#);
+    // The last loop goes by the order that was left by the one by value.
     assert_eq!(
         output.text,
-        "3:30 1:10 2:20 1 2 3 3 2 1 1=10 2=20 x1p y2q x3r x1 x3 33 13 23 "
+        "3:30 1:10 2:20 1 2 3 3 2 1 1=10 2=20 x1p y2q x3r x1 x3 33 32 23 22 13 12 "
     );
     assert_eq!(output.errors, Vec::<String>::new());
 }

@@ -38,6 +38,34 @@ fn string_block(s: &[u8]) -> Vec<u8> {
     out
 }
 
+/// stap's buffer holds 8192 bytes, and what is right of a text is cut first (its vsprintf.c, compiled, prints these).
+#[test]
+fn one_printf_prints_8192_bytes() {
+    let number = |width| conversion(Kind::Signed, 0, Extent::Fixed(width), Extent::None);
+    let text = rendered(
+        &[
+            Directive::Literal(b"a"),
+            number(20_000),
+            Directive::Literal(b"b"),
+        ],
+        &number_block(&[5]),
+    );
+    assert_eq!(text, format!("a{}5", " ".repeat(8190)));
+    let text = rendered(
+        &[
+            Directive::Literal(b"a"),
+            number(5000),
+            Directive::Literal(b"b"),
+            number(5000),
+        ],
+        &number_block(&[5, 7]),
+    );
+    assert_eq!(
+        text,
+        format!("a{}5b{}7", " ".repeat(4999), " ".repeat(3189))
+    );
+}
+
 /// What printf(3) prints, but for a negative `*` and for the flag `0` with a precision, where stap has ways of its own.
 #[test]
 fn numbers() {

@@ -41,7 +41,10 @@ pub fn reduce(p: &Print) -> Format {
             conversion(&mut out, kind);
         }
     }
-    if p.form.newline {
+    // A histogram ends with an empty line of its own and gets no other.
+    let histogram =
+        |part: &Part| matches!(part, Part::Conversion(c) if c.kind == ConversionKind::Histogram);
+    if p.form.newline && !out.parts.iter().any(histogram) {
         literal(&mut out, b"\n");
     }
     out

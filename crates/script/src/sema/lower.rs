@@ -190,6 +190,18 @@ impl Lower<'_> {
         out
     }
 
+    /// What a statement has inside. Several statements stay a block, whose brace is told when the last action was too many.
+    fn part(&mut self, s: &hir::Stmt) -> Vec<Stmt> {
+        let mut out = self.stmts(s);
+        if matches!(s.kind, S::Block(_)) && out.len() > 1 {
+            out = vec![Stmt {
+                kind: StmtKind::Block(out),
+                span: s.span,
+            }];
+        }
+        out
+    }
+
     fn stmt(&mut self, s: &hir::Stmt, out: &mut Vec<Stmt>) {
         let kind = match &s.kind {
             S::Null => return,
@@ -202,8 +214,8 @@ impl Lower<'_> {
             S::Expr(e) => StmtKind::Expr(self.expr(e)),
             S::If(c, a, b) => StmtKind::If(
                 self.expr(c),
-                self.stmts(a),
-                b.as_ref().map(|b| self.stmts(b)).unwrap_or_default(),
+                self.part(a),
+                b.as_ref().map(|b| self.part(b)).unwrap_or_default(),
             ),
             S::Loop {
                 init,
@@ -220,7 +232,7 @@ impl Lower<'_> {
                 }
                 StmtKind::Loop {
                     cond: cond.as_ref().map(|e| self.expr(e)),
-                    body: self.stmts(body),
+                    body: self.part(body),
                     step: step.as_ref().map(|e| self.expr(e)),
                 }
             }
@@ -238,11 +250,11 @@ impl Lower<'_> {
                 message,
                 handler,
             } => {
-                let body = self.stmts(body);
+                let body = self.part(body);
                 let mut first = Vec::new();
                 let message =
                     message.map(|(v, span)| self.bound(v, Type::String, span, &mut first));
-                first.extend(self.stmts(handler));
+                first.extend(self.part(handler));
                 StmtKind::Try {
                     body,
                     message,
@@ -302,7 +314,7 @@ impl Lower<'_> {
             let ty = self.var_ty(v);
             self.bound(v, ty, at, &mut body)
         });
-        body.extend(self.stmts(&f.body));
+        body.extend(self.part(&f.body));
         let limit = f.limit.as_ref().map(|e| self.expr(e));
         match &f.base {
             Base::Var(Var::Global(id)) => StmtKind::Foreach(Box::new(ir::Foreach {
