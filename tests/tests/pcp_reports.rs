@@ -124,6 +124,22 @@ fn reports_rank_filter_and_refuse_alike() {
     }
 }
 
+/// Labels in columns of their own: nothing in them ends a column, and there are none ahead of the first that were recorded.
+#[test]
+fn labels_stand_in_columns() {
+    for (archive, args) in [
+        ("archives/mirage-3", "-s 3 pmcd.pmlogger.host pmcd.pid"),
+        ("archives/mirage-3", "-S 1 -s 3 pmcd.pmlogger.host pmcd.pid"),
+        ("archives/mirage-3", "-S 1 -s 3 -l : pmcd.pid"),
+        ("archives/mirage-3", "-s 3 -l - pmcd.pmlogger.host"),
+        ("archives/ok-foo", "-s 2 sample.bin"),
+        ("archives/omnibus_v2", "-s 1 sample.colour"),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        same_report(&[&["-a", archive, "-m", "-o", "csv"][..], &args].concat());
+    }
+}
+
 /// What pmrep records, Debian's tools read as what Debian's pmrep records.
 #[test]
 fn recorded_reports_are_debian_s() {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use pcp::{
-    Context, Desc, ErrorCode, Instance, LabelFlags, LabelLevel, ScaledUnits, Semantics, Text, Type,
-    Units,
+    Context, Desc, ErrorCode, Instance, LabelFlags, LabelLevel, ScaledUnits, Semantics, Text,
+    Timestamp, Type, Units,
 };
 
 use super::instances::Filter;
@@ -351,6 +351,16 @@ impl Lookup<'_> {
         Ok((per_second(text), scale))
     }
 
+    /// Whether an archive has labels of its host, and none yet at this time: PCP's library then finds nothing.
+    fn ahead_of_labels(&self) -> bool {
+        let Context::Archive(archive) = &*self.context else {
+            return false;
+        };
+        let meta = archive.meta();
+        let known = |time| meta.labels_at(LabelLevel::Context, u32::MAX, time);
+        known(archive.origin()).is_none() && known(Timestamp::MAX).is_some()
+    }
+
     /// Labels by instance, from the widest level to the narrowest; those made of several parts are left out.
     fn labels(&mut self, metric: &mut Metric) {
         let desc = metric.desc;
@@ -368,6 +378,9 @@ impl Lookup<'_> {
             // PCP's library does not find the labels of clusters in archives.
             let archive = matches!(self.context, Context::Archive(_));
             if (of_indom && desc.indom.is_null()) || (archive && level == LabelLevel::Cluster) {
+                continue;
+            }
+            if level == LabelLevel::Context && self.ahead_of_labels() {
                 continue;
             }
             let found = self.context.labels(ident, level).unwrap_or_default();
