@@ -140,6 +140,27 @@ fn labels_stand_in_columns() {
     }
 }
 
+/// Instances that are chosen stand in the order of the patterns, and have to be there at the end of the archive; of others
+/// those are shown that have a name at the time. Zones are told as Python knows them.
+#[test]
+fn instances_come_and_go_as_in_fetch_groups() {
+    for args in [
+        "-a archives/mirage-3 -t 6.667sec -s 4 sample.mirage",
+        "-a archives/mirage-3 -t 1sec -s 20 -J 2 sample.mirage",
+        "-a archives/mirage-3 -u -s 20 -J 2 -i m-0. sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-14,m-00 -o csv sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-14,m-1.,m-14 sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] sample.mirage pmcd.pid",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] -j sample.mirage",
+        "-z -s 1 -x -a archives/moomba.pmkstat irix.swap.pagesout",
+        "-z -s 1 -x -a archives/arch_a event.missed",
+        "-Z America/New_York -s 1 -x -a archives/rep kernel.all.load",
+    ] {
+        same_report(&args.split(' ').collect::<Vec<_>>());
+    }
+}
+
 /// What pmrep records, Debian's tools read as what Debian's pmrep records.
 #[test]
 fn recorded_reports_are_debian_s() {

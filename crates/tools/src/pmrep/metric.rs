@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use pcp::{
-    Context, Desc, ErrorCode, Instance, LabelFlags, LabelLevel, ScaledUnits, Semantics, Text,
-    Timestamp, Type, Units,
+    Context, Desc, ErrorCode, InDom, Instance, LabelFlags, LabelLevel, ScaledUnits, Semantics,
+    Text, Timestamp, Type, Units,
 };
 
 use super::instances::Filter;
@@ -48,8 +48,21 @@ pub struct Metric {
     pub names: HashMap<i32, Text>,
     /// What instances have to pass.
     pub filter: Filter,
+    /// How its values are fetched.
+    pub fetched: Fetching,
     /// Labels, by instance; the null instance for metrics without.
     pub labels: HashMap<i32, String>,
+}
+
+/// How values of a metric are fetched, as PCP's fetch groups have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fetching {
+    /// Of all instances that have names at the time.
+    Named,
+    /// Of instances chosen at the start.
+    Chosen,
+    /// Not at all: none of the chosen instances is there at an archive's end.
+    Nothing,
 }
 
 impl Metric {
@@ -228,11 +241,13 @@ impl Lookup<'_> {
             instances = all.map_err(unknown)?;
         }
         let names = instances.iter().map(|i| (i.inst, i.name.clone())).collect();
+        let mut fetched = Fetching::Named;
         if !settings.live_filter && !filter.is_empty() && !flat {
-            instances.retain(|i| filter.passes(&i.name));
+            instances = filter.chosen(&instances);
             if instances.is_empty() {
                 return Ok(None);
             }
+            fetched = self.choose(desc.indom, &mut instances);
         }
         let raw = settings.raw || spec.raw.unwrap_or(settings.raw_prefer);
         let rate = !raw && desc.sem == Semantics::Counter && desc.ty.is_numeric();
@@ -270,12 +285,29 @@ impl Lookup<'_> {
             instances,
             names,
             filter,
+            fetched,
             labels: HashMap::new(),
         };
         if settings.labels {
             self.labels(&mut metric);
         }
         Ok(Some(metric))
+    }
+
+    /// Leaves of chosen instances those that an archive's domain has at the end, unless that would be none.
+    fn choose(&self, indom: InDom, instances: &mut Vec<Instance>) -> Fetching {
+        let Context::Archive(archive) = &*self.context else {
+            return Fetching::Chosen;
+        };
+        let last = archive.meta().instances_at(indom, Timestamp::MAX);
+        let last = last.map(|entry| entry.instances.as_slice());
+        let last = last.unwrap_or_default();
+        let there = |instance: &Instance| last.iter().any(|i| i.name == instance.name);
+        if !instances.iter().any(there) {
+            return Fetching::Nothing;
+        }
+        instances.retain(there);
+        Fetching::Chosen
     }
 
     /// The unit to show, and what values are multiplied by for it.
