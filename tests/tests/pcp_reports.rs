@@ -119,6 +119,7 @@ fn reports_rank_filter_and_refuse_alike() {
         &["-i", "none", "disk.dev.read"],
         &["disk.dev.read,,,sec"],
         &["no.such"],
+        &["disk.dev.read", "no.such"],
     ] {
         same_report(&[&ranks[..], args].concat());
     }
@@ -155,6 +156,7 @@ fn instances_come_and_go_as_in_fetch_groups() {
         "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] -j sample.mirage",
         "-z -s 1 -x -a archives/moomba.pmkstat irix.swap.pagesout",
         "-z -s 1 -x -a archives/arch_a event.missed",
+        "-s 1 -a archives/eventrec sampledso.event.no_indom_records no.such",
         "-Z America/New_York -s 1 -x -a archives/rep kernel.all.load",
     ] {
         same_report(&args.split(' ').collect::<Vec<_>>());

@@ -130,6 +130,27 @@ struct Lookup<'a> {
     global: &'a [String],
 }
 
+/// What is wrong with the first of metrics that can't be reported: metrics are looked at in their order, names and all.
+fn unfit(
+    settings: &Settings,
+    context: &mut Context,
+    named: &[(Text, &MetricSpec)],
+) -> Option<Refusal> {
+    let mut lookup = Lookup {
+        settings,
+        context,
+        global: &settings.instances,
+    };
+    named
+        .iter()
+        .find_map(|(name, spec)| match lookup.metric(&name.to_str(), spec) {
+            Err(Unfit::Unknown(code)) if !settings.ignore_incompatible => {
+                Some(invalid(&name.to_str(), code))
+            }
+            _ => None,
+        })
+}
+
 /// Looks up what specifications mean. Later ones of the same metric replace earlier ones in their place.
 ///
 /// # Errors
@@ -144,7 +165,10 @@ pub fn look_up(
         let leaves = match context.traverse(&Text::from(spec.name.as_str())) {
             Ok(leaves) => leaves,
             Err(_) if settings.ignore_unknown => continue,
-            Err(error) => return Err(invalid(&spec.name, error.code())),
+            Err(error) => {
+                let first = unfit(settings, context, &named);
+                return Err(first.unwrap_or_else(|| invalid(&spec.name, error.code())));
+            }
         };
         for leaf in leaves {
             match named.iter_mut().find(|(name, _)| *name == leaf) {
