@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use pcp::archive::Version;
 use pcp::derived::DerivedMetrics;
-use pcp::pmns::Pmns;
 use pcp::timewindow::interval;
 use pcp::{Context, Error, ErrorCode, Timestamp};
 
@@ -317,6 +316,12 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
         return Ok(1);
     }
     log.notify("Info", "Start");
+    let names = match &options.namespace {
+        Some(path) => Some(crate::source::names_of(path).map_err(|(said, code)| {
+            format!("{said}\npmlogger: Cannot load namespace from \"{path}\": {code}\n")
+        })?),
+        None => None,
+    };
     let (file, text) = read_config(options)?;
     let host = options.host.as_deref().unwrap_or("local:");
     let mut context = match options.local {
@@ -333,15 +338,6 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
     context.use_derived(&derived);
-    let names = match &options.namespace {
-        Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
-            format!(
-                "pmlogger: Cannot load namespace from \"{path}\": {}\n",
-                error.code()
-            )
-        })?),
-        None => None,
-    };
     let folders = [
         config_folder(),
         control::folder("PCP_VAR_DIR", "/var/lib/pcp").join("pmns"),
