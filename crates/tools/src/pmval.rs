@@ -371,7 +371,9 @@ impl Pmval {
             Some(samples) => writeln!(out, "samples:   {samples}")?,
             None => writeln!(out, "samples:   all")?,
         }
-        if samples.is_none_or(|n| n > 1) && !(self.recorded && archive) {
+        // Of an archive whose end is not known neither is told.
+        let several = samples.map_or(!archive, |n| n > 1);
+        if several && !(self.recorded && archive) {
             writeln!(out, "interval:  {:.2} sec", step.as_secs_f64())?;
         }
         Ok(())

@@ -253,7 +253,9 @@ impl Source {
             let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
             span = (micros(archive.label().start), micros(archive.end()));
             let last = archive.set().archives().last();
-            if let Some(Err(error)) = last.map(pcp::archive::Archive::end) {
+            // Tools that ask once look for the end when times are given only.
+            let once = matches!(tool, "pminfo" | "pmprobe") && self.window.origin.is_none();
+            if !once && let Some(Err(error)) = last.map(pcp::archive::Archive::end) {
                 eprint!("{}", no_end(tool, self.archives.as_deref(), error.code()));
                 span.1 = Timestamp::MAX;
             }

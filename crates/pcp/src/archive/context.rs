@@ -291,12 +291,7 @@ impl ArchiveContext {
         };
         let start = Timestamp::from_nanos(self.label().start.as_nanos() - END_SLOP);
         if time < start || (step >= 0 && time > end) {
-            let code = if self.history.is_damaged() {
-                ErrorCode::LOGREC
-            } else {
-                ErrorCode::EOL
-            };
-            return Err(code.into());
+            return Err(ErrorCode::EOL.into());
         }
         self.history.load(&self.set, pmids)?;
         let mut sets = Vec::with_capacity(pmids.len());

@@ -350,8 +350,17 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     }
     let config = config::parse(&lines.lines, lines.end, options.delta);
     let mut resolver = resolve::Resolver::new(&file, names);
+    let names = config
+        .statements
+        .iter()
+        .map(|statement| statement.metrics.len());
+    let alone = names.sum::<usize>() == 1;
     for statement in &config.statements {
         let said = resolver.statement(&mut context, statement);
+        // PCP's looks all names up at once, and of one alone it is told whether it is there.
+        if let (Some(code), true) = (resolver.unbound, alone && !options.check) {
+            log.say(&format!("cache_bind(): pmLookupName(1, ...): {code}\n"));
+        }
         log.say(&said.map_err(|e| format!("pmlogger: {}\n", e.code()))?);
     }
     if let Some(error) = &config.error {
