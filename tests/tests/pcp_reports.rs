@@ -156,6 +156,8 @@ fn instances_come_and_go_as_in_fetch_groups() {
         "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] -j sample.mirage",
         "-z -s 1 -x -a archives/moomba.pmkstat irix.swap.pagesout",
         "-z -s 1 -x -a archives/arch_a event.missed",
+        // A damaged record ahead of the end of several archives.
+        "-s 10000 -z -a archives/multi-corrupted -t 10m -pf%c kernel.percpu.cpu.user",
         "-s 1 -a archives/eventrec sampledso.event.no_indom_records no.such",
         "-Z America/New_York -s 1 -x -a archives/rep kernel.all.load",
     ] {

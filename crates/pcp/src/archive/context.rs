@@ -291,7 +291,14 @@ impl ArchiveContext {
         };
         let start = Timestamp::from_nanos(self.label().start.as_nanos() - END_SLOP);
         if time < start || (step >= 0 && time > end) {
-            return Err(ErrorCode::EOL.into());
+            // Of several archives the damage is ahead of the end.
+            let ahead = self.history.is_damaged() && self.set.archives().len() > 1;
+            let code = if ahead {
+                ErrorCode::LOGREC
+            } else {
+                ErrorCode::EOL
+            };
+            return Err(code.into());
         }
         self.history.load(&self.set, pmids)?;
         let mut sets = Vec::with_capacity(pmids.len());

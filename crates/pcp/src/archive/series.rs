@@ -130,6 +130,11 @@ impl History {
         Ok(())
     }
 
+    /// Whether a damaged record ended the reading.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
     /// Forgets how far fetches have looked, as pmSetMode(3) does.
     pub fn rewind(&mut self) {
         for series in self.metrics.values_mut() {
