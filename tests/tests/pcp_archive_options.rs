@@ -182,6 +182,10 @@ fn options_do_what_they_do_elsewhere() {
         ("pmdumplog", "-m -s archives/iopct disk.dm event.missed"),
         ("pmdumplog", "-r -m -T @2015-06-02 archives/procpid-encode2"),
         ("pmlogcheck", "-v -S 3 archives/schizo-A"),
+        ("pmdumplog", "-I archives/omnibus-nomark_v3"),
+        // As they were recorded, all instances count, and derived metrics are in no record.
+        ("pmval", "-U archives/mirage-3 -i m-14 sample.mirage"),
+        ("pmval", "-U archives/573184 event.flags"),
         (
             "pmevent",
             "-a archives/omnibus_v3 sampledso.event.highres_records",

@@ -352,6 +352,10 @@ fn refusals_have_the_same_words() {
         &["-g", "-p", "1234"],
         &["-p", "1234"],
         &["-K", "blah,a,/no/such/file,no_init"],
+        &["-K", "del,,,"],
+        &["-K", "clear", "-K", "del,,/no/such/file"],
+        &["-K", "add,99,"],
+        &["-K", "add,,/no/such/file,no_init"],
         &["/some/path/no/metric/"],
         &["-h", "foo", "/some/path/metric"],
         &["-z", "archives/eventrec-old/sample.event.records"],
@@ -389,6 +393,51 @@ fn damage_crashes_nothing() {
         tried += 1;
     }
     assert!(tried > 10, "only {tried} damaged archives");
+}
+
+/// Archives that are cut off or changed: what is read of them, where they end, and what is said, is Debian's.
+#[test]
+fn damage_is_told_alike() {
+    for archive in [
+        "badlog-1",
+        "ok-truncbin",
+        "badlen-4",
+        "badlen-11",
+        "archive-20150417.131733",
+    ] {
+        let path = format!("badarchives/{archive}");
+        same_words("pmdumplog", &["-L", &path]);
+        same_words("pmlogsummary", &["-a", &path]);
+        same_words("pmloglabel", &["-L", &path]);
+        if archive.starts_with("bad") {
+            same_words("pminfo", &["-f", "-a", &path]);
+        }
+    }
+    for (archive, metric) in [
+        ("badlog-1", "sample.seconds"),
+        ("ok-truncbin", "sample.seconds"),
+        ("archive-20150417.131733", "kernel.all.load"),
+    ] {
+        let path = format!("badarchives/{archive}");
+        same_words("pmval", &["-t", "60", "-a", &path, metric]);
+    }
+    let scratch = Scratch::new("pcp-damage");
+    let copied = scratch.path("copied").display().to_string();
+    for (archive, at, byte) in [
+        ("viewqa1", 4206, 225),
+        ("dyninsts", 2974, 141),
+        ("schizo-A", 967, 17),
+    ] {
+        for part in ["0", "index", "meta"] {
+            let from = suite().join(format!("archives/{archive}.{part}"));
+            let mut bytes = std::fs::read(&from).expect("a part of the archive");
+            if let ("0", Some(place)) = (part, bytes.get_mut(at)) {
+                *place = byte;
+            }
+            std::fs::write(format!("{copied}.{part}"), bytes).expect("a copy");
+        }
+        same_words("pmlogcheck", &["-v", &copied]);
+    }
 }
 
 #[test]

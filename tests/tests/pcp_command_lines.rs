@@ -5,6 +5,7 @@ mod pcp_suite;
 use std::process::Command;
 
 use pcp_suite::{in_suite, ours, peer, same_words};
+use spile_tests::Scratch;
 
 /// The commands whose options are read by PCP's library.
 const TOOLS: [&str; 16] = [
@@ -63,6 +64,50 @@ fn mistakes_have_the_same_words() {
         ("pmval", &["-n", "nosuch", "-a", "archives/ok-foo", "m"]),
     ] {
         same_words(tool, args);
+    }
+}
+
+/// Mistakes in a name space, and what is none, in the words of PCP's parser and of its preprocessor.
+#[test]
+fn mistakes_in_name_spaces_have_the_same_words() {
+    let scratch = Scratch::new("pcp-name-spaces");
+    for text in [
+        "",
+        "foo {\n a 1:2:3\n}",
+        "root {\n a 1:2\n}",
+        "root {\n a\n}",
+        "root {\n a 1:2:3\n a 1:2:4\n}",
+        "root {\n a 1:2:3\n",
+        "root \n a 1:2:3\n}",
+        "root {\n a 999:2:3\n}",
+        "root {\n\ta\t\t1:5000:3\n}",
+        "root {\n a 1:2:2000\n}",
+        "root {\n a 1:2:*\n}",
+        "root {\n a *:2:3\n}",
+        "root {\n a 511:0:1\n}",
+        "root {\n a 1 : 2: 3\n b 12\n c 1:2:3:4\n}",
+        "root {\n a :1:3\n}",
+        "root {\n a 1:2:3 1:2:4\n}",
+        "root{\n a 1:2:3\n}",
+        "root {\n a 1:2:3}\n",
+        "root {\n a 1:2:3\n}\n}",
+        "root {\n a.b 1:2:3\n}",
+        "root {\n a {\n}\n}",
+        "root {\n a 1:2:3\n}\nroot {\n}",
+        "root {\n a\n}\nx {\n}\nz.q {\n}\na {\n}\na {\n}",
+        "root {\n}\njunk",
+        "#include \"nope\"\nroot {\n}",
+        "#ifdef X\nroot {\n}",
+        "/* x\nroot {\n}",
+        "#else\nroot {\n}",
+        "#define\nroot {\n}",
+        "#include\nroot {\n}",
+        "#foo\nroot {\n}",
+        "# 5 \"foo\"\nroot {\n a-\n}",
+    ] {
+        let file = scratch.write("names", &format!("{text}\n"));
+        let file = file.to_str().expect("a path in UTF-8");
+        same_words("pminfo", &["-n", file, "-m", "-a", "archives/ok-foo"]);
     }
 }
 

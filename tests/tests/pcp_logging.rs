@@ -730,3 +730,46 @@ fn what_is_fetched_is_told_as_by_debian_s_pmlogger() {
         assert_eq!(first(said(own)), first(said(theirs)), "{options:?}");
     }
 }
+
+/// What is not there, or wrong, in a configuration: Debian's words, and it logs on for what may come.
+#[test]
+fn configurations_of_nothing_are_told_as_by_debian_s_pmlogger() {
+    let host = Host::new("pcp-config-words");
+    let server = format!("127.0.0.1:{}", host.port);
+    for (number, text) in [
+        "log mandatory on 1 sec { no.such }",
+        "log advisory off { no.such }",
+        "log mandatory on 1 sec { no.such no.other }",
+        "log mandatory on 1 sec { no.such }\nlog mandatory on 2 sec { no.other }",
+        "log mandatory on 1 sec { no.such [\"x\"] }",
+        "log mandatory on 1 sec { simple.color [nosuch] }",
+        "log mandatory on 1 sec { simple.numfetch [\"x\"] }",
+        "log mandatory on 1 sec { simple.color ; }",
+        "log mandatory on 1 sec { simple.color : }",
+        "log mandatory on 1 sec ; { simple.color }",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let config = host.scratch.write("config", &format!("{text}\n"));
+        let config = config.to_str().expect("a path in UTF-8");
+        let said = |who: &str, outcome: Outcome| -> (Option<i32>, Vec<String>) {
+            let lines = outcome.stderr.lines();
+            let dated = |l: &str| l.contains(" pmlogger(") || l.starts_with("Log ");
+            let lines = lines.filter(|l| !dated(l) && !l.starts_with("preprocessor"));
+            let lines = lines
+                .map(|line| line.replace(&format!(" {who}"), ""))
+                .collect();
+            (outcome.status, lines)
+        };
+        let run = |who: &str| {
+            let name = format!("{who}{number}");
+            let args = ["-h", &server, "-T", "0.1", "-c", config, "-l", "-", &name];
+            match who {
+                "own" => said(who, host.own("pmlogger", &args)),
+                _ => said(who, host.debian("pmlogger", &args)),
+            }
+        };
+        assert_eq!(run("own"), run("theirs"), "{text}");
+    }
+}

@@ -119,8 +119,49 @@ fn reports_rank_filter_and_refuse_alike() {
         &["-i", "none", "disk.dev.read"],
         &["disk.dev.read,,,sec"],
         &["no.such"],
+        &["disk.dev.read", "no.such"],
     ] {
         same_report(&[&ranks[..], args].concat());
+    }
+}
+
+/// Labels in columns of their own: nothing in them ends a column, and there are none ahead of the first that were recorded.
+#[test]
+fn labels_stand_in_columns() {
+    for (archive, args) in [
+        ("archives/mirage-3", "-s 3 pmcd.pmlogger.host pmcd.pid"),
+        ("archives/mirage-3", "-S 1 -s 3 pmcd.pmlogger.host pmcd.pid"),
+        ("archives/mirage-3", "-S 1 -s 3 -l : pmcd.pid"),
+        ("archives/mirage-3", "-s 3 -l - pmcd.pmlogger.host"),
+        ("archives/ok-foo", "-s 2 sample.bin"),
+        ("archives/omnibus_v2", "-s 1 sample.colour"),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        same_report(&[&["-a", archive, "-m", "-o", "csv"][..], &args].concat());
+    }
+}
+
+/// Instances that are chosen stand in the order of the patterns, and have to be there at the end of the archive; of others
+/// those are shown that have a name at the time. Zones are told as Python knows them.
+#[test]
+fn instances_come_and_go_as_in_fetch_groups() {
+    for args in [
+        "-a archives/mirage-3 -t 6.667sec -s 4 sample.mirage",
+        "-a archives/mirage-3 -t 1sec -s 20 -J 2 sample.mirage",
+        "-a archives/mirage-3 -u -s 20 -J 2 -i m-0. sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-14,m-00 -o csv sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-14,m-1.,m-14 sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] sample.mirage pmcd.pid",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] sample.mirage",
+        "-a archives/mirage-3 -t 3 -s 3 -i m-1[0-3] -j sample.mirage",
+        "-z -s 1 -x -a archives/moomba.pmkstat irix.swap.pagesout",
+        "-z -s 1 -x -a archives/arch_a event.missed",
+        // A damaged record ahead of the end of several archives.
+        "-s 10000 -z -a archives/multi-corrupted -t 10m -pf%c kernel.percpu.cpu.user",
+        "-s 1 -a archives/eventrec sampledso.event.no_indom_records no.such",
+        "-Z America/New_York -s 1 -x -a archives/rep kernel.all.load",
+    ] {
+        same_report(&args.split(' ').collect::<Vec<_>>());
     }
 }
 

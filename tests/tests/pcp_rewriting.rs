@@ -526,6 +526,13 @@ fn rules_are_refused_and_summed_up_as_by_debian_s_pmlogrewrite() {
         (
             "archives/src-rattle",
             &[
+                "metric event.flags { sem -> counter }",
+                "metric event.missed { sem -> counter type -> 64 units -> 0,1,0,0,SEC,0 }",
+                "metric event.missed { pmid -> 1.2.3 name -> a.b }",
+                "metric event.flags { type -> U32 }",
+                "metric event.flags { indom -> 60.3 }",
+                "metric event.flags { delete }\nmetric event.flags { sem -> instant }",
+                "text metric event.missed { delete }",
                 "indom { }",
                 "indom foo { }",
                 "indom 1.2.3 { }",

@@ -47,7 +47,7 @@ pub enum Place {
 
 /// A mistake in the text of a name space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {what}")]
+#[error("{shown}")]
 pub struct PmnsError {
     /// The file, as it was named to the parser.
     pub file: String,
@@ -55,6 +55,8 @@ pub struct PmnsError {
     pub line: usize,
     /// What is wrong.
     pub what: String,
+    /// What PCP's parser, or its preprocessor, prints of it: one line or more.
+    pub shown: String,
 }
 
 impl Pmns {

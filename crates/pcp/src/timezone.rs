@@ -195,6 +195,13 @@ impl Zone {
         self.zone.to_offset(time).seconds().into()
     }
 
+    /// Whether daylight saving time is in force at a time.
+    #[must_use]
+    pub fn is_dst_at(&self, seconds: i64) -> bool {
+        let time = jiff::Timestamp::from_second(seconds);
+        time.is_ok_and(|time| self.zone.to_offset_info(time).dst().is_dst())
+    }
+
     /// The date and time of day at a time.
     #[must_use]
     pub fn civil(&self, seconds: i64) -> Civil {

@@ -22,7 +22,8 @@ async fn ask(
     daemon.ask(domain, client, request).await
 }
 
-/// The metrics of names. A name without one has a null PMID; if none has one, that is the answer.
+/// The metrics of names, and how many were found. A name without one has a null PMID; where one name alone has none, the
+/// answer is an error.
 pub async fn lookup(
     daemon: &Daemon,
     client: &ClientInfo,
@@ -68,8 +69,10 @@ pub async fn lookup(
     if found == 0 && names.len() == 1 {
         return Err(failed);
     }
-    let status = if found == 0 { failed.0 } else { found };
-    Ok(Pdu::PmnsIds { status, pmids })
+    Ok(Pdu::PmnsIds {
+        status: found,
+        pmids,
+    })
 }
 
 /// The names of a metric in the daemon's own name space, the last in the order of the tree first, as PCP's pmcd has them.

@@ -19,12 +19,13 @@ pub async fn desc(daemon: &Daemon, client: &ClientInfo, pmid: Pmid) -> Result<De
     }
 }
 
-/// Many descriptors. One that can't be had has a null PMID; if none can, that is the answer.
+/// Many descriptors. One that can't be had has a null PMID and zeros; if none can, that is the answer, unless names
+/// without metrics were meant.
 pub async fn descs(daemon: &Daemon, client: &ClientInfo, pmids: &[Pmid]) -> Result<Pdu, ErrorCode> {
     const NONE: Desc = Desc {
         pmid: Pmid::NULL,
-        ty: Type::NoSupport,
-        indom: InDom::NULL,
+        ty: Type::I32,
+        indom: InDom(0),
         sem: Semantics::from_raw(0),
         units: Units::NONE,
     };
@@ -40,8 +41,9 @@ pub async fn descs(daemon: &Daemon, client: &ClientInfo, pmids: &[Pmid]) -> Resu
             }));
         }
     }
+    let meant = pmids.len() < 2 || pmids.iter().any(|pmid| *pmid != Pmid::NULL);
     match failed {
-        Some(code) if found.iter().all(|d| d.pmid == Pmid::NULL) => Err(code),
+        Some(code) if meant && found.iter().all(|d| d.pmid == Pmid::NULL) => Err(code),
         _ => Ok(Pdu::Descs(found)),
     }
 }

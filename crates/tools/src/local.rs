@@ -25,8 +25,20 @@ struct Agent {
     function: String,
 }
 
-/// The agents of the options `-K`, each `clear`, `add,DOMAIN,OBJECT,FUNCTION` or `del,DOMAIN`, joined by bars
-/// (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects.
+impl Agent {
+    /// Whether it is of a domain, or of a shared object.
+    fn is(&self, domain: Option<u32>, object: &str) -> bool {
+        domain == Some(self.domain) || (!object.is_empty() && self.object == Path::new(object))
+    }
+}
+
+/// A domain in an option `-K`, as strtol(3) reads it.
+fn number(text: &str) -> Option<u32> {
+    text.trim_start().parse().ok()
+}
+
+/// The agents of the options `-K`, each `clear`, `add,DOMAIN,OBJECT,FUNCTION` or `del,DOMAIN,OBJECT`, where one of the
+/// two of `del` will do (pmSpecLocalPMDA(3)); they begin with those that pmcd.conf has as shared objects.
 fn table(specs: &[String]) -> Vec<Agent> {
     let path = pcp::config("PCP_PMCDCONF_PATH");
     let text = path.and_then(|path| std::fs::read_to_string(path).ok());
@@ -55,9 +67,12 @@ fn table(specs: &[String]) -> Vec<Agent> {
         let words: Vec<&str> = spec.split(',').collect();
         match words.as_slice() {
             ["clear"] => agents.clear(),
-            ["del", domain] => agents.retain(|a| domain.parse() != Ok(a.domain)),
+            ["del", domain, rest @ ..] => {
+                let object = rest.first().copied().unwrap_or_default();
+                agents.retain(|agent| !agent.is(number(domain), object));
+            }
             ["add", domain, object, rest @ ..] => {
-                if let Ok(domain) = domain.parse() {
+                if let Some(domain) = number(domain) {
                     agents.push(Agent {
                         domain,
                         object: object.into(),
@@ -92,27 +107,34 @@ pub fn check(specs: &[String], spec: &str) -> Result<(), String> {
     };
     let mut parts = rest.split(',');
     let domain = parts.next().unwrap_or_default();
-    if domain.is_empty() {
+    let object = parts.next();
+    if domain.is_empty() && (add || object.is_none()) {
         return wrong("missing domain");
     }
+    if domain.is_empty() && object == Some("") {
+        return wrong("missing domain and dso-path");
+    }
     // The greatest is that of dynamic metrics.
-    let Some(domain) = domain.parse().ok().filter(|n: &u32| *n < 511) else {
+    let number = number(domain).filter(|number| *number < 511);
+    if number.is_none() && !domain.is_empty() {
         return wrong("bad domain");
-    };
+    }
     if !add {
-        let known = table(specs).iter().any(|agent| agent.domain == domain);
+        let object = object.unwrap_or_default();
+        let known = table(specs).iter().any(|agent| agent.is(number, object));
         return match known {
             true => Ok(()),
             false => Err(format!("__pmLocalPMDA: {}", ErrorCode::INDOM)),
         };
     }
-    let Some(object) = parts.next() else {
+    let Some(object) = object else {
         return wrong("missing dso-path");
     };
-    let function = parts.next().unwrap_or_default();
-    match (object, function) {
-        ("", "") => wrong("missing dso-path"),
-        (_, "") => wrong("missing init-routine"),
+    match (object, parts.next()) {
+        ("", None) => wrong("missing dso-path"),
+        // An object without a name is looked for, and not found.
+        ("", Some(_)) => Ok(()),
+        (_, None | Some("")) => wrong("missing init-routine"),
         _ => Ok(()),
     }
 }
@@ -152,14 +174,14 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
     // Of pmcd's own metrics there is none, as with PCP's library.
     let mut domains = Vec::new();
     for agent in table(specs) {
-        let Some(name) = program(&agent).filter(|name| name != "pmdapmcd") else {
-            continue;
-        };
-        let domain = agent.domain;
         if let Some(what) = absent(&agent.object) {
             eprintln!("__pmConnectLocal: Warning: {what}");
             continue;
         }
+        let Some(name) = program(&agent).filter(|name| name != "pmdapmcd") else {
+            continue;
+        };
+        let domain = agent.domain;
         // Of several for a domain the first is asked.
         if domains.contains(&domain) {
             continue;
@@ -217,6 +239,9 @@ pub fn open(specs: &[String], names: Option<&str>) -> pcp::Result<Context> {
 /// What PCP's library says of a shared object that is not where its full name has it. Others are looked for in PCP's
 /// folders, and need not be there: the agent is our own.
 fn absent(object: &Path) -> Option<String> {
+    if object.as_os_str().is_empty() {
+        return Some("cannot find DSO at \"(null).so\" or \"(null)\"".to_owned());
+    }
     let mut with_suffix = object.as_os_str().to_owned();
     with_suffix.push(".so");
     if !object.is_absolute() || object.exists() || Path::new(&with_suffix).exists() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use pcp::archive::{Archive, Version};
 use pcp::timewindow::TimeWindow;
 use pcp::timezone::Zone;
-use pcp::{ErrorCode, Pmid, Timestamp, Type};
+use pcp::{Pmid, Timestamp, Type};
 
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
@@ -167,17 +167,13 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     pcp::debug::positioned(window.start, 0.0, &archive.index);
     let loaded = match source
         .pmns
-        .map(|path| (pcp::pmns::Pmns::load(path.as_ref()), path))
+        .map(|path| (crate::source::names_of(&path), path))
     {
         None => None,
         Some((Ok(names), _)) => Some(names),
-        Some((Err(error), path)) => {
+        Some((Err((said, code)), path)) => {
             out.flush()?;
-            let (said, code) = match error {
-                pcp::Error::Malformed { code, what } => (what, code),
-                _ => (format!("Cannot open \"{path}\""), ErrorCode(-2)),
-            };
-            eprintln!("Error Parsing ASCII PMNS: {said}");
+            eprintln!("{said}");
             eprintln!("pmdumplog: Cannot load namespace from \"{path}\": {code}");
             return Ok(1);
         }

@@ -483,6 +483,9 @@ impl<W: Write> Report<'_, W> {
     }
 
     fn metric(&mut self, name: &Text, pmid: Pmid, set: Option<ValueSet>) -> pcp::Result<()> {
+        if let Some(Err(code @ ErrorCode::EOL)) = set.as_ref().map(|s| &s.values) {
+            return Ok(writeln!(self.out, "{name}: pmFetch: {code}")?);
+        }
         let w = &self.wanted;
         let desc = if w.desc || w.values || w.labels || w.series {
             match self.context.desc(pmid) {
@@ -496,9 +499,6 @@ impl<W: Write> Report<'_, W> {
         } else {
             None
         };
-        if let Some(Err(code @ ErrorCode::EOL)) = set.as_ref().map(|s| &s.values) {
-            return Ok(writeln!(self.out, "{name}: pmFetch: {code}")?);
-        }
         if self.wanted.verify {
             if desc.is_some_and(|d| d.ty == Type::NoSupport) {
                 return Ok(writeln!(self.out, "{name}: Not Supported")?);

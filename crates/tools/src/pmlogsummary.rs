@@ -286,6 +286,7 @@ impl Summary {
         };
         let (from, to) = (self.window.start, self.window.end);
         let mut progress = Progress::new("pmlogsummary", from, to, false);
+        let mut last = from;
         loop {
             let record = match cursor.following() {
                 Ok(Some(record)) => record,
@@ -296,11 +297,14 @@ impl Summary {
                 Err(error) => {
                     if !binning {
                         eprintln!("pmlogsummary: fetch failed: {}", error.code());
+                        // What was discrete is known until the last record.
+                        self.mark(last, binning);
                     }
                     return 1;
                 }
             };
             progress.at(record.time);
+            last = record.time;
             if record.time > self.window.end {
                 self.mark(self.window.end, binning);
                 return 0;
@@ -320,7 +324,11 @@ impl Summary {
                     }
                 }
                 Err(error) => {
-                    eprintln!("pmlogsummary: pmFetch: {}", error.code());
+                    if !binning {
+                        eprintln!("pmlogsummary: fetch failed: {}", error.code());
+                        // What was discrete is known until the last record.
+                        self.mark(last, binning);
+                    }
                     return 1;
                 }
             }

@@ -332,7 +332,7 @@ fn report(
     set: &ValueSet,
 ) -> io::Result<()> {
     out.write_all(name)?;
-    if let Err(code @ ErrorCode::EOL) = &set.values {
+    if let Err(code @ (ErrorCode::EOL | ErrorCode::LOGREC)) = &set.values {
         return writeln!(out, " {} {code} (pmFetch)", code.0);
     }
     let listed = wanted.internal || wanted.external;

@@ -94,6 +94,8 @@ struct Pmval {
     instances: Vec<Instance>,
     /// Whether names that are longer than a column were written out.
     named: bool,
+    /// Whether no instances were chosen.
+    all: bool,
     recorded: bool,
     raw: bool,
     delay: bool,
@@ -261,7 +263,8 @@ impl Pmval {
             )));
         }
         let instances = columns(tool, &mut opened.context, &desc, &wanted)?;
-        if !wanted.is_empty() && !desc.indom.is_null() {
+        // What is shown as it was recorded is whole.
+        if !wanted.is_empty() && !desc.indom.is_null() && recorded.is_none() {
             let numbers: Vec<i32> = instances.iter().map(|i| i.inst).collect();
             let profile = opened.context.profile_mut();
             profile.remove(Some(desc.indom), &[]);
@@ -297,6 +300,7 @@ impl Pmval {
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
             archive_name: source.archives.clone().unwrap_or_default(),
             name: name.to_owned(),
+            all: wanted.is_empty(),
             desc,
             instances,
             named: false,
@@ -367,7 +371,9 @@ impl Pmval {
             Some(samples) => writeln!(out, "samples:   {samples}")?,
             None => writeln!(out, "samples:   all")?,
         }
-        if samples.is_none_or(|n| n > 1) && !(self.recorded && archive) {
+        // Of an archive whose end is not known neither is told.
+        let several = samples.map_or(!archive, |n| n > 1);
+        if several && !(self.recorded && archive) {
             writeln!(out, "interval:  {:.2} sec", step.as_secs_f64())?;
         }
         Ok(())
@@ -399,7 +405,14 @@ impl Pmval {
         let (mut labelled, mut waited, mut suspended) = (false, false, false);
         let mut done = 0;
         let mut wake = Timestamp::now();
-        while samples.is_none_or(|n| done < n) {
+        let call = if self.recorded {
+            "pmFetchArchive"
+        } else {
+            "pmFetch"
+        };
+        // Derived metrics are in no record.
+        let ended = self.recorded && self.pmid.is_derived();
+        while !ended && samples.is_none_or(|n| done < n) {
             if (done > 0 || waited) && (self.delay || !archive) {
                 self.out.flush()?;
                 wake = wake + step;
@@ -414,7 +427,7 @@ impl Pmval {
                 Err(Error::Code(ErrorCode::EOL)) => break,
                 Err(error) => {
                     self.out.flush()?;
-                    eprintln!("\n{}: pmFetch: {}", self.tool, error.code());
+                    eprintln!("\n{}: {call}: {}", self.tool, error.code());
                     return Ok(1);
                 }
             };
@@ -433,7 +446,7 @@ impl Pmval {
             };
             if let Err(code) = &set.values {
                 self.out.flush()?;
-                eprintln!("\n{}: pmFetch: {code}", self.tool);
+                eprintln!("\n{}: {call}: {code}", self.tool);
                 return Ok(1);
             }
             let values = set.instances();

@@ -253,7 +253,9 @@ impl Source {
             let micros = |t: Timestamp| Timestamp::from_micros(t.sec, t.usec());
             span = (micros(archive.label().start), micros(archive.end()));
             let last = archive.set().archives().last();
-            if let Some(Err(error)) = last.map(pcp::archive::Archive::end) {
+            // Tools that ask once look for the end when times are given only.
+            let once = matches!(tool, "pminfo" | "pmprobe") && self.window.origin.is_none();
+            if !once && let Some(Err(error)) = last.map(pcp::archive::Archive::end) {
                 eprint!("{}", no_end(tool, self.archives.as_deref(), error.code()));
                 span.1 = Timestamp::MAX;
             }
@@ -300,20 +302,31 @@ impl Source {
     }
 }
 
+/// Loads a name space from a file.
+///
+/// # Errors
+/// What PCP's library says of the mistake, and its code.
+pub fn names_of(path: &str) -> Result<pcp::pmns::Pmns, (String, ErrorCode)> {
+    pcp::pmns::Pmns::load(path.as_ref()).map_err(|error| match error {
+        pcp::Error::Malformed { code, what } => (what, code),
+        _ => {
+            let said = format!("Error Parsing ASCII PMNS: Cannot open \"{path}\"");
+            (said, ErrorCode(-2))
+        }
+    })
+}
+
 impl Source {
     /// The name space of `-n`.
     fn names(&self, tool: &str) -> Result<Option<pcp::pmns::Pmns>, Refusal> {
         let Some(path) = &self.pmns else {
             return Ok(None);
         };
-        let (said, code) = match pcp::pmns::Pmns::load(path.as_ref()) {
-            Ok(names) => return Ok(Some(names)),
-            Err(pcp::Error::Malformed { code, what }) => (what, code),
-            Err(_) => (format!("Cannot open \"{path}\""), ErrorCode(-2)),
-        };
-        Err(Refusal::Failed(format!(
-            "Error Parsing ASCII PMNS: {said}\n{tool}: Cannot load namespace from \"{path}\": {code}\n"
-        )))
+        names_of(path).map(Some).map_err(|(said, code)| {
+            Refusal::Failed(format!(
+                "{said}\n{tool}: Cannot load namespace from \"{path}\": {code}\n"
+            ))
+        })
     }
 
     /// The context, without derived metrics, and the name of the host whose metrics it has.

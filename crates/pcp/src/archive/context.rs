@@ -291,7 +291,9 @@ impl ArchiveContext {
         };
         let start = Timestamp::from_nanos(self.label().start.as_nanos() - END_SLOP);
         if time < start || (step >= 0 && time > end) {
-            let code = if self.history.is_damaged() {
+            // Of several archives the damage is ahead of the end.
+            let ahead = self.history.is_damaged() && self.set.archives().len() > 1;
+            let code = if ahead {
                 ErrorCode::LOGREC
             } else {
                 ErrorCode::EOL

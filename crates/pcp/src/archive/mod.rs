@@ -149,16 +149,37 @@ impl Archive {
     /// When the last whole record was written.
     ///
     /// # Errors
-    /// What reading the last volume says; `PM_ERR_LOGREC` when there is no record but a damaged one.
+    /// What reading the last volume says; `PM_ERR_LOGREC` when there is no record but a damaged one, and when the end is
+    /// torn and the index, by which PCP's library then finds its way, leads to no record.
     pub fn end(self: &Arc<Archive>) -> Result<Timestamp> {
         let mut cursor = Cursor::at_end(self.clone())?;
+        let torn = cursor.is_torn();
+        if torn && self.is_led_astray(&cursor) {
+            return Err(ErrorCode::LOGREC.into());
+        }
         if let Some(record) = cursor.last()? {
             return Ok(record.time);
+        }
+        if torn {
+            return Err(ErrorCode::LOGREC.into());
         }
         match Cursor::at_start(self.clone())?.following() {
             Err(error) => Err(error),
             Ok(_) => Ok(self.label.start),
         }
+    }
+}
+
+impl Archive {
+    /// Whether the last entry of the index that lies in the last volume points into its label.
+    fn is_led_astray(&self, end: &Cursor) -> bool {
+        let (number, start, length) = end.volume_extent();
+        let within = |entry: &&IndexEntry| {
+            let offset = usize::try_from(entry.log);
+            entry.volume == number && offset.is_ok_and(|offset| offset <= length)
+        };
+        let last = self.index.iter().rev().find(within);
+        last.is_some_and(|entry| usize::try_from(entry.log).is_ok_and(|offset| offset < start))
     }
 }
 

@@ -170,6 +170,16 @@ impl Cursor {
         Ok(())
     }
 
+    /// Whether more follows in the volume, which is no whole record.
+    pub(super) fn is_torn(&self) -> bool {
+        self.at < self.volume.len()
+    }
+
+    /// The volume's number, where its records begin and where its bytes end.
+    pub(super) fn volume_extent(&self) -> (i32, usize, usize) {
+        (self.number, self.volume.start(), self.volume.len())
+    }
+
     /// Where the last whole record of the volume ends: at its end, unless it was torn.
     fn whole_end(&mut self) -> Result<usize> {
         let end = self.volume.len();

@@ -141,7 +141,7 @@ impl<W: Write> Dump<'_, W> {
                     let stamp = self.stamp(*time);
                     writeln!(
                         self.out,
-                        "{stamp} Delta InDom: {indom} {} instances",
+                        "{stamp} InDom: {indom} delta {} instances",
                         changes.len()
                     )?;
                     for (inst, name) in changes {

@@ -2,7 +2,7 @@
 
 use pcp::archive::{Archive, Cursor, DataRecord};
 use pcp::timezone::Zone;
-use pcp::{Atom, Desc, ErrorCode, Pmid, Semantics, Timestamp, Type};
+use pcp::{Atom, Desc, ErrorCode, Fetched, Pmid, Semantics, Timestamp, Type};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -86,8 +86,16 @@ impl Values<'_> {
         let progress = Progress::new("pmlogcheck", start, last, true);
         *self.check.progress.borrow_mut() = Some(progress);
         loop {
-            match cursor.following() {
-                Ok(Some(record)) => {
+            // A record whose values can't be had is a damaged one.
+            let next = cursor.following().and_then(|record| match record {
+                Some(record) if !record.is_mark() => {
+                    let fetched = record.decode()?;
+                    Ok(Some((record, Some(fetched))))
+                }
+                record => Ok(record.map(|record| (record, None))),
+            });
+            match next {
+                Ok(Some((record, fetched))) => {
                     if let Some(progress) = &mut *self.check.progress.borrow_mut() {
                         progress.at(record.time);
                     }
@@ -115,17 +123,19 @@ impl Values<'_> {
                         );
                     }
                     before = record.time;
-                    if record.is_mark() {
-                        marks += 1;
-                        self.last.clear();
-                        continue;
+                    match fetched {
+                        Some(fetched) => self.record(&record, &fetched)?,
+                        None => {
+                            marks += 1;
+                            self.last.clear();
+                        }
                     }
-                    self.record(&record)?;
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    say!(self.check, "{name}: pmFetch: error: {}", error.code());
-                    say!(self.check, "pmlogcheck: possibly corrupt archive?");
+                    let last = self.stamp(before);
+                    let code = error.code();
+                    say!(self.check, "[after {last}]: pmFetch: error: {code}");
                     break;
                 }
             }
@@ -143,13 +153,9 @@ impl Values<'_> {
     }
 
     /// Looks at a record's values; an error, which was said, when one cannot be had, which ends the looking.
-    fn record(&mut self, record: &DataRecord) -> Result<(), ()> {
+    fn record(&mut self, record: &DataRecord, fetched: &Fetched) -> Result<(), ()> {
         let name = &self.check.name;
         let at = format!("{name}.{}:[{}]", record.volume, self.stamp(record.time));
-        let Ok(fetched) = record.decode() else {
-            say!(self.check, "{at}: pmFetch: error: {}", ErrorCode::LOGREC);
-            return Ok(());
-        };
         let archive = self.archive.clone();
         for set in &fetched.sets {
             let Some(desc) = archive.meta.descs.get(set.pmid.0) else {

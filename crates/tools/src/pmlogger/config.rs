@@ -143,7 +143,8 @@ fn quoted(rest: &str) -> Option<(Token, usize)> {
 
 fn plain_token(rest: &str, c: char) -> Option<(Token, usize)> {
     match c {
-        '{' | '}' | '[' | ']' | ',' => Some((Token::Mark(c), 1)),
+        // The last two are of the other section, and wrong here.
+        '{' | '}' | '[' | ']' | ',' | ':' | ';' => Some((Token::Mark(c), 1)),
         '"' => quoted(rest),
         c if c.is_ascii_digit() => {
             let length = span(rest, |c| c.is_ascii_digit());

@@ -88,7 +88,7 @@ impl<'a> Daemon<'a> {
         let mut tasks = Vec::new();
         resolver.states.schedule(&mut tasks, Timestamp::ZERO, true);
         // What is off is something to be asked about.
-        let nothing = tasks.is_empty() && resolver.states.metrics().is_empty();
+        let nothing = tasks.is_empty() && resolver.states.metrics().is_empty() && !resolver.waits;
         if nothing && !options.primary && !options.linger {
             log.say("Nothing to log, and not the primary logger instance ... good-bye\n");
             return Ok(None);

@@ -8,7 +8,6 @@ use pcp::timezone::Zone;
 
 enum Sink {
     File(File),
-    Output,
     Error,
 }
 
@@ -37,12 +36,12 @@ impl Log {
         }
     }
 
-    /// Opens a log: `-` is standard output, and standard error is taken where the file cannot be made. With `again` it goes
+    /// Opens a log: `-` is standard error, which is taken where the file cannot be made, too. With `again` it goes
     /// on where it was left.
     pub fn open(tool: &'static str, path: &str, again: bool) -> Log {
         let mut refused = None;
         let sink = if path == "-" {
-            Sink::Output
+            Sink::Error
         } else {
             let mut options = OpenOptions::new();
             if again {
@@ -87,12 +86,8 @@ impl Log {
     pub fn say(&mut self, text: &str) {
         let _ = match &mut self.sink {
             Sink::File(file) => file.write_all(text.as_bytes()),
-            Sink::Output => std::io::stdout().write_all(text.as_bytes()),
             Sink::Error => std::io::stderr().write_all(text.as_bytes()),
         };
-        if matches!(self.sink, Sink::Output) {
-            let _ = std::io::stdout().flush();
-        }
     }
 
     /// Writes a line with time, program and kind in front.

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use pcp::archive::Version;
 use pcp::derived::DerivedMetrics;
-use pcp::pmns::Pmns;
 use pcp::timewindow::interval;
 use pcp::{Context, Error, ErrorCode, Timestamp};
 
@@ -317,6 +316,12 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
         return Ok(1);
     }
     log.notify("Info", "Start");
+    let names = match &options.namespace {
+        Some(path) => Some(crate::source::names_of(path).map_err(|(said, code)| {
+            format!("{said}\npmlogger: Cannot load namespace from \"{path}\": {code}\n")
+        })?),
+        None => None,
+    };
     let (file, text) = read_config(options)?;
     let host = options.host.as_deref().unwrap_or("local:");
     let mut context = match options.local {
@@ -333,15 +338,6 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     let (derived, said) = DerivedMetrics::configured();
     log.say(&said.concat());
     context.use_derived(&derived);
-    let names = match &options.namespace {
-        Some(path) => Some(Pmns::load(path.as_ref()).map_err(|error| {
-            format!(
-                "pmlogger: Cannot load namespace from \"{path}\": {}\n",
-                error.code()
-            )
-        })?),
-        None => None,
-    };
     let folders = [
         config_folder(),
         control::folder("PCP_VAR_DIR", "/var/lib/pcp").join("pmns"),
@@ -354,8 +350,17 @@ fn start(options: &Options, log: &mut Log) -> Result<u8, String> {
     }
     let config = config::parse(&lines.lines, lines.end, options.delta);
     let mut resolver = resolve::Resolver::new(&file, names);
+    let names = config
+        .statements
+        .iter()
+        .map(|statement| statement.metrics.len());
+    let alone = names.sum::<usize>() == 1;
     for statement in &config.statements {
         let said = resolver.statement(&mut context, statement);
+        // PCP's looks all names up at once, and of one alone it is told whether it is there.
+        if let (Some(code), true) = (resolver.unbound, alone && !options.check) {
+            log.say(&format!("cache_bind(): pmLookupName(1, ...): {code}\n"));
+        }
         log.say(&said.map_err(|e| format!("pmlogger: {}\n", e.code()))?);
     }
     if let Some(error) = &config.error {

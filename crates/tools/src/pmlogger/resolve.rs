@@ -14,6 +14,10 @@ pub struct Resolver {
     names: Option<Pmns>,
     /// The states that were asked for.
     pub states: States,
+    /// Whether something was named that is not there, and may come.
+    pub waits: bool,
+    /// What was said of the last name that is not there.
+    pub unbound: Option<ErrorCode>,
     /// Statements about subtrees, in which metrics may appear later.
     dynamic: Vec<Statement>,
     /// What names of metrics were found to be: a configuration may name one a thousand times, for its instances.
@@ -30,6 +34,8 @@ impl Resolver {
             file: file.to_owned(),
             names,
             states: States::default(),
+            waits: false,
+            unbound: None,
             dynamic: Vec::new(),
             leaves: HashMap::new(),
         }
@@ -111,6 +117,8 @@ impl Resolver {
             }
             Err(error) if super::is_lost(&error) => return Err(error),
             Err(error) => {
+                self.waits = true;
+                self.unbound = Some(error.code());
                 said.push_str(&format!(
                     "{head}Problem with lookup for metric \"{}\" ... logging not activated\nReason: {}\n",
                     spec.name,
@@ -180,6 +188,7 @@ impl Resolver {
                     }
                 }
                 if found.is_empty() {
+                    self.waits = true;
                     continue;
                 }
                 instances = Some(found);

@@ -7,7 +7,7 @@ use pcp::pdu::TextKind;
 use pcp::{Desc, InDom, LabelLevel, Pmid, Timestamp};
 
 use crate::pmdumplog::label_flags;
-use crate::rewrite_rules::{IndomRule, LabelRule, MetricRule, Pick, Rules, TextRule};
+use crate::rewrite_rules::{IndomRule, LabelRule, MetricRule, Pick, Rules, TextRule, event_desc};
 
 /// What `-v` says of the rules ahead of the work.
 pub fn summary(archive: &Archive, rules: &Rules) {
@@ -59,14 +59,17 @@ pub fn summary(archive: &Archive, rules: &Rules) {
     let mut pmids: Vec<Pmid> = rules.named_metrics.iter().copied().chain(all).collect();
     pmids.retain(|pmid| shown.insert(*pmid));
     for pmid in pmids.into_iter().rev() {
-        let Some(desc) = archive.meta.descs.get(pmid.0) else {
+        let of_events = event_desc(pmid);
+        let known = archive.meta.descs.get(pmid.0);
+        let Some(desc) = known.or(of_events.as_ref().map(|(_, desc)| desc)) else {
             continue;
         };
         let (rule, indom) = (rules.metrics.get(&pmid), rules.indoms.get(&desc.indom));
         if rule.is_some() || indom.is_some() {
             let names = archive.meta.names.names_of(pmid);
-            let name = names.first().cloned().unwrap_or_default();
-            println!("\nMetric: {name} ({pmid})");
+            let of_events = || of_events.map(|(name, _)| name.into());
+            let name = names.first().cloned().or_else(of_events);
+            println!("\nMetric: {} ({pmid})", name.unwrap_or_default());
             metric(desc, rule.unwrap_or(&MetricRule::default()), indom);
         }
     }

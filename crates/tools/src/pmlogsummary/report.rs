@@ -20,7 +20,11 @@ impl Summary {
         out.write_all(&label.hostname)?;
         let date = |t| self.zone.date(t, 3);
         writeln!(out, "\n  commencing {}", date(self.window.start))?;
-        writeln!(out, "  ending     {}", date(self.window.end))
+        let end = match self.window.end {
+            Timestamp::MAX => "UNKNOWN".to_owned(),
+            end => date(end),
+        };
+        writeln!(out, "  ending     {end}")
     }
 
     pub(super) fn header(&self, out: &mut impl Write) -> io::Result<()> {

@@ -84,11 +84,21 @@ impl<'a> Csv<'a> {
             let mut name = metric.name.clone();
             if !metric.is_flat() {
                 name.push('-');
-                name.push_str(&metric.instance_name(*inst).replace(['\n', '"'], " "));
+                name.push_str(&metric.instance_name(*inst));
             }
+            // Nothing in a column may be taken for its end.
+            if !delimiter.is_empty() {
+                name = name.replace(delimiter, " ");
+            }
+            let name = name.replace(['\n', '"'], " ");
             line.push_str(&format!("{delimiter}\"{name}\""));
             if self.settings.labels {
-                let labels = metric.labels.get(inst).cloned().unwrap_or_default();
+                let mut labels = metric.labels.get(inst).cloned().unwrap_or_default();
+                if !delimiter.is_empty() {
+                    let instead = if delimiter == "," { ";" } else { "," };
+                    labels = labels.replace(delimiter, instead);
+                }
+                let labels = labels.replace(['\n', '"'], " ");
                 line.push_str(&format!("{delimiter}\"{labels}\""));
             }
         }
@@ -136,7 +146,8 @@ impl<'a> Csv<'a> {
             let Some(metric) = metrics.get(*number) else {
                 continue;
             };
-            let text = match sample.value(*number, *inst) {
+            let value = sample.value(*number, *inst);
+            let text = match value {
                 None => String::new(),
                 Some(Shown::Whole(value)) => value.to_string(),
                 Some(Shown::Real(value)) => format::real(*value, metric.precision),
@@ -148,7 +159,12 @@ impl<'a> Csv<'a> {
                     format!("\"{text}\"")
                 }
             };
-            let times = if self.settings.labels { 2 } else { 1 };
+            // PCP's program fills the columns of labels with the values, and has none for what is not there.
+            let times = if self.settings.labels && value.is_some() {
+                2
+            } else {
+                1
+            };
             for _ in 0..times {
                 line.push_str(delimiter);
                 line.push_str(&text);

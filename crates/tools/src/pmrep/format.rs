@@ -71,9 +71,16 @@ pub fn seconds(time: Timestamp) -> String {
     }
 }
 
-/// `UTC+10`, `UTC+5:30`: the zone's distance at a time.
+/// `UTC+10`, `UTC+5:30`: the zone's distance at a time, or what Python takes for it: of January and July of this year that
+/// which is further east, if there is daylight saving at the time, and the other if there is not.
 pub fn zone(zone: &Zone, at: Timestamp) -> String {
-    let offset = zone.offset_at(at.sec);
+    const YEAR: i64 = (365 * 24 + 6) * 3600;
+    let january = Timestamp::now().sec / YEAR * YEAR;
+    let (one, other) = (zone.offset_at(january), zone.offset_at(january + YEAR / 2));
+    let offset = match zone.is_dst_at(at.sec) {
+        true => one.max(other),
+        false => one.min(other),
+    };
     let minutes = offset.abs() / 60;
     let sign = if offset < 0 { '-' } else { '+' };
     match minutes % 60 {

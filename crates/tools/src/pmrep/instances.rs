@@ -1,7 +1,7 @@
 //! Which instances of a metric are reported: filters of names (`-i`), as pmrep(1) has them.
 
 use fancy_regex::Regex;
-use pcp::Text;
+use pcp::{Instance, Text};
 
 use crate::options::Refusal;
 
@@ -83,6 +83,20 @@ impl Filter {
 
     /// Whether an instance passes: by its name, and a process also by its number or its command's name.
     pub fn passes(&self, name: &Text) -> bool {
+        let matches = |pattern: &Regex| self.matches(pattern, name);
+        self.is_empty() || self.patterns.iter().any(matches)
+    }
+
+    /// The instances that pass, in the order of the patterns: one that two patterns match is there twice.
+    pub fn chosen(&self, all: &[Instance]) -> Vec<Instance> {
+        let of_pattern = |pattern: &Regex| {
+            let matching = all.iter().filter(|i| self.matches(pattern, &i.name));
+            matching.cloned().collect::<Vec<_>>()
+        };
+        self.patterns.iter().flat_map(of_pattern).collect()
+    }
+
+    fn matches(&self, pattern: &Regex, name: &Text) -> bool {
         let name = name.to_str();
         let mut names = vec![name.as_ref()];
         if self.processes {
@@ -94,8 +108,7 @@ impl Filter {
                 names.push(command.rsplit('/').next().unwrap_or(command));
             }
         }
-        let matches = |pattern: &Regex| names.iter().any(|n| pattern.is_match(n).unwrap_or(false));
-        self.is_empty() || self.patterns.iter().any(matches)
+        names.iter().any(|n| pattern.is_match(n).unwrap_or(false))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use pcp::{
-    Context, Desc, ErrorCode, Instance, LabelFlags, LabelLevel, ScaledUnits, Semantics, Text, Type,
-    Units,
+    Context, Desc, ErrorCode, InDom, Instance, LabelFlags, LabelLevel, ScaledUnits, Semantics,
+    Text, Timestamp, Type, Units,
 };
 
 use super::instances::Filter;
@@ -48,8 +48,21 @@ pub struct Metric {
     pub names: HashMap<i32, Text>,
     /// What instances have to pass.
     pub filter: Filter,
+    /// How its values are fetched.
+    pub fetched: Fetching,
     /// Labels, by instance; the null instance for metrics without.
     pub labels: HashMap<i32, String>,
+}
+
+/// How values of a metric are fetched, as PCP's fetch groups have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fetching {
+    /// Of all instances that have names at the time.
+    Named,
+    /// Of instances chosen at the start.
+    Chosen,
+    /// Not at all: none of the chosen instances is there at an archive's end.
+    Nothing,
 }
 
 impl Metric {
@@ -117,6 +130,27 @@ struct Lookup<'a> {
     global: &'a [String],
 }
 
+/// What is wrong with the first of metrics that can't be reported: metrics are looked at in their order, names and all.
+fn unfit(
+    settings: &Settings,
+    context: &mut Context,
+    named: &[(Text, &MetricSpec)],
+) -> Option<Refusal> {
+    let mut lookup = Lookup {
+        settings,
+        context,
+        global: &settings.instances,
+    };
+    named
+        .iter()
+        .find_map(|(name, spec)| match lookup.metric(&name.to_str(), spec) {
+            Err(Unfit::Unknown(code)) if !settings.ignore_incompatible => {
+                Some(invalid(&name.to_str(), code))
+            }
+            _ => None,
+        })
+}
+
 /// Looks up what specifications mean. Later ones of the same metric replace earlier ones in their place.
 ///
 /// # Errors
@@ -131,7 +165,10 @@ pub fn look_up(
         let leaves = match context.traverse(&Text::from(spec.name.as_str())) {
             Ok(leaves) => leaves,
             Err(_) if settings.ignore_unknown => continue,
-            Err(error) => return Err(invalid(&spec.name, error.code())),
+            Err(error) => {
+                let first = unfit(settings, context, &named);
+                return Err(first.unwrap_or_else(|| invalid(&spec.name, error.code())));
+            }
         };
         for leaf in leaves {
             match named.iter_mut().find(|(name, _)| *name == leaf) {
@@ -228,11 +265,13 @@ impl Lookup<'_> {
             instances = all.map_err(unknown)?;
         }
         let names = instances.iter().map(|i| (i.inst, i.name.clone())).collect();
+        let mut fetched = Fetching::Named;
         if !settings.live_filter && !filter.is_empty() && !flat {
-            instances.retain(|i| filter.passes(&i.name));
+            instances = filter.chosen(&instances);
             if instances.is_empty() {
                 return Ok(None);
             }
+            fetched = self.choose(desc.indom, &mut instances);
         }
         let raw = settings.raw || spec.raw.unwrap_or(settings.raw_prefer);
         let rate = !raw && desc.sem == Semantics::Counter && desc.ty.is_numeric();
@@ -270,12 +309,29 @@ impl Lookup<'_> {
             instances,
             names,
             filter,
+            fetched,
             labels: HashMap::new(),
         };
         if settings.labels {
             self.labels(&mut metric);
         }
         Ok(Some(metric))
+    }
+
+    /// Leaves of chosen instances those that an archive's domain has at the end, unless that would be none.
+    fn choose(&self, indom: InDom, instances: &mut Vec<Instance>) -> Fetching {
+        let Context::Archive(archive) = &*self.context else {
+            return Fetching::Chosen;
+        };
+        let last = archive.meta().instances_at(indom, Timestamp::MAX);
+        let last = last.map(|entry| entry.instances.as_slice());
+        let last = last.unwrap_or_default();
+        let there = |instance: &Instance| last.iter().any(|i| i.name == instance.name);
+        if !instances.iter().any(there) {
+            return Fetching::Nothing;
+        }
+        instances.retain(there);
+        Fetching::Chosen
     }
 
     /// The unit to show, and what values are multiplied by for it.
@@ -351,6 +407,16 @@ impl Lookup<'_> {
         Ok((per_second(text), scale))
     }
 
+    /// Whether an archive has labels of its host, and none yet at this time: PCP's library then finds nothing.
+    fn ahead_of_labels(&self) -> bool {
+        let Context::Archive(archive) = &*self.context else {
+            return false;
+        };
+        let meta = archive.meta();
+        let known = |time| meta.labels_at(LabelLevel::Context, u32::MAX, time);
+        known(archive.origin()).is_none() && known(Timestamp::MAX).is_some()
+    }
+
     /// Labels by instance, from the widest level to the narrowest; those made of several parts are left out.
     fn labels(&mut self, metric: &mut Metric) {
         let desc = metric.desc;
@@ -368,6 +434,9 @@ impl Lookup<'_> {
             // PCP's library does not find the labels of clusters in archives.
             let archive = matches!(self.context, Context::Archive(_));
             if (of_indom && desc.indom.is_null()) || (archive && level == LabelLevel::Cluster) {
+                continue;
+            }
+            if level == LabelLevel::Context && self.ahead_of_labels() {
                 continue;
             }
             let found = self.context.labels(ident, level).unwrap_or_default();

@@ -24,7 +24,7 @@ use pcp::{Context, Error, ErrorCode};
 use self::archive_out::ArchiveOutput;
 use self::config::Config;
 use self::csv::Csv;
-use self::metric::Metric;
+use self::metric::{Fetching, Metric};
 use self::metricspec::MetricSpec;
 use self::overall::Overall;
 use self::report::Report;
@@ -360,6 +360,13 @@ impl Pmrep {
                 ArchiveMode::Forward
             };
             archive.set_mode(mode, self.schedule.origin);
+        }
+        let nothing = |metric: &Metric| metric.fetched == Fetching::Nothing;
+        if self.metrics.iter().all(nothing) {
+            out.flush()?;
+            eprintln!("pmrep: {} ", ErrorCode::TOOSMALL);
+            eprintln!("No metrics or instances to report present.");
+            return Ok(1);
         }
         let mut sampler = Sampler::new(&self.metrics);
         let mut clock = self.schedule.clock(live);

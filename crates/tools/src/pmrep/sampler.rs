@@ -1,10 +1,10 @@
 //! Values over time: fetched, made rates of, scaled, and reduced to those that ranks, limits and filters leave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use pcp::{Atom, Context, Fetched, INST_NULL, Pmid, Timestamp};
+use pcp::{Atom, Context, Fetched, INST_NULL, InDom, InstanceValue, Pmid, Timestamp};
 
-use super::metric::Metric;
+use super::metric::{Fetching, Metric};
 use super::settings::Settings;
 
 /// A value that can be shown.
@@ -57,6 +57,8 @@ type Before = HashMap<(Pmid, i32), f64>;
 pub struct Sampler {
     pmids: Vec<Pmid>,
     before: Option<(Timestamp, Before)>,
+    /// The domains' instances when they were last asked for.
+    known: HashMap<InDom, HashSet<i32>>,
     wraps: bool,
 }
 
@@ -79,6 +81,7 @@ impl Sampler {
         Sampler {
             pmids: metrics.iter().map(|m| m.desc.pmid).collect(),
             before: None,
+            known: HashMap::new(),
             wraps: std::env::var_os("PCP_COUNTER_WRAP").is_some(),
         }
     }
@@ -94,6 +97,18 @@ impl Sampler {
     /// Has no values to make rates of any more.
     pub fn forget(&mut self) {
         self.before = None;
+    }
+
+    /// Asks for a domain's instances again when values have some that are not known, as PCP's fetch groups do.
+    fn refresh(&mut self, context: &mut Context, indom: InDom, values: &[InstanceValue]) {
+        let known = self.known.get(&indom);
+        let is_known = |inst| known.is_some_and(|known| known.contains(inst));
+        if indom.is_null() || values.iter().all(|value| is_known(&value.inst)) {
+            return;
+        }
+        let now = context.instances(indom).unwrap_or_default();
+        let now = now.into_iter().map(|instance| instance.inst).collect();
+        self.known.insert(indom, now);
     }
 
     /// What is to be shown of fetched values.
@@ -113,7 +128,10 @@ impl Sampler {
             let desc = metric.desc;
             let set = fetched.sets.iter().find(|s| s.pmid == desc.pmid);
             let mut found = Values::new();
-            for value in set.map(|s| s.instances()).unwrap_or_default() {
+            let fetched_values = set.map(|s| s.instances()).unwrap_or_default();
+            self.refresh(context, desc.indom, fetched_values);
+            let known = self.known.get(&desc.indom);
+            for value in fetched_values {
                 let Ok(atom) = Atom::extract(&value.value, desc.ty) else {
                     continue;
                 };
@@ -163,6 +181,14 @@ impl Sampler {
                 found.extend(shown.map(|s| (inst, s)));
             }
             if !metric.is_flat() {
+                match metric.fetched {
+                    // What has no name in its domain any more is passing by, and not shown.
+                    Fetching::Named => {
+                        found.retain(|(inst, _)| known.is_some_and(|known| known.contains(inst)));
+                    }
+                    Fetching::Chosen => {}
+                    Fetching::Nothing => found.clear(),
+                }
                 for (inst, _) in &found {
                     if !metric.names.contains_key(inst)
                         && let Ok(name) = context.instance_name(desc.indom, *inst)

@@ -95,7 +95,7 @@ impl Pmval {
 
     /// Speaks of values of instances that no column is for, and looks for those anew. False when there are any.
     pub(super) fn unknown(&mut self, values: &[InstanceValue]) -> io::Result<bool> {
-        if self.desc.indom.is_null() {
+        if self.desc.indom.is_null() || !self.all {
             return Ok(true);
         }
         let mut known = true;

@@ -5,7 +5,7 @@ use pcp::{InDom, Pmid, Semantics, Text, Type, Units};
 
 use super::parser::Parser;
 use super::tokens::Token;
-use super::{MetricRule, Pick};
+use super::{MetricRule, Pick, event_desc, event_metric};
 
 /// `PM_TYPE_…`
 pub fn type_macro(ty: Type) -> String {
@@ -95,10 +95,16 @@ impl Parser<'_> {
                     self.rules.named_metrics.push(pmid);
                     vec![(pmid, Some(word.as_str().into()))]
                 }
-                _ => {
-                    self.note(|| format!("Metric: {word}: {}", pcp::ErrorCode::NAME));
-                    Vec::new()
-                }
+                _ => match event_metric(&word) {
+                    Some(pmid) => {
+                        self.rules.named_metrics.push(pmid);
+                        vec![(pmid, Some(word.as_str().into()))]
+                    }
+                    None => {
+                        self.note(|| format!("Metric: {word}: {}", pcp::ErrorCode::NAME));
+                        Vec::new()
+                    }
+                },
             });
         }
         let (domain, cluster, item) = self.pmid_parts(&word, METRIC)?;
@@ -116,6 +122,13 @@ impl Parser<'_> {
         let pmids = found.iter().map(|(pmid, _)| *pmid);
         self.rules.named_metrics.extend(pmids);
         found.reverse();
+        if let (true, Some(cluster), Some(item)) = (found.is_empty(), cluster, item) {
+            let pmid = Pmid::new(domain, cluster, item);
+            if event_desc(pmid).is_some() {
+                self.rules.named_metrics.push(pmid);
+                found.push((pmid, None));
+            }
+        }
         // Stars may stand for nothing.
         if found.is_empty() && item.is_some() && !self.plain {
             self.note(|| format!("Metric {word} pmNameID: {}", pcp::ErrorCode::PMID));
@@ -174,11 +187,14 @@ impl Parser<'_> {
     ) -> Result<(), String> {
         let meta = &self.archive.meta;
         let pmid = metric.map_or(Pmid::NULL, |m| m.0);
+        let of_events = event_desc(pmid);
         let desc = meta.descs.get(pmid.0).copied();
+        let desc = desc.or(of_events.map(|(_, desc)| desc));
         let names = meta.names.names_of(pmid);
         let name = metric
             .and_then(|m| m.1.clone())
             .or_else(|| names.first().cloned())
+            .or_else(|| of_events.map(|(name, _)| name.into()))
             .unwrap_or_default();
         let title = format!("Metric: {name} ({pmid})");
         let clause = self.word()?.to_ascii_lowercase();

@@ -4,7 +4,7 @@ use pcp::archive::{Archive, Version};
 use pcp::{InDom, Pmid, Text, Timestamp};
 
 use super::tokens::{Token, tokens};
-use super::{IndomRule, Rules};
+use super::{IndomRule, Rules, event_desc};
 
 /// What a time to be added looks like.
 const DELTA: &str = "Expecting delta of the form [+-][HH:[MM:]]SS[.d...] in time clause";
@@ -107,14 +107,20 @@ impl<'a> Parser<'a> {
             let copied = |rule: &IndomRule| rule.duplicates.contains(indom);
             rules.values().any(|rule| moved(rule) || copied(rule))
         };
-        for (pmid, _) in self.archive.meta.descs.iter() {
-            let pmid = Pmid(pmid);
+        let all = self.archive.meta.descs.iter();
+        let all = all.map(|(pmid, _)| Pmid(pmid));
+        // Metrics of event records that rules name are in no archive's list.
+        let of_events = self.rules.metrics.keys().copied();
+        let of_events = of_events.filter(|pmid| event_desc(*pmid).is_some());
+        for pmid in all.chain(of_events) {
             let new = self.rules.metrics.get(&pmid).and_then(|rule| rule.indom);
             if let Some(new) = new
                 && !(new.is_null() || stays(&new) || arrives(&new))
             {
                 let names = self.archive.meta.names.names_of(pmid);
-                let name = names.first().cloned().unwrap_or_default();
+                let of_events = || event_desc(pmid).map(|(name, _)| name.into());
+                let name = names.first().cloned().or_else(of_events);
+                let name = name.unwrap_or_default();
                 return Err(format!(
                     "Semantic error in configuration file ({})\nNew indom ({new}) for metric {name} \
                      is not in the output archive\n",
