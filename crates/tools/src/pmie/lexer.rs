@@ -65,6 +65,8 @@ pub struct Lexer {
     expanded: usize,
     /// The line that is being read, from 1.
     pub line: usize,
+    /// A statement that had to be skipped went on to the end of the text.
+    pub ran_out: bool,
     /// Macros that were defined.
     pub macros: HashMap<String, Macro>,
     /// What there is to complain about.
@@ -78,6 +80,7 @@ impl Lexer {
             chars: text.chars().collect(),
             expanded: 0,
             line: 1,
+            ran_out: false,
             macros: HashMap::new(),
             complaints: Vec::new(),
         }
@@ -136,6 +139,7 @@ impl Lexer {
                 return;
             }
         }
+        self.ran_out = true;
     }
 
     /// Whether nothing but space follows.

@@ -247,7 +247,8 @@ impl<'a> Parser<'a> {
             .iter()
             .skip(read)
             .any(|(token, _)| *token != Token::End);
-        let undefined = *self.peek() == Token::Undefined;
+        // What is left of a statement with such a name has been skipped, up to its semicolon if it has one.
+        let undefined = *self.peek() == Token::Undefined && !self.lexer.ran_out;
         if !more && self.lexer.is_at_end() && !undefined {
             "at end of file".to_owned()
         } else {
