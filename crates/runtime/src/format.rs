@@ -113,8 +113,22 @@ impl Sink for Buffer {
 const HEAD: usize = 8;
 /// Head of an encoded directive.
 const ITEM: usize = 16;
-/// Bytes that one `printf` prints at most: stap's buffer (`STP_BUFFER_SIZE`). Histograms are not counted.
+/// Bytes that one `printf` prints at most: stap's buffer (`STP_BUFFER_SIZE`). Histograms are not counted, and a text
+/// alone is copied through the buffer piece by piece.
 const MOST_PRINTED: usize = 8192;
+
+/// Whether a format is no more than a text, as in `print(s)`.
+fn is_text_alone(encoded: &[u8]) -> bool {
+    let mut all = Directives::new(encoded);
+    let text = match all.next() {
+        Some(Directive::Literal(_)) => true,
+        Some(Directive::Conversion(c)) => {
+            c.kind == Kind::String && (c.width, c.precision) == (Extent::None, Extent::None)
+        }
+        None => false,
+    };
+    text && all.next().is_none()
+}
 
 /// What a `printf` still prints. Widths and precisions are cut to it, as is what is written.
 struct Bounded<'a, S: ?Sized> {
@@ -288,12 +302,13 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Formats a block to be printed, 8192 bytes of it at most. It stops where arguments are missing or the format is damaged.
+/// Formats a block to be printed: of more than a text alone 8192 bytes at most. It stops where arguments are missing or the format is damaged.
 pub fn render<S: Sink + ?Sized>(arena: &Arena, encoded: &[u8], block: &[u8], sink: &mut S) {
-    let mut sink = Bounded {
-        sink,
-        left: MOST_PRINTED,
+    let left = match is_text_alone(encoded) {
+        true => usize::MAX,
+        false => MOST_PRINTED,
     };
+    let mut sink = Bounded { sink, left };
     let mut args = Args::new(block);
     for directive in Directives::new(encoded) {
         let done = match directive {

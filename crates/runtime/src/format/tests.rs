@@ -64,6 +64,14 @@ fn one_printf_prints_8192_bytes() {
         text,
         format!("a{}5b{}7", " ".repeat(4999), " ".repeat(3189))
     );
+    // A text alone is whole: the C that stap makes of print(s) does not go through its vsprintf.c.
+    let long = "t".repeat(15_000);
+    let text = conversion(Kind::String, 0, Extent::None, Extent::None);
+    let block = string_block(long.as_bytes());
+    assert_eq!(rendered(&[text], &block), long);
+    assert_eq!(rendered(&[Directive::Literal(long.as_bytes())], &[]), long);
+    let line = rendered(&[text, Directive::Literal(b"\n")], &block);
+    assert_eq!(line, "t".repeat(8192));
 }
 
 /// What printf(3) prints, but for a negative `*` and for the flag `0` with a precision, where stap has ways of its own.
