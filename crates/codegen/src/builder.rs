@@ -88,11 +88,7 @@ impl<'p> Builder<'p> {
     /// A compiler for `program`; `contexts` says for each probe where its points run (both, for a probe whose points
     /// are of both kinds; empty for one that nothing matched).
     pub fn new(program: &'p Program, limits: &Limits, contexts: &[Vec<Context>]) -> Self {
-        let nesting = Nesting::new(program);
-        let limits = &Limits {
-            max_nesting: limits.max_nesting.or(Some(nesting.limit)),
-            ..limits.clone()
-        };
+        let nesting = Nesting::new(program, limits.max_nesting);
         let fixed = layout::fixed(limits);
         let mut constants = Constants::new(fixed.constants, fixed.constants_size);
         let shapes: Vec<u64> = program
@@ -112,8 +108,8 @@ impl<'p> Builder<'p> {
             })
             .collect();
         let classes = storage::classify(program, contexts);
-        let (layout, storages) =
-            layout::plan(program, limits, &classes, &shapes, needs(program, limits));
+        let needs = needs(program, limits, nesting.limit);
+        let (layout, storages) = layout::plan(program, limits, &classes, &shapes, needs);
         Builder {
             state: State::new(
                 program,
@@ -475,7 +471,7 @@ fn shape_bytes(shape: &runtime::layout::StatShape) -> Vec<u8> {
 }
 
 /// Bounds of what the program needs in a slot.
-fn needs(program: &Program, limits: &Limits) -> Needs {
+fn needs(program: &Program, limits: &Limits, nesting: u32) -> Needs {
     struct Count<'p> {
         program: &'p Program,
         limits: &'p Limits,
@@ -539,7 +535,7 @@ fn needs(program: &Program, limits: &Limits) -> Needs {
     let (handler, own) = count(&mut program.probes.iter().map(|p| &p.body));
     let (function, called) = count(&mut program.functions.iter().map(|f| &f.body));
     Needs {
-        buffers: handler + function * u64::from(limits.max_nesting.unwrap_or_default()),
+        buffers: handler + function * u64::from(nesting),
         iteration: (own + 2 * called).min(64 << 20),
     }
 }

@@ -142,10 +142,6 @@ impl Compiled {
             u64::from(self.limits.max_string),
         );
         half(
-            offset_of!(Header, max_nesting),
-            u64::from(self.limits.max_nesting.unwrap_or_default()),
-        );
-        half(
             offset_of!(Header, max_action),
             u64::from(self.limits.max_action),
         );

@@ -7,6 +7,8 @@ use script::ir::{Expr, ExprKind, FunctionId, Program};
 const BONUS: usize = 10;
 /// MAXNESTING of a program without recursion, at least: it can't be exceeded.
 const LEAST: usize = 10;
+/// MAXNESTING without `-D`, at most: each level takes memory of every thread.
+const MOST: usize = 1000;
 /// Calls that are followed. A program with more ways through its functions gets a slot for each function.
 const MOST_STEPS: u32 = 20_000;
 
@@ -20,8 +22,8 @@ pub(crate) struct Nesting {
 }
 
 impl Nesting {
-    /// Looks at all functions.
-    pub fn new(program: &Program) -> Nesting {
+    /// Looks at all functions; `given` is the MAXNESTING that was asked for.
+    pub fn new(program: &Program, given: Option<u32>) -> Nesting {
         let calls: Vec<Vec<usize>> = program
             .functions
             .iter()
@@ -56,7 +58,7 @@ impl Nesting {
         };
         Nesting {
             recursive,
-            limit: limit.min(1000) as u32,
+            limit: given.unwrap_or(limit.min(MOST) as u32),
         }
     }
 

@@ -73,8 +73,6 @@ pub struct Header {
     pub shards: u32,
     /// MAXSTRINGLEN: bytes of a string buffer, terminating NUL included.
     pub max_string: u32,
-    /// MAXNESTING.
-    pub max_nesting: u32,
     /// MAXACTION for process probes.
     pub max_action: u32,
     /// Pid of the `-c`/`-x` process as the tracer sees it, for `target()`.

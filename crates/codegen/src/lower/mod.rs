@@ -496,7 +496,7 @@ impl<'p> Lower<'_, 'p> {
         let too_deep = self.b.ins().icmp_imm_s(
             IntCC::UnsignedGreaterThanOrEqual,
             depth_value,
-            i64::from(self.state.limits.max_nesting.unwrap_or_default()),
+            i64::from(self.state.nesting.limit),
         );
         let span = self.function.map(|f| f.span).unwrap_or_default();
         self.raise_early(too_deep, "nesting", span);
