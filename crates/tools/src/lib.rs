@@ -2,6 +2,7 @@
 
 mod background;
 mod colour;
+mod event_metrics;
 mod json;
 mod labelset;
 mod local;

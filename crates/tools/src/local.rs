@@ -32,7 +32,7 @@ impl Agent {
     }
 }
 
-/// A domain in an option `-K`, as strtol(3) reads it.
+/// A domain in an option `-K`; as with strtol(3) blanks may stand ahead.
 fn number(text: &str) -> Option<u32> {
     text.trim_start().parse().ok()
 }

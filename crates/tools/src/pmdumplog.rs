@@ -18,6 +18,7 @@ use pcp::timewindow::TimeWindow;
 use pcp::timezone::Zone;
 use pcp::{Pmid, Timestamp, Type};
 
+use crate::event_metrics::event_metric;
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
 use crate::overlapped::Overlapped;
@@ -182,13 +183,8 @@ fn dump(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
     let mut pmids = Vec::new();
     for metric in metrics {
         // These are in every name space, and never in a record.
-        let event = match metric.as_str() {
-            "event.flags" => Some(1),
-            "event.missed" => Some(2),
-            _ => None,
-        };
-        if let Some(item) = event {
-            pmids.push(Pmid::new(Pmid::DYNAMIC_DOMAIN, 0, item));
+        if let Some(pmid) = event_metric(metric) {
+            pmids.push(pmid);
             continue;
         }
         match names.leaves(metric.as_bytes()) {

@@ -16,6 +16,7 @@ use pcp::{Atom, ErrorCode, Fetched, INST_NULL, Pmid, Semantics, Text, Timestamp}
 
 use self::average::Metric;
 use self::trace::Traced;
+use crate::event_metrics::event_metric;
 use crate::options::rows::*;
 use crate::options::{Refusal, Spec};
 use crate::progress::Progress;
@@ -211,7 +212,7 @@ fn summarise(spec: &Spec, args: Vec<String>) -> Result<u8, Refusal> {
         match names.leaves(metric.as_bytes()) {
             Ok(leaves) => selected.extend(leaves),
             // Events' own metrics are in every name space, and have no values.
-            Err(_) if matches!(metric.as_str(), "event.flags" | "event.missed") => {}
+            Err(_) if event_metric(metric).is_some() => {}
             Err(code) => eprintln!("pmlogsummary: PMNS traversal failed for {metric}: {code}"),
         }
     }

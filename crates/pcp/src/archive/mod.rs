@@ -168,9 +168,7 @@ impl Archive {
             Ok(_) => Ok(self.label.start),
         }
     }
-}
 
-impl Archive {
     /// Whether the last entry of the index that lies in the last volume points into its label.
     fn is_led_astray(&self, end: &Cursor) -> bool {
         let (number, start, length) = end.volume_extent();

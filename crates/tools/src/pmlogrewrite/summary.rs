@@ -6,8 +6,9 @@ use pcp::archive::{Archive, IndomEntry, Version};
 use pcp::pdu::TextKind;
 use pcp::{Desc, InDom, LabelLevel, Pmid, Timestamp};
 
+use crate::event_metrics::event_desc;
 use crate::pmdumplog::label_flags;
-use crate::rewrite_rules::{IndomRule, LabelRule, MetricRule, Pick, Rules, TextRule, event_desc};
+use crate::rewrite_rules::{IndomRule, LabelRule, MetricRule, Pick, Rules, TextRule};
 
 /// What `-v` says of the rules ahead of the work.
 pub fn summary(archive: &Archive, rules: &Rules) {

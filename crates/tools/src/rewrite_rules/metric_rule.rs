@@ -5,7 +5,8 @@ use pcp::{InDom, Pmid, Semantics, Text, Type, Units};
 
 use super::parser::Parser;
 use super::tokens::Token;
-use super::{MetricRule, Pick, event_desc, event_metric};
+use super::{MetricRule, Pick};
+use crate::event_metrics::{event_desc, event_metric};
 
 /// `PM_TYPE_…`
 pub fn type_macro(ty: Type) -> String {

@@ -12,7 +12,7 @@ pub use parser::Parser;
 use std::collections::HashMap;
 
 use pcp::pdu::TextKind;
-use pcp::{Desc, InDom, Pmid, Semantics, Text, Type, Units};
+use pcp::{InDom, Pmid, Semantics, Text, Type, Units};
 
 /// Which of several values becomes the only one.
 #[derive(Clone, PartialEq, Debug)]
@@ -163,29 +163,4 @@ impl Rules {
             && self.texts.is_empty()
             && self.labels.is_empty()
     }
-}
-
-/// The metrics of event records that PCP's library has in every context, beside those of an archive: rules may name
-/// them, and change nothing where the archive has no such metric.
-const EVENT_METRICS: [(&str, u32); 2] = [("event.flags", 1), ("event.missed", 2)];
-
-/// The number that `event.flags` or `event.missed` has in every context.
-pub fn event_metric(name: &str) -> Option<Pmid> {
-    let found = EVENT_METRICS.iter().find(|(other, _)| *other == name)?;
-    Some(Pmid::new(511, 0, found.1))
-}
-
-/// The name and the description of such a number.
-pub fn event_desc(pmid: Pmid) -> Option<(&'static str, Desc)> {
-    let named = EVENT_METRICS
-        .iter()
-        .find(|(_, item)| Pmid::new(511, 0, *item) == pmid)?;
-    let desc = Desc {
-        pmid,
-        ty: Type::U32,
-        indom: InDom::NULL,
-        sem: Semantics::Discrete,
-        units: Units::default(),
-    };
-    Some((named.0, desc))
 }

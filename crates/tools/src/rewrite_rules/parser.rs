@@ -4,7 +4,8 @@ use pcp::archive::{Archive, Version};
 use pcp::{InDom, Pmid, Text, Timestamp};
 
 use super::tokens::{Token, tokens};
-use super::{IndomRule, Rules, event_desc};
+use super::{IndomRule, Rules};
+use crate::event_metrics::event_desc;
 
 /// What a time to be added looks like.
 const DELTA: &str = "Expecting delta of the form [+-][HH:[MM:]]SS[.d...] in time clause";
