@@ -89,6 +89,22 @@ fn only_globals_that_nothing_reads_are_displayed() {
     assert_eq!(shown, ["n", "m"]);
 }
 
+/// Each of some thousand functions calls the next one, and the last one does something: what functions do is known
+/// through all of them, and in a time that grows with their number and not with its cube.
+#[test]
+fn effects_are_known_through_long_chains_of_functions() {
+    let chain = |last: &str| {
+        let links: String = (0..4000)
+            .map(|i| format!("function f{i}() {{ return f{}() }}\n", i + 1))
+            .collect();
+        program(&format!(
+            "global n = 2 {links} function f4000() {{ {last} }} probe begin {{ f0() }} probe end {{ println(n) }}"
+        ))
+    };
+    assert_eq!(chain("n = 1").functions.len(), 4001);
+    assert_eq!(chain("return n").probes.len(), 1);
+}
+
 #[test]
 fn print_family_comes_down_to_formats() {
     let p = program(

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::callers;
+use super::effects::Functions;
 use super::hir::*;
 use super::report::Report;
 use crate::ast::AssignOp;
@@ -67,8 +67,9 @@ pub fn settle(hir: &mut Program) {
         returned: Vec::new(),
         home: vec![None; hir.functions.len()],
     };
+    let functions = Functions::of(hir);
     for (number, probe) in hir.probes.iter().enumerate() {
-        for id in callers::reached(hir, &probe.body.stmt) {
+        for id in functions.reached_from(&probe.body.stmt) {
             if let Some(home) = sources.home.get_mut(id.0 as usize) {
                 home.get_or_insert(number);
             }

@@ -1,50 +1,27 @@
 //! Pass: functions that name target variables. Such a variable means what it means where the function is called from,
 //! so it has a meaning only in calls from probes of processes (NEWS of SystemTap 4.3: context-sensitive functions).
 
+use super::effects::{Effects, Functions};
 use super::hir::*;
 
 /// Takes the meaning from target variables of functions that probes outside processes call, and decides `@defined`
 /// where nobody else calls. `in_process` says of each probe whether it runs in a process.
 pub fn settle(program: &mut Program, in_process: &[bool]) {
-    let (mut outside, mut inside) = (Vec::new(), Vec::new());
+    let functions = Functions::of(program);
+    let (mut outside, mut inside) = (Effects::default(), Effects::default());
     for (probe, &process) in program.probes.iter().zip(in_process) {
         let found = if process { &mut inside } else { &mut outside };
-        reach(program, &probe.body.stmt, found);
+        functions.stmt(&probe.body.stmt, found);
         let conditions = probe.points.iter().filter_map(|p| p.condition.as_ref());
-        conditions.for_each(|c| calls(program, c, &mut outside));
+        conditions.for_each(|c| functions.expr(c, &mut outside));
     }
-    for id in outside {
+    let inside = functions.reached(inside.calls);
+    for id in functions.reached(outside.calls) {
         let shared = inside.contains(&id);
         if let Some(function) = program.functions.get_mut(id.0 as usize) {
             in_stmt(&mut function.body_mut().stmt, shared);
         }
     }
-}
-
-/// The functions that may be called from a handler.
-pub fn reached(program: &Program, stmt: &Stmt) -> Vec<FunctionId> {
-    let mut found = Vec::new();
-    reach(program, stmt, &mut found);
-    found
-}
-
-/// Adds the functions that may be called from here.
-fn reach(program: &Program, stmt: &Stmt, found: &mut Vec<FunctionId>) {
-    stmt.each_expr(&mut |e| calls(program, e, found));
-    stmt.each_stmt(&mut |s| reach(program, s, found));
-}
-
-fn calls(program: &Program, expr: &Expr, found: &mut Vec<FunctionId>) {
-    if let ExprKind::Call(id, _) = expr.kind {
-        let mut next = Some(id);
-        while let Some(id) = next.filter(|id| !found.contains(id)) {
-            found.push(id);
-            let function = program.function(id);
-            reach(program, &function.body().stmt, found);
-            next = function.next;
-        }
-    }
-    expr.each_part(&mut |e| calls(program, e, found));
 }
 
 fn in_stmt(stmt: &mut Stmt, shared: bool) {

@@ -38,7 +38,7 @@ fn declare(effects: &mut Effects, pure: Option<bool>) {
     }
 }
 
-/// Summaries of all functions, calls included.
+/// Summaries of all functions: what those that they call do is included, but not the names of these.
 pub struct Functions(Vec<Effects>);
 
 impl Functions {
@@ -62,21 +62,23 @@ impl Functions {
                 e
             })
             .collect();
-        let calls: Vec<BTreeSet<FunctionId>> = direct.iter().map(|e| e.calls.clone()).collect();
         table.0 = direct;
+        // Callees come before their callers, so a program without recursion is done in the first round.
+        let order = table.callees_first();
         loop {
             let mut changed = false;
-            for (i, called) in calls.iter().enumerate() {
-                if called.is_empty() {
+            for &id in &order {
+                let before = table.function(id);
+                if before.calls.is_empty() {
                     continue;
                 }
-                let mut e = table.0[i].clone();
-                for id in called {
-                    table.call(*id, &mut e);
+                let mut e = before.clone();
+                for called in &before.calls {
+                    table.call(*called, &mut e);
                 }
-                declare(&mut e, hir.functions.get(i).and_then(|f| f.pure));
-                if table.0[i] != e {
-                    table.0[i] = e;
+                declare(&mut e, hir.function(id).pure);
+                if *table.function(id) != e {
+                    table.0[id.0 as usize] = e;
                     changed = true;
                 }
             }
@@ -84,6 +86,43 @@ impl Functions {
                 return table;
             }
         }
+    }
+
+    /// All functions in an order in which those that a function calls come before it, as far as they don't call it, too.
+    fn callees_first(&self) -> Vec<FunctionId> {
+        let mut order = Vec::with_capacity(self.0.len());
+        let mut entered = vec![false; self.0.len()];
+        for root in 0..self.0.len() {
+            // Chains of calls are as long as scripts want them, so they are followed without recursion.
+            let mut path = vec![(FunctionId(root as u32), false)];
+            while let Some((id, left)) = path.pop() {
+                if left {
+                    order.push(id);
+                } else if !std::mem::replace(&mut entered[id.0 as usize], true) {
+                    path.push((id, true));
+                    path.extend(self.function(id).calls.iter().map(|id| (*id, false)));
+                }
+            }
+        }
+        order
+    }
+
+    /// The functions that a handler calls, directly or not.
+    pub fn reached_from(&self, handler: &Stmt) -> BTreeSet<FunctionId> {
+        let mut effects = Effects::default();
+        self.stmt(handler, &mut effects);
+        self.reached(effects.calls)
+    }
+
+    /// `first` and the functions that these call, directly or not.
+    pub fn reached(&self, first: BTreeSet<FunctionId>) -> BTreeSet<FunctionId> {
+        let mut pending: Vec<FunctionId> = first.iter().copied().collect();
+        let mut reached = first;
+        while let Some(id) = pending.pop() {
+            let calls = self.function(id).calls.iter();
+            pending.extend(calls.filter(|id| reached.insert(**id)));
+        }
+        reached
     }
 
     /// A function's summary.
@@ -97,7 +136,6 @@ impl Functions {
         out.written.extend(&e.written);
         out.visible |= e.visible;
         out.calls.insert(id);
-        out.calls.extend(&e.calls);
     }
 
     /// Adds a statement's effects.

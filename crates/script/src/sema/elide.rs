@@ -272,16 +272,14 @@ fn first_word(point: &Point) -> Option<&str> {
 /// only the part that counts: stap does so together with `@defined`, before types are looked at and with `-u`, too.
 pub fn decide_in_processes(hir: &mut Program, in_process: &[bool]) {
     let functions = Functions::of(hir);
-    let mut called = Vec::new();
+    let mut called = Effects::default();
     for (number, _) in in_process.iter().enumerate().filter(|(_, p)| **p) {
-        if let Some(probe) = hir.probes.get(number) {
-            called.extend(super::callers::reached(hir, &probe.body.stmt));
-        }
         if let Some(probe) = hir.probes.get_mut(number) {
+            functions.stmt(&probe.body.stmt, &mut called);
             fold::decide(&mut probe.body.stmt, &functions);
         }
     }
-    for id in called {
+    for id in functions.reached(called.calls) {
         if let Some(function) = hir.functions.get_mut(id.0 as usize) {
             fold::decide(&mut function.body_mut().stmt, &functions);
         }
@@ -511,12 +509,11 @@ pub fn cut_overloads(hir: &mut Program) {
 
 /// Marks the functions that probes reach.
 fn mark_live(hir: &mut Program, functions: &Functions) {
-    let mut live = BTreeSet::new();
+    let mut in_probes = Effects::default();
     for p in &hir.probes {
-        let mut e = Effects::default();
-        functions.stmt(&p.body.stmt, &mut e);
-        live.extend(e.calls);
+        functions.stmt(&p.body.stmt, &mut in_probes);
     }
+    let live = functions.reached(in_probes.calls);
     for (i, f) in hir.functions.iter_mut().enumerate() {
         f.live = live.contains(&FunctionId(i as u32));
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::callers;
+use super::effects::Functions;
 use super::hir;
 use super::lower::bare_point;
 use crate::diagnostic::Diagnostic;
@@ -93,6 +93,7 @@ impl Unplaced {
         });
         let mut questions = Vec::new();
         if resolved.is_some() {
+            let functions = Functions::of(hir);
             for (handler, probe) in hir.probes.iter().enumerate() {
                 let mut ask = |stmt: &hir::Stmt, in_function: bool| {
                     let mut found = Vec::new();
@@ -104,7 +105,7 @@ impl Unplaced {
                     }));
                 };
                 ask(&probe.body.stmt, false);
-                for id in callers::reached(hir, &probe.body.stmt) {
+                for id in functions.reached_from(&probe.body.stmt) {
                     ask(&hir.function(id).body().stmt, true);
                 }
             }
