@@ -425,8 +425,9 @@ impl<'p> Lower<'_, 'p> {
                 .ins()
                 .store(flags(), most, slot, offset_of!(Slot, actions) as i32);
         }
-        // A lock that can't be had: what is held goes back in the reverse order, the hit counts as skipped.
-        let mut held: Vec<u64> = Vec::new();
+        // A lock that can't be had: what is held goes back in the reverse order, the hit counts as skipped. Each lock has the
+        // way out of the one before it behind its own, so that their code grows with their number.
+        let mut held: Option<(u64, Block)> = None;
         for &lock in locks {
             let number = self.number(lock as i64);
             let got = self.call("lock_acquire", &[arena, slot, number]);
@@ -435,14 +436,16 @@ impl<'p> Lower<'_, 'p> {
             self.b.set_cold_block(give_up);
             self.b.ins().brif(got[0], go_on, &[], give_up, &[]);
             self.b.switch_to_block(give_up);
-            for &lock in held.iter().rev() {
+            if let Some((lock, way_out)) = held {
                 let lock = self.number(lock as i64);
                 self.call("lock_release", &[arena, slot, lock]);
+                self.b.ins().jump(way_out, &[]);
+            } else {
+                self.add_to_slot(offset_of!(Slot, skipped_locked) as i32, 1);
+                self.b.ins().return_(&[]);
             }
-            self.add_to_slot(offset_of!(Slot, skipped_locked) as i32, 1);
-            self.b.ins().return_(&[]);
             self.b.switch_to_block(go_on);
-            held.push(lock);
+            held = Some((lock, give_up));
         }
         self.b.ins().jump(start, &[]);
     }

@@ -242,6 +242,19 @@ fn shared_globals_are_atomic() {
     assert_eq!(numbers[1] + numbers[2], numbers[0]);
 }
 
+/// Taking locks, and giving them back when one can't be had, takes code for each and not for each pair.
+#[test]
+fn code_grows_with_the_number_of_locks() {
+    let size = |globals: usize| {
+        let names: Vec<String> = (0..globals).map(|n| format!("g{n}")).collect();
+        let changes: String = names.iter().map(|g| format!("{g} = {g} + $a; ")).collect();
+        let script = format!("global {} {PROBE} {{ {changes} }}", names.join(", "));
+        Session::new(&script).compiled.process_code_size()
+    };
+    let (few, many) = (size(50), size(150));
+    assert!(many < 4 * few, "{few} and {many} bytes");
+}
+
 #[test]
 fn target_variables() {
     let mut session = Session::new(&format!(
