@@ -107,15 +107,8 @@ impl Host {
     }
 
     fn debian(&self, tool: &str, args: &[&str]) -> Outcome {
-        let places = ["usr/bin", "usr/lib/pcp/bin"].map(|p| peer().join(p).join(tool));
-        let program = places.iter().find(|p| p.exists());
-        let mut command = Command::new(program.unwrap_or_else(|| panic!("no {tool}")));
-        command
-            .args(args)
-            .current_dir(self.scratch.path(""))
-            .env("TZ", "UTC")
-            .env("LC_ALL", "C")
-            .env("PCP_DIR", "");
+        let mut command = pcp_peer::program(peer(), tool);
+        command.args(args).current_dir(self.scratch.path(""));
         run(command)
     }
 
@@ -684,12 +677,8 @@ fn derived_metrics_are_traced_as_by_debian_s() {
             let outcome = run(command);
             (outcome.stdout, numbered(&outcome.stderr))
         };
-        let mut theirs = Command::new(peer().join("usr/bin/pminfo"));
-        theirs
-            .env("PCP_DIR", "")
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC");
-        let (theirs, own) = (said(theirs), said(host.command("pminfo")));
+        let theirs = said(pcp_peer::program(peer(), "pminfo"));
+        let own = said(host.command("pminfo"));
         assert_eq!(own, theirs, "{flags}");
     }
 }

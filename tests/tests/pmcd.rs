@@ -513,35 +513,75 @@ fn agents_run_in_the_daemon() {
 }
 
 /// A client that sends profiles for ever new contexts has the last ones only.
-#[test]
-fn profiles_take_bounded_room() {
-    let daemon = Daemon::start("pmcd-profiles", "", &[]);
-    let mut client = TcpStream::connect(("127.0.0.1", daemon.port)).expect("a connection");
-    let mut greeting = [0; 20];
-    client.read_exact(&mut greeting).expect("a greeting");
-    let mut all = Vec::new();
-    for context in 0..1000 {
-        let profile = Profile::default();
-        Pdu::Profile { context, profile }.encode(0, &mut all);
+/// A client that writes and reads PDUs itself.
+struct RawClient(TcpStream);
+
+impl RawClient {
+    fn connect(daemon: &Daemon) -> RawClient {
+        let address = ("127.0.0.1", daemon.port);
+        let mut client = RawClient(TcpStream::connect(address).expect("a connection"));
+        client.0.read_exact(&mut [0; 20]).expect("a greeting");
+        client
     }
-    for context in [0, 999] {
-        let pmids = vec![TRIVIAL];
-        Pdu::Fetch { context, pmids }.encode(0, &mut all);
+
+    fn send(&mut self, pdu: &Pdu) {
+        let mut bytes = Vec::new();
+        pdu.encode(0, &mut bytes);
+        self.0.write_all(&bytes).expect("a request");
     }
-    client.write_all(&all).expect("requests");
-    let mut next = || {
+
+    fn receive(&mut self) -> Pdu {
         let mut bytes = vec![0; 12];
-        client.read_exact(&mut bytes).expect("a header");
+        self.0.read_exact(&mut bytes).expect("a header");
         let header = Header::decode(&bytes, 4096)
             .expect("a header")
             .expect("twelve bytes");
         bytes.resize(header.length, 0);
-        client.read_exact(&mut bytes[12..]).expect("the rest");
+        self.0.read_exact(&mut bytes[12..]).expect("the rest");
         Pdu::decode(&bytes.into()).expect("a PDU").1
-    };
+    }
+}
+
+#[test]
+fn profiles_take_bounded_room() {
+    let daemon = Daemon::start("pmcd-profiles", "", &[]);
+    let mut client = RawClient::connect(&daemon);
+    for context in 0..1000 {
+        let profile = Profile::default();
+        client.send(&Pdu::Profile { context, profile });
+    }
+    for context in [0, 999] {
+        let pmids = vec![TRIVIAL];
+        client.send(&Pdu::Fetch { context, pmids });
+    }
     let (code, info) = (ErrorCode::NOPROFILE, None);
-    assert_eq!(next(), Pdu::Error { code, info });
-    assert!(matches!(next(), Pdu::Result(_)));
+    assert_eq!(client.receive(), Pdu::Error { code, info });
+    assert!(matches!(client.receive(), Pdu::Result(_)));
+}
+
+/// One name without a metric is an error, several have null identifiers, as pmLookupName(3) and PCP's pmcd have it.
+#[test]
+fn names_without_metrics_are_counted() {
+    let daemon = Daemon::start("pmcd-names", "", &[]);
+    let mut client = RawClient::connect(&daemon);
+    let mut ask = |names: &[&str]| {
+        let names = names.iter().map(|&name| Text::from(name)).collect();
+        let status = Vec::new();
+        client.send(&Pdu::PmnsNames { names, status });
+        client.receive()
+    };
+    let error = |code| Pdu::Error { code, info: None };
+    let found = |status, pmids| Pdu::PmnsIds { status, pmids };
+    assert_eq!(ask(&["no.such"]), error(ErrorCode::NAME));
+    assert_eq!(ask(&["simple"]), error(ErrorCode::NONLEAF));
+    assert_eq!(
+        ask(&["no.such", "simple"]),
+        found(0, vec![Pmid::NULL, Pmid::NULL])
+    );
+    assert_eq!(
+        ask(&["no.such", "trivial.time", "simple"]),
+        found(1, vec![Pmid::NULL, TRIVIAL, Pmid::NULL])
+    );
 }
 
 #[test]

@@ -32,11 +32,7 @@ pub fn in_suite(mut command: Command, args: &[&str]) -> Outcome {
 
 /// Debian's tool.
 pub fn debian(tool: &str, args: &[&str]) -> Outcome {
-    let root = peer();
-    let places = ["usr/bin", "usr/lib/pcp/bin"].map(|p| root.join(p).join(tool));
-    let program = places.iter().find(|p| p.exists());
-    let program = program.unwrap_or_else(|| panic!("Debian's {tool} is missing"));
-    in_suite(Command::new(program), args)
+    in_suite(pcp_peer::program(peer(), tool), args)
 }
 
 /// Our tool of that name.

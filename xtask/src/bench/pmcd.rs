@@ -41,6 +41,8 @@ struct Server {
     title: &'static str,
     port: u16,
     process: Child,
+    /// What it has to say; no file where it says nothing.
+    log: PathBuf,
 }
 
 impl Drop for Server {
@@ -275,6 +277,7 @@ impl Bench {
             title,
             port,
             process,
+            log: self.root.join(format!("log-{port}")),
         };
         server.wait()?;
         Ok(server)
@@ -288,6 +291,7 @@ impl Bench {
             title: "a server that does not look",
             port,
             process,
+            log: PathBuf::new(),
         };
         server.wait()?;
         Ok(server)
@@ -328,7 +332,8 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             if let Some(status) = self.process.try_wait()? {
-                bail!("{} ended: {status}", self.title);
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                bail!("{} ended: {status}\n{log}", self.title);
             }
             if Instant::now() > deadline {
                 bail!("{} does not listen", self.title);
