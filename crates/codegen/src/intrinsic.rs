@@ -118,7 +118,7 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         "euid" => fact("euid"),
         "gid" => fact("gid"),
         "egid" => fact("egid"),
-        "cpu" => fact("cpu"),
+        "cpu" => Call("cpu", &[], Gives::Long, false),
         "target" => Call("target", &[Arena], Gives::Long, false),
         "execname" => text("execname", &[Arena, Slot, Buffer]),
         "pexecname" => text("pexecname", &[Arena, Slot, Buffer]),
@@ -151,9 +151,9 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         "set_arg_int" => Action::SetArgument(Some(true)),
         "set_arg_uint" => Action::SetArgument(Some(false)),
 
-        "gettimeofday_ns" => fact("gettimeofday_ns"),
-        "monotonic_ns" => fact("monotonic_ns"),
-        "boottime_ns" => fact("boottime_ns"),
+        "gettimeofday_ns" => Call("gettimeofday_ns", &[], Gives::Long, false),
+        "monotonic_ns" => Call("monotonic_ns", &[], Gives::Long, false),
+        "boottime_ns" => Call("boottime_ns", &[], Gives::Long, false),
         "get_cycles" => Call("get_cycles", &[], Gives::Long, false),
 
         "user_string" => Call(
@@ -337,7 +337,7 @@ pub(crate) fn action(name: &str) -> Option<Action> {
         "target_set_pid" => Call("target_set_has", &[Arena, Long(0)], Gives::Long, false),
         "tz_gmtoff" => Call("seconds_west", &[Arena], Gives::Long, false),
         "tz_name" => text("zone", &[Arena, Buffer]),
-        "udelay" => Call("delay", &[Arena, Slot, Long(0)], Nothing, false),
+        "udelay" => Call("delay", &[Long(0)], Nothing, false),
         "cmdline_arg" => text("cmdline_arg", &[Buffer, Long(0)]),
 
         "procfs_value" => text("given_text", &[Tables, Buffer]),

@@ -3,7 +3,7 @@
 //! ```
 //! let blob = runtime_blob::Blob::load().unwrap();
 //! let address = 0x7f00_0000_0000;
-//! let image = blob.image_at(address).unwrap();
+//! let image = blob.image_at(address, &runtime::own_process::OwnProcess::UNKNOWN).unwrap();
 //! let pid = address + blob.symbol("pid").unwrap();
 //! assert_eq!(image.len() as u64, blob.size());
 //! assert!(pid < address + blob.size());

@@ -5,7 +5,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol, RelocationFlags, RelocationTarget};
+use object::{Endianness, Object, ObjectSymbol, RelocationFlags, RelocationTarget, SymbolKind};
+use runtime::own_process::OwnProcess;
 
 use crate::clobbers::{self, Clobbers};
 
@@ -33,8 +34,8 @@ pub enum LoadError {
         /// Where.
         at: u64,
     },
-    /// No such function.
-    #[error("the embedded runtime has no function {0:?}")]
+    /// No such function, or nothing of that name.
+    #[error("the embedded runtime has no symbol {0:?}")]
     Symbol(String),
 }
 
@@ -44,6 +45,8 @@ pub struct Blob {
     image: Vec<u8>,
     align: u64,
     symbols: BTreeMap<String, u64>,
+    /// Offset of what it knows of its process.
+    own_process: u64,
     /// Places and values to which the image's address is added.
     relative: Vec<(u64, u64)>,
 }
@@ -78,13 +81,19 @@ impl Blob {
         }
         image.resize(image.len().next_multiple_of(4096), 0);
         let mut symbols = BTreeMap::new();
+        let mut own_process = None;
         for symbol in file.dynamic_symbols() {
             if let Some(name) = symbol.name().ok().and_then(|n| n.strip_prefix(PREFIX))
                 && symbol.is_definition()
             {
-                symbols.insert(name.to_owned(), symbol.address());
+                if symbol.kind() == SymbolKind::Text {
+                    symbols.insert(name.to_owned(), symbol.address());
+                } else if name == "own_process" {
+                    own_process = Some(symbol.address());
+                }
             }
         }
+        let own_process = own_process.ok_or(LoadError::Symbol("own_process".to_owned()))?;
         let mut relative = Vec::new();
         for (at, relocation) in file.dynamic_relocations().into_iter().flatten() {
             let RelocationFlags::Elf { r_type } = relocation.flags() else {
@@ -115,6 +124,7 @@ impl Blob {
             image,
             align,
             symbols,
+            own_process,
             relative,
         })
     }
@@ -144,9 +154,14 @@ impl Blob {
             .map(|(name, &offset)| (name.as_str(), offset))
     }
 
-    /// The image as it must stand at `address`, a multiple of [`Blob::align`].
-    pub fn image_at(&self, address: u64) -> Result<Vec<u8>, LoadError> {
+    /// The image as it must stand at `address`, a multiple of [`Blob::align`], in that process.
+    pub fn image_at(&self, address: u64, own: &OwnProcess) -> Result<Vec<u8>, LoadError> {
         let mut image = self.image.clone();
+        let (at, own) = (self.own_process, own.bytes());
+        image
+            .get_mut(at as usize..at as usize + own.len())
+            .ok_or(LoadError::Segment(at))?
+            .copy_from_slice(&own);
         for &(at, value) in &self.relative {
             let place = image
                 .get_mut(at as usize..at as usize + 8)

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use runtime::own_process::OwnProcess;
+
 use crate::{Blob, Clobbers};
 
 struct Mapped {
@@ -9,7 +11,7 @@ struct Mapped {
 
 impl Mapped {
     /// Places the blob somewhere in this process, without write permission.
-    fn new() -> Mapped {
+    fn new(own: &OwnProcess) -> Mapped {
         let blob = Blob::load().expect("loads");
         let size = blob.size() as usize;
         // SAFETY: a fresh mapping, filled, then made executable.
@@ -24,7 +26,7 @@ impl Mapped {
                 0,
             );
             assert_ne!(at, libc::MAP_FAILED);
-            let image = blob.image_at(at as u64).expect("relocates");
+            let image = blob.image_at(at as u64, own).expect("relocates");
             at.cast::<u8>().copy_from(image.as_ptr(), size);
             assert_eq!(
                 libc::mprotect(at, size, libc::PROT_READ | libc::PROT_EXEC),
@@ -61,7 +63,7 @@ fn has_every_function_of_the_library() {
 
 #[test]
 fn computes_what_the_library_computes() {
-    let mapped = Mapped::new();
+    let mapped = Mapped::new(&OwnProcess::UNKNOWN);
     // SAFETY: the signatures are those of `runtime::abi`.
     unsafe {
         let strtol: extern "C" fn(*const u8, u64, i64) -> i64 =
@@ -78,6 +80,29 @@ fn computes_what_the_library_computes() {
         let len = ctime(std::ptr::null_mut(), text.as_mut_ptr(), 32, 0);
         assert_eq!(&text[..len as usize], b"Thu Jan  1 00:00:00 1970");
     }
+}
+
+/// It asks the function that it was told of, and the kernel where it was told of none.
+#[test]
+fn knows_of_its_process_what_it_was_told() {
+    extern "C" fn clock_gettime(clock: u64, time: &mut [i64; 2]) -> i64 {
+        *time = [1_000 + clock as i64, 7];
+        0
+    }
+    let told = OwnProcess {
+        clock_gettime: clock_gettime as *const () as u64,
+        ..OwnProcess::UNKNOWN
+    };
+    let now = |own: &OwnProcess| {
+        let mapped = Mapped::new(own);
+        // SAFETY: the signature is that of `runtime::abi`.
+        let call: extern "C" fn() -> i64 =
+            unsafe { std::mem::transmute(mapped.address("monotonic_ns")) };
+        call()
+    };
+    assert_eq!(now(&told), 1_001_000_000_007);
+    let (first, second) = (now(&OwnProcess::UNKNOWN), now(&OwnProcess::UNKNOWN));
+    assert!(0 < first && first < second && second != 1_001_000_000_007);
 }
 
 /// Functions on the hot path leave the vector registers alone, so that trampolines need not save them.

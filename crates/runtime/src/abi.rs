@@ -96,7 +96,7 @@ abi! {
     }
     /// Notes where the program's stack has room for handlers, and where the thread is known not to be on its alternate signal
     /// stack. `fsbase` is 0 where the thread's control block may not be at the top of its stack.
-    fn signals_learn(arena: *mut u8, slot: *mut Slot, fsbase: u64) { signal_stack::learn(arena, slot, fsbase) }
+    fn signals_learn(slot: *mut Slot, fsbase: u64) { signal_stack::learn(slot, fsbase) }
     /// Takes the lock at `lock` (a `u64`): 1, or 0 when it could not be had in about 100 ms (the handler releases what
     /// it holds, adds 1 to `slot.skipped_locked` and leaves). A dead owner's lock is taken over.
     fn lock_acquire(arena: *mut u8, slot: *mut Slot, lock: u64) -> u64 { lock::acquire(arena, slot, lock) as u64 }
@@ -508,7 +508,7 @@ abi! {
     /// `egid()`.
     fn egid(arena: *mut u8, slot: *mut Slot) -> i64 { facts::egid(arena, slot) }
     /// `cpu()`.
-    fn cpu(arena: *mut u8, slot: *mut Slot) -> i64 { facts::cpu(arena, slot) }
+    fn cpu() -> i64 { facts::cpu() }
     /// `target()`.
     fn target(arena: *mut u8) -> i64 { (*arena.cast::<Header>()).target_pid.load(core::sync::atomic::Ordering::Relaxed) }
     /// `execname()`.
@@ -531,11 +531,11 @@ abi! {
     // ---- time, session ----
 
     /// `gettimeofday_ns()`.
-    fn gettimeofday_ns(arena: *mut u8, slot: *mut Slot) -> i64 { time::clock(arena, slot, time::REALTIME) }
+    fn gettimeofday_ns() -> i64 { time::clock(time::REALTIME) }
     /// Monotonic time in ns.
-    fn monotonic_ns(arena: *mut u8, slot: *mut Slot) -> i64 { time::clock(arena, slot, time::MONOTONIC) }
+    fn monotonic_ns() -> i64 { time::clock(time::MONOTONIC) }
     /// Time since boot in ns.
-    fn boottime_ns(arena: *mut u8, slot: *mut Slot) -> i64 { time::clock(arena, slot, time::BOOTTIME) }
+    fn boottime_ns() -> i64 { time::clock(time::BOOTTIME) }
     /// `get_cycles()`: the time stamp counter.
     fn get_cycles() -> i64 { time::cycles() as i64 }
     /// The handler of `site` has run since the counter was `start` (stap's `-t`).
@@ -573,7 +573,7 @@ abi! {
     /// `tz_name()`.
     fn zone(arena: *mut u8, dst: *mut u8, cap: u64) -> u64 { time::zone(arena, &mut Buffer::new(dst, cap)) }
     /// `udelay(us)`.
-    fn delay(arena: *mut u8, slot: *mut Slot, us: i64) { time::delay(arena, slot, us) }
+    fn delay(us: i64) { time::delay(us) }
     /// `thread_indent(delta)`: "%6d name(tid):" and spaces.
     fn thread_indent(arena: *mut u8, slot: *mut Slot, delta: i64, dst: *mut u8, cap: u64) -> u64 {
         indent::thread(arena, slot, delta, &mut Buffer::new(dst, cap))

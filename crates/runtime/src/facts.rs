@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::arena::Arena;
 use crate::layout::{Header, Slot};
 use crate::memory::process;
+use crate::own_process;
 use crate::proc_files;
 use crate::string::{Buffer, until_nul};
 use crate::sys;
@@ -106,25 +107,17 @@ by_call! {
 }
 
 /// `cpu()`: by the vDSO in a target.
-///
-/// # Safety
-/// As the functions of [`crate::abi`]; the process record's address is the vDSO's `__vdso_getcpu`.
-pub unsafe fn cpu(arena: *mut u8, slot: *mut Slot) -> i64 {
-    #[cfg(spile_blob)]
-    // SAFETY: the record belongs to this process, and the vDSO stays mapped.
-    unsafe {
-        if let Some(p) = process(&Arena::of(arena), slot)
-            && (*p).getcpu != 0
-        {
-            let call: extern "C" fn(*mut u32, *mut u32, *mut u8) -> i64 =
-                core::mem::transmute((*p).getcpu);
-            let mut cpu = 0u32;
-            if call(&mut cpu, core::ptr::null_mut(), core::ptr::null_mut()) == 0 {
-                return i64::from(cpu);
-            }
+pub fn cpu() -> i64 {
+    let address = own_process::getcpu();
+    if address != 0 {
+        // SAFETY: the tracer found the function in the vDSO of this process, which stays mapped.
+        let call: extern "C" fn(*mut u32, *mut u32, *mut u8) -> i64 =
+            unsafe { core::mem::transmute(address) };
+        let mut cpu = 0u32;
+        if call(&mut cpu, core::ptr::null_mut(), core::ptr::null_mut()) == 0 {
+            return i64::from(cpu);
         }
     }
-    let _ = (arena, slot);
     sys::getcpu()
 }
 
@@ -345,7 +338,7 @@ mod tests {
                 (ppid(f.base, slot), uid(f.base, slot)),
                 (i64::from(libc::getppid()), i64::from(libc::getuid()))
             );
-            assert!(cpu(f.base, slot) >= 0);
+            assert!(cpu() >= 0);
             let exe = std::env::args().next().expect("name");
             assert!(with(|b| cmdline(f.base, slot, b)).starts_with(&exe));
             assert_eq!(with(|b| execname(f.base, f.slot(0), b)), "spile");

@@ -20,9 +20,8 @@ fn blanks(to: &mut Buffer, n: i64) {
     }
 }
 
-unsafe fn now_us(arena: *mut u8, slot: *mut Slot) -> i64 {
-    // SAFETY: the caller's promise.
-    unsafe { time::clock(arena, slot, time::REALTIME) / 1000 }
+fn now_us() -> i64 {
+    time::clock(time::REALTIME) / 1000
 }
 
 /// See [`crate::abi::thread_indent`].
@@ -32,7 +31,7 @@ unsafe fn now_us(arena: *mut u8, slot: *mut Slot) -> i64 {
 pub unsafe fn thread(arena: *mut u8, slot: *mut Slot, delta: i64, to: &mut Buffer) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
-        let now = now_us(arena, slot);
+        let now = now_us();
         if (*slot).indent_depth == 0 {
             (*slot).indent_start = now;
         }
@@ -69,11 +68,11 @@ pub unsafe fn thread_depth(_arena: *mut u8, slot: *mut Slot, delta: i64) -> i64 
 ///
 /// # Safety
 /// As the functions of [`crate::abi`].
-pub unsafe fn global(arena: *mut u8, slot: *mut Slot, delta: i64, to: &mut Buffer) -> u64 {
+pub unsafe fn global(arena: *mut u8, _slot: *mut Slot, delta: i64, to: &mut Buffer) -> u64 {
     // SAFETY: the header is mapped.
     unsafe {
         let header = &*arena.cast::<Header>();
-        let now = now_us(arena, slot);
+        let now = now_us();
         let depth = header.indent_depth.fetch_add(delta, Relaxed);
         if depth == 0 {
             header.indent_start.store(now, Relaxed);

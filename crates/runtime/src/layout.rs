@@ -142,30 +142,15 @@ pub struct MatchState {
     pub subject: StrBuf,
 }
 
-/// Ranges in [`ProcessRecord::readable`].
-pub const READABLE: usize = 16;
-
-/// What handlers must know of the process they run in and cannot ask cheaply.
+/// What handlers must know of the process they run in and cannot ask cheaply; addresses in it are in
+/// [`crate::own_process`].
 #[repr(C)]
 #[derive(Debug)]
 pub struct ProcessRecord {
-    /// Address in that process of the vDSO's `__vdso_clock_gettime`; 0 without one.
-    pub clock_gettime: u64,
-    /// Address in that process of the vDSO's `__vdso_getcpu`; 0 without one.
-    pub getcpu: u64,
-    /// Ranges `[start, end)` of memory that stays mapped readable while handlers run (the modules that are never unloaded), up
-    /// to an empty one.
-    pub readable: [[u64; 2]; READABLE],
     /// `pexecname()` and `cmdline_str()` as read at attach.
     pub cmdline: StrRef,
-    /// 1 when the kernel and CPU let user code read FS base with `rdfsbase`.
-    pub has_fsgsbase: u32,
     /// 1 when no filter of the process would kill it for an mmap(2).
     pub may_map: u32,
-    /// Addresses in which nothing but the main thread's stack can be.
-    pub stack: [u64; 2],
-    /// Address of a byte of the C library that is not zero while the process has one thread; 0 where none is known.
-    pub single_threaded: u64,
     /// Its name (`/proc/PID/comm`), NUL-padded: for handlers that the tracer runs on its behalf.
     pub name: [u8; 16],
 }

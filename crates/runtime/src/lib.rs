@@ -3,7 +3,8 @@
 //! `cfg(spile_blob)`) that is mapped into targets.
 //!
 //! Invariants: nothing here allocates, blocks without bound or panics; no value read from an arena becomes an address
-//! or a loop's bound unchecked; the blob has no writable data.
+//! or a loop's bound unchecked; the blob has no writable data, and what it knows of its process's
+//! addresses stands in it (`own_process`).
 #![cfg_attr(not(test), no_std)]
 // Tests call everything on arenas of their own (`fixture`), which is what every promise there rests on.
 #![cfg_attr(
@@ -32,6 +33,7 @@ pub mod layout;
 pub mod lock;
 pub mod map;
 pub mod memory;
+pub mod own_process;
 pub mod proc_files;
 pub mod raise;
 pub mod regex;

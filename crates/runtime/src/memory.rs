@@ -6,6 +6,7 @@
 use crate::arena::Arena;
 use crate::format;
 use crate::layout::{COPIED, ProcessRecord, Slot};
+use crate::own_process;
 use crate::raise;
 use crate::string::copy_bytes;
 use crate::sys::{self, EFAULT, IoVec};
@@ -35,7 +36,7 @@ pub(crate) unsafe fn process(arena: &Arena, slot: *mut Slot) -> Option<*const Pr
 /// stack, as far as [`crate::signal_stack`] knows it and else that of its last page, and modules that are never unloaded.
 /// Never in the tracer, to which the program's addresses mean nothing.
 #[inline]
-unsafe fn is_mapped(arena: &Arena, slot: *mut Slot, address: u64, len: u64) -> bool {
+unsafe fn is_mapped(slot: *mut Slot, address: u64, len: u64) -> bool {
     if cfg!(not(spile_blob)) {
         return false;
     }
@@ -55,13 +56,7 @@ unsafe fn is_mapped(arena: &Arena, slot: *mut Slot, address: u64, len: u64) -> b
                 return true;
             }
         }
-        let Some(record) = process(arena, slot) else {
-            return false;
-        };
-        let readable = (*record).readable.iter();
-        readable
-            .take_while(|[from, to]| from < to)
-            .any(|&[from, to]| address >= from && end <= to)
+        own_process::is_readable(address, end)
     }
 }
 
@@ -83,7 +78,7 @@ pub(crate) enum Access {
 
 /// How `[address, address + len)`, which lies inside one page, can be had.
 #[inline]
-pub(crate) unsafe fn access(arena: &Arena, slot: *mut Slot, address: u64, len: u64) -> Access {
+pub(crate) unsafe fn access(slot: *mut Slot, address: u64, len: u64) -> Access {
     // SAFETY: the slot is mapped.
     unsafe {
         // Slot 0 is the tracer's: it has no program, but may act for a process whose id is there.
@@ -95,10 +90,10 @@ pub(crate) unsafe fn access(arena: &Arena, slot: *mut Slot, address: u64, len: u
                 Access::Kernel
             };
         }
-        if is_mapped(arena, slot, address, len) {
+        if is_mapped(slot, address, len) {
             return Access::Load;
         }
-        match is_single_threaded(arena, slot) {
+        match is_single_threaded() {
             true => Access::Ask,
             false => Access::Kernel,
         }
@@ -106,15 +101,10 @@ pub(crate) unsafe fn access(arena: &Arena, slot: *mut Slot, address: u64, len: u
 }
 
 /// Whether the C library says that the process has no other thread, which could unmap what is being read.
-unsafe fn is_single_threaded(arena: &Arena, slot: *mut Slot) -> bool {
-    if cfg!(not(spile_blob)) {
-        return false;
-    }
-    // SAFETY: the record is checked; the tracer found the byte in the data of a library that stays loaded.
-    unsafe {
-        let flag = process(arena, slot).map_or(0, |record| (*record).single_threaded);
-        flag != 0 && (flag as *const u8).read_volatile() != 0
-    }
+fn is_single_threaded() -> bool {
+    let flag = own_process::single_threaded();
+    // SAFETY: the tracer found the byte in the data of a library that stays loaded.
+    flag != 0 && unsafe { (flag as *const u8).read_volatile() != 0 }
 }
 
 /// See [`crate::abi::read_user`].
@@ -122,11 +112,10 @@ unsafe fn is_single_threaded(arena: &Arena, slot: *mut Slot) -> bool {
 /// # Safety
 /// As the functions of [`crate::abi`].
 #[inline]
-pub unsafe fn read(base: *mut u8, slot: *mut Slot, dst: *mut u8, address: u64, len: u64) -> i64 {
+pub unsafe fn read(_base: *mut u8, slot: *mut Slot, dst: *mut u8, address: u64, len: u64) -> i64 {
     // SAFETY: a direct copy is made only from memory known to be mapped.
     unsafe {
-        let arena = Arena::of(base);
-        if is_mapped(&arena, slot, address, len) {
+        if is_mapped(slot, address, len) {
             copy_bytes(dst, address as *const u8, len as usize);
             return 0;
         }
@@ -135,7 +124,7 @@ pub unsafe fn read(base: *mut u8, slot: *mut Slot, dst: *mut u8, address: u64, l
             let from = address.wrapping_add(done);
             let piece = (PAGE - from % PAGE).min(len - done);
             let to = dst.add(done as usize);
-            match access(&arena, slot, from, piece) {
+            match access(slot, from, piece) {
                 Access::Load => copy_bytes(to, from as *const u8, piece as usize),
                 access if piece <= NUMBER && (*slot).index != 0 => {
                     if !copy_number(slot, to, from, piece, access) {

@@ -12,9 +12,8 @@
 //! None of that is asked of the kernel at each hit: around a stack pointer that is known, a thread stays on the same stack until
 //! it moves far.
 
-use crate::arena::Arena;
 use crate::layout::{NO_STACK, SignalStack, Slot};
-use crate::memory;
+use crate::own_process;
 use crate::sys;
 
 /// How far below a known stack pointer the same holds: what calls in progress usually take. An alternate stack that is
@@ -34,15 +33,14 @@ const PAGE: u64 = 4096;
 /// # Safety
 /// As the functions of [`crate::abi`]; the slot's `saved_sp` is the program's stack pointer, and not on the alternate stack, which
 /// `signal_stack` describes.
-pub unsafe fn learn(base: *mut u8, slot: *mut Slot, fsbase: u64) {
+pub unsafe fn learn(slot: *mut Slot, fsbase: u64) {
     // SAFETY: the slot is the caller's, and the process's record checked.
     unsafe {
         let (sp, signals) = ((*slot).saved_sp, &(*slot).signal_stack);
         let [low, high] = elsewhere(sp, signals);
         (*slot).stack_low = low;
         (*slot).stack_size = high.saturating_sub(low);
-        let record = memory::process(&Arena::of(base), slot);
-        let main = record.map_or([0, 0], |record| (*record).stack);
+        let main = own_process::stack();
         let readable = |address| sys::is_readable(address) == Some(true);
         // All from there to its end was looked at before.
         let known = match (*slot).room_low.wrapping_add((*slot).room_size) {

@@ -2,7 +2,8 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::layout::{Header, Slot};
+use crate::layout::Header;
+use crate::own_process;
 use crate::string::{Buffer, until_nul};
 use crate::sys;
 
@@ -20,27 +21,18 @@ pub fn cycles() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// A clock in ns: by the vDSO in a target, by system call elsewhere (the tracer does not jump to an address that stands
-/// in the arena).
-///
-/// # Safety
-/// As the functions of [`crate::abi`]; the process record's address is the vDSO's `__vdso_clock_gettime`.
-pub unsafe fn clock(arena: *mut u8, slot: *mut Slot, clock: u64) -> i64 {
-    #[cfg(spile_blob)]
-    // SAFETY: the record belongs to this process, and the vDSO stays mapped.
-    unsafe {
-        if let Some(p) = crate::memory::process(&crate::arena::Arena::of(arena), slot)
-            && (*p).clock_gettime != 0
-        {
-            let call: extern "C" fn(u64, *mut [i64; 2]) -> i64 =
-                core::mem::transmute((*p).clock_gettime);
-            let mut time = [0i64; 2];
-            if call(clock, &mut time) == 0 {
-                return time[0].wrapping_mul(1_000_000_000).wrapping_add(time[1]);
-            }
+/// A clock in ns: by the vDSO in a target, by system call elsewhere.
+pub fn clock(clock: u64) -> i64 {
+    let address = own_process::clock_gettime();
+    if address != 0 {
+        // SAFETY: the tracer found the function in the vDSO of this process, which stays mapped.
+        let call: extern "C" fn(u64, *mut [i64; 2]) -> i64 =
+            unsafe { core::mem::transmute(address) };
+        let mut time = [0i64; 2];
+        if call(clock, &mut time) == 0 {
+            return time[0].wrapping_mul(1_000_000_000).wrapping_add(time[1]);
         }
     }
-    let _ = (arena, slot);
     sys::clock_ns(clock)
 }
 
@@ -64,17 +56,10 @@ pub unsafe fn zone(arena: *mut u8, to: &mut Buffer) -> u64 {
 }
 
 /// `udelay(us)`: waits busily, ten seconds at most.
-///
-/// # Safety
-/// As the functions of [`crate::abi`].
-pub unsafe fn delay(arena: *mut u8, slot: *mut Slot, us: i64) {
-    let ns = us.clamp(0, 10_000_000) * 1000;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let end = clock(arena, slot, MONOTONIC).wrapping_add(ns);
-        while clock(arena, slot, MONOTONIC) < end {
-            core::hint::spin_loop();
-        }
+pub fn delay(us: i64) {
+    let end = clock(MONOTONIC).wrapping_add(us.clamp(0, 10_000_000) * 1000);
+    while clock(MONOTONIC) < end {
+        core::hint::spin_loop();
     }
 }
 

@@ -1,6 +1,5 @@
 //! Text of the probed program, read without ever faulting ([`crate::memory`]) up to a NUL, and written.
 
-use crate::arena::Arena;
 use crate::layout::{Header, Slot};
 use crate::memory::{Access, PAGE, access, copy_by_kernel, fault, read};
 use crate::raise;
@@ -9,16 +8,8 @@ use crate::sys::{self, IoVec};
 use crate::text;
 
 /// Bytes up to a NUL, at most `n` and at most what fits; false on a fault before either.
-unsafe fn fetch_string(
-    base: *mut u8,
-    slot: *mut Slot,
-    address: u64,
-    n: u64,
-    to: &mut Buffer,
-) -> bool {
+unsafe fn fetch_string(slot: *mut Slot, address: u64, n: u64, to: &mut Buffer) -> bool {
     let want = n.min(to.room() as u64);
-    // SAFETY: the caller's promise.
-    let arena = unsafe { Arena::of(base) };
     let mut done = 0;
     // SAFETY: every piece fits the buffer; direct reads are only of mapped memory.
     unsafe {
@@ -26,7 +17,7 @@ unsafe fn fetch_string(
             let from = address.wrapping_add(done);
             let piece = (PAGE - from % PAGE).min(want - done);
             let dst = to.start().add(done as usize);
-            let text = match access(&arena, slot, from, piece) {
+            let text = match access(slot, from, piece) {
                 Access::Load => copy_until_nul(dst, from as *const u8, piece),
                 Access::Ask if sys::is_readable(from) == Some(true) => {
                     copy_until_nul(dst, from as *const u8, piece)
@@ -80,10 +71,16 @@ unsafe fn copy_until_nul(dst: *mut u8, src: *const u8, len: u64) -> u64 {
 ///
 /// # Safety
 /// As the functions of [`crate::abi`].
-pub unsafe fn string(base: *mut u8, slot: *mut Slot, address: u64, n: u64, to: &mut Buffer) -> u64 {
+pub unsafe fn string(
+    _base: *mut u8,
+    slot: *mut Slot,
+    address: u64,
+    n: u64,
+    to: &mut Buffer,
+) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
-        if !fetch_string(base, slot, address, n, to) {
+        if !fetch_string(slot, address, n, to) {
             raise::with(slot, |t| {
                 t.put(b"user string copy fault -14 at 0x")
                     .hex(address, 0)
@@ -99,7 +96,7 @@ pub unsafe fn string(base: *mut u8, slot: *mut Slot, address: u64, n: u64, to: &
 /// # Safety
 /// As the functions of [`crate::abi`].
 pub unsafe fn string_or(
-    base: *mut u8,
+    _base: *mut u8,
     slot: *mut Slot,
     address: u64,
     n: u64,
@@ -107,7 +104,7 @@ pub unsafe fn string_or(
     other: &[u8],
 ) -> u64 {
     // SAFETY: the caller's promise.
-    if !unsafe { fetch_string(base, slot, address, n, to) } {
+    if !unsafe { fetch_string(slot, address, n, to) } {
         to.put(other);
     }
     to.len()
@@ -118,14 +115,14 @@ pub unsafe fn string_or(
 /// # Safety
 /// As the functions of [`crate::abi`].
 pub unsafe fn quoted(
-    base: *mut u8,
+    _base: *mut u8,
     slot: *mut Slot,
     address: u64,
     inlen: u64,
     to: &mut Buffer,
 ) -> u64 {
     // SAFETY: the caller's promise.
-    unsafe { quote(base, slot, address, inlen, to) };
+    unsafe { quote(slot, address, inlen, to) };
     to.len()
 }
 
@@ -133,13 +130,13 @@ pub unsafe fn quoted(
 ///
 /// # Safety
 /// As the functions of [`crate::abi`].
-unsafe fn quote(base: *mut u8, slot: *mut Slot, address: u64, inlen: u64, to: &mut Buffer) -> bool {
+unsafe fn quote(slot: *mut Slot, address: u64, inlen: u64, to: &mut Buffer) -> bool {
     let mut plain = [core::mem::MaybeUninit::<u8>::uninit(); 1024];
     // SAFETY: the buffer is a local of that size; its bytes are read only as far as they were written.
     unsafe {
         let start = plain.as_mut_ptr().cast::<u8>();
         let mut raw = Buffer::new(start, inlen.min(1024));
-        let is_text = fetch_string(base, slot, address, inlen, &mut raw);
+        let is_text = fetch_string(slot, address, inlen, &mut raw);
         if is_text {
             let (p, len) = (start.cast_const(), raw.len());
             text::escape(to, bytes(&p, len), 0, true, false);
@@ -166,7 +163,7 @@ pub unsafe fn quoted_n(
     unsafe {
         let all = u64::from((*base.cast::<Header>()).max_string).max(1) - 1;
         let bound = |n: i64| if n <= 0 { all } else { (n as u64).min(all) };
-        let is_text = quote(base, slot, address, bound(inlen), to);
+        let is_text = quote(slot, address, bound(inlen), to);
         // stap's library leaves room for two quotes, whether or not there are dots.
         if is_text && outlen > 0 && to.len() as i64 > outlen - 2 {
             to.truncate((outlen - 4).max(0) as u64);

@@ -1,11 +1,12 @@
-//! A process's record in the arena: what handlers that run in it need to know of it.
+//! What handlers that run in a process need to know of it: its record in the arena, and what the run time bears of it.
 
-use super::{Tracee, has_fsgsbase};
+use super::Tracee;
 use crate::arena::Arena;
 use crate::stacks;
 use codegen::ArenaLayout;
 use inject::{Image, InjectError, SeccompVerdict};
-use runtime::layout::{ProcessRecord, READABLE, StrRef};
+use runtime::layout::{ProcessRecord, StrRef};
+use runtime::own_process::{OwnProcess, READABLE};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use symbols::{Binary, Mapping};
@@ -20,6 +21,25 @@ impl Tracee {
     ) -> Result<(), InjectError> {
         let verdicts = self.process.seccomp_verdicts(&[libc::SYS_mmap])?;
         let may_map = verdicts.first() != Some(&Some(SeccompVerdict::Stopped));
+        let pid = self.pid();
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut command = command_line(&arguments);
+        command.truncate(layout.process_text_size as usize);
+        arena.write(layout.process_text(index), &command);
+        let record = ProcessRecord {
+            cmdline: StrRef {
+                offset: layout.process_text(index) as u32,
+                len: command.len() as u32,
+            },
+            may_map: u32::from(may_map),
+            name: self.name(),
+        };
+        arena.write(layout.process(index), &record_bytes(&record));
+        Ok(())
+    }
+
+    /// Addresses in the process that handlers use.
+    pub(super) fn addresses(&mut self) -> Result<OwnProcess, InjectError> {
         let vdso = self.vdso();
         let function = |name: &str| {
             vdso.as_ref()
@@ -30,11 +50,6 @@ impl Tracee {
                 })
                 .unwrap_or(0)
         };
-        let pid = self.pid();
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut command = command_line(&arguments);
-        command.truncate(layout.process_text_size as usize);
-        arena.write(layout.process_text(index), &command);
         let mut readable = [[0; 2]; READABLE];
         let maps = self.process.maps()?;
         let lasting = self.lasting_images();
@@ -42,22 +57,13 @@ impl Tracee {
         for (range, memory) in readable.iter_mut().zip(memory) {
             *range = memory;
         }
-        let record = ProcessRecord {
+        Ok(OwnProcess {
             clock_gettime: function("__vdso_clock_gettime"),
             getcpu: function("__vdso_getcpu"),
-            readable,
-            cmdline: StrRef {
-                offset: layout.process_text(index) as u32,
-                len: command.len() as u32,
-            },
-            has_fsgsbase: u32::from(has_fsgsbase()),
-            may_map: u32::from(may_map),
-            stack: stacks::main_stack(&self.process),
             single_threaded: single_threaded(&lasting),
-            name: self.name(),
-        };
-        arena.write(layout.process(index), &record_bytes(&record));
-        Ok(())
+            stack: stacks::main_stack(&self.process),
+            readable,
+        })
     }
 
     /// The program and the libraries that it and they are linked with: those are never unmapped, as what dlopen(3) brought may be.
@@ -136,23 +142,9 @@ fn image_memory(image: &Image, maps: &[Mapping]) -> Vec<[u64; 2]> {
 
 fn record_bytes(record: &ProcessRecord) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size_of::<ProcessRecord>());
-    bytes.extend(record.clock_gettime.to_ne_bytes());
-    bytes.extend(record.getcpu.to_ne_bytes());
-    for word in record.readable.iter().flatten() {
+    for word in [record.cmdline.offset, record.cmdline.len, record.may_map] {
         bytes.extend(word.to_ne_bytes());
     }
-    for word in [
-        record.cmdline.offset,
-        record.cmdline.len,
-        record.has_fsgsbase,
-        record.may_map,
-    ] {
-        bytes.extend(word.to_ne_bytes());
-    }
-    for word in record.stack {
-        bytes.extend(word.to_ne_bytes());
-    }
-    bytes.extend(record.single_threaded.to_ne_bytes());
     bytes.extend(record.name);
     bytes
 }

@@ -78,8 +78,9 @@ impl Tracee {
             .write(table + pid, &self.inner_pid.to_le_bytes())?;
         let near = self.images.first().map_or(0..0, Image::range);
         let code = self.process.allocate_code_near(near, blob.size())?;
+        let own = self.addresses()?;
         let image = blob
-            .image_at(code)
+            .image_at(code, &own)
             .map_err(|e| TraceeError::Blob(e.to_string()))?;
         self.process.write_code(code, &image)?;
         // Lets the tracer's membarrier reach this process without waiting for every CPU; a kernel or a filter that

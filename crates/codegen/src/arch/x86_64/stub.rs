@@ -314,8 +314,8 @@ fn emit_learn<C>(
         // The FS base may be anything.
         ThreadPointer::Register | ThreadPointer::SystemCall => a.xor(eax, eax)?,
     }
-    a.mov(rdx, rax)?;
-    a.mov(rdi, link.arena)?;
+    a.mov(rdi, rsi)?;
+    a.mov(rsi, rax)?;
     a.mov(rax, function)?;
     a.call(rax)?;
     for (index, register) in all.iter().enumerate() {
