@@ -31,7 +31,8 @@ pub struct Geometry {
 }
 
 impl Arena {
-    /// The arena at `base`. Its size is the one registered with [`register`] or, without that, the header's.
+    /// The arena at `base`. Its size is the one registered with [`register`] or, without that, the header's; in a target the
+    /// one that the tracer has mapped.
     ///
     /// # Safety
     /// `base` is the start of a mapped arena of that size, which stays mapped while the value is used.
@@ -164,11 +165,11 @@ impl Geometry {
     }
 }
 
+/// There is one, and its header is the program's to write over.
 #[cfg(spile_blob)]
 #[inline(always)]
-unsafe fn limit(base: *mut u8) -> u64 {
-    // SAFETY: by the caller's promise the header is mapped.
-    unsafe { (*base.cast::<Header>()).size }
+unsafe fn limit(_base: *mut u8) -> u64 {
+    crate::own_process::arena_size()
 }
 
 #[cfg(not(spile_blob))]

@@ -144,7 +144,7 @@ pub struct MatchState {
 
 /// What handlers must know of the process they run in and cannot ask cheaply; addresses in it are in
 /// [`crate::own_process`].
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Debug)]
 pub struct ProcessRecord {
     /// `pexecname()` and `cmdline_str()` as read at attach.

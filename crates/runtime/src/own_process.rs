@@ -1,14 +1,16 @@
-//! What handlers must know of the process they run in and cannot ask cheaply, as far as it are addresses: those stand beside
-//! the blob's code, where nothing in the process can write. In the arena a stray write of the program would have handlers call
-//! or read wherever it points.
+//! What handlers must know of the process they run in and cannot ask cheaply, as far as it are addresses and bounds: those
+//! stand beside the blob's code, where nothing in the process can write. In the arena a stray write of the program would have
+//! handlers call, read or write wherever it points.
 
 /// Ranges in [`OwnProcess::readable`].
 pub const READABLE: usize = 16;
 
-/// Addresses in a process.
+/// Addresses and bounds in a process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnProcess {
+    /// Bytes of the arena that is mapped into it.
+    pub arena_size: u64,
     /// The vDSO's `__vdso_clock_gettime`; 0 without one.
     pub clock_gettime: u64,
     /// The vDSO's `__vdso_getcpu`; 0 without one.
@@ -25,6 +27,7 @@ pub struct OwnProcess {
 impl OwnProcess {
     /// Nothing is known.
     pub const UNKNOWN: OwnProcess = OwnProcess {
+        arena_size: 0,
         clock_gettime: 0,
         getcpu: 0,
         single_threaded: 0,
@@ -36,13 +39,14 @@ impl OwnProcess {
     #[cfg(not(spile_blob))]
     pub fn bytes(&self) -> [u8; size_of::<OwnProcess>()] {
         let OwnProcess {
+            arena_size,
             clock_gettime,
             getcpu,
             single_threaded,
             stack,
             readable,
         } = self;
-        let words = [clock_gettime, getcpu, single_threaded].into_iter();
+        let words = [arena_size, clock_gettime, getcpu, single_threaded].into_iter();
         let words = words.chain(stack).chain(readable.as_flattened());
         let mut bytes = [0; size_of::<OwnProcess>()];
         for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -62,6 +66,12 @@ macro_rules! own {
         // SAFETY: it lies inside a static.
         unsafe { (&raw const OWN.$field).read_volatile() }
     };
+}
+
+/// See [`OwnProcess::arena_size`].
+#[inline(always)]
+pub fn arena_size() -> u64 {
+    own!(arena_size)
 }
 
 /// See [`OwnProcess::clock_gettime`].
@@ -107,6 +117,7 @@ mod tests {
     #[test]
     fn bytes_are_those_in_memory() {
         let mut own = OwnProcess {
+            arena_size: 9,
             clock_gettime: 1,
             getcpu: 2,
             single_threaded: 3,

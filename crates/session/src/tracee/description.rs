@@ -38,8 +38,8 @@ impl Tracee {
         Ok(())
     }
 
-    /// Addresses in the process that handlers use.
-    pub(super) fn addresses(&mut self) -> Result<OwnProcess, InjectError> {
+    /// Addresses and bounds in the process that handlers go by.
+    pub(super) fn addresses(&mut self, arena_size: u64) -> Result<OwnProcess, InjectError> {
         let vdso = self.vdso();
         let function = |name: &str| {
             vdso.as_ref()
@@ -58,6 +58,7 @@ impl Tracee {
             *range = memory;
         }
         Ok(OwnProcess {
+            arena_size,
             clock_gettime: function("__vdso_clock_gettime"),
             getcpu: function("__vdso_getcpu"),
             single_threaded: single_threaded(&lasting),

@@ -78,7 +78,7 @@ impl Tracee {
             .write(table + pid, &self.inner_pid.to_le_bytes())?;
         let near = self.images.first().map_or(0..0, Image::range);
         let code = self.process.allocate_code_near(near, blob.size())?;
-        let own = self.addresses()?;
+        let own = self.addresses(arena.len() as u64)?;
         let image = blob
             .image_at(code, &own)
             .map_err(|e| TraceeError::Blob(e.to_string()))?;
