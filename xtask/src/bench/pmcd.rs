@@ -256,6 +256,8 @@ impl Bench {
         command
             .args(words.filter(|word| !word.is_empty()))
             .env("PCP_DIR", "")
+            // PCP's pmcd has its name space read by pmcpp.
+            .env("PCP_BINADM_DIR", self.root.join("usr/lib/pcp/bin"))
             .env_remove("PCP_CONF")
             .env_remove("PMCD_PORT")
             .current_dir(&self.root)
