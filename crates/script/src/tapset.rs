@@ -1,7 +1,7 @@
 //! The tapset library: files of script text that come with the program, and those of `-I` directories. Only files that
 //! declare something that a script names are parsed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -29,6 +29,8 @@ pub struct Library {
     functions: HashMap<String, Vec<usize>>,
     aliases: HashMap<String, Vec<usize>>,
     globals: HashMap<String, Vec<usize>>,
+    /// The files of the built-in library that were handed out.
+    built_in: HashSet<FileId>,
     options: ParseOptions,
 }
 
@@ -40,6 +42,7 @@ impl Library {
             functions: HashMap::new(),
             aliases: HashMap::new(),
             globals: HashMap::new(),
+            built_in: HashSet::new(),
             options: ParseOptions {
                 is_tapset: true,
                 ..options.clone()
@@ -90,6 +93,21 @@ impl Library {
         }
         self.states.push(State::Parsed(parsed.file));
         parsed.diagnostics
+    }
+
+    /// Whether a file is the built-in library's, and not of a user's directory.
+    pub fn is_built_in(&self, file: FileId) -> bool {
+        self.built_in.contains(&file)
+    }
+
+    /// Files of the built-in library that declare a function of that name.
+    pub fn built_in_files_of_function(&self, name: &str) -> &'static [usize] {
+        built_in(FUNCTIONS, name)
+    }
+
+    /// Files of the built-in library that declare a global of that name for all to see.
+    pub fn built_in_files_of_global(&self, name: &str) -> &'static [usize] {
+        built_in(GLOBALS, name)
     }
 
     /// Files that declare a function of that name.
@@ -160,6 +178,7 @@ impl Library {
             State::Embedded => {
                 let (name, text) = EMBEDDED.get(file)?;
                 let id = source(name, text, sources);
+                self.built_in.insert(id);
                 let parsed = parser::parse(sources, id, &self.options);
                 Some((parsed.file, parsed.diagnostics))
             }

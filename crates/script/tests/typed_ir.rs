@@ -410,6 +410,37 @@ fn directories_add_to_the_library() {
     );
 }
 
+/// Most functions of stap's library are in C, to which the user's names mean nothing; to those of ours that are scripts
+/// neither. Those of `-I` directories see the user's globals, and stap warns of it.
+#[test]
+fn names_of_the_user_mean_nothing_to_the_built_in_library() {
+    let script = r#"global i = "text", text = 5, name
+        function strlen(s) { return s + 1 } function substr(a, b, c) { return a + b + c }
+        probe begin { name[1] = strlen(i != "" ? 1 : 2) + substr(1, 2, 3)
+          println(cmdline_args(0, 2, " "), pnlabel(), bytes_to_string(text), name[1]) }"#;
+    assert_eq!(messages(script, 2), Vec::<String>::new());
+
+    let folder = std::env::temp_dir().join(format!("script-cross-file-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let text = "global other = 1 function seven() { level += other return level }";
+    std::fs::write(folder.join("mine.stp"), text).expect("written");
+    let options = CompileOptions {
+        last_pass: 2,
+        tapset_dirs: vec![folder.clone()],
+        ..Default::default()
+    };
+    let result = run(
+        "global level = 3 probe begin { println(seven(), level, other) }",
+        &options,
+    );
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let said: Vec<String> = (result.diagnostics.iter())
+        .map(|d| d.message.clone())
+        .collect();
+    let warning = "cross-file global variable reference to identifier 'level' at <input>:1:8 from";
+    assert_eq!(said, [warning, warning]);
+}
+
 #[test]
 fn unoptimized_keeps_what_has_no_effect() {
     let options = CompileOptions {

@@ -24,6 +24,7 @@ impl Resolver<'_> {
     pub fn drain(&mut self) {
         while let Some((at, id)) = self.queue.pop_front() {
             let mut scope = Scope::new(Targets::Allowed);
+            scope.built_in = self.library.is_built_in(self.functions[at].file);
             let decl = self.functions[at].decl.clone();
             for p in &decl.params {
                 let local = scope.add(&p.name);
@@ -98,8 +99,14 @@ impl Resolver<'_> {
             .copied()
             .filter(|&at| self.visible(at, from) && self.functions[at].decl.params.len() == arity)
             .collect();
-        if found.iter().any(|&at| !self.functions[at].tapset) {
-            found.retain(|&at| !self.functions[at].tapset);
+        // Each side has its own first: a user's function of the same name means nothing to the built-in library's.
+        let built_in = |at: usize| self.library.is_built_in(self.functions[at].file);
+        let own: &dyn Fn(usize) -> bool = match self.library.is_built_in(from) {
+            true => &built_in,
+            false => &|at| !self.functions[at].tapset,
+        };
+        if found.iter().any(|&at| own(at)) {
+            found.retain(|&at| own(at));
         }
         found.sort_by_key(|&at| self.priority(at));
         found
@@ -117,6 +124,11 @@ impl Resolver<'_> {
     /// The function that a call means.
     pub(super) fn function(&mut self, name: &ast::Name, arity: usize) -> Option<FunctionId> {
         let from = name.span.file;
+        if self.library.is_built_in(from) {
+            for file in self.library.built_in_files_of_function(&name.text) {
+                self.pull(*file);
+            }
+        }
         let mut found = self.overloads(&name.text, arity, from);
         if found.is_empty() {
             for file in self.library.files_of_function(&name.text) {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::hir::*;
 use super::probe_points;
-use super::report::{Finding, Report};
+use super::report::{Finding, Report, mention};
 use super::unplaced::Named;
 use crate::ast::{self, AssignOp};
 use crate::span::{FileId, SourceMap, Span};
@@ -95,6 +95,9 @@ pub struct Scope {
     pub definitions: Vec<(Span, bool)>,
     /// The first locals, which are a function's parameters.
     params: usize,
+    /// A function of the built-in library: what it names is its own, whatever the user's globals are called. (Most of
+    /// SystemTap's are in C, in which that goes without saying.)
+    built_in: bool,
 }
 
 impl Scope {
@@ -108,6 +111,7 @@ impl Scope {
             written: None,
             definitions: Vec::new(),
             params: 0,
+            built_in: false,
         }
     }
 
@@ -264,16 +268,31 @@ impl<'a> Resolver<'a> {
                 self.pull(file);
             }
         }
-        let candidates = self.globals_by_name.get(name)?;
+        self.declared_global(name, from, |_, _| true)
+    }
+
+    /// The same among the built-in library's.
+    fn global_of_built_in(&mut self, name: &str, from: FileId) -> Option<GlobalId> {
+        for file in self.library.built_in_files_of_global(name) {
+            self.pull(*file);
+        }
+        self.declared_global(name, from, Library::is_built_in)
+    }
+
+    fn declared_global(
+        &mut self,
+        name: &str,
+        from: FileId,
+        counts: impl Fn(&Library, FileId) -> bool,
+    ) -> Option<GlobalId> {
+        let candidates = self.globals_by_name.get(name)?.iter().copied();
         let at = candidates
-            .iter()
-            .copied()
+            .clone()
             .find(|&at| self.globals[at].decl.private && self.globals[at].file == from)
             .or_else(|| {
-                candidates
-                    .iter()
-                    .copied()
-                    .find(|&at| !self.globals[at].decl.private)
+                let all = |&at: &usize| !self.globals[at].decl.private;
+                let mut for_all = candidates.filter(all);
+                for_all.find(|&at| counts(&self.library, self.globals[at].file))
             })?;
         let g = &mut self.globals[at];
         if let Some(id) = g.id {
@@ -317,21 +336,31 @@ impl<'a> Resolver<'a> {
             .map(|g| g.decl.name.text.as_str())
     }
 
-    fn lookup(&mut self, name: &str, scope: &Scope, from: FileId) -> Option<Var> {
+    fn lookup(&mut self, name: &str, scope: &Scope, at: Span) -> Option<Var> {
         if let Some(&id) = scope.names.get(name) {
             return Some(Var::Local(id));
         }
-        self.global(name, from).map(Var::Global)
+        let id = match scope.built_in {
+            true => self.global_of_built_in(name, at.file)?,
+            false => self.global(name, at.file)?,
+        };
+        let declared = self.hir.global(id);
+        if !declared.tapset && self.sources.file(at.file).is_tapset {
+            let declared = mention(self.sources, declared.span).describe(self.sources);
+            let message = format!("cross-file global variable reference to {declared} from");
+            self.report.warning(message, at);
+        }
+        Some(Var::Global(id))
     }
 
     /// The same where an array is meant, which a parameter cannot be.
-    fn lookup_array(&mut self, name: &str, scope: &Scope, from: FileId) -> Option<Var> {
-        self.lookup(name, scope, from)
+    fn lookup_array(&mut self, name: &str, scope: &Scope, at: Span) -> Option<Var> {
+        self.lookup(name, scope, at)
             .filter(|v| !matches!(v, Var::Local(id) if (id.0 as usize) < scope.params))
     }
 
     fn var(&mut self, name: &ast::Name, scope: &mut Scope) -> Var {
-        match self.lookup(&name.text, scope, name.span.file) {
+        match self.lookup(&name.text, scope, name.span) {
             Some(v) => v,
             None => Var::Local(scope.add(name)),
         }

@@ -110,7 +110,7 @@ impl Resolver<'_> {
         arity: usize,
         scope: &Scope,
     ) -> Option<Var> {
-        let found = self.lookup_array(name, scope, span.file);
+        let found = self.lookup_array(name, scope, span);
         if found.is_none() {
             self.report.error(
                 format!(
@@ -124,7 +124,7 @@ impl Resolver<'_> {
 
     pub(super) fn delete_operand(&mut self, e: &ast::Expr, scope: &mut Scope) -> Expr {
         match &e.kind {
-            ast::ExprKind::Symbol(name) => match self.lookup_array(name, scope, e.span.file) {
+            ast::ExprKind::Symbol(name) => match self.lookup_array(name, scope, e.span) {
                 Some(v) => Expr {
                     kind: ExprKind::Var(v),
                     ty: Ty::Unknown,
