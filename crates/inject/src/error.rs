@@ -179,7 +179,7 @@ pub enum InjectError {
         source: io::Error,
     },
     /// A system call executed by the process on our behalf failed.
-    #[error("{call} inside process {pid}: {source}")]
+    #[error("{call} inside process {pid}: {source}{}", way_out(.source))]
     Remote {
         /// The process.
         pid: Pid,
@@ -313,5 +313,18 @@ fn yama_remedy(scope: u32) -> &'static str {
         _ => {
             "run `sudo sysctl kernel.yama.ptrace_scope=0`, start the program with -c, or run as root"
         }
+    }
+}
+
+/// Which of a process's limits a system call made in it ran into.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            "; it has as many files open as its RLIMIT_NOFILE, `ulimit -n`, allows: raise that with prlimit(1)"
+        }
+        Some(libc::ENOMEM) => {
+            "; its RLIMIT_DATA or RLIMIT_AS, `ulimit -d` and `-v`, may be used up: raise them with prlimit(1)"
+        }
+        _ => "",
     }
 }
