@@ -479,7 +479,10 @@ fn small_tools_say_the_same() {
     let table = own.split_once("Ratio Threshold").expect("a table").1;
     assert!(expected.contains(table), "{own}");
     same("pmerr", &["-12357", "0x3041", "12345", "x", "-2", "0"]);
+    same("pmerr", &["4294954951", " -12345 ", "+5", "0xffffcfc7"]);
     same("pmerr", &["-l"]);
+    let stored = ["-x", "x", "-s", "1", "-z", "-a", "archives/bozo-disk"];
+    same("pmval", &[&stored[..], &["hinv.ncpu"]].concat());
     let scratch = Scratch::new("pcp-pmjson");
     for (number, text) in [
         r#"{"a":1,"b":[1,2.50,{"c":null}],"d":"x\\n\u00e9","e":{},"f":[],"g":true}"#,
@@ -487,6 +490,10 @@ fn small_tools_say_the_same() {
         "[1, 2",
         "{a:1}",
         r#"{"a" : 1,}"#,
+        r#"{"a":1} x"#,
+        r#"{"a":1} {"b":2}"#,
+        "[1] \"x\"",
+        "[1], ",
     ]
     .into_iter()
     .enumerate()

@@ -79,6 +79,8 @@ a.missing = no.such.metric + 1
         "a || )",
         "avg(a + b)",
         "max(",
+        "max(instant(a))",
+        "delta(defined(a))",
         "scalar(3 4)",
         "rescale(a b",
         "rescale(a,)",
@@ -125,4 +127,43 @@ a.missing = no.such.metric + 1
         assert!(!theirs.is_empty(), "{wrong}");
         assert_eq!(own, theirs, "{wrong}");
     }
+}
+
+/// A plain number and a count go together, in sums, comparisons and new scales, and with nothing else.
+#[test]
+fn counts_and_plain_numbers_are_alike() {
+    let scratch = Scratch::new("pcp-derived-counts");
+    let number = "mkconst(30, type=\"double\", semantics=\"instant\")";
+    let count = "count(disk.dev.total)";
+    for (at, expression) in [
+        format!("{count} + {number}"),
+        format!("{number} + {count}"),
+        format!("3 - {count}"),
+        format!("{count} < hinv.ncpu"),
+        format!("rescale({count}, \"count x 10\") + hinv.ncpu"),
+        "rescale(hinv.ncpu, \"count x 10\")".to_owned(),
+        format!("rescale({number}, \"count x 10^3\")"),
+        format!("rescale({number}, \"count^2\")"),
+        format!("rescale({number}, \"byte\")"),
+        format!("{count} && hinv.ncpu"),
+        format!("1 ? {count} : instant(hinv.ncpu)"),
+        format!("{number} + mkconst(3, type=double, units=\"/count\")"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = scratch.write(&format!("{at}"), &format!("a.it = {expression}\n"));
+        let config = config.to_str().expect("a path in UTF-8");
+        let args = ["-a", "archives/bozo-disk", "-df", "-c", config, "a.it"];
+        same("pminfo", &args);
+    }
+}
+
+/// A name is all that stands ahead of `=`.
+#[test]
+fn names_with_blanks_are_told() {
+    let scratch = Scratch::new("pcp-derived-names");
+    let config = scratch.write("names", "a. b = 3\na.c d=4\na b\na. (x) = \"y\"\n");
+    let config = config.to_str().expect("a path in UTF-8");
+    same("pminfo", &["-a", "archives/bozo-disk", "-c", config, "a"]);
 }

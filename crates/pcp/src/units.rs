@@ -104,6 +104,16 @@ impl Units {
             == (other.dim_space, other.dim_time, other.dim_count)
     }
 
+    /// Whether values of both can be added, compared and scaled to each other: of the same dimensions, or one a plain number
+    /// and the other a count, which PCP takes for the same.
+    #[must_use]
+    pub fn is_compatible(self, other: Units) -> bool {
+        let is_count = |units: Units| {
+            (units.dim_space, units.dim_time) == (0, 0) && matches!(units.dim_count, 0 | 1)
+        };
+        self.same_dimension(other) || is_count(self) && is_count(other)
+    }
+
     /// Whether all dimensions are zero.
     #[must_use]
     pub fn is_dimensionless(self) -> bool {

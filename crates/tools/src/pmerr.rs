@@ -74,10 +74,14 @@ fn explain(args: Vec<String>) -> Result<u8, Refusal> {
     Ok(0)
 }
 
-/// A number in decimal, or in hexadecimal behind `0x`.
+/// A number in decimal, with or without a sign, or in hexadecimal behind `0x`.
 fn decode(word: &str) -> Option<i32> {
+    let word = word.trim();
     if let Ok(number) = word.parse::<i32>() {
         return Some(number);
+    }
+    if let Ok(number) = word.parse::<u32>() {
+        return Some(number as i32);
     }
     let digits = word
         .strip_prefix("0x")

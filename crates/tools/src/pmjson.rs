@@ -130,10 +130,13 @@ fn parse(text: &[u8]) -> Result<Json<'_>, ErrorCode> {
     parser.skip(b"");
     let value = parser.value(0)?;
     parser.skip(b"");
-    // A bracket that closes nothing makes the whole no JSON.
+    // What follows may begin another value. A bracket that closes nothing, or what can begin none, makes the whole no JSON.
     match parser.peek() {
-        Ok(b'}' | b']') => Err(INVALID),
-        _ => Ok(value),
+        Ok(b',' | b':' | b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | 0) => {
+            Ok(value)
+        }
+        Ok(_) => Err(INVALID),
+        Err(_) => Ok(value),
     }
 }
 

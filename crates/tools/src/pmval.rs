@@ -242,8 +242,19 @@ impl Pmval {
             .context
             .desc(pmid)
             .map_err(|e| failed("pmLookupDesc", e.code()))?;
-        if let Some(text) = filter {
-            let atom = Atom::String(text.as_str().into());
+        // There is nothing to be told to an archive.
+        let host = !matches!(opened.context, Context::Archive(_));
+        if let Some(text) = filter.filter(|_| host) {
+            let atom = match desc.ty {
+                Type::Event | Type::HighResEvent => Ok(Atom::String(text.as_str().into())),
+                Type::Aggregate | Type::AggregateStatic => Err(ErrorCode::CONV),
+                ty => Atom::parse(&text, ty),
+            };
+            let atom = atom.map_err(|_| {
+                let ty = desc.ty;
+                let what = format!("incompatible with metric type (PM_TYPE_{ty})");
+                Refusal::Failed(format!("{tool}: filter \"{text}\" {what}\n"))
+            })?;
             let values = pcp::Fetched {
                 time: Timestamp::ZERO,
                 sets: vec![pcp::ValueSet::new(

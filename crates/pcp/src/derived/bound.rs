@@ -181,7 +181,7 @@ impl Bound {
                         "{of} RESCALE {units}: Non-arithmetic operand for function"
                     ));
                 }
-                if !inner.desc.units.same_dimension(*units) {
+                if !inner.desc.units.is_compatible(*units) {
                     return semantic(format!("{of} RESCALE {units}: Incompatible dimensions"));
                 }
                 let from = &inner.desc;
@@ -455,7 +455,15 @@ impl Bound {
                 }
             }
             Kind::Rescale(of) => {
+                // Of a plain number and a count both are counts.
+                let count = |mut units: Units, other: Units| {
+                    if units.dim_count == 0 && units.is_compatible(other) {
+                        units.dim_count = other.dim_count;
+                    }
+                    units
+                };
                 let (from, to) = (of.desc.units, self.desc.units);
+                let (from, to) = (count(from, to), count(to, from));
                 each(of.values(sample)?, |v| v.rescale(from, to))
             }
             Kind::Match {

@@ -179,6 +179,11 @@ impl DerivedMetrics {
             return self.attribute(name, attribute, after);
         }
         let Some(text) = rest.strip_prefix('=') else {
+            // What stands ahead of `=` is the name, whatever it is.
+            if let Some((name, _)) = trimmed.split_once('=') {
+                let name = name.trim_end();
+                return load(format!("illegal derived metric name ({name})"));
+            }
             return load(format!("missing ``='' after derived metric name\n{line}"));
         };
         if !is_name(name) {

@@ -357,6 +357,10 @@ impl Parser<'_> {
         let Token::Name(name) = self.token.clone() else {
             return Err(self.unexpected());
         };
+        // A function with its parenthesis is one word to PCP, and no name.
+        if self.rest().starts_with('(') && self.is_function(&name) {
+            return Err(self.unexpected());
+        }
         self.advance()?;
         Ok(name)
     }

@@ -99,7 +99,7 @@ pub(super) fn binary(
     let excused =
         !arithmetic && (left_constant && dimensionless(a) || right_constant && dimensionless(b));
     let mixed_counters = counters[0] != counters[1];
-    if alike && !excused && !mixed_counters && !a.units.same_dimension(b.units) {
+    if alike && !excused && !mixed_counters && !a.units.is_compatible(b.units) {
         return Err("Dimensions are not the same");
     }
     if !a.indom.is_null() && !b.indom.is_null() && a.indom != b.indom {
@@ -125,6 +125,8 @@ pub(super) fn binary(
         let units = match operator {
             Operator::Star => combined(common, 1),
             Operator::Slash => combined(common, -1),
+            // A number in the text has no units of its own.
+            _ if left_constant && dimensionless(a) => common[1],
             _ => common[0],
         };
         plain(ty, sem, units, indom)
