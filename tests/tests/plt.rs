@@ -76,3 +76,26 @@ fn patterns_leave_out_entries_that_have_no_slot_of_their_own() {
         format!("{point}(\"getenv\")\n{point}(\"getppid\")\n")
     );
 }
+
+/// Of a stripped program stap knows the names of what it calls elsewhere, and takes them for what may have been meant by
+/// names of functions, too.
+#[test]
+fn names_that_may_have_been_meant_are_told() {
+    let scratch = Scratch::new("plt-similar");
+    let program = scratch.compile("stripped.c", PROGRAM, &["-O2", "-s"]);
+    let said = |point: &str| {
+        let script = format!(
+            "probe process(\"{}\").{point} {{ exit() }}",
+            program.display()
+        );
+        let outcome = stap(&["-e", &script]);
+        assert_eq!(outcome.status, Some(1));
+        let mut lines = outcome.stderr.lines();
+        let line = lines.find(|line| line.contains("no match"));
+        line.unwrap_or_default().to_owned()
+    };
+    let similar = "semantic error: no match (similar functions: getenv, getppid)";
+    assert_eq!(said("plt(\"getenw\")"), similar);
+    assert_eq!(said("function(\"getenw\")"), similar);
+    assert_eq!(said("statement(\"getenw\")"), "semantic error: no match");
+}

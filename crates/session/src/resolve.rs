@@ -382,10 +382,11 @@ impl Scope {
                     .take(5)
                     .collect(),
             },
-            Kind::Plt { .. } => ResolveError::NoMatch {
-                what: "functions",
-                similar: Vec::new(),
-            },
+            Kind::Plt { name, .. } => {
+                let linked: Vec<String> = binaries.flat_map(|b| linked_names(b)).collect();
+                let names = linked.iter().map(String::as_str);
+                nearest("functions", symbols::suggest::similar(name, names, 5))
+            }
             Kind::Function {
                 place: CodePlace::Named(name),
                 ..
@@ -443,6 +444,11 @@ impl Scope {
                     }
                     similar.extend(binary.similar_names(plain, 5));
                     similar.extend(binary.similar_dwarf_names(plain, 5));
+                    // Where nothing else is known stap has the names of what the module calls elsewhere.
+                    let is_function = matches!(kind, Kind::Function { .. });
+                    if is_function && binary.debug_info().is_none() {
+                        similar.extend(linked_names(binary));
+                    }
                 }
                 let names = similar.iter().map(String::as_str);
                 nearest("functions", symbols::suggest::similar(plain, names, 5))
@@ -453,6 +459,11 @@ impl Scope {
             },
         }
     }
+}
+
+/// The functions of other modules that a module has entries for in its procedure linkage table.
+fn linked_names(binary: &Binary) -> impl Iterator<Item = String> + use<> {
+    binary.plt_entries().into_iter().map(|entry| entry.name)
 }
 
 fn nearest(what: &'static str, mut similar: Vec<String>) -> ResolveError {

@@ -292,7 +292,7 @@ impl<'a> Resolver<'a> {
             .or_else(|| {
                 let all = |&at: &usize| !self.globals[at].decl.private;
                 let mut for_all = candidates.filter(all);
-                for_all.find(|&at| counts(&self.library, self.globals[at].file))
+                for_all.find(|&at| counts(self.library, self.globals[at].file))
             })?;
         let g = &mut self.globals[at];
         if let Some(id) = g.id {
