@@ -94,8 +94,10 @@ fn names_that_may_have_been_meant_are_told() {
         let line = lines.find(|line| line.contains("no match"));
         line.unwrap_or_default().to_owned()
     };
-    let similar = "semantic error: no match (similar functions: getenv, getppid)";
-    assert_eq!(said("plt(\"getenw\")"), similar);
-    assert_eq!(said("function(\"getenw\")"), similar);
+    let similar = "semantic error: no match (similar functions: getenv, getppid";
+    assert_eq!(said("plt(\"getenw\")"), format!("{similar})"));
+    // stap has functions without an entry behind these, such as __libc_start_main.
+    let found = said("function(\"getenw\")");
+    assert!(found.starts_with(similar), "{found}");
     assert_eq!(said("statement(\"getenw\")"), "semantic error: no match");
 }
