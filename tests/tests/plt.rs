@@ -95,9 +95,10 @@ fn names_that_may_have_been_meant_are_told() {
         line.unwrap_or_default().to_owned()
     };
     let similar = "semantic error: no match (similar functions: getenv, getppid";
-    assert_eq!(said("plt(\"getenw\")"), format!("{similar})"));
-    // stap has functions without an entry behind these, such as __libc_start_main.
-    let found = said("function(\"getenw\")");
-    assert!(found.starts_with(similar), "{found}");
+    // Functions that a linker adds, such as __libc_start_main, may come behind these.
+    for point in ["plt(\"getenw\")", "function(\"getenw\")"] {
+        let found = said(point);
+        assert!(found.starts_with(similar), "{point}: {found}");
+    }
     assert_eq!(said("statement(\"getenw\")"), "semantic error: no match");
 }

@@ -383,7 +383,7 @@ impl Scope {
                     .collect(),
             },
             Kind::Plt { name, .. } => {
-                let linked: Vec<String> = binaries.flat_map(|b| linked_names(b)).collect();
+                let linked: Vec<String> = binaries.flat_map(|b| linked_names(b, false)).collect();
                 let names = linked.iter().map(String::as_str);
                 nearest("functions", symbols::suggest::similar(name, names, 5))
             }
@@ -447,7 +447,7 @@ impl Scope {
                     // Where nothing else is known stap has the names of what the module calls elsewhere.
                     let is_function = matches!(kind, Kind::Function { .. });
                     if is_function && binary.debug_info().is_none() {
-                        similar.extend(linked_names(binary));
+                        similar.extend(linked_names(binary, true));
                     }
                 }
                 let names = similar.iter().map(String::as_str);
@@ -461,9 +461,12 @@ impl Scope {
     }
 }
 
-/// The functions of other modules that a module has entries for in its procedure linkage table.
-fn linked_names(binary: &Binary) -> impl Iterator<Item = String> + use<> {
-    binary.plt_entries().into_iter().map(|entry| entry.name)
+/// The functions of other modules that a module has entries for in its procedure linkage table, with or without those whose
+/// address it takes, too.
+fn linked_names(binary: &Binary, all: bool) -> impl Iterator<Item = String> + use<> {
+    let entries = binary.plt_entries().into_iter();
+    let meant = entries.filter(move |entry| all || !entry.of_pointer);
+    meant.map(|entry| entry.name)
 }
 
 fn nearest(what: &'static str, mut similar: Vec<String>) -> ResolveError {
