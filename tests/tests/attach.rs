@@ -431,3 +431,63 @@ int main(void) { puts(\"ready\"); fflush(stdout); for (;;) { work(); usleep(1000
     assert!(rest.ends_with(&format!("\n{text}\n1\n")));
     assert!(spile.0.wait().expect("an end").success());
 }
+
+/// Where a probe can't be set after others were, those are taken out again, in the process of `-x` and in those that are found.
+#[test]
+fn a_session_that_fails_while_it_attaches_leaves_nothing_in_the_program() {
+    let scratch = Scratch::new("failed-attach");
+    let program = scratch.compile("counter.c", COUNTER, &["-O2", "-g"]);
+    let (mut target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id();
+    let path = program.to_string_lossy();
+    // No kernel has events of that type.
+    let script = format!(
+        "global n probe process(\"{path}\").function(\"step\") {{ n++ }} probe perf.type(4000).config(1).process(\"{path}\") {{ n++ }}"
+    );
+    let message = "cannot open perf event type 4000";
+    let executable = |pid: u32| {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+        maps.lines().filter(|map| map.contains("-xp ")).count()
+    };
+    let before = executable(pid);
+    let outcome = stap(&["-e", &script, "-x", &pid.to_string()]);
+    assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
+    assert_eq!(foreign_code(pid), Vec::<String>::new());
+    assert_eq!(executable(pid), before);
+
+    let script = format!("{script} probe timer.ms(50) {{ exit() }}");
+    let outcome = stap(&["-e", &script]);
+    let refused = format!("process {pid} is not probed: {message}");
+    assert!(outcome.stderr.contains(&refused), "{}", outcome.stderr);
+    assert_eq!(foreign_code(pid), Vec::<String>::new());
+    assert!(target.0.try_wait().expect("the target").is_none());
+}
+
+/// Nor does one that fails where a process may have no more files.
+#[test]
+fn a_program_without_room_for_a_descriptor_is_refused_and_left_as_it_was() {
+    let scratch = Scratch::new("no-descriptors");
+    let program = scratch.compile("counter.c", COUNTER, &["-O2", "-g"]);
+    let (target, mut output) = spawn(&mut Command::new(&program));
+    assert_eq!(line(&mut output), "ready");
+    let pid = target.0.id();
+    // The dynamic linker needed one.
+    let mut limit = Command::new("prlimit");
+    limit.args(["--nofile=3", "--pid", &pid.to_string()]);
+    run(limit).ok();
+    for script in [
+        "probe process.begin { println(1) }",
+        "global n probe process.function(\"step\") { n++ }",
+    ] {
+        let outcome = stap(&["-e", script, "-x", &pid.to_string()]);
+        assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("RLIMIT_NOFILE"),
+            "{}",
+            outcome.stderr
+        );
+        assert_eq!(foreign_code(pid), Vec::<String>::new());
+    }
+}

@@ -178,6 +178,14 @@ pub enum InjectError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The process may not have the descriptors that it is handed our memory by.
+    #[error(
+        "process {pid} has no room for three more file descriptors, which it needs for a moment (its RLIMIT_NOFILE, `ulimit -n`; prlimit(1) raises it)"
+    )]
+    NoDescriptors {
+        /// The process.
+        pid: Pid,
+    },
     /// A system call executed by the process on our behalf failed.
     #[error("{call} inside process {pid}: {source}{}", way_out(.source))]
     Remote {

@@ -56,7 +56,7 @@ impl Process {
         let address = self.with_borrowed_thread(|thread| {
             let writable = libc::PROT_READ | libc::PROT_WRITE;
             let page = map_anonymous(thread, Line::Scratch, PAGE, writable)?;
-            let result = share_with_scratch(thread, page, fd, len, prot);
+            let result = share_with_scratch(thread, page, fd, len, prot).map_err(name_limit);
             let unmapped = thread.call("munmap", libc::SYS_munmap, [page, PAGE, 0, 0, 0, 0]);
             thread.announce(Line::Scratch, 0, 0)?;
             result.and_then(|address| unmapped.map(|_| address))
@@ -204,6 +204,16 @@ fn map_anonymous(
 ) -> Result<u64, InjectError> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     thread.map(line, len, prot, flags, u64::MAX)
+}
+
+/// Says which limit it is that leaves no room for descriptors.
+fn name_limit(error: InjectError) -> InjectError {
+    match error {
+        InjectError::Remote { pid, source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
+            InjectError::NoDescriptors { pid }
+        }
+        other => other,
+    }
 }
 
 fn share_with_scratch(

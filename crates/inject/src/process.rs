@@ -192,6 +192,13 @@ impl Process {
         matches!(self.state, State::Held(_))
     }
 
+    /// Whether memory of ours is in the process that has to be taken out of it again. One that is being started is
+    /// killed with us instead.
+    pub fn holds_ours(&self) -> bool {
+        let has_any = self.escape.is_some() || !self.mappings.is_empty() || !self.pools.is_empty();
+        has_any && !self.kill_on_drop
+    }
+
     /// True when the process was launched by us and thus is our child.
     pub fn is_child(&self) -> bool {
         self.child

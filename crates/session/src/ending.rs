@@ -97,6 +97,17 @@ impl Run<'_> {
         self.withdraw_all();
     }
 
+    /// Takes out what a session that fails has put into processes already. Those that it has put nothing into are left alone:
+    /// somebody else may trace them.
+    pub(crate) fn withdraw_failed(&mut self) {
+        self.discovery = None;
+        self.arena.header().stopped.store(1, Ordering::SeqCst);
+        self.tracees
+            .retain(|_, tracee| tracee.process().holds_ours());
+        self.withdraw_all();
+        self.withdraw_late();
+    }
+
     /// Takes the probes out of processes that somebody else traced at the end, or that were frozen, once that is over, unless a signal comes first.
     /// Until then they do nothing.
     fn withdraw_late(&mut self) {

@@ -167,20 +167,40 @@ impl Run<'_> {
             self.probe(pid)
         });
         if let Err(error) = taken {
+            let is_left = !error.is_exit() && !self.withdraw_partial(pid);
             // The target's end is still to be seen.
             if self.target == Some(pid) {
                 if let Some(tracee) = self.tracees.get_mut(&pid) {
                     let _ = tracee.let_run();
                 }
-            } else if self
-                .tracees
-                .remove(&pid)
-                .is_none_or(|tracee| !tracee.has_probes())
+            } else if !is_left
+                && self
+                    .tracees
+                    .remove(&pid)
+                    .is_none_or(|tracee| !tracee.has_probes())
             {
                 self.records.give_back(record);
             }
             self.leave_alone(pid, &error);
         }
+    }
+
+    /// Takes out of a process that could not be probed what was put into it before that was known; whether nothing is left
+    /// there.
+    fn withdraw_partial(&mut self, pid: i32) -> bool {
+        let layout = self.plan.compiled.layout();
+        let arena = &self.arena;
+        let Some(tracee) = self.tracees.get_mut(&pid) else {
+            return true;
+        };
+        if !tracee.process().holds_ours() {
+            return true;
+        }
+        // What is left is dealt with, and told of, at the end.
+        matches!(
+            tracee.give_up(&mut |thread| is_busy(arena, layout, thread)),
+            Ok(true)
+        )
     }
 
     /// Says why a process is not probed, unless it has ended.

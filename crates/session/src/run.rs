@@ -234,7 +234,13 @@ impl<'a> Run<'a> {
                 match self.start() {
                     // It was killed while it was being probed.
                     Err(SessionError::Tracee(error)) if error.is_exit() => Ending::TargetGone,
-                    started => started.and_then(|()| self.watch())?,
+                    started => match started.and_then(|()| self.watch()) {
+                        Ok(ending) => ending,
+                        Err(error) => {
+                            self.withdraw_failed();
+                            return Err(error);
+                        }
+                    },
                 }
             }
         };

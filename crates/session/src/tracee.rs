@@ -694,6 +694,17 @@ impl Tracee {
         Ok(true)
     }
 
+    /// The same for a process that could not be probed after all. `Ok(false)`: something of ours is still there.
+    pub fn give_up(
+        &mut self,
+        is_busy: &mut dyn FnMut(inject::Pid) -> bool,
+    ) -> Result<bool, TraceeError> {
+        if self.withdraw(is_busy)? && !self.process.holds_ours() {
+            self.installed = None;
+        }
+        Ok(self.installed.is_none())
+    }
+
     /// The same before a thread that waits for an answer to a notice confines its process. What can't be unmapped then stays
     /// until the process ends. `Ok(false)`: it had ended.
     pub fn withdraw_before(
