@@ -327,9 +327,6 @@ fn yama_remedy(scope: u32) -> &'static str {
 /// Which of a process's limits a system call made in it ran into.
 fn way_out(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EMFILE) => {
-            "; it has as many files open as its RLIMIT_NOFILE, `ulimit -n`, allows: raise that with prlimit(1)"
-        }
         Some(libc::ENOMEM) => {
             "; its RLIMIT_DATA or RLIMIT_AS, `ulimit -d` and `-v`, may be used up: raise them with prlimit(1)"
         }
