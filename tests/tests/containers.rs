@@ -1,7 +1,7 @@
 //! Targets as containers have them: in namespaces of their own, on file systems that cannot be written or executed from,
 //! under seccomp filters.
 
-use spile_tests::{Guard, Scratch, is_root, line, need, spawn, spile_path};
+use spile_tests::{Guard, Scratch, is_root, line, need, run, spawn, spile_path};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
@@ -324,4 +324,19 @@ fn filters_that_would_kill_are_named() {
         assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
         target.finish();
     }
+}
+
+/// Where /proc numbers processes otherwise than system calls do, one would be stopped and another one written to.
+#[test]
+fn the_proc_of_another_pid_namespace_is_refused() {
+    need_root();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork"]).arg(spile_path());
+    let script = "global n probe process.function(\"main\") { n++ } probe process.begin { n++ }";
+    command.args(["stap", "-e", script, "-c", "/usr/bin/python3.11 -V"]);
+    let outcome = run(command);
+    assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+    let message = "is that of another PID namespace";
+    assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
+    assert_eq!(outcome.stdout, "");
 }

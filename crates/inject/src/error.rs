@@ -29,6 +29,11 @@ pub enum InjectError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// What /proc says of a number is about another process than the one that system calls mean by it.
+    #[error(
+        "/proc is not mounted, or is that of another PID namespace; processes can be probed where it is this one's (`mount -t proc proc /proc`)"
+    )]
+    ForeignProc,
     /// No process has this number.
     #[error("no process {pid}")]
     NoSuchProcess {

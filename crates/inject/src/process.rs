@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -124,6 +124,21 @@ pub struct Process {
     pub(crate) shown_to_debuggers: Vec<Arc<File>>,
 }
 
+/// Whether /proc numbers processes as ptrace(2) and pidfd_open(2) do: otherwise one process would be stopped, and the memory of
+/// another one written to. `NSpid` has our numbers in the PID namespace of that mount and in those below, down to our own
+/// (proc_pid_status(5)).
+fn has_own_proc() -> bool {
+    static OWN: OnceLock<bool> = OnceLock::new();
+    *OWN.get_or_init(|| {
+        let Ok(status) = read_proc("/proc/self/status") else {
+            return false;
+        };
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        // A kernel without PID namespaces has no such line.
+        numbers.is_none_or(|numbers| numbers.trim() == std::process::id().to_string())
+    })
+}
+
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Process")
@@ -146,6 +161,9 @@ impl Process {
                 source: other.into(),
             },
         })?;
+        if !has_own_proc() {
+            return Err(InjectError::ForeignProc);
+        }
         let memory = open_memory(pid)?;
         Ok(Process {
             pid,
